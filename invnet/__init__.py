@@ -1,0 +1,13 @@
+"""invnet: memory-efficient invertible networks with manual backprop."""
+
+from . import layers, losses, models, nets, optim
+from .bases import Normal
+from .core import Condition, Isometry, Layer, Module, Net, Parameter
+from .flow import Flow
+from .io import load, save
+from .layers import *  # noqa: F403
+from .models import Glow
+from .nets import ConvNet, DenseNet
+from .ops.threads import num_threads, set_num_threads
+
+__version__ = "0.1.0"

@@ -1,0 +1,130 @@
+"""Files: a model is one safetensors file, arrays and the architecture as text. Nothing is unpickled."""
+
+import inspect
+import json
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+from .core import Module
+
+FORMAT = "invnet-1"
+
+
+def save(net, path):
+    """Writes architecture and weights of a model of invnet, or of your own Module, to `path` (.safetensors).
+
+    Raises:
+        TypeError: an argument of its constructor is not a number, a text, an array, a Module or a list of these.
+    """
+    write(path, net.state_dict(), {"architecture": describe(net)})
+
+
+def load(path):
+    """The model that `save` wrote, with bit-identical output.
+
+    Raises:
+        ValueError: the file is damaged, is no model of invnet, or holds a class that is not imported.
+    """
+    arrays, text = read(path)
+    if "architecture" not in text:
+        raise ValueError(f"{path} holds no model: its entries are {sorted(text)}")
+    net = build(text["architecture"])
+    restore(net, arrays, path)
+    return net
+
+
+def restore(net, arrays, path):
+    """Loads the state that was read from `path`, with the dtypes that it was written with."""
+    kinds = {array.dtype for name, array in arrays.items() if array.dtype.kind == "f"}
+    if len(kinds) == 1 and net.dtype is not None and kinds != {np.dtype(net.dtype)}:
+        net.to(dtype=kinds.pop().name)
+    try:
+        net.load_state_dict(arrays)
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit its architecture: {error}") from None
+
+
+def write(path, arrays, text):
+    """Writes arrays by name and JSON values by name, atomically: a kill at any moment leaves the old file whole."""
+    from safetensors.numpy import save as to_bytes
+
+    path = pathlib.Path(path)
+    metadata = {"format": FORMAT, **{name: json.dumps(value) for name, value in text.items()}}
+    data = to_bytes({name: np.array(array, order="C", copy=None) for name, array in arrays.items()}, metadata)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path):
+    """The arrays and the JSON values of a file that `write` made.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or was not written by invnet.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"{path} was not written by invnet: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    try:
+        return arrays, {name: json.loads(value) for name, value in metadata.items() if name != "format"}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def describe(value):
+    """A Module and its constructor's arguments as JSON values."""
+    if isinstance(value, Module):
+        parameters = inspect.signature(type(value).__init__).parameters.values()
+        given = {name: describe(argument) for name, argument in value.arguments().items()}
+        repeated = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        return {"class": kind, "repeated": repeated, "arguments": given}
+    if isinstance(value, np.random.Generator):
+        return None  # the weights that it drew are in the file
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, (tuple, list)):
+        return [describe(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"an architecture is made of numbers, texts, arrays, Modules and lists of them; got {value!r}")
+
+
+def build(description):
+    """The Module that `describe` described, of a class that is already imported."""
+    if isinstance(description, list):
+        return [build(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    classes = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _subclasses(Module)}
+    if description.get("class") not in classes:
+        raise ValueError(f"the class {description.get('class')!r} is unknown; import the module that defines it first")
+    arguments = {name: build(value) for name, value in description["arguments"].items()}
+    repeated = arguments.pop(description["repeated"], ()) if description["repeated"] else ()
+    return classes[description["class"]](*repeated, **arguments)
+
+
+def _subclasses(cls):
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

@@ -1,0 +1,51 @@
+"""ActNorm: a scale and a shift for each channel, set from the first batch."""
+
+import numpy as np
+
+from ..core import Parameter, get_ops
+from .channel_affine import ChannelAffine
+
+
+class ActNorm(ChannelAffine):
+    """Per-channel scale and shift, Z = exp(log_s) X + b.
+
+    `initialize(X)` makes every channel of Z zero-mean with variance one over batch and positions. A channel's
+    variance counts as at least `floor` times the mean variance of all channels, so that a constant channel is not
+    blown up; where all are constant the scale is one.
+
+    Args:
+        channels: C.
+        floor: the variance floor, relative, positive.
+        dtype: "float32" or "float64".
+
+    References:
+        Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018, section 3.1.
+    """
+
+    def __init__(self, channels, floor=1e-4, dtype="float32"):
+        self.channels, self.floor = channels, floor
+        self.log_s = Parameter(np.zeros(channels, dtype))
+        self.b = Parameter(np.zeros(channels, dtype))
+
+    def initialize_(self, X, cond=None):
+        ops = get_ops(X)
+        R = ops.rows(X)
+        if R.shape[0] == 0:
+            raise ValueError(f"ActNorm needs at least one sample to initialize; got X of shape {tuple(X.shape)}")
+        variance = ops.xp.var(R, axis=0)
+        typical = float(ops.xp.mean(variance))
+        least = self.floor * typical if typical > 0 else 1.0
+        variance = ops.xp.where(variance > least, variance, ops.xp.full_like(variance, least))
+        self.log_s.data[...] = -0.5 * ops.xp.log(variance)
+        self.b.data[...] = -ops.xp.mean(R, axis=0) * ops.xp.exp(self.log_s.data)
+        return self.forward_(X)[0]
+
+    def matrix(self):
+        xp = get_ops(self.b.data).xp
+        return xp.exp(self.log_s.data), xp.exp(-self.log_s.data), self.b.data, xp.sum(self.log_s.data)
+
+    def pull(self, dM, db, dlogdet):
+        xp = get_ops(self.b.data).xp
+        ds = dM if dM.ndim == 1 else xp.linalg.diagonal(dM)
+        self.log_s.grad += ds * xp.exp(self.log_s.data) + dlogdet
+        self.b.grad += db

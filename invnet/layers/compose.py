@@ -1,0 +1,139 @@
+"""Compositions: layers one after the other, part of the channels going on alone, a layer turned around."""
+
+from ..core import InPlaceLayer, Layer, get_ops
+from .channel_affine import ChannelAffine, Folded
+
+
+class Chain(InPlaceLayer):
+    """Layers one after the other, Z = layers[-1](... layers[0](X)); logdet is the sum of theirs.
+
+    Backward goes through the layers from the last, each rebuilding its input: two arrays of the size of the input are
+    alive, whatever the number of layers. Neighbours that map channels at every position are folded into one product.
+
+    Args:
+        *layers: Layers.
+    """
+
+    def __init__(self, *layers):
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Chain takes Layers; got {layer!r}")
+        self.layers = layers
+        self.channels = layers[0].channels if layers and isinstance(layers[0], InPlaceLayer) else None
+        self._steps = []
+        for layer in layers:
+            if self._steps and isinstance(layer, ChannelAffine) and isinstance(self._steps[-1], ChannelAffine):
+                layer = Folded(self._steps.pop(), layer)
+            self._steps.append(layer)
+
+    def forward_(self, X, cond=None):
+        logdet = get_ops(X).fill(X.shape[0], 0.0, X)
+        for layer in self._steps:
+            X, part = layer.forward_(X, cond)
+            logdet += part
+        return X, logdet
+
+    def inverse_logdet_(self, Z, cond=None):
+        logdet = get_ops(Z).fill(Z.shape[0], 0.0, Z)
+        for layer in reversed(self._steps):
+            Z, part = layer.inverse_logdet_(Z, cond)
+            logdet += part
+        return Z, logdet
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        for layer in reversed(self._steps):
+            dZ, Z = layer.backward_(dZ, Z, dlogdet, cond)
+        return dZ, Z
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        for layer in self._steps:
+            dX, X = layer.inverse_backward_(dX, X, dlogdet, cond)
+        return dX, X
+
+    def initialize_(self, X, cond=None):
+        for layer in self.layers:
+            X = layer.initialize_(X, cond)
+        return X
+
+
+class FactorOut(InPlaceLayer):
+    """Z = [inner(x1), x2]: the first ceil(C/2) channels go on, the others leave the network here.
+
+    With `prior`, a layer on all C channels that goes before: an AffineCoupling there, with a conditioner from x1, is
+    Glow's learned prior of the part that leaves, since x2 normalised by the mean and deviation that x1 predicts is
+    the noise whose density is the standard normal.
+
+    Args:
+        channels: C, at least 2.
+        inner: a Layer on ceil(C/2) channels.
+        prior: a Layer on C channels, or None.
+
+    References:
+        Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.6. Kingma & Dhariwal, Glow,
+        2018, and its code for the learned prior.
+    """
+
+    def __init__(self, channels, inner, prior=None):
+        if channels < 2:
+            raise ValueError(f"FactorOut splits the channels, which must be at least 2; got {channels}")
+        self.channels, self.prior, self.inner = channels, prior, inner
+        self._C1 = channels - channels // 2
+
+    def forward_(self, X, cond=None):
+        logdet = get_ops(X).fill(X.shape[0], 0.0, X)
+        if self.prior is not None:
+            X, logdet = self.prior.forward_(X, cond)
+        X[:, :self._C1], part = self.inner.forward_(self._part(X), cond)
+        return X, logdet + part
+
+    def inverse_logdet_(self, Z, cond=None):
+        Z[:, :self._C1], logdet = self.inner.inverse_logdet_(self._part(Z), cond)
+        if self.prior is None:
+            return Z, logdet
+        Z, part = self.prior.inverse_logdet_(Z, cond)
+        return Z, logdet + part
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        dZ[:, :self._C1], Z[:, :self._C1] = self.inner.backward_(self._part(dZ), self._part(Z), dlogdet, cond)
+        return (dZ, Z) if self.prior is None else self.prior.backward_(dZ, Z, dlogdet, cond)
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        if self.prior is not None:
+            dX, X = self.prior.inverse_backward_(dX, X, dlogdet, cond)
+        dX[:, :self._C1], X[:, :self._C1] = self.inner.inverse_backward_(self._part(dX), self._part(X), dlogdet, cond)
+        return dX, X
+
+    def initialize_(self, X, cond=None):
+        if self.prior is not None:
+            X = self.prior.initialize_(X, cond)
+        X[:, :self._C1] = self.inner.initialize_(self._part(X), cond)
+        return X
+
+    def _part(self, X):
+        return get_ops(X).fresh(X[:, :self._C1])
+
+
+class Reverse(InPlaceLayer):
+    """The inverse of a layer as a layer: shares its weights, Z = layer.inverse(X).
+
+    Args:
+        layer: a Layer with inverse_backward, as all of invnet have.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def forward_(self, X, cond=None):
+        return self.layer.inverse_logdet_(X, cond)
+
+    def inverse_logdet_(self, Z, cond=None):
+        return self.layer.forward_(Z, cond)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        return self.layer.inverse_backward_(dZ, Z, dlogdet, cond)
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        return self.layer.backward_(dX, X, dlogdet, cond)
+
+    def initialize_(self, X, cond=None):
+        raise ValueError("Reverse cannot be initialized from its input: initialize the layer within from data on its own side")

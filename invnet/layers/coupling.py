@@ -1,0 +1,157 @@
+"""Couplings: one half of the channels passes, and transforms the other half through a conditioner."""
+
+from ..core import Condition, InPlaceLayer, condition_array, get_ops
+
+
+class Coupling(InPlaceLayer):
+    """What couplings share: x1, the first ceil(C/2) channels, passes; x2, the others, is changed given h = net(x1).
+
+    The work is done tile by tile, a tile being a few images: all activations of the conditioner live for one tile
+    only, so memory grows neither with depth nor with the batch.
+    """
+
+    #: channels of h for each channel of x2
+    outputs = 1
+
+    def __init__(self, channels, net):
+        if channels < 2:
+            raise ValueError(f"{type(self).__name__} splits the channels, which must be at least 2; got {channels}")
+        self.channels, self.net = channels, net
+        self._C1 = self.conditioner_channels(channels)[0]
+
+    @classmethod
+    def conditioner_channels(cls, channels):
+        """Input and output channels of the conditioner of a coupling of `channels` channels."""
+        return channels - channels // 2, cls.outputs * (channels // 2)
+
+    # A subclass works in place on x2: couple_(ops, x2, h) -> logdet, uncouple_(ops, z2, h) -> logdet, and the
+    # gradients couple_backward_(ops, dz2, z2, h, dlogdet) -> dh and uncouple_backward_(ops, dx2, x2, h, dlogdet) -> dh.
+
+    def forward_(self, X, cond=None):
+        return X, self._map(self.couple_, X, cond)
+
+    def inverse_logdet_(self, Z, cond=None):
+        return Z, self._map(self.uncouple_, Z, cond)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        self._pull(self.couple_backward_, dZ, Z, dlogdet, cond)
+        return dZ, Z
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        self._pull(self.uncouple_backward_, dX, X, dlogdet, cond)
+        return dX, X
+
+    def _map(self, couple_, X, cond):
+        ops, c = get_ops(X), condition_array(cond)
+        logdet = ops.fill(X.shape[0], 0.0, X)
+
+        def work(tile):
+            h = self._checked(self.net.forward(X[tile, :self._C1], None if c is None else c[tile]), X[tile])
+            return tile, couple_(ops, X[tile, self._C1:], h)
+
+        def commit(result):
+            tile, part = result
+            logdet[tile] += part
+
+        ops.map_tiles(work, ops.tiles(X.shape, self.net.floats_per_position, self.net.reach), commit)
+        return logdet
+
+    def _pull(self, couple_backward_, dZ, Z, dlogdet, cond):
+        ops, c = get_ops(Z), condition_array(cond)
+        parameters = self.net.parameters()
+
+        def work(tile):
+            h, pullback = self.net.vjp(Z[tile, :self._C1], None if c is None else c[tile])
+            dh = couple_backward_(ops, dZ[tile, self._C1:], Z[tile, self._C1:], self._checked(h, Z[tile]), dlogdet[tile])
+            dx1, dcond, gradients = pullback(dh)
+            dZ[tile, :self._C1] += dx1
+            return tile, dcond, gradients
+
+        def commit(result):
+            tile, dcond, gradients = result
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad += gradient
+            if isinstance(cond, Condition):
+                cond.grad[tile] += dcond
+
+        ops.map_tiles(work, ops.tiles(Z.shape, self.net.floats_per_position, self.net.reach), commit)
+
+    def _checked(self, h, X):
+        expected = (X.shape[0], self.outputs * (self.channels - self._C1), *X.shape[2:])
+        if tuple(h.shape) != expected:
+            raise ValueError(f"the conditioner of {type(self).__name__} must give shape {expected}; got {tuple(h.shape)}")
+        return h
+
+
+class AdditiveCoupling(Coupling):
+    """Z = [x1, x2 + t(x1)]; logdet is 0.
+
+    Args:
+        channels: C, at least 2; x1 has ceil(C/2) of them.
+        net: a conditioner from ceil(C/2) to floor(C/2) channels.
+
+    References:
+        Dinh, Krueger & Bengio, NICE: Non-linear Independent Components Estimation, 2014, section 3.2.
+    """
+
+    def couple_(self, ops, x2, h):
+        x2 += h
+        return 0.0
+
+    def uncouple_(self, ops, z2, h):
+        z2 -= h
+        return 0.0
+
+    def couple_backward_(self, ops, dz2, z2, h, dlogdet):
+        z2 -= h
+        return dz2
+
+    def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
+        x2 += h
+        return -dx2
+
+
+class AffineCoupling(Coupling):
+    """Z = [x1, (x2 + t) s], with h = net(x1) = [t, raw] and s = scale(raw); logdet is sum log s.
+
+    | scale | s | range | inverse amplifies a rounding error in z2 by 1/s |
+    |---|---|---|---|
+    | "bounded" | exp(a tanh(raw / a)), a = log bound | 1/bound to bound | at most `bound` at each layer |
+    | "sigmoid" | sigmoid(raw + 2), as in Glow | 0 to 1 | without limit, and at the start already by 1.135 |
+
+    With "bounded" a zero conditioner makes the layer the identity. The sigmoid only contracts from x to z, so that
+    everything rebuilt from z grows with depth: 1.135 ** 100 is 3e5 before any training.
+
+    Args:
+        channels: C, at least 2; x1 has ceil(C/2) of them.
+        net: a conditioner from ceil(C/2) to 2 floor(C/2) channels: t, then raw.
+        scale: "bounded" or "sigmoid".
+        bound: the largest scale of "bounded", above 1.
+
+    References:
+        Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.2. Kingma & Dhariwal, Glow,
+        2018, section 3.3, and its code for the shift before the scale and sigmoid(raw + 2). On the amplification:
+        Behrmann et al., Understanding and mitigating exploding inverses in invertible neural networks, 2021.
+    """
+
+    outputs = 2
+
+    def __init__(self, channels, net, scale="bounded", bound=4.0):
+        if scale not in ("bounded", "sigmoid"):
+            raise ValueError(f'scale is "bounded" or "sigmoid"; got {scale!r}')
+        if not bound > 1:
+            raise ValueError(f"bound is the largest scale, above 1; got {bound}")
+        super().__init__(channels, net)
+        self._scale = (scale, float(bound))
+
+    def couple_(self, ops, x2, h):
+        return ops.couple_(x2, h, self._scale)
+
+    def uncouple_(self, ops, z2, h):
+        return ops.uncouple_(z2, h, self._scale)
+
+    def couple_backward_(self, ops, dz2, z2, h, dlogdet):
+        return ops.couple_backward_(dz2, z2, h, self._scale, dlogdet)
+
+    def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
+        return ops.uncouple_backward_(dx2, x2, h, self._scale, dlogdet)

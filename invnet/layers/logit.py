@@ -1,0 +1,60 @@
+"""Logit: from the unit interval to the line."""
+
+import math
+
+from ..core import InPlaceLayer, get_ops
+
+
+class Logit(InPlaceLayer):
+    """Z = log(p / (1 - p)) with p = alpha + (1 - 2 alpha) X, for data X in [0, 1], element by element.
+
+    Args:
+        alpha: the margin that keeps p off 0 and 1; between 0 and 1/2.
+
+    Raises:
+        ValueError: forward meets a value outside [0, 1].
+
+    References:
+        Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 4.1.
+    """
+
+    def __init__(self, alpha=0.05):
+        if not 0 < alpha < 0.5:
+            raise ValueError(f"alpha is a margin between 0 and 0.5; got {alpha}")
+        self._alpha = alpha
+
+    def forward_(self, X, cond=None):
+        ops, xp = get_ops(X), get_ops(X).xp
+        low, high = (float(xp.min(X)), float(xp.max(X))) if math.prod(X.shape) else (0.0, 1.0)
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"Logit takes values in [0, 1]; got values from {low:.6g} to {high:.6g}")
+        p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
+        return ops.images(xp.log(p) - xp.log1p(-p), X.shape), -self._log_slope(ops, xp.log(p) + xp.log1p(-p), X)
+
+    def inverse_logdet_(self, Z, cond=None):
+        ops, xp = get_ops(Z), get_ops(Z).xp
+        R = ops.rows(Z)
+        log_p_q = -xp.abs(R) - 2 * xp.log1p(xp.exp(-xp.abs(R)))  # log p (1 - p)
+        X = ops.images((self._p(xp, R) - self._alpha) / (1 - 2 * self._alpha), Z.shape)
+        return X, self._log_slope(ops, log_p_q, Z)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        ops, xp = get_ops(Z), get_ops(Z).xp
+        p = self._p(xp, ops.rows(Z))
+        dR = (ops.rows(dZ) + ops.at_positions(dlogdet, Z) * (2 * p - 1)) * ((1 - 2 * self._alpha) / (p * (1 - p)))
+        return ops.images(dR, Z.shape), ops.images((p - self._alpha) / (1 - 2 * self._alpha), Z.shape)
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        ops, xp = get_ops(X), get_ops(X).xp
+        p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
+        dR = ops.rows(dX) * (p * (1 - p) / (1 - 2 * self._alpha)) + ops.at_positions(dlogdet, X) * (1 - 2 * p)
+        return ops.images(dR, X.shape), ops.images(xp.log(p) - xp.log1p(-p), X.shape)
+
+    def _p(self, xp, R):
+        e = xp.exp(-xp.abs(R))
+        return xp.where(R > 0, 1 / (1 + e), e / (1 + e))
+
+    def _log_slope(self, ops, log_p_q, X):
+        """log|det dX/dZ|."""
+        dimensions = math.prod(X.shape[1:])
+        return ops.sum_positions(log_p_q, X.shape[0]) - dimensions * math.log(1 - 2 * self._alpha)

@@ -1,0 +1,42 @@
+"""Permute: another order of the channels."""
+
+import numpy as np
+
+from ..core import Buffer, Isometry, get_ops
+
+
+class Permute(Isometry):
+    """Z[:, i] = X[:, order[i]].
+
+    Args:
+        order: a permutation of 0 ... C-1; see `reversal` and `random` for two common ones.
+
+    Raises:
+        ValueError: `order` is no permutation.
+    """
+
+    def __init__(self, order):
+        order = np.asarray(order)
+        if order.ndim != 1 or sorted(order.tolist()) != list(range(order.size)):
+            raise ValueError(f"order is a permutation of 0 to C-1, each once; got {order.tolist()}")
+        self.channels = order.size
+        self.order = Buffer(order.astype(np.int64))
+        self.back = Buffer(np.argsort(order).astype(np.int64))
+
+    @classmethod
+    def reversal(cls, channels):
+        return cls(np.arange(channels)[::-1])
+
+    @classmethod
+    def random(cls, channels, seed=0):
+        return cls(np.random.default_rng(seed).permutation(channels))
+
+    def apply(self, X):
+        return self._take(X, self.order.data)
+
+    def unapply(self, Z):
+        return self._take(Z, self.back.data)
+
+    def _take(self, X, order):
+        ops = get_ops(X)
+        return ops.images(ops.xp.take(ops.rows(X), order, axis=1), X.shape)

@@ -1,0 +1,87 @@
+"""Glow: the multiscale flow."""
+
+import numpy as np
+
+from ..core import SHAPES
+from ..layers import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Squeeze, Unsqueeze
+from ..nets import ConvNet, DenseNet
+
+
+class Glow(Chain):
+    """Multiscale Glow: at each level Squeeze, `steps` times (ActNorm, Conv1x1, coupling), half of the channels leave.
+
+    Z has the shape of X. `ndim=0` is the version for vectors (N, C), dense and without squeezing.
+
+    Args:
+        channels: C of the data.
+        hidden: width of the conditioners.
+        levels: how often the spatial axes are halved; each must be divisible by 2 ** levels.
+        steps: flow steps at each level.
+        ndim: spatial axes, 0 to 3.
+        coupling: "affine" or "additive".
+        scale, bound: of the affine coupling, see AffineCoupling.
+        mix: parametrisation of the 1x1 convolution, "lu", "householder" or "full".
+        prior: learn the density of the channels that leave, given those that stay (Glow's split prior).
+        kernels: kernel sizes of the conditioners; with ndim=0 their number is what counts.
+        activation: of the conditioners.
+        cond_channels: K of the condition, an array (N, K) or (N, K, *spatial) with the data's spatial axes; 0 for none.
+        cond_spatial: the condition has spatial axes.
+        seed: an int; the same seed gives the same bits.
+        dtype: "float32" or "float64".
+
+    References:
+        Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018.
+    """
+
+    def __init__(self, channels, hidden, levels, steps, ndim=2, coupling="affine", scale="bounded", bound=4.0, mix="lu",
+                 prior=True, kernels=(3, 1, 3), activation="relu", cond_channels=0, cond_spatial=False, seed=0, dtype="float32"):
+        if coupling not in ("affine", "additive"):
+            raise ValueError(f'coupling is "affine" or "additive"; got {coupling!r}')
+        if ndim not in (0, 1, 2, 3):
+            raise ValueError(f"ndim is the number of spatial axes, 0 to 3; got {ndim}")
+        if min(channels, hidden, levels) < 1 or steps < 0:
+            raise ValueError(f"channels, hidden and levels are positive and steps not negative; got {channels}, {hidden}, {levels}, {steps}")
+        if ndim == 0 and channels < 2**levels:
+            raise ValueError(f"with ndim=0 each level but the last halves the features, and 2 must remain: levels={levels} needs {2**levels}; got channels={channels}")
+        self._levels, self._ndim = levels, ndim
+        rng = np.random.default_rng(seed)
+
+        def net(C_in, C_out, kernels, level):
+            options = dict(activation=activation, seed=rng, dtype=dtype)
+            if ndim == 0:
+                return DenseNet(C_in, (hidden,) * (len(kernels) - 1), C_out, cond_channels=cond_channels, **options)
+            K = cond_channels * 2 ** (ndim * level) if cond_spatial else cond_channels
+            return ConvNet(C_in, hidden, C_out, kernels, ndim, cond_channels=K, **options)
+
+        def affine(C, kernels, level):
+            return AffineCoupling(C, net(*AffineCoupling.conditioner_channels(C), kernels, level), scale, bound)
+
+        def additive(C, kernels, level):
+            return AdditiveCoupling(C, net(*AdditiveCoupling.conditioner_channels(C), kernels, level))
+
+        def layers(C, level):
+            """The layers of a level, on its C channels after squeezing, and of all deeper ones."""
+            couple = affine if coupling == "affine" else additive
+            for _ in range(steps):
+                yield ActNorm(C, dtype=dtype)
+                yield Conv1x1(C, mix, seed=rng, dtype=dtype)
+                yield couple(C, kernels, level)
+            if level < levels:
+                going_on = C - C // 2
+                inner = Chain(*squeezed(going_on, level + 1))
+                yield FactorOut(C, inner, affine(C, kernels[:1], level) if prior else None)
+
+        def squeezed(C, level):
+            if ndim == 0:
+                return layers(C, level)
+            return (Squeeze(), *layers(C * 2**ndim, level), Unsqueeze())
+
+        super().__init__(*squeezed(channels, 1))
+        self.channels = channels
+
+    def check(self, X, name="X"):
+        ops = super().check(X, name)
+        if X.ndim != self._ndim + 2 or any(size % 2**self._levels for size in X.shape[2:]):
+            raise ValueError(f"this Glow takes {SHAPES[self._ndim + 2]} with spatial axes divisible by {2**self._levels}, for "
+                             f"levels={self._levels}; got {name} of shape {tuple(X.shape)}")
+        return ops

@@ -1,0 +1,6 @@
+"""Conditioners: networks inside couplings, which need not be invertible."""
+
+from .conv import ConvNet
+from .dense import DenseNet
+
+__all__ = ["ConvNet", "DenseNet"]

@@ -1,0 +1,21 @@
+"""DenseNet: the dense conditioner for vectors."""
+
+from .conv import ConvNet
+
+
+class DenseNet(ConvNet):
+    """y = W_k act(... act(W_1 x + V cond + b_1)) + b_k, for vectors (N, C_in); the last layer starts at zero.
+
+    On arrays with spatial axes it acts at each position alone.
+
+    Args:
+        C_in, C_out: features of x and of y.
+        hidden: width of the hidden layers, a number or one for each.
+        depth: number of hidden layers, where `hidden` is a number.
+        activation, cond_channels, seed, dtype: as in ConvNet.
+    """
+
+    def __init__(self, C_in, hidden, C_out, depth=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+        hidden = (hidden,) * depth if isinstance(hidden, int) else tuple(hidden)
+        super().__init__(C_in, hidden, C_out, kernels=(1,) * (len(hidden) + 1), ndim=0, activation=activation,
+                         cond_channels=cond_channels, seed=seed, dtype=dtype)

@@ -1,0 +1,163 @@
+"""Tiles shared by worker threads, and the memory that a tile works in.
+
+BLAS runs with one thread while tiles are at work: its own threads, alternating with ours, wait for each other
+whenever a core is busy with something else, and that costs a factor of 10 and more.
+"""
+
+import contextlib
+import math
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+_setting = {"threads": None}
+_lock = threading.Lock()
+_blas = {"controller": None, "users": 0, "limit": None}
+_pool = {"executor": None, "pid": None, "size": 0}
+_local = threading.local()
+
+
+def set_num_threads(n):
+    """Sets how many threads share the work of a layer; results are the same bits for every n."""
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of threads is an integer from 1; got {n!r}")
+    _setting["threads"] = n
+
+
+def num_threads():
+    """The number of threads: what set_num_threads set, or the cores that this process may use."""
+    if _setting["threads"] is None:
+        _setting["threads"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return _setting["threads"]
+
+
+@contextlib.contextmanager
+def single_threaded_blas():
+    """Holds BLAS at one thread until the last of its users leaves."""
+    with _lock:
+        if _blas["controller"] is None:
+            _blas["controller"] = ThreadpoolController().select(user_api="blas")
+        _blas["users"] += 1
+        if _blas["users"] == 1:
+            _blas["limit"] = _blas["controller"].limit(limits=1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _blas["users"] -= 1
+            if _blas["users"] == 0:
+                _blas["limit"].restore_original_limits()
+
+
+def _executor(size):
+    with _lock:
+        if _pool["pid"] != os.getpid() or _pool["size"] < size:
+            _pool.update(executor=ThreadPoolExecutor(size, thread_name_prefix="invnet"), pid=os.getpid(), size=size)
+        return _pool["executor"]
+
+
+def scratch(shape, dtype):
+    """An uninitialised array: in the tile's memory while a tile is at work, ordinary otherwise."""
+    arena = getattr(_local, "arena", None)
+    return np.empty(shape, dtype) if arena is None else arena.take(shape, np.dtype(dtype))
+
+
+class Arena:
+    """Memory for the arrays of one tile, used again for the next: fresh pages cost as much as the arithmetic on them."""
+
+    LARGEST_KEPT = 64 << 20
+
+    def __init__(self):
+        self.memory, self.used = np.empty(0, np.uint8), 0
+
+    def take(self, shape, dtype):
+        size = math.prod(shape) * dtype.itemsize
+        start = self.used
+        self.used += -(-size // 64) * 64
+        if self.used > self.memory.size:
+            return np.empty(shape, dtype)
+        return self.memory[start:start + size].view(dtype).reshape(shape)
+
+    def start_tile(self):
+        if self.memory.size < self.used <= self.LARGEST_KEPT:
+            self.memory = None
+            memory = np.empty(self.used + 64, np.uint8)
+            self.memory = memory[-memory.ctypes.data % 64:]
+        self.used = 0
+
+
+@contextlib.contextmanager
+def _arena():
+    """This thread's arena, which outlives the call; a tile within a tile takes ordinary memory."""
+    outer = getattr(_local, "arena", None)
+    kept = _local.__dict__.setdefault("kept", Arena())
+    _local.arena = kept if outer is None else None
+    try:
+        yield kept if outer is None else Arena()
+    finally:
+        _local.arena = outer
+
+
+def map_tiles(work, tiles, commit):
+    """commit(work(tile)) for all tiles, the work in threads, the commits one by one in the order of tiles.
+
+    What `work` returns must not lie in scratch memory.
+    """
+    workers = min(num_threads(), len(tiles))
+    with single_threaded_blas():
+        if workers < 2:
+            with _arena() as arena:
+                for tile in tiles:
+                    arena.start_tile()
+                    commit(work(tile))
+            return
+        turns = _Turns(work, tiles, commit, ahead=2 * workers)
+        futures = [_executor(workers - 1).submit(turns.run) for _ in range(workers - 1)]
+        try:
+            turns.run()
+        finally:
+            turns.stop()
+            for future in futures:
+                future.result()
+
+
+class _Turns:
+    """Hands out tiles in order and commits their results in order, at most `ahead` of them waiting."""
+
+    def __init__(self, work, tiles, commit, ahead):
+        self.work, self.tiles, self.commit, self.ahead = work, tiles, commit, ahead
+        self.taken, self.committed, self.done = 0, 0, {}
+        self.changed = threading.Condition()
+
+    def run(self):
+        try:
+            with _arena() as arena:
+                while (i := self._take()) is not None:
+                    arena.start_tile()
+                    self._put(i, self.work(self.tiles[i]))
+        finally:
+            self.stop()  # there is no more to take, or this thread failed and the others need not go on
+
+    def stop(self):
+        with self.changed:
+            self.taken = len(self.tiles)
+            self.changed.notify_all()
+
+    def _take(self):
+        with self.changed:
+            self.changed.wait_for(lambda: self.taken == len(self.tiles) or self.taken - self.committed < self.ahead)
+            if self.taken == len(self.tiles):
+                return None
+            self.taken += 1
+            return self.taken - 1
+
+    def _put(self, i, result):
+        with self.changed:
+            self.done[i] = result
+            while self.committed in self.done:
+                self.commit(self.done.pop(self.committed))
+                self.committed += 1
+            self.changed.notify_all()

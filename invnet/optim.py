@@ -1,0 +1,235 @@
+"""Optimizers, in place on one contiguous array of all parameters, and what goes with them."""
+
+import contextlib
+import math
+
+import numpy as np
+
+from .core import get_ops
+
+
+class Optimizer:
+    """Base: moves the parameters' arrays into one buffer, so that a step is a few passes over it.
+
+    After construction each parameter's `data` and `grad` are views of `self.data` and `self.grad`.
+
+    Args:
+        parameters: Parameters of one dtype and engine.
+        lr: the learning rate, a positive number, or a function from the number of steps done to it (see `schedule`).
+    """
+
+    slots = ()
+
+    def __init__(self, parameters, lr):
+        self.parameters = list(parameters)
+        if not self.parameters:
+            raise ValueError("an optimizer needs at least one parameter; got none")
+        if not callable(lr) and not lr > 0:
+            raise ValueError(f"lr is a positive number or a function of the step; got {lr}")
+        self.lr, self.steps, self._views = lr, 0, None
+        self._gather()
+        self.state = {slot: get_ops(self.data).xp.zeros_like(self.data) for slot in self.slots}
+
+    def _gather(self):
+        """Moves arrays into the buffer that are not there: at the start, and after something replaced them."""
+        if self._views and all(p.data is d and p.grad is g for p, (d, g) in zip(self.parameters, self._views)):
+            return
+        first = self.parameters[0].data
+        xp = get_ops(first).xp
+        if any(p.data.dtype != first.dtype or type(p.data) is not type(first) for p in self.parameters):
+            raise ValueError("an optimizer's parameters share one dtype and engine; use one optimizer for each")
+        self.data = xp.concat([xp.reshape(p.data, (-1,)) for p in self.parameters])
+        self.grad = xp.concat([xp.reshape(p.grad, (-1,)) for p in self.parameters])
+        start, self._views = 0, []
+        for p in self.parameters:
+            size, shape = math.prod(p.data.shape), p.data.shape
+            p.data = self.data[start:start + size].reshape(shape)
+            p.grad = self.grad[start:start + size].reshape(shape)
+            self._views.append((p.data, p.grad))
+            start += size
+
+    def step(self):
+        """Updates the parameters from their gradients."""
+        self._gather()
+        lr = self.lr(self.steps) if callable(self.lr) else self.lr
+        self.steps += 1
+        self._update(get_ops(self.data).xp, self.data, self.grad, lr)
+
+    def _update(self, xp, data, grad, lr):
+        raise NotImplementedError
+
+    def state_dict(self):
+        """A copy of the number of steps and of the optimizer's arrays, NumPy arrays by name."""
+        to_numpy = get_ops(self.data).to_numpy
+        return {"steps": np.array(self.steps), **{slot: to_numpy(array).copy() for slot, array in self.state.items()}}
+
+    def load_state_dict(self, state):
+        expected = {"steps", *self.slots}
+        if state.keys() != expected or any(state[slot].shape != tuple(self.data.shape) for slot in self.slots):
+            raise ValueError(f"the state of {type(self).__name__} has {sorted(expected)} with {self.data.shape[0]} numbers "
+                             f"each; got { {k: v.shape for k, v in state.items()} }")
+        self.steps = int(state["steps"])
+        for slot in self.slots:
+            self.state[slot][...] = get_ops(self.data).asarray(state[slot], self.data)
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum: v = momentum v + g, p -= lr v."""
+
+    slots = ("velocity",)
+
+    def __init__(self, parameters, lr=1e-2, momentum=0.0):
+        self.momentum = momentum
+        super().__init__(parameters, lr)
+
+    def _update(self, xp, data, grad, lr):
+        v = self.state["velocity"]
+        v *= self.momentum
+        v += grad
+        data -= lr * v
+
+
+class Adam(Optimizer):
+    """Adam, with decoupled weight decay: p -= lr (m' / (sqrt(v') + eps) + weight_decay p), m', v' without bias.
+
+    References:
+        Kingma & Ba, Adam: A Method for Stochastic Optimization, 2015, algorithm 1. Loshchilov & Hutter, Decoupled
+        Weight Decay Regularization, 2019.
+    """
+
+    slots = ("m", "v")
+
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        super().__init__(parameters, lr)
+
+    def _update(self, xp, data, grad, lr):
+        (b1, b2), m, v = self.betas, self.state["m"], self.state["v"]
+        m *= b1
+        m += (1 - b1) * grad
+        v *= b2
+        v += (1 - b2) * grad * grad
+        if self.weight_decay:
+            data *= 1 - lr * self.weight_decay
+        root = xp.sqrt(v)
+        root *= 1 / math.sqrt(1 - b2**self.steps)
+        root += self.eps
+        data -= (lr / (1 - b1**self.steps)) * m / root
+
+
+class Adamax(Optimizer):
+    """Adamax: p -= lr m' / u, with u = max(beta2 u, |g| + eps).
+
+    References:
+        Kingma & Ba, Adam: A Method for Stochastic Optimization, 2015, algorithm 2.
+    """
+
+    slots = ("m", "u")
+
+    def __init__(self, parameters, lr=2e-3, betas=(0.9, 0.999), eps=1e-8):
+        self.betas, self.eps = betas, eps
+        super().__init__(parameters, lr)
+
+    def _update(self, xp, data, grad, lr):
+        (b1, b2), m, u = self.betas, self.state["m"], self.state["u"]
+        m *= b1
+        m += (1 - b1) * grad
+        u[...] = xp.maximum(b2 * u, xp.abs(grad) + self.eps)
+        data -= (lr / (1 - b1**self.steps)) * m / u
+
+
+class RMSprop(Optimizer):
+    """p -= lr g / (sqrt(v) + eps), with v = decay v + (1 - decay) g^2.
+
+    References:
+        Tieleman & Hinton, Neural Networks for Machine Learning, lecture 6.5, 2012.
+    """
+
+    slots = ("v",)
+
+    def __init__(self, parameters, lr=1e-2, decay=0.99, eps=1e-8):
+        self.decay, self.eps = decay, eps
+        super().__init__(parameters, lr)
+
+    def _update(self, xp, data, grad, lr):
+        v = self.state["v"]
+        v *= self.decay
+        v += (1 - self.decay) * grad * grad
+        data -= lr * grad / (xp.sqrt(v) + self.eps)
+
+
+def schedule(lr, warmup=0, decay=1.0, cosine=None):
+    """A learning rate as a function of the steps done, step by step.
+
+    Args:
+        lr: the peak.
+        warmup: steps of linear growth to the peak.
+        decay: factor at each step after that (exponential decay).
+        cosine: steps after which half a cosine has brought the rate to zero; None for no cosine.
+    """
+
+    def rate(step):
+        value = lr * min(1.0, (step + 1) / warmup) if warmup else lr
+        value *= decay ** max(0, step - warmup)
+        if cosine is not None:
+            value *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / cosine)))
+        return value
+
+    return rate
+
+
+def clip_by_global_norm(parameters, max_norm):
+    """Scales all gradients together so that their norm is at most `max_norm`; returns the norm before."""
+    parameters = list(parameters)
+    norm = math.sqrt(sum(float(get_ops(p.grad).xp.sum(p.grad * p.grad)) for p in parameters))
+    if norm > max_norm:
+        for p in parameters:
+            p.grad *= max_norm / norm
+    return norm
+
+
+class EMA:
+    """An exponential moving average of parameters: average += (1 - decay) (data - average).
+
+    In the first steps the decay is at most (1 + steps) / (10 + steps), so that the start is forgotten early.
+
+    Args:
+        parameters: Parameters.
+        decay: from 0 to 1, such as 0.999.
+    """
+
+    def __init__(self, parameters, decay=0.999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is at least 0 and below 1; got {decay}")
+        self.parameters, self.decay, self.steps = list(parameters), decay, 0
+        self.average = [get_ops(p.data).copy(p.data) for p in self.parameters]
+
+    def update(self):
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        self.steps += 1
+        for average, p in zip(self.average, self.parameters):
+            average += (1 - decay) * (p.data - average)
+
+    @contextlib.contextmanager
+    def weights(self):
+        """Within this context the parameters have their averages."""
+        own = [get_ops(p.data).copy(p.data) for p in self.parameters]
+        try:
+            for p, average in zip(self.parameters, self.average):
+                p.data[...] = average
+            yield
+        finally:
+            for p, data in zip(self.parameters, own):
+                p.data[...] = data
+
+    def state_dict(self):
+        """A copy of the number of steps and of the averages, NumPy arrays by name."""
+        arrays = {f"average.{i}": get_ops(a).to_numpy(a).copy() for i, a in enumerate(self.average)}
+        return {"steps": np.array(self.steps), **arrays}
+
+    def load_state_dict(self, state):
+        if len(state) != len(self.average) + 1:
+            raise ValueError(f"the state of this EMA has {len(self.average)} averages and steps; got {len(state)} arrays")
+        self.steps = int(state["steps"])
+        for i, average in enumerate(self.average):
+            average[...] = get_ops(average).asarray(state[f"average.{i}"], average)
