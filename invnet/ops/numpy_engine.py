@@ -60,7 +60,7 @@ class NumpyOps(Ops):
         return last
 
     def sum_positions(self, R, N):
-        return R.reshape(N, -1).sum(axis=1)
+        return R.reshape(N, R.size // max(N, 1)).sum(axis=1)
 
     # ---- the channel mix
 
@@ -103,7 +103,7 @@ class NumpyOps(Ops):
 
     def _rows_in_place(self, X):
         R = self.rows(X)
-        if not np.may_share_memory(R, X):
+        if X.size and not np.may_share_memory(R, X):
             raise ValueError("an array that is worked on in place needs channels-last memory")
         return R
 

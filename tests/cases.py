@@ -1,0 +1,131 @@
+"""The table of cases: every layer, model and conditioner of the library, and an input for each.
+
+A new layer is a new row here; tests/test_laws.py runs every law of invnet.testing on every row.
+"""
+
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+
+import invnet
+from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Logit, Permute, Reverse,
+                           Squeeze, Unsqueeze)
+from invnet.nets import ConvNet, DenseNet
+
+SPATIAL = {0: (), 1: (4,), 2: (4, 2), 3: (2, 2, 4)}
+
+
+@dataclass
+class Case:
+    make: Callable  # () -> a module in float64
+    shape: tuple  # of X
+    cond: tuple | None = None  # shape of the condition
+    unit: bool = False  # X lies in the unit interval
+
+    def build(self):
+        """The module with random parameters, X and cond."""
+        rng = np.random.default_rng(7)
+        module = self.make()
+        for parameter in module.parameters():
+            parameter.data += 0.2 * rng.standard_normal(parameter.data.shape)
+        X = rng.uniform(0, 1, self.shape) if self.unit else rng.standard_normal(self.shape)
+        return module, X, None if self.cond is None else rng.standard_normal(self.cond)
+
+
+def conditioner(C_in, C_out, ndim, **options):
+    if ndim == 0:
+        return DenseNet(C_in, 5, C_out, dtype="float64", **options)
+    return ConvNet(C_in, 5, C_out, ndim=ndim, dtype="float64", **options)
+
+
+def coupling(cls, C, ndim, *, cond_channels=0, activation="softplus", **options):
+    C_in, C_out = cls.conditioner_channels(C)
+    return cls(C, conditioner(C_in, C_out, ndim, cond_channels=cond_channels, activation=activation), **options)
+
+
+class CubeRoot(invnet.Layer):
+    """A user's own layer, by the public contract alone: Z = X + X^3 / 3 on few values, its inverse by Newton's method."""
+
+    def __init__(self):
+        self.a = invnet.Parameter(np.array([1.0]))
+
+    def forward(self, X, cond=None):
+        a = np.exp(self.a.data)
+        return a * (X + X**3 / 3), np.log(a * (1 + X**2)).reshape(len(X), -1).sum(axis=1)
+
+    def inverse(self, Z, cond=None):
+        Z = Z / np.exp(self.a.data)
+        X = Z / (1 + np.abs(Z) ** (2 / 3))
+        for _ in range(60):
+            X = X - (X + X**3 / 3 - Z) / (1 + X**2)
+        return X
+
+    def backward(self, dZ, Z, dlogdet=None, cond=None):
+        X = self.inverse(Z)
+        dlogdet = invnet.core.as_dlogdet(dlogdet, Z).reshape(-1, *[1] * (Z.ndim - 1))
+        self.a.grad += np.sum(dZ * Z + dlogdet)
+        return dZ * np.exp(self.a.data) * (1 + X**2) + dlogdet * 2 * X / (1 + X**2), X
+
+
+LAYERS = {
+    "ChannelOrder": Case(lambda: Permute([2, 0, 1]), (3, 3, 4, 2)),
+    "Permute reversal": Case(lambda: Permute.reversal(4), (3, 4)),
+    "Permute random": Case(lambda: Permute.random(5, seed=1), (3, 5, 4)),
+    "Logit": Case(lambda: Logit(0.05), (3, 2, 4, 2), unit=True),
+    "Logit, vectors": Case(lambda: Logit(1e-3), (3, 3), unit=True),
+    "user's own layer": Case(CubeRoot, (3, 3, 2)),
+    "Chain around a user's own layer": Case(lambda: Chain(ActNorm(3, dtype="float64"), CubeRoot(), Conv1x1(3, dtype="float64")), (3, 3, 2)),
+    "Chain of nothing": Case(lambda: Chain(), (3, 3, 2)),
+    "Chain of foldable layers": Case(
+        lambda: Chain(*[layer for i in range(2) for layer in (ActNorm(3, dtype="float64"), Conv1x1(3, seed=i, dtype="float64"))],
+                      ActNorm(3, dtype="float64"), ActNorm(3, dtype="float64")), (3, 3, 2, 2)),
+    "coupling, vector condition": Case(lambda: coupling(AffineCoupling, 5, 2, cond_channels=3), (3, 5, 4, 2), cond=(3, 3)),
+    "coupling, spatial condition": Case(lambda: coupling(AffineCoupling, 4, 2, cond_channels=2), (3, 4, 4, 2), cond=(3, 2, 4, 2)),
+    "coupling, finer condition": Case(lambda: coupling(AdditiveCoupling, 4, 1, cond_channels=4), (3, 4, 2), cond=(3, 1, 8)),
+    "Glow": Case(lambda: invnet.Glow(3, 4, 2, 1, activation="softplus", dtype="float64"), (2, 3, 4, 4)),
+    "Glow, conditional": Case(lambda: invnet.Glow(1, 4, 2, 1, cond_channels=2, cond_spatial=True, activation="silu", dtype="float64"),
+                              (2, 1, 4, 8), cond=(2, 2, 4, 8)),
+    "Glow, additive, householder, no prior": Case(
+        lambda: invnet.Glow(1, 4, 2, 2, coupling="additive", mix="householder", prior=False, dtype="float64"), (2, 1, 4, 4)),
+    "Glow, sigmoid scale": Case(lambda: invnet.Glow(2, 4, 1, 2, scale="sigmoid", mix="full", dtype="float64"), (2, 2, 2, 4)),
+    "Glow, one axis": Case(lambda: invnet.Glow(3, 4, 2, 1, ndim=1, dtype="float64"), (3, 3, 8)),
+    "Glow, three axes": Case(lambda: invnet.Glow(1, 4, 1, 1, ndim=3, dtype="float64"), (2, 1, 2, 2, 4)),
+    "Glow, vectors": Case(lambda: invnet.Glow(7, 6, 2, 2, ndim=0, dtype="float64"), (4, 7)),
+    "Glow, vectors, conditional": Case(lambda: invnet.Glow(5, 6, 1, 2, ndim=0, cond_channels=2, dtype="float64"), (4, 5), cond=(4, 2)),
+}
+
+for d, size in SPATIAL.items():
+    for C in (3, 4):
+        shape, axes = (3, C, *size), f"{d} axes, {C} channels"
+        LAYERS[f"ActNorm, {axes}"] = Case(lambda C=C: ActNorm(C, dtype="float64"), shape)
+        for parametrisation in ("lu", "householder", "full"):
+            LAYERS[f"Conv1x1 {parametrisation}, {axes}"] = Case(lambda C=C, p=parametrisation: Conv1x1(C, p, dtype="float64"), shape)
+        LAYERS[f"AdditiveCoupling, {axes}"] = Case(lambda C=C, d=d: coupling(AdditiveCoupling, C, d), shape)
+        for scale in ("bounded", "sigmoid"):
+            LAYERS[f"AffineCoupling {scale}, {axes}"] = Case(lambda C=C, d=d, s=scale: coupling(AffineCoupling, C, d, scale=s), shape)
+        LAYERS[f"FactorOut, {axes}"] = Case(lambda C=C, d=d: FactorOut(C, Conv1x1(2, dtype="float64")), shape)
+        LAYERS[f"FactorOut with prior, {axes}"] = Case(
+            lambda C=C, d=d: FactorOut(C, coupling(AffineCoupling, 2, d), coupling(AffineCoupling, C, d)), shape)
+    if d:
+        LAYERS[f"Squeeze, {d} axes"] = Case(Squeeze, (3, 1, *size))
+        LAYERS[f"Unsqueeze, {d} axes"] = Case(Unsqueeze, (3, 2**d, *size))
+LAYERS["Conv1x1 householder, 2 reflections"] = Case(lambda: Conv1x1(5, "householder", 2, dtype="float64"), (3, 5, 2))
+LAYERS.update({f"Reverse of {name}": Case(lambda case=case: Reverse(case.make()), case.shape, case.cond)
+               for name, case in LAYERS.items() if "user" not in name and "Logit" not in name and not name.startswith("Squeeze")})
+LAYERS["Reverse of Logit"] = Case(lambda: Reverse(Logit(0.05)), (3, 2, 4))
+LAYERS["Reverse of Reverse"] = Case(lambda: Reverse(Reverse(Logit(0.05))), (3, 2, 4), unit=True)
+
+NETS = {
+    "ConvNet, one layer": Case(lambda: ConvNet(3, (), 4, kernels=(3,), dtype="float64"), (2, 3, 4, 3)),
+    "ConvNet 5-3-1": Case(lambda: ConvNet(2, (4, 3), 3, kernels=(5, 3, 1), dtype="float64"), (2, 2, 4, 5)),
+    "ConvNet, narrowing": Case(lambda: ConvNet(6, (4, 2), 1, kernels=(3, 3, 3), dtype="float64"), (2, 6, 3, 4)),
+    "ConvNet, vector condition": Case(lambda: ConvNet(3, 4, 2, cond_channels=2, dtype="float64"), (2, 3, 4, 3), cond=(2, 2)),
+    "ConvNet, finer condition": Case(lambda: ConvNet(3, 4, 2, cond_channels=4, dtype="float64"), (2, 3, 2, 3), cond=(2, 1, 4, 6)),
+    "DenseNet, deep": Case(lambda: DenseNet(3, 6, 4, depth=4, dtype="float64"), (5, 3)),
+    "DenseNet at positions": Case(lambda: DenseNet(3, 6, 4, dtype="float64"), (2, 3, 2, 2)),
+    "DenseNet, condition": Case(lambda: DenseNet(3, (6, 4), 2, cond_channels=3, dtype="float64"), (4, 3), cond=(4, 3)),
+}
+for d, size in SPATIAL.items():
+    for activation in ("relu", "leaky_relu", "silu", "softplus"):
+        NETS[f"conditioner {activation}, {d} axes"] = Case(lambda d=d, a=activation: conditioner(3, 2, d, activation=a), (2, 3, *size))

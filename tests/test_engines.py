@@ -1,0 +1,141 @@
+"""Every operation that an engine overrides gives what the reference gives, and results are the same bits for any threads."""
+
+import copy
+import subprocess
+import sys
+
+import array_api_compat.numpy
+import numpy as np
+import pytest
+
+import invnet
+from invnet.ops import get_ops
+from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.reference import Ops
+
+REFERENCE, ENGINE = Ops(array_api_compat.numpy), NumpyOps()
+SHAPES = [(3, 4), (2, 4, 5), (2, 4, 3, 5), (2, 4, 3, 2, 4)]
+rng = np.random.default_rng(0)
+
+
+def array(shape, dtype="float64"):
+    """Channels-last memory of random numbers."""
+    return ENGINE.fresh(rng.standard_normal(shape).astype(dtype))
+
+
+def h_of(x):
+    return array((x.shape[0], 2 * x.shape[1], *x.shape[2:]))
+
+
+def kernel_of(shape):
+    return (3,) * (len(shape) - 2)
+
+
+def in_place(method, *in_place_arrays):
+    """What a method leaves in the arrays that it works on, and what it returns."""
+    arrays = [ENGINE.fresh(a) for a in in_place_arrays]
+    returned = method(*arrays)
+    return [*arrays, *(returned if isinstance(returned, tuple) else (returned,))]
+
+
+M, Minv, b = array((4, 4)), array((4, 4)), array((4, 1))[:, 0]
+OPERATIONS = {
+    "mix_": lambda ops, x: in_place(lambda X: ops.mix_(X, M, b), x),
+    "mix_ by a diagonal": lambda ops, x: in_place(lambda X: ops.mix_(X, M[0], b), x),
+    "mix_backward_": lambda ops, x: in_place(lambda dX, X: ops.mix_backward_(dX, X, M, Minv, b), 2 * x, x),
+    "mix_backward_ by a diagonal": lambda ops, x: in_place(lambda dX, X: ops.mix_backward_(dX, X, M[0], Minv[0], b), 2 * x, x),
+    "taps": lambda ops, x: [ops.taps(x, kernel_of(x.shape))],
+    "taps of part of the channels": lambda ops, x: [ops.taps(x[:, 1:3], kernel_of(x.shape))],
+    "shift_add": lambda ops, x: [ops.shift_add(ops.taps(x, kernel_of(x.shape)) ** 2, x.shape, kernel_of(x.shape))],
+    "squeeze": lambda ops, x: [ops.squeeze(x[(..., *[slice(0, 2)] * (x.ndim - 2))])] if x.ndim > 2 else [],
+    "fresh": lambda ops, x: [ops.fresh(x[:, ::-1])],
+    "matmul": lambda ops, x: [ops.matmul(ops.rows(x), M)],
+}
+for activation in ("relu", "leaky_relu", "softplus", "silu", None):
+    OPERATIONS[f"activate_ {activation}"] = lambda ops, x, a=activation: list(ops.activate_(ops.rows(x).copy(), b, a))
+    OPERATIONS[f"activate_backward_ {activation}"] = lambda ops, x, a=activation: list(ops.activate_backward_(
+        ops.rows(x).copy(), ops.activate_(ops.rows(x)[::-1].copy(), b, a)[1], a))
+for scale in (("bounded", 3.0), ("sigmoid", 1.0)):
+    h, each = {shape: h_of(array(shape)) for shape in SHAPES}, np.array([0.3, -0.7, 0.2])
+    OPERATIONS[f"couple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(lambda X: ops.couple_(X, h[x.shape], s), x)
+    OPERATIONS[f"uncouple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(lambda X: ops.uncouple_(X, h[x.shape], s), x)
+    OPERATIONS[f"couple_backward_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(
+        lambda dX, X: ops.couple_backward_(dX, X, h[x.shape], s, each[:len(x)]), 2 * x, x)
+    OPERATIONS[f"uncouple_backward_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(
+        lambda dX, X: ops.uncouple_backward_(dX, X, h[x.shape], s, each[:len(x)]), 2 * x, x)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_engine_gives_what_the_reference_gives(name, shape):
+    x = array(shape)
+    for got, expected in zip(OPERATIONS[name](ENGINE, x), OPERATIONS[name](REFERENCE, x), strict=True):
+        if expected is not None:
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_every_override_has_a_row():
+    overridden = {name for name in vars(NumpyOps) if name in vars(Ops) and not name.startswith("_")}
+    tested = {name.split()[0] for name in OPERATIONS}
+    trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
+               "sum_positions", "tiles", "map_tiles", "copy"}
+    assert overridden <= tested | trivial, overridden - tested - trivial
+
+
+def step_bits(threads, shape=(96, 3, 32, 32)):
+    """Everything that one training step gives, as bytes."""
+    before = invnet.num_threads()
+    invnet.set_num_threads(threads)
+    try:
+        net = invnet.Glow(shape[1], 64, 2, 2, ndim=len(shape) - 2)
+        X = np.random.default_rng(0).standard_normal(shape).astype("float32")
+        net.initialize(X)
+        for p in net.parameters():
+            p.data += np.random.default_rng(1).standard_normal(p.data.shape).astype("float32") * 0.1
+        Z, logdet = net.forward(X)
+        dX, X_back = net.backward(Z, Z)
+        return b"".join(a.tobytes() for a in (Z, logdet, dX, X_back, *(p.grad for p in net.parameters())))
+    finally:
+        invnet.set_num_threads(before)
+
+
+def test_same_bits_for_1_2_and_4_threads():
+    assert len(ENGINE.tiles((96, 12, 16, 16), 200, 2)) > 2  # several tiles, or the test says nothing
+    assert step_bits(1) == step_bits(2) == step_bits(4)
+
+
+def test_an_error_in_a_worker_reaches_the_caller_and_the_next_call_works():
+    def work(tile):
+        if tile == 3:
+            raise RuntimeError("tile 3")
+        return tile
+
+    before = invnet.num_threads()
+    invnet.set_num_threads(4)
+    try:
+        with pytest.raises(RuntimeError, match="tile 3"):
+            ENGINE.map_tiles(work, list(range(100)), lambda result: None)
+        done = []
+        ENGINE.map_tiles(lambda tile: tile, list(range(100)), done.append)
+        assert done == list(range(100))
+    finally:
+        invnet.set_num_threads(before)
+
+
+def test_a_copied_layer_computes_the_same_alone():
+    net = invnet.Glow(3, 8, 1, 1)
+    other = copy.deepcopy(net)
+    X = np.ones((2, 3, 4, 4), "float32")
+    net.parameters()[0].data += 1
+    assert not np.array_equal(net.forward(X)[0], other.forward(X)[0])
+
+
+def test_importing_invnet_imports_no_engine_but_numpy():
+    code = "import sys, invnet; print([m for m in ('torch', 'cupy', 'numba', 'matplotlib', 'sklearn', 'scipy') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_an_array_of_an_unknown_library_is_named():
+    with pytest.raises(TypeError, match="builtins.list"):
+        get_ops([1.0])

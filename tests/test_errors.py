@@ -1,0 +1,96 @@
+"""A user's mistake gets an error that says what was required and what came, before any work."""
+
+import numpy as np
+import pytest
+
+import invnet
+from invnet import Glow
+from invnet.layers import ActNorm, AffineCoupling, Chain, Conv1x1, FactorOut, Logit, Permute, Reverse, Squeeze, Unsqueeze
+from invnet.nets import ConvNet, DenseNet
+
+
+def zeros(*shape, dtype="float32"):
+    return np.zeros(shape, dtype)
+
+
+MISTAKES = {
+    "rank too high": (lambda: ActNorm(3).forward(zeros(2, 3, 1, 1, 1, 1)), ValueError, r"\(2, 3, 1, 1, 1, 1\)"),
+    "rank of a Glow": (lambda: Glow(3, 8, 1, 1).forward(zeros(2, 3, 8)), ValueError, r"\(N, C, H, W\).*\(2, 3, 8\)"),
+    "rank too low": (lambda: Chain().forward(zeros(3)), ValueError, r"\(3,\)"),
+    "integers": (lambda: ActNorm(3).forward(zeros(2, 3, dtype=int)), TypeError, "int64"),
+    "half precision": (lambda: ActNorm(3).forward(zeros(2, 3, dtype="float16")), TypeError, "float16"),
+    "another dtype": (lambda: ActNorm(3).forward(zeros(2, 3, dtype="float64")), TypeError, "float32.*float64"),
+    "other channels": (lambda: Conv1x1(3).forward(zeros(2, 4)), ValueError, r"3 channels.*\(2, 4\)"),
+    "odd size": (lambda: Squeeze().forward(zeros(2, 3, 7, 8)), ValueError, r"even.*\(2, 3, 7, 8\)"),
+    "nothing to squeeze": (lambda: Squeeze().forward(zeros(2, 3)), ValueError, "spatial"),
+    "channels of Unsqueeze": (lambda: Unsqueeze().forward(zeros(2, 3, 4, 4)), ValueError, r"\(2, 3, 4, 4\)"),
+    "too many levels for the size": (lambda: Glow(3, 8, 4, 1).forward(zeros(1, 3, 24, 24)), ValueError, "divisible by 16.*24"),
+    "too many levels for vectors": (lambda: Glow(4, 8, 3, 1, ndim=0), ValueError, "levels"),
+    "logit of what is no unit": (lambda: Logit().forward(zeros(1, 2) + 2), ValueError, "2"),
+    "logit of NaN": (lambda: Logit().forward(zeros(1, 2) * np.nan), ValueError, "nan"),
+    "alpha": (lambda: Logit(0.5), ValueError, "0.5"),
+    "no permutation": (lambda: Permute([0, 0, 1]), ValueError, r"\[0, 0, 1\]"),
+    "parametrisation": (lambda: Conv1x1(3, "qr"), ValueError, "householder.*'qr'"),
+    "reflections": (lambda: Conv1x1(3, "householder", 4), ValueError, "4"),
+    "scale": (lambda: AffineCoupling(4, DenseNet(2, 4, 4), scale="exp"), ValueError, "'exp'"),
+    "bound": (lambda: AffineCoupling(4, DenseNet(2, 4, 4), bound=1.0), ValueError, "1.0"),
+    "one channel in a coupling": (lambda: AffineCoupling(1, None), ValueError, "at least 2.*1"),
+    "one channel in FactorOut": (lambda: FactorOut(1, None), ValueError, "at least 2.*1"),
+    "output of the conditioner": (lambda: AffineCoupling(4, DenseNet(2, 4, 3)).forward(zeros(1, 4)), ValueError, r"\(1, 4\).*\(1, 3\)"),
+    "even kernel": (lambda: ConvNet(2, 4, 2, kernels=(2, 1, 3)), ValueError, r"odd.*\(2, 1, 3\)"),
+    "activation": (lambda: ConvNet(2, 4, 2, activation="tanh"), ValueError, "'tanh'"),
+    "number of kernels": (lambda: ConvNet(2, (4, 4, 4), 2), ValueError, "hidden"),
+    "condition without room": (lambda: ConvNet(2, 4, 2).forward(zeros(1, 2, 3, 3), zeros(1, 5)), ValueError, "cond_channels=0"),
+    "condition of other size": (lambda: ConvNet(2, 4, 2, cond_channels=3).forward(zeros(1, 2, 3, 3), zeros(1, 5)), ValueError, r"\(1, 5\)"),
+    "unknown option": (lambda: Glow(3, 8, 1, 1, leves=3), TypeError, "leves"),
+    "unknown coupling": (lambda: Glow(3, 8, 1, 1, coupling="spline"), ValueError, "'spline'"),
+    "shape of dZ": (lambda: ActNorm(3).backward(zeros(2, 3), zeros(3, 3)), ValueError, r"\(3, 3\).*\(2, 3\)"),
+    "shape of dlogdet": (lambda: ActNorm(3).backward(zeros(2, 3), zeros(2, 3), zeros(3)), ValueError, r"\(2,\).*\(3,\)"),
+    "no samples to initialize": (lambda: ActNorm(3).initialize(zeros(0, 3)), ValueError, r"\(0, 3\)"),
+    "Reverse initialized": (lambda: Reverse(ActNorm(3)).initialize(zeros(2, 3)), ValueError, "within"),
+    "no layer": (lambda: Chain(ActNorm(3), "Conv1x1"), TypeError, "Conv1x1"),
+    "an unfinished layer": (lambda: invnet.Layer().forward(zeros(2, 3)), NotImplementedError, "Layer needs forward"),
+    "unknown engine": (lambda: ActNorm(3).to("tpu"), ValueError, "numpy.*'tpu'"),
+    "shape of a Flow": (lambda: invnet.Flow(ActNorm(3), (3,)).log_prob(zeros(2, 4)), ValueError, r"\(3,\).*\(2, 4\)"),
+    "threads": (lambda: invnet.set_num_threads(0), ValueError, "0"),
+    "foreign state": (lambda: ActNorm(3).load_state_dict(Conv1x1(3).state_dict()), ValueError, "missing.*'b'.*unknown.*'L'"),
+    "state of another shape": (lambda: ActNorm(3).load_state_dict(ActNorm(4).state_dict()), ValueError, r"\(3,\).*\(4,\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_error_says_what_was_required_and_what_came(name):
+    mistake, kind, text = MISTAKES[name]
+    with pytest.raises(kind, match=text):
+        mistake()
+
+
+def test_empty_batches_and_empty_positions_pass_through():
+    net = Glow(3, 8, 1, 1)
+    for shape in ((0, 3, 4, 4), (2, 3, 0, 4)):
+        Z, logdet = net.forward(zeros(*shape))
+        dX, X = net.backward(Z, Z)
+        assert Z.shape == dX.shape == X.shape == shape and np.array_equal(logdet, zeros(shape[0]))
+
+
+def test_a_read_only_or_byte_swapped_input_gives_the_same():
+    net, X = Glow(3, 8, 1, 1), np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype("float32")
+    expected = net.forward(X)[0]
+    swapped = X.astype(">f4")
+    X.flags.writeable = False
+    assert np.array_equal(net.forward(X)[0], expected) and np.array_equal(net.forward(swapped)[0], expected)
+
+
+def test_a_new_glow_is_an_isometry():
+    X = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype("float32")
+    Z, logdet = Glow(3, 8, 2, 3).forward(X)
+    np.testing.assert_allclose((Z**2).sum(axis=(1, 2, 3)), (X**2).sum(axis=(1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(logdet, 0, atol=1e-3)
+
+
+def test_initialize_normalises_every_channel_and_spares_constant_ones():
+    X = np.random.default_rng(0).standard_normal((50, 4, 3)) * np.array([1e-3, 5, 1, 0])[:, None] + 7
+    Z = ActNorm(4, dtype="float64").initialize(X)
+    np.testing.assert_allclose(Z[:, 1:3].mean(axis=(0, 2)), 0, atol=1e-9)
+    np.testing.assert_allclose(Z[:, 1:3].std(axis=(0, 2)), 1, rtol=1e-9)
+    assert np.abs(Z[:, [0, 3]]).max() < 1 and np.isfinite(Z).all()

@@ -1,0 +1,68 @@
+"""Every law on every row of the table of cases, and that the checks themselves can fail."""
+
+import numpy as np
+import pytest
+
+import invnet
+from cases import LAYERS, NETS
+from invnet.layers import ActNorm
+from invnet.testing import LAYER_LAWS, NET_LAWS, check_layer
+
+
+@pytest.mark.parametrize("law", LAYER_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(name, law):
+    law(*LAYERS[name].build(), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("law", NET_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", NETS)
+def test_net(name, law):
+    law(*NETS[name].build(), np.random.default_rng(0))
+
+
+def test_every_exported_layer_and_conditioner_has_a_row():
+    rows = " ".join([*LAYERS, *NETS])
+    for name in (*invnet.layers.__all__, *invnet.nets.__all__, *invnet.models.__all__):
+        assert name in rows
+
+
+class Wrong(ActNorm):
+    """ActNorm with one mistake."""
+
+    def __init__(self, mistake):
+        super().__init__(3)
+        self.mistake = mistake
+
+    def forward(self, X, cond=None):
+        Z, logdet = super().forward(X)
+        if self.mistake == "logdet":
+            logdet = logdet + 0.1
+        if self.mistake == "keeps":
+            self.kept = X
+        if self.mistake == "changes":
+            X[...] = 0
+        return Z, logdet
+
+    def inverse(self, Z, cond=None):
+        return super().inverse(Z) + (0.1 if self.mistake == "inverse" else 0)
+
+    def backward(self, dZ, Z, dlogdet=None, cond=None):
+        if self.mistake == "assigns":
+            self.zero_grad()
+        dX, X = super().backward(dZ, Z, 0.0 if self.mistake == "dlogdet" else dlogdet)
+        if self.mistake == "gradient":
+            self.b.grad *= -1
+        if self.mistake == "dtype":
+            dX = dX.astype("float64")
+        return (-dX if self.mistake == "dX" else dX), (X + 1 if self.mistake == "X" else X)
+
+
+@pytest.mark.parametrize("mistake", ["logdet", "keeps", "changes", "inverse", "assigns", "dlogdet", "gradient", "dtype", "dX", "X"])
+def test_check_layer_finds(mistake):
+    with pytest.raises(AssertionError, match=r"\d|unchanged|dtype"):
+        check_layer(Wrong(mistake), np.random.default_rng(0).standard_normal((3, 3, 2)))
+
+
+def test_check_layer_passes_a_right_layer():
+    check_layer(Wrong(None), np.random.default_rng(0).standard_normal((3, 3, 2)))
