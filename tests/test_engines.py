@@ -27,15 +27,19 @@ def h_of(x):
     return array((x.shape[0], 2 * x.shape[1], *x.shape[2:]))
 
 
-def kernel_of(shape):
-    return (3,) * (len(shape) - 2)
-
-
 def in_place(method, *in_place_arrays):
     """What a method leaves in the arrays that it works on, and what it returns."""
     arrays = [ENGINE.fresh(a) for a in in_place_arrays]
     returned = method(*arrays)
     return [*arrays, *(returned if isinstance(returned, tuple) else (returned,))]
+
+
+KERNEL = (5, 1, 3)
+
+
+def columns_of(x):
+    T = np.tile(ENGINE.rows(x), int(np.prod(KERNEL[:x.ndim - 2])))
+    return T * np.sin(np.arange(T.shape[1]))
 
 
 M, Minv, b = array((4, 4)), array((4, 4)), array((4, 1))[:, 0]
@@ -44,9 +48,9 @@ OPERATIONS = {
     "mix_ by a diagonal": lambda ops, x: in_place(lambda X: ops.mix_(X, M[0], b), x),
     "mix_backward_": lambda ops, x: in_place(lambda dX, X: ops.mix_backward_(dX, X, M, Minv, b), 2 * x, x),
     "mix_backward_ by a diagonal": lambda ops, x: in_place(lambda dX, X: ops.mix_backward_(dX, X, M[0], Minv[0], b), 2 * x, x),
-    "taps": lambda ops, x: [ops.taps(x, kernel_of(x.shape))],
-    "taps of part of the channels": lambda ops, x: [ops.taps(x[:, 1:3], kernel_of(x.shape))],
-    "shift_add": lambda ops, x: [ops.shift_add(ops.taps(x, kernel_of(x.shape)) ** 2, x.shape, kernel_of(x.shape))],
+    "taps": lambda ops, x: [ops.taps(x, KERNEL[:x.ndim - 2])],
+    "taps of part of the channels": lambda ops, x: [ops.taps(x[:, 1:3], KERNEL[:x.ndim - 2])],
+    "shift_add": lambda ops, x: [ops.shift_add(columns_of(x), x.shape, KERNEL[:x.ndim - 2])],
     "squeeze": lambda ops, x: [ops.squeeze(x[(..., *[slice(0, 2)] * (x.ndim - 2))])] if x.ndim > 2 else [],
     "fresh": lambda ops, x: [ops.fresh(x[:, ::-1])],
     "matmul": lambda ops, x: [ops.matmul(ops.rows(x), M)],

@@ -26,7 +26,9 @@ class ConvNet(Net):
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
 
-    The weights W.i have shape (*kernel, in, out); V has shape (K, hidden).
+    The weights W.i have shape (*kernel, in, out). A layer with more inputs than outputs is the transpose of such a
+    convolution, with weights (*kernel, out, in): the mirrored kernel, which is as good to learn and needs no
+    rearranging. V has shape (K, hidden).
 
     References:
         Kingma & Dhariwal, Glow, 2018, section 3.3. He et al., Delving Deep into Rectifiers, 2015 (the start).
@@ -45,11 +47,11 @@ class ConvNet(Net):
         rng = np.random.default_rng(seed)
         self._kernels = [(k,) * ndim for k in kernels]
         self._activations = [activation] * len(hidden) + [None]
-        widths = (C_in, *hidden, C_out)
+        self._widths = widths = (C_in, *hidden, C_out)
         self.W, self.b = [], []
         for i, (kernel, m, n) in enumerate(zip(self._kernels, widths, widths[1:])):
             deviation = math.sqrt(2 / (math.prod(kernel) * m)) if i < len(hidden) else 0.0
-            self.W.append(Parameter((deviation * rng.standard_normal((*kernel, m, n))).astype(dtype)))
+            self.W.append(Parameter((deviation * rng.standard_normal((*kernel, min(m, n), max(m, n)))).astype(dtype)))
             self.b.append(Parameter(np.zeros(n, dtype)))
         if cond_channels:
             V = rng.standard_normal((cond_channels, widths[1])) / math.sqrt(cond_channels) if hidden else np.zeros((cond_channels, C_out))
@@ -76,8 +78,7 @@ class ConvNet(Net):
                     each = spread(dA)
                     dV.append(rows.T @ each)
                     dcond = self._condition_back(ops, each @ self.V.data.T, cond.shape, x.shape)
-                shape = (x.shape[0], self.W[i].data.shape[-2], *x.shape[2:])
-                dH, dW = self._convolve_back(ops, i, dA, T, shape)
+                dH, dW = self._convolve_back(ops, i, dA, T, x.shape)
                 gradients_W.insert(0, dW)
                 gradients_b.insert(0, db)
             if self.V is not None and cond is None:
@@ -97,40 +98,32 @@ class ConvNet(Net):
                 A = ops.xp.reshape(ops.xp.reshape(A, (-1, positions, A.shape[1])) + added[:, None, :], A.shape)
             H, S = ops.activate_(A, b.data, activation)
             record(T, S)
-            X = ops.images(H, (x.shape[0], W.data.shape[-1], *x.shape[2:]))
+            X = ops.images(H, (x.shape[0], self._widths[i + 1], *x.shape[2:]))
         return X
 
-    # A convolution is one matrix product of rows. With few input channels the taps are gathered before it, with few
-    # output channels each tap has its own output columns, which are shifted and added after it: T is the left factor.
-
-    def _gathers(self, i):
-        m, n = self.W[i].data.shape[-2:]
-        return m <= n
+    # A convolution is one matrix product of rows: with few input channels the taps are gathered before it, with few
+    # output channels every tap has its own output columns, which are shifted and added after it. T is the left factor.
 
     def _convolve(self, ops, i, X):
-        W, kernel = self.W[i].data, self._kernels[i]
-        if self._gathers(i):
-            T = ops.taps(X, kernel)
-            return ops.matmul(T, ops.xp.reshape(W, (-1, W.shape[-1]))), T
+        M = self._matrix(ops, i)
+        if self._widths[i] <= self._widths[i + 1]:
+            T = ops.taps(X, self._kernels[i])
+            return ops.matmul(T, M), T
         T = ops.rows(X)
-        shape = (X.shape[0], W.shape[-1], *X.shape[2:])
-        return ops.rows(ops.shift_add(ops.matmul(T, self._columns(ops, W)), shape, kernel)), T
+        shape = (X.shape[0], self._widths[i + 1], *X.shape[2:])
+        return ops.rows(ops.shift_add(ops.matmul(T, M.T), shape, self._kernels[i])), T
 
     def _convolve_back(self, ops, i, dA, T, shape):
-        W, kernel = self.W[i].data, self._kernels[i]
-        m, n = W.shape[-2:]
-        if self._gathers(i):
-            dW = ops.xp.reshape(T.T @ dA, W.shape)
-            return ops.rows(ops.shift_add(ops.matmul(dA, ops.xp.reshape(W, (-1, n)).T), shape, kernel)), dW
-        G = ops.taps(ops.images(dA, (shape[0], n, *shape[2:])), kernel)
-        dW = ops.xp.permute_dims(ops.xp.reshape(T.T @ G, (m, -1, n)), (1, 0, 2))
-        return ops.matmul(G, self._columns(ops, W).T), ops.xp.reshape(ops.xp.flip(dW, axis=0), W.shape)
+        M, W = self._matrix(ops, i), self.W[i].data
+        if self._widths[i] <= self._widths[i + 1]:
+            shape = (shape[0], self._widths[i], *shape[2:])
+            return ops.rows(ops.shift_add(ops.matmul(dA, M.T), shape, self._kernels[i])), ops.xp.reshape(T.T @ dA, W.shape)
+        columns = ops.taps(ops.images(dA, (shape[0], self._widths[i + 1], *shape[2:])), self._kernels[i])
+        return ops.matmul(columns, M), ops.xp.reshape(columns.T @ T, W.shape)
 
-    def _columns(self, ops, W):
-        """W as (in, taps * out), the taps mirrored: shift_add is the transpose of taps."""
-        m, n = W.shape[-2:]
-        W = ops.xp.flip(ops.xp.reshape(W, (-1, m, n)), axis=0)
-        return ops.xp.reshape(ops.xp.permute_dims(W, (1, 0, 2)), (m, -1))
+    def _matrix(self, ops, i):
+        """W as (taps * min(in, out), max(in, out))."""
+        return ops.xp.reshape(self.W[i].data, (-1, max(self._widths[i:i + 2])))
 
     # ---- the condition
 

@@ -4,51 +4,82 @@ Arrays are rows (positions, channels) or (N, D, H, W, C); every loop runs over c
 vectorises it without reordering a sum: results do not depend on the processor's vector width or on threads.
 """
 
+import functools
+
 from numba import njit
 
 jit = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @jit
-def taps(x, T, kd, kh, kw):
+def pad(x, P, pd, ph, pw):
+    """x (N, D, H, W, C) with zeros around it into P (N, D + 2 pd, H + 2 ph, (W + 2 pw) C)."""
     N, D, H, W, C = x.shape
-    row = 0
     for n in range(N):
-        for d in range(D):
-            for h in range(H):
-                for w in range(W):
-                    column = 0
-                    for a in range(d - kd // 2, d + kd // 2 + 1):
-                        for b in range(h - kh // 2, h + kh // 2 + 1):
-                            for e in range(w - kw // 2, w + kw // 2 + 1):
-                                if 0 <= a < D and 0 <= b < H and 0 <= e < W:
-                                    for c in range(C):
-                                        T[row, column + c] = x[n, a, b, e, c]
-                                else:
-                                    for c in range(C):
-                                        T[row, column + c] = 0
-                                column += C
-                    row += 1
+        for d in range(P.shape[1]):
+            for h in range(P.shape[2]):
+                line = P[n, d, h]
+                inside = pd <= d < pd + D and ph <= h < ph + H
+                for i in range(pw * C if inside else line.shape[0]):
+                    line[i] = 0
+                if inside:
+                    for w in range(W):
+                        for c in range(C):
+                            line[(pw + w) * C + c] = x[n, d - pd, h - ph, w, c]
+                    for i in range((pw + W) * C, line.shape[0]):
+                        line[i] = 0
 
 
 @jit
-def shift_add(T, y, kd, kh, kw):
+def crop(P, y, pd, ph, pw):
+    """The inside of P, padded as by pad, into y."""
     N, D, H, W, C = y.shape
     for n in range(N):
         for d in range(D):
             for h in range(H):
+                line = P[n, d + pd, h + ph]
                 for w in range(W):
                     for c in range(C):
-                        y[n, d, h, w, c] = 0
-                    column = 0
-                    for a in range(d + kd // 2, d - kd // 2 - 1, -1):
-                        for b in range(h + kh // 2, h - kh // 2 - 1, -1):
-                            for e in range(w + kw // 2, w - kw // 2 - 1, -1):
-                                if 0 <= a < D and 0 <= b < H and 0 <= e < W:
-                                    row = ((n * D + a) * H + b) * W + e
-                                    for c in range(C):
-                                        y[n, d, h, w, c] += T[row, column + c]
-                                column += C
+                        y[n, d, h, w, c] = line[(pw + w) * C + c]
+
+
+@functools.cache
+def taps_kernels(C, kd, kh, kw):
+    """taps(P, T, N, D, H, W) and its transpose shift_add(T, P, N, D, H, W), compiled for C channels.
+
+    The taps of a position are kd * kh runs of kw * C neighbouring numbers of P. With lengths known to the compiler a
+    row of 9 * 12 columns takes 21 and 38 ns instead of 55 and 95.
+    """
+    run = kw * C
+
+    @jit
+    def taps(P, T, N, D, H, W):
+        row = 0
+        for n in range(N):
+            for d in range(D):
+                for h in range(H):
+                    for w in range(W):
+                        for i in range(kd):
+                            for j in range(kh):
+                                for c in range(run):
+                                    T[row, (i * kh + j) * run + c] = P[n, d + i, h + j, w * C + c]
+                        row += 1
+
+    @jit
+    def shift_add(T, P, N, D, H, W):
+        P[:] = 0
+        row = 0
+        for n in range(N):
+            for d in range(D):
+                for h in range(H):
+                    for w in range(W):
+                        for i in range(kd):
+                            for j in range(kh):
+                                for c in range(run):
+                                    P[n, d + i, h + j, w * C + c] += T[row, (i * kh + j) * run + c]
+                        row += 1
+
+    return taps, shift_add
 
 
 @jit

@@ -44,18 +44,14 @@ class NumpyOps(Ops):
 
     def images(self, R, shape):
         N, C, *spatial = shape
-        if not spatial:
-            return R.reshape(N, C)
-        return np.moveaxis(R.reshape(N, *spatial, C), -1, 1)
+        return R.reshape(N, *spatial, C).transpose(_FIRST[len(shape)])
 
     def rows(self, X):
-        if X.ndim == 2:
-            return X
-        return np.moveaxis(X, 1, -1).reshape(-1, X.shape[1])
+        return X if X.ndim == 2 else X.transpose(_LAST[X.ndim]).reshape(-1, X.shape[1])
 
     def fresh(self, X):
         last = np.empty((X.shape[0], *X.shape[2:], X.shape[1]), X.dtype.newbyteorder("="))
-        last = np.moveaxis(last, -1, 1)
+        last = last.transpose(_FIRST[X.ndim])
         last[...] = X
         return last
 
@@ -120,19 +116,29 @@ class NumpyOps(Ops):
     def taps(self, X, kernel):
         if all(k == 1 for k in kernel):
             return self.rows(X)
-        x, k = _five(X), _three(kernel)
-        T = scratch((math.prod(x.shape[:4]), math.prod(k) * x.shape[4]), X.dtype)
-        kernels.taps(x, T, *k)
+        x, (kd, kh, kw) = _five(X), _three(kernel)
+        P, T = self._padded(x.shape, kernel, X.dtype)
+        kernels.pad(x, P, kd // 2, kh // 2, kw // 2)
+        kernels.taps_kernels(X.shape[1], kd, kh, kw)[0](P, T, *x.shape[:4])
         return T
 
     def shift_add(self, T, shape, kernel):
         if all(k == 1 for k in kernel):
             return self.images(T, shape)
         N, C, *spatial = shape
-        y = scratch((N, *spatial, C), T.dtype)
-        X = np.moveaxis(y, -1, 1)
-        kernels.shift_add(T, _five(X), *_three(kernel))
+        X, (kd, kh, kw) = self.images(scratch((N, *spatial, C), T.dtype), shape), _three(kernel)
+        y = _five(X)
+        P, _ = self._padded(y.shape, kernel, T.dtype)
+        kernels.taps_kernels(C, kd, kh, kw)[1](T, P, *y.shape[:4])
+        kernels.crop(P, y, kd // 2, kh // 2, kw // 2)
         return X
+
+    @staticmethod
+    def _padded(shape, kernel, dtype):
+        """Scratch for an image with zeros around it, and for the columns of its taps."""
+        (N, D, H, W, C), (kd, kh, kw) = shape, _three(kernel)
+        P = scratch((N, D + kd - 1, H + kh - 1, (W + kw - 1) * C), dtype)
+        return P, scratch((N * D * H * W, kd * kh * kw * C), dtype)
 
     # ---- activations
 
@@ -169,7 +175,7 @@ class NumpyOps(Ops):
         dh = scratch((h.shape[0], *h.shape[2:], h.shape[1]), h.dtype)
         kernels.couple_backward(self._rows_in_place(dz2), self._rows_in_place(z2), t, np.exp(log_s, out=log_s), slope,
                                 dlogdet, dh.reshape(-1, h.shape[1]))
-        return np.moveaxis(dh, -1, 1)
+        return dh.transpose(_FIRST[h.ndim])
 
     def _scale(self, h, scale):
         t, raw = self._halves(h)
@@ -180,19 +186,23 @@ class NumpyOps(Ops):
 
     def tiles(self, shape, floats_per_position, reach):
         positions = math.prod(shape[2:])
-        size = max(1, TILE_BYTES // max(1, 4 * positions * floats_per_position))
+        import os
+        size = max(1, int(os.environ.get("ROWS","2048"))//max(1,positions))
         return [slice(i, min(i + size, shape[0])) for i in range(0, shape[0], size)]
 
     def map_tiles(self, work, tiles, commit):
         threads.map_tiles(work, tiles, commit)
 
 
+#: axes that make channels-last of channels-first, by the number of axes, and back
+_LAST = {d: (0, *range(2, d), 1) for d in range(2, 6)}
+_FIRST = {d: (0, d - 1, *range(1, d - 1)) for d in range(2, 6)}
 _SLOPE = {"relu": 0.0, "leaky_relu": 0.01}
 
 
 def _five(X):
     """(N, C, *spatial) as a view (N, D, H, W, C), absent axes of length 1."""
-    last = np.moveaxis(X, 1, -1)
+    last = X.transpose(_LAST[X.ndim])
     return last[(slice(None),) + (None,) * (5 - X.ndim)]
 
 

@@ -93,7 +93,7 @@ class Ops:
         return A @ B
 
     def taps(self, X, kernel):
-        """The neighbours of every position, zero outside: (N * positions, taps * C), channels fastest."""
+        """The neighbours p + o of every position, zero outside: columns (N * positions, taps * C), channels fastest."""
         columns = []
         for offsets in self._offsets(kernel):
             T = self.xp.zeros_like(X)
@@ -103,9 +103,8 @@ class Ops:
         return self.xp.concat(columns, axis=1)
 
     def shift_add(self, T, shape, kernel):
-        """The transpose of taps: (N * positions, taps * C) to an array of `shape` (N, C, *spatial)."""
-        N, C, *_ = shape
-        X = None
+        """The transpose of taps: columns (N * positions, taps * C) to an array of `shape` (N, C, *spatial)."""
+        C, X = shape[1], None
         for j, offsets in enumerate(self._offsets(kernel)):
             part = self.images(T[:, j * C:(j + 1) * C], shape)
             if X is None:
