@@ -1,0 +1,255 @@
+"""Hand-written gradients are those of torch autograd: outputs, logdet, dX, dcond, every parameter, to 1e-10 in float64."""
+
+import array_api_compat.numpy
+import invnet
+import numpy as np
+import pytest
+import torch
+from invnet import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, ConvNet, DenseNet, FactorOut, Glow, Logit
+from invnet import Permute, Reverse, Squeeze, Unsqueeze
+from invnet.ops import _of_type, numpy_engine
+from invnet.ops.reference import Ops
+from twins import TWINS, assert_agrees, assert_same, randomised
+
+f64 = {"dtype": "float64"}
+#: (N, C, *spatial) by the number of spatial axes: odd channels, unequal sizes.
+SHAPES = {0: (5, 5), 1: (4, 5, 6), 2: (3, 5, 4, 6), 3: (2, 5, 4, 2, 6)}
+
+
+def shape(ndim, C=5):
+    return (SHAPES[ndim][0], C, *SHAPES[ndim][2:])
+
+
+def net(C_in, C_out, ndim, hidden=6, **more):
+    if ndim == 0:
+        return DenseNet(C_in, hidden, C_out, **more, **f64)
+    return ConvNet(C_in, hidden, C_out, ndim=ndim, **more, **f64)
+
+
+def additive(C=5, ndim=2, **more):
+    return AdditiveCoupling(C, net(*AdditiveCoupling.conditioner_channels(C), ndim, **more))
+
+
+def affine(C=5, ndim=2, scale="bounded", bound=4.0, **more):
+    return AffineCoupling(C, net(*AffineCoupling.conditioner_channels(C), ndim, **more), scale, bound)
+
+
+def factor_out(C, ndim, prior):
+    inner = Chain(ActNorm(C - C // 2, **f64), affine(C - C // 2, ndim))
+    return FactorOut(C, inner, affine(C, ndim, activation="silu") if prior else None)
+
+
+def shared():
+    layer = affine(4)
+    return Chain(layer, Permute.reversal(4), Reverse(layer), Permute.random(4), layer)
+
+
+LAYERS = {}  # id: (layer, shape of X)
+for d in range(4):
+    LAYERS[f"ActNorm-{d}d"] = ActNorm(5, **f64), shape(d)
+    LAYERS[f"Permute-{d}d"] = Permute.random(5, seed=d), shape(d)
+    LAYERS[f"Logit-{d}d"] = Logit(0.05), shape(d)
+    LAYERS[f"AdditiveCoupling-{d}d"] = additive(5, d), shape(d)
+    for scale in ("bounded", "sigmoid"):
+        LAYERS[f"AffineCoupling-{scale}-{d}d"] = affine(5, d, scale), shape(d)
+    for prior in (False, True):
+        LAYERS[f"FactorOut-{'prior' if prior else 'plain'}-{d}d"] = factor_out(5, d, prior), shape(d)
+    for kind in ("lu", "householder", "full"):
+        LAYERS[f"Conv1x1-{kind}-{d}d"] = Conv1x1(5, kind, seed=d, **f64), shape(d)
+    if d:
+        LAYERS[f"Squeeze-{d}d"] = Squeeze(), shape(d)
+        LAYERS[f"Unsqueeze-{d}d"] = Unsqueeze(), shape(d, 3 * 2**d)
+LAYERS |= {
+    "Conv1x1-householder-one-reflection": (Conv1x1(5, "householder", reflections=1, **f64), shape(2)),
+    "Conv1x1-householder-three-reflections": (Conv1x1(6, "householder", reflections=3, **f64), shape(1, 6)),
+    "Conv1x1-lu-one-channel": (Conv1x1(1, "lu", **f64), shape(2, 1)),
+    "Logit-wide-margin": (Logit(0.3), shape(2)),
+    "AffineCoupling-narrow-bound": (affine(5, bound=1.2), shape(2)),
+    "AffineCoupling-two-channels": (affine(2), shape(2, 2)),
+    "AffineCoupling-three-channels": (affine(3, ndim=0), shape(0, 3)),
+    "AffineCoupling-dense-at-each-position": (affine(5, ndim=0), shape(2)),
+    "AdditiveCoupling-dense-at-each-position": (additive(5, ndim=0), shape(3)),
+    "FactorOut-two-channels": (FactorOut(2, ActNorm(1, **f64), affine(2)), shape(2, 2)),
+    "FactorOut-additive-prior": (FactorOut(4, Conv1x1(2, **f64), additive(4)), shape(2, 4)),
+    "Chain-empty": (Chain(), shape(2)),
+    "Chain-folds-ActNorm-Conv1x1": (Chain(ActNorm(5, **f64), Conv1x1(5, "lu", **f64)), shape(2)),
+    "Chain-folds-Conv1x1-ActNorm": (Chain(Conv1x1(5, "householder", **f64), ActNorm(5, **f64)), shape(2)),
+    "Chain-folds-ActNorm-ActNorm": (Chain(ActNorm(5, **f64), ActNorm(5, **f64)), shape(1)),
+    "Chain-folds-Conv1x1-Conv1x1": (Chain(Conv1x1(5, "lu", seed=1, **f64), Conv1x1(5, "full", seed=2, **f64)), shape(2)),
+    "Chain-folds-five": (Chain(ActNorm(5, **f64), ActNorm(5, **f64), Conv1x1(5, "lu", **f64),
+                               Conv1x1(5, "householder", **f64), ActNorm(5, **f64)), shape(2)),
+    "Chain-of-all": (Chain(Logit(), Squeeze(), ActNorm(12, **f64), Conv1x1(12, **f64), affine(12), Permute.reversal(12),
+                           factor_out(12, 2, True), Unsqueeze(), Chain(ActNorm(3, **f64), additive(3))), shape(2, 3)),
+    "Chain-with-Reverse": (Chain(ActNorm(5, **f64), Reverse(Conv1x1(5, **f64)), Reverse(affine(5)),
+                                 ActNorm(5, **f64)), shape(2)),
+    "Chain-shares-a-layer": (shared(), shape(2, 4)),
+}
+LAYERS |= {f"Reverse-{name}": (Reverse(layer), layer.forward(np.full(size, 0.5))[0].shape)
+           for name, (layer, size) in LAYERS.items()}
+LAYERS["Reverse-Reverse"] = Reverse(Reverse(Chain(ActNorm(5, **f64), affine(5)))), shape(2)
+
+WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
+    "AdditiveCoupling-vector": (additive(5, 2, cond_channels=3), shape(2), (3, 3)),
+    "AffineCoupling-vector-to-vectors": (affine(5, 0, cond_channels=3), shape(0), (5, 3)),
+    "AffineCoupling-vector": (affine(5, 2, cond_channels=3), shape(2), (3, 3)),
+    "AffineCoupling-vector-3d": (affine(5, 3, cond_channels=3), shape(3), (2, 3)),
+    "AffineCoupling-spatial": (affine(5, 2, cond_channels=3), shape(2), (3, 3, 4, 6)),
+    "AffineCoupling-spatial-1d": (affine(5, 1, cond_channels=3), shape(1), (4, 3, 6)),
+    "AffineCoupling-finer": (affine(5, 2, cond_channels=12), shape(2), (3, 3, 8, 12)),
+    "AffineCoupling-much-finer-1d": (affine(5, 1, cond_channels=12), shape(1), (4, 3, 24)),
+    "Chain-vector": (Chain(ActNorm(5, **f64), affine(5, cond_channels=3), Permute.reversal(5), additive(5, cond_channels=3)),
+                     shape(2), (3, 3)),
+}
+WITH_CONDITION |= {f"Reverse-{name}": (Reverse(layer), *sizes) for name, (layer, *sizes) in WITH_CONDITION.items()}
+
+NAMES = ("relu", "leaky_relu", "silu", "softplus")
+NETS = {  # id: (conditioner, shape of x, shape of cond)
+    **{f"ConvNet-{d}d": (ConvNet(3, 6, 4, ndim=d, **f64), shape(d, 3), None) for d in range(4)},
+    **{f"ConvNet-{a}": (ConvNet(3, 6, 4, activation=a, **f64), shape(2, 3), None) for a in NAMES},
+    **{f"DenseNet-{a}": (DenseNet(3, 6, 4, activation=a, **f64), shape(0, 3), None) for a in NAMES},
+    **{f"ConvNet-vector-cond-{d}d": (ConvNet(3, 6, 4, ndim=d, cond_channels=2, **f64), shape(d, 3), (SHAPES[d][0], 2))
+       for d in range(4)},
+    **{f"ConvNet-spatial-cond-{d}d": (ConvNet(3, 6, 4, ndim=d, cond_channels=2, **f64), shape(d, 3), shape(d, 2))
+       for d in range(1, 4)},
+    "ConvNet-finer-cond-1d": (ConvNet(3, 6, 4, ndim=1, cond_channels=8, **f64), (4, 3, 3), (4, 2, 12)),
+    "ConvNet-finer-cond-2d": (ConvNet(3, 6, 4, cond_channels=8, **f64), shape(2, 3), (3, 2, 8, 12)),
+    "ConvNet-finer-cond-3d": (ConvNet(3, 6, 4, ndim=3, cond_channels=8, **f64), (2, 3, 2, 3, 2), (2, 1, 4, 6, 4)),
+    "ConvNet-cond-not-given": (ConvNet(3, 6, 4, cond_channels=2, **f64), shape(2, 3), None),
+    "ConvNet-one-layer": (ConvNet(3, (), 4, kernels=(3,), **f64), shape(2, 3), None),
+    "ConvNet-one-layer-cond": (ConvNet(5, (), 3, kernels=(3,), cond_channels=2, **f64), shape(2), (3, 2)),
+    "ConvNet-1x1": (ConvNet(3, 6, 4, kernels=(1, 1, 1), **f64), shape(2, 3), None),
+    "ConvNet-5-3": (ConvNet(3, 6, 4, kernels=(5, 3), ndim=1, **f64), shape(1, 3), None),
+    "ConvNet-1-5-1": (ConvNet(3, 6, 4, kernels=(1, 5, 1), **f64), shape(2, 3), None),
+    "ConvNet-deep": (ConvNet(3, 6, 4, kernels=(3, 3, 3, 1, 3), **f64), shape(2, 3), None),
+    "ConvNet-kernel-wider-than-x": (ConvNet(3, 6, 4, kernels=(7, 3), **f64), (3, 3, 2, 1), None),
+    "ConvNet-one-position": (ConvNet(3, 6, 4, **f64), (3, 3, 1, 1), None),
+    "ConvNet-gathers-throughout": (ConvNet(2, (3, 5), 7, **f64), shape(2, 2), None),
+    "ConvNet-scatters-throughout": (ConvNet(7, (5, 3), 2, **f64), shape(2, 7), None),
+    "ConvNet-batch-of-one": (ConvNet(3, 6, 4, **f64), (1, 3, 4, 6), None),
+    "DenseNet-depth-0": (DenseNet(3, 6, 4, depth=0, **f64), shape(0, 3), None),
+    "DenseNet-depth-4": (DenseNet(3, 6, 4, depth=4, **f64), shape(0, 3), None),
+    "DenseNet-widths": (DenseNet(3, (7, 2), 4, **f64), shape(0, 3), None),
+    "DenseNet-cond": (DenseNet(3, 6, 4, cond_channels=2, **f64), shape(0, 3), (5, 2)),
+    "DenseNet-at-each-position": (DenseNet(3, 6, 4, **f64), shape(2, 3), None),
+    "DenseNet-at-each-position-cond": (DenseNet(3, 6, 4, cond_channels=2, **f64), shape(3, 3), (2, 2)),
+}
+
+small = dict(hidden=6, steps=2, **f64)
+GLOWS = {  # id: (Glow, shape of X, shape of cond)
+    "one-level": (Glow(3, levels=1, **small), (3, 3, 4, 6), None),
+    "three-levels": (Glow(3, levels=3, **small), (2, 3, 8, 16), None),
+    "grey": (Glow(1, levels=2, **small), (3, 1, 8, 8), None),
+    "sigmoid": (Glow(3, levels=2, scale="sigmoid", **small), (3, 3, 4, 8), None),
+    "additive": (Glow(3, levels=2, coupling="additive", **small), (3, 3, 4, 8), None),
+    "householder": (Glow(3, levels=2, mix="householder", **small), (3, 3, 4, 8), None),
+    "full": (Glow(3, levels=2, mix="full", **small), (3, 3, 4, 8), None),
+    "no-prior": (Glow(3, levels=2, prior=False, **small), (3, 3, 4, 8), None),
+    "silu-bound-2": (Glow(3, levels=2, activation="silu", bound=2.0, **small), (3, 3, 4, 8), None),
+    "kernels-1-3": (Glow(3, levels=2, kernels=(1, 3), **small), (3, 3, 4, 8), None),
+    "no-steps": (Glow(3, 6, 2, 0, **f64), (3, 3, 4, 8), None),
+    "1d": (Glow(3, levels=3, ndim=1, **small), (3, 3, 16), None),
+    "3d": (Glow(1, levels=2, ndim=3, **small), (2, 1, 4, 4, 8), None),
+    "vectors": (Glow(11, levels=3, ndim=0, **small), (6, 11), None),
+    "vectors-additive": (Glow(7, levels=2, ndim=0, coupling="additive", **small), (6, 7), None),
+    "vectors-cond": (Glow(7, levels=2, ndim=0, cond_channels=3, **small), (6, 7), (6, 3)),
+    "cond-vector": (Glow(3, levels=2, cond_channels=4, **small), (3, 3, 4, 8), (3, 4)),
+    "cond-spatial": (Glow(3, levels=2, cond_channels=2, cond_spatial=True, **small), (3, 3, 4, 8), (3, 2, 4, 8)),
+    "cond-spatial-1d": (Glow(2, levels=3, ndim=1, cond_channels=2, cond_spatial=True, **small), (3, 2, 16), (3, 2, 16)),
+}
+
+
+def rows(table):
+    """The rows of a table as pytest parameters with their ids."""
+    return [pytest.param(*row, *[None] * (3 - len(row)), id=name) for name, row in table.items()]
+
+
+def check(thing, size, cond_size=None, dlogdet="random"):
+    rng = np.random.default_rng(1)
+    inputs = rng.random(size) if takes_unit_interval(thing) else rng.standard_normal(size)
+    assert_agrees(randomised(thing), inputs, None if cond_size is None else rng.standard_normal(cond_size), dlogdet)
+
+
+def check_likelihood(size):
+    rng = np.random.default_rng(0)
+    Z, logdet = rng.standard_normal(size), rng.standard_normal(size[0])
+    loss, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
+    z, ld = torch.tensor(Z, requires_grad=True), torch.tensor(logdet, requires_grad=True)
+    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    expected = -(normal.log_prob(z).flatten(1).sum(1) + ld).mean()
+    expected.backward()
+    assert_same({"loss": loss, "dZ": dZ, "dlogdet": dlogdet},
+                {"loss": expected.item(), "dZ": z.grad.numpy(), "dlogdet": ld.grad.numpy()})
+
+
+def takes_unit_interval(thing):
+    return isinstance(thing.layers[0] if isinstance(thing, Chain) and thing.layers else thing, Logit)
+
+
+@pytest.fixture(params=["numpy", "reference"])
+def engine(request, monkeypatch):
+    """The NumPy engine, and the reference operations that the other engines are built on."""
+    if request.param == "reference":
+        monkeypatch.setitem(_of_type, np.ndarray, Ops(array_api_compat.numpy))
+
+
+@pytest.mark.parametrize("dlogdet", ["random", None], ids=["dlogdet", "dlogdet-None"])
+@pytest.mark.parametrize("layer, size, cond_size", rows(LAYERS) + rows(WITH_CONDITION))
+def test_a_layer_and_its_gradients_agree_with_autograd(layer, size, cond_size, dlogdet, engine):
+    check(layer, size, cond_size, dlogdet)
+
+
+@pytest.mark.parametrize("net, size, cond_size", rows(NETS))
+def test_a_conditioner_and_its_gradients_agree_with_autograd(net, size, cond_size, engine):
+    check(net, size, cond_size)
+
+
+@pytest.mark.parametrize("dlogdet", ["random", None], ids=["dlogdet", "dlogdet-None"])
+@pytest.mark.parametrize("glow, size, cond_size", rows(GLOWS))
+def test_glow_and_its_gradients_agree_with_autograd(glow, size, cond_size, dlogdet, engine):
+    check(glow, size, cond_size, dlogdet)
+
+
+@pytest.mark.parametrize("name", ["three-levels", "sigmoid", "vectors", "cond-spatial"])
+def test_glow_turned_around_agrees_with_autograd(name):
+    glow, size, cond_size = GLOWS[name]
+    check(Reverse(glow), size, cond_size)
+
+
+@pytest.mark.parametrize("dlogdet", [0.0, -0.7], ids=str)
+def test_a_number_as_dlogdet_stands_for_every_sample(dlogdet):
+    check(*GLOWS["three-levels"], dlogdet)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("thing, size, cond_size", rows({
+    "AdditiveCoupling": (additive(5), (7, 5, 4, 6)),
+    "AffineCoupling": (affine(5, cond_channels=3), (7, 5, 4, 6), (7, 3, 4, 6)),
+    "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)), "Glow": (Glow(3, levels=2, **small), (7, 3, 4, 8)),
+}))
+def test_gradients_summed_over_tiles_and_threads_agree_with_autograd(thing, size, cond_size, threads, monkeypatch):
+    before = invnet.num_threads()
+    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 1)  # every image is a tile
+    try:
+        invnet.set_num_threads(threads)
+        check(thing, size, cond_size)
+        check(Reverse(thing), size, cond_size)
+    finally:
+        invnet.set_num_threads(before)
+
+
+@pytest.mark.parametrize("layer", [
+    ActNorm(8, **f64), Conv1x1(8, **f64), Chain(ActNorm(8, **f64), Conv1x1(8, "full", **f64))
+], ids=["ActNorm", "Conv1x1", "folded"])
+def test_channel_maps_of_more_rows_than_a_tile_agree_with_autograd(layer):
+    check(layer, (3, 8, 90, 100))  # 1.7 MB; a tile of rows has 1 MB
+
+
+@pytest.mark.parametrize("size", [(4, 3, 4, 8), (4, 7)], ids=["images", "vectors"])
+def test_the_gradient_of_the_gaussian_likelihood_agrees_with_autograd(size):
+    check_likelihood(size)
+
+
+def test_every_layer_and_conditioner_has_a_twin():
+    public = {value for value in vars(invnet).values() if isinstance(value, type)}
+    contracts = {invnet.Layer, invnet.Isometry, invnet.Net}
+    assert {cls for cls in public - contracts if issubclass(cls, (invnet.Layer, invnet.Net))} <= TWINS.keys()

@@ -1,0 +1,441 @@
+"""Plain PyTorch twins of invnet's layers, conditioners and Glow: the papers' formulas, differentiated by autograd.
+
+`twin_of(thing)` gives the twin and its leaves, {name: tensor}, copies of the parameters of `thing` under their names.
+The twin of a layer maps (X, cond) to (Z, logdet), that of a conditioner maps (x, cond) to y. A new layer adds its formula
+here, once each way, and a row to TWINS.
+"""
+
+import copy
+import inspect
+import math
+from itertools import product
+
+import invnet
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+torch.set_num_threads(1)  # the arrays are tiny
+
+# ---- formulas
+
+
+def positions(X):
+    return math.prod(X.shape[2:])
+
+
+def each_sample(value, X):
+    """One number for all samples as (N,)."""
+    return value * torch.ones(X.shape[0], dtype=X.dtype)
+
+
+def along_channels(v, X):
+    """(C,) shaped to broadcast against X."""
+    return v.reshape(1, -1, *[1] * (X.ndim - 2))
+
+
+def actnorm(X, log_s, b):
+    return along_channels(log_s.exp(), X) * X + along_channels(b, X), each_sample(positions(X) * log_s.sum(), X)
+
+
+def actnorm_inverse(Z, log_s, b):
+    return (Z - along_channels(b, Z)) / along_channels(log_s.exp(), Z), each_sample(-positions(Z) * log_s.sum(), Z)
+
+
+def householder_matrix(V):
+    W = torch.eye(V.shape[1], dtype=V.dtype)
+    for v in V:
+        W = W @ (torch.eye(len(v), dtype=V.dtype) - 2 * torch.outer(v, v) / torch.dot(v, v))
+    return W
+
+
+def lu_matrix(P, L, U, sign, log_s):
+    return P @ (L.tril(-1) + torch.eye(len(log_s), dtype=L.dtype)) @ (U.triu(1) + torch.diag(sign * log_s.exp()))
+
+
+def mix(X, W, orthogonal=False):
+    """W x at every position; the determinant of an orthogonal matrix is 1 or -1."""
+    logdet = 0.0 if orthogonal else positions(X) * torch.linalg.slogdet(W)[1]
+    return torch.einsum("ij,nj...->ni...", W, X), each_sample(logdet, X)
+
+
+def split(X):
+    """The first ceil(C/2) channels, and the others."""
+    C1 = -(-X.shape[1] // 2)
+    return X[:, :C1], X[:, C1:]
+
+
+def total(X):
+    """Sums each sample."""
+    return X.flatten(1).sum(1)
+
+
+def log_scale(raw, scale, bound):
+    if scale == "sigmoid":
+        return torch.log(torch.sigmoid(raw + 2))
+    return math.log(bound) * torch.tanh(raw / math.log(bound))
+
+
+def affine(x2, h, scale, bound):
+    t, raw = h.chunk(2, dim=1)
+    log_s = log_scale(raw, scale, bound)
+    return (x2 + t) * log_s.exp(), total(log_s)
+
+
+def affine_inverse(z2, h, scale, bound):
+    t, raw = h.chunk(2, dim=1)
+    log_s = log_scale(raw, scale, bound)
+    return z2 / log_s.exp() - t, -total(log_s)
+
+
+def logit(X, alpha):
+    p = alpha + (1 - 2 * alpha) * X
+    return torch.log(p / (1 - p)), total(math.log(1 - 2 * alpha) - torch.log(p * (1 - p)))
+
+
+def logit_inverse(Z, alpha):
+    p = torch.sigmoid(Z)
+    return (p - alpha) / (1 - 2 * alpha), total(torch.log(p * (1 - p)) - math.log(1 - 2 * alpha))
+
+
+def corners(d):
+    """Where the 2**d members of a block lie, in the order of their channels."""
+    return [(..., *(slice(o, None, 2) for o in offsets)) for offsets in product((0, 1), repeat=d)]
+
+
+def squeeze(X):
+    return torch.stack([X[corner] for corner in corners(X.ndim - 2)], dim=2).flatten(1, 2)
+
+
+def unsqueeze(Z):
+    d = Z.ndim - 2
+    X = torch.zeros(Z.shape[0], Z.shape[1] // 2**d, *[2 * size for size in Z.shape[2:]], dtype=Z.dtype)
+    for j, corner in enumerate(corners(d)):
+        X[corner] = Z[:, j::2**d]
+    return X
+
+
+ACTIVATIONS = {"relu": F.relu, "leaky_relu": lambda A: F.leaky_relu(A, 0.01), "silu": F.silu, "softplus": F.softplus}
+CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def convolve(x, W):
+    """Same-size convolution, zeros outside, with W (*kernel, in, out), or, where in > out, the transposed one with W
+    (*kernel, out, in); without kernel axes a linear map at each position."""
+    d, narrows = W.ndim - 2, x.shape[1] > W.shape[-2]
+    if d == 0:
+        return torch.einsum("nj...,ij->ni..." if narrows else "nj...,ji->ni...", x, W)
+    padding = [k // 2 for k in W.shape[:-2]]
+    return (TRANSPOSED if narrows else CONVOLUTIONS)[d](x, torch.movedim(W, (-1, -2), (0, 1)), padding=padding)
+
+
+def conditioner(x, cond, W, b, V, activation):
+    for i, (Wi, bi) in enumerate(zip(W, b)):
+        A = convolve(x, Wi) + along_channels(bi, x)
+        if i == 0 and cond is not None and cond.ndim == 2:
+            A = A + (cond @ V).reshape(*A.shape[:2], *[1] * (A.ndim - 2))
+        elif i == 0 and cond is not None:
+            while cond.shape[2:] != x.shape[2:]:
+                cond = squeeze(cond)
+            A = A + torch.einsum("nk...,kc->nc...", cond, V)
+        x = ACTIVATIONS[activation](A) if i < len(W) - 1 else A
+    return x
+
+
+# ---- twins: forward and inverse of each layer, both with their own logdet
+
+
+def options(thing):
+    """All arguments of a constructor by name."""
+    signature = inspect.signature(type(thing).__init__)
+    return {**{name: p.default for name, p in signature.parameters.items()}, **thing.arguments()}
+
+
+class ActNormTwin:
+    def __init__(self, layer, leaf):
+        self.log_s, self.b = leaf(layer.log_s), leaf(layer.b)
+
+    def forward(self, X, cond):
+        return actnorm(X, self.log_s, self.b)
+
+    def inverse(self, Z, cond):
+        return actnorm_inverse(Z, self.log_s, self.b)
+
+
+class Conv1x1Twin:
+    def __init__(self, layer, leaf):
+        self.kind = options(layer)["parametrisation"]
+        names = {"full": "W", "householder": "V", "lu": "P L U sign log_s"}[self.kind]
+        self.weights = [leaf(getattr(layer, name)) for name in names.split()]
+
+    def matrix(self):
+        return {"full": lambda W: W, "householder": householder_matrix, "lu": lu_matrix}[self.kind](*self.weights)
+
+    def forward(self, X, cond):
+        return mix(X, self.matrix(), self.kind == "householder")
+
+    def inverse(self, Z, cond):
+        return mix(Z, torch.linalg.inv(self.matrix()), self.kind == "householder")
+
+
+class AdditiveCouplingTwin:
+    def __init__(self, layer, leaf):
+        self.net = TWINS[type(layer.net)](layer.net, leaf)
+
+    def forward(self, X, cond):
+        x1, x2 = split(X)
+        return torch.cat([x1, x2 + self.net.forward(x1, cond)], dim=1), each_sample(0.0, X)
+
+    def inverse(self, Z, cond):
+        z1, z2 = split(Z)
+        return torch.cat([z1, z2 - self.net.forward(z1, cond)], dim=1), each_sample(0.0, Z)
+
+
+class AffineCouplingTwin(AdditiveCouplingTwin):
+    def __init__(self, layer, leaf):
+        super().__init__(layer, leaf)
+        self.scale = options(layer)["scale"], options(layer)["bound"]
+
+    def forward(self, X, cond):
+        x1, x2 = split(X)
+        z2, logdet = affine(x2, self.net.forward(x1, cond), *self.scale)
+        return torch.cat([x1, z2], dim=1), logdet
+
+    def inverse(self, Z, cond):
+        z1, z2 = split(Z)
+        x2, logdet = affine_inverse(z2, self.net.forward(z1, cond), *self.scale)
+        return torch.cat([z1, x2], dim=1), logdet
+
+
+class PermuteTwin:
+    def __init__(self, layer, leaf):
+        self.order = torch.tensor(np.array(options(layer)["order"]))
+
+    def forward(self, X, cond):
+        return X[:, self.order], each_sample(0.0, X)
+
+    def inverse(self, Z, cond):
+        X = torch.zeros_like(Z)
+        X[:, self.order] = Z
+        return X, each_sample(0.0, Z)
+
+
+class LogitTwin:
+    def __init__(self, layer, leaf):
+        self.alpha = options(layer)["alpha"]
+
+    def forward(self, X, cond):
+        return logit(X, self.alpha)
+
+    def inverse(self, Z, cond):
+        return logit_inverse(Z, self.alpha)
+
+
+class SqueezeTwin:
+    def __init__(self, layer, leaf):
+        pass
+
+    def forward(self, X, cond):
+        return squeeze(X), each_sample(0.0, X)
+
+    def inverse(self, Z, cond):
+        return unsqueeze(Z), each_sample(0.0, Z)
+
+
+class ReverseTwin:
+    def __init__(self, layer, leaf):
+        inner = twin_with(layer.layer, leaf)
+        self.forward, self.inverse = inner.inverse, inner.forward
+
+
+class UnsqueezeTwin(SqueezeTwin):
+    forward, inverse = SqueezeTwin.inverse, SqueezeTwin.forward
+
+
+class ChainTwin:
+    def __init__(self, layer, leaf):
+        self.layers = [twin_with(each, leaf) for each in layer.layers]
+
+    def forward(self, X, cond):
+        logdet = each_sample(0.0, X)
+        for layer in self.layers:
+            X, part = layer.forward(X, cond)
+            logdet = logdet + part
+        return X, logdet
+
+    def inverse(self, Z, cond):
+        logdet = each_sample(0.0, Z)
+        for layer in reversed(self.layers):
+            Z, part = layer.inverse(Z, cond)
+            logdet = logdet + part
+        return Z, logdet
+
+
+class FactorOutTwin:
+    def __init__(self, layer, leaf):
+        self.prior = twin_with(layer.prior, leaf) if layer.prior is not None else ChainTwin(invnet.Chain(), leaf)
+        self.inner = twin_with(layer.inner, leaf)
+
+    def forward(self, X, cond):
+        X, logdet = self.prior.forward(X, cond)
+        x1, x2 = split(X)
+        z1, part = self.inner.forward(x1, cond)
+        return torch.cat([z1, x2], dim=1), logdet + part
+
+    def inverse(self, Z, cond):
+        z1, x2 = split(Z)
+        x1, logdet = self.inner.inverse(z1, cond)
+        X, part = self.prior.inverse(torch.cat([x1, x2], dim=1), cond)
+        return X, logdet + part
+
+
+class GlowTwin(ChainTwin):
+    """Glow's forward as in the paper's figure 2: a loop over levels that collects what leaves, weights found by name."""
+
+    def __init__(self, net, leaf):
+        super().__init__(net, leaf)  # for the inverse
+        self.o = options(net)
+        self.weights = {name: leaf(state) for name, state in net.named_state()}
+
+    def net(self, name, x, cond):
+        count = sum(key.startswith(f"{name}.net.W.") for key in self.weights)
+        W, b = ([self.weights[f"{name}.net.{kind}.{i}"] for i in range(count)] for kind in "Wb")
+        return conditioner(x, cond, W, b, self.weights.get(f"{name}.net.V"), self.o["activation"])
+
+    def matrix(self, name):
+        if self.o["mix"] == "lu":
+            return lu_matrix(*(self.weights[f"{name}.{factor}"] for factor in ("P", "L", "U", "sign", "log_s")))
+        return householder_matrix(self.weights[f"{name}.V"]) if self.o["mix"] == "householder" else self.weights[f"{name}.W"]
+
+    def step(self, prefix, i, x, cond):
+        x, logdet1 = actnorm(x, self.weights[f"{prefix}{i}.log_s"], self.weights[f"{prefix}{i}.b"])
+        x, logdet2 = mix(x, self.matrix(f"{prefix}{i + 1}"), self.o["mix"] == "householder")
+        x1, x2 = split(x)
+        h = self.net(f"{prefix}{i + 2}", x1, cond)
+        z2, logdet3 = affine(x2, h, self.o["scale"], self.o["bound"]) if self.o["coupling"] == "affine" else (x2 + h, 0.0)
+        return torch.cat([x1, z2], dim=1), logdet1 + logdet2 + logdet3
+
+    def forward(self, X, cond):
+        logdet, left, prefix, spatial = each_sample(0.0, X), [], "layers.", self.o["ndim"] > 0
+        for level in range(1, self.o["levels"] + 1):
+            X = squeeze(X) if spatial else X
+            end = spatial + 3 * self.o["steps"]
+            for i in range(spatial, end, 3):
+                X, part = self.step(prefix, i, X, cond)
+                logdet = logdet + part
+            if level < self.o["levels"]:
+                X, leaves = split(X)
+                if self.o["prior"]:  # what leaves is normal given what stays: mean -t, deviation 1/s
+                    h = self.net(f"{prefix}{end}.prior", X, cond)
+                    leaves, part = affine(leaves, h, self.o["scale"], self.o["bound"])
+                    logdet = logdet + part
+                left.append(leaves)
+                prefix += f"{end}.inner.layers."
+        Z = unsqueeze(X) if spatial else X
+        for leaves in reversed(left):
+            Z = torch.cat([Z, leaves], dim=1)
+            Z = unsqueeze(Z) if spatial else Z
+        return Z, logdet
+
+
+class ConditionerTwin:
+    def __init__(self, net, leaf):
+        self.W, self.b = [leaf(W) for W in net.W], [leaf(b) for b in net.b]
+        self.V, self.activation = None if net.V is None else leaf(net.V), options(net)["activation"]
+
+    def forward(self, x, cond):
+        return conditioner(x, cond, self.W, self.b, self.V, self.activation)
+
+
+TWINS = {
+    invnet.ActNorm: ActNormTwin, invnet.AdditiveCoupling: AdditiveCouplingTwin, invnet.AffineCoupling: AffineCouplingTwin,
+    invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
+    invnet.Logit: LogitTwin, invnet.Permute: PermuteTwin, invnet.Reverse: ReverseTwin, invnet.Squeeze: SqueezeTwin,
+    invnet.Unsqueeze: UnsqueezeTwin, invnet.ConvNet: ConditionerTwin, invnet.DenseNet: ConditionerTwin,
+}
+
+
+def twin_with(thing, leaf):
+    return TWINS[type(thing)](thing, leaf)
+
+
+def twin_of(thing):
+    """The twin of a layer or conditioner as a function of (X, cond), and its leaves {name: tensor}."""
+    tensors = {id(state): torch.tensor(state.data) for _, state in thing.named_state()}
+    leaves = {name: tensors[id(p)].requires_grad_() for name, p in thing.named_parameters()}
+    return twin_with(thing, lambda state: tensors[id(state)]).forward, leaves
+
+
+# ---- the comparison
+
+#: Relative to an array's norm: float64 rounds at 1e-16, a sum here has up to 1e4 terms and rebuilding X amplifies by up
+#: to 1e2; a wrong term is of the order of the norm.
+TOLERANCE = 1e-10
+
+
+def randomised(thing, seed=0):
+    """A copy with every entry of every parameter moved, the zeros of last layers and unused triangles too."""
+    thing, rng = copy.deepcopy(thing), np.random.default_rng(seed)
+    for p in thing.parameters():
+        fan_in = math.prod(p.data.shape[:-1])
+        p.data += 0.2 / math.sqrt(fan_in) * rng.standard_normal(p.data.shape)
+    return thing
+
+
+def by_hand(thing, X, cond, dZ, dlogdet):
+    """Everything that invnet computes of a layer or conditioner, by name."""
+    thing.zero_grad()
+    holder = None if cond is None else invnet.Condition(cond)
+    if isinstance(thing, invnet.Net):
+        y, pullback = thing.vjp(X, cond)
+        found = {"forward": thing.forward(X, cond), "Z": y.copy()}
+        found["dX"], dcond, gradients = pullback(dZ)
+        names = [name for name, _ in thing.named_parameters()]
+        found.update(zip(names, gradients, strict=True))
+    else:
+        found = dict(zip(("Z", "logdet"), thing.forward(X, cond)))
+        found["dX"], found["X"] = thing.backward(dZ, found["Z"], dlogdet, holder)
+        found.update((name, p.grad.copy()) for name, p in thing.named_parameters())
+        dcond = holder and holder.grad
+    return found if cond is None else {**found, "dcond": dcond}
+
+
+def by_autograd(thing, X, cond, dZ, dlogdet):
+    """The same of its twin."""
+    twin, leaves = twin_of(thing)
+    x, c = torch.tensor(X, requires_grad=True), None if cond is None else torch.tensor(cond, requires_grad=True)
+    result = twin(x, c)
+    if isinstance(thing, invnet.Net):
+        result.backward(torch.tensor(dZ))
+        found = {"forward": result, "Z": result}
+    else:
+        Z, logdet = result
+        weights = torch.as_tensor(-1 / len(X) if dlogdet is None else dlogdet, dtype=logdet.dtype)
+        ((Z * torch.tensor(dZ)).sum() + (logdet * weights).sum()).backward()
+        found = {"Z": Z, "logdet": logdet, "X": x}
+    found.update({"dX": x.grad} if c is None else {"dX": x.grad, "dcond": c.grad})
+    found.update((name, leaf.grad) for name, leaf in leaves.items())
+    return {name: 0.0 if tensor is None else tensor.detach().numpy() for name, tensor in found.items()}
+
+
+def assert_agrees(thing, X, cond=None, dlogdet="random", seed=0):
+    """`thing` and its twin agree in everything, for a random dZ."""
+    rng = np.random.default_rng(seed)
+    Z = thing.forward(X, cond)
+    dZ = rng.standard_normal((Z if isinstance(thing, invnet.Net) else Z[0]).shape)
+    if isinstance(dlogdet, str):
+        dlogdet = rng.standard_normal(len(X))
+    assert_same(by_hand(thing, X, cond, dZ, dlogdet), by_autograd(thing, X, cond, dZ, dlogdet))
+
+
+def assert_same(found, expected):
+    """Raises AssertionError, naming every array of `found` that differs from its namesake in `expected`."""
+    assert found.keys() == expected.keys()
+    wrong = []
+    for name, want in expected.items():
+        error, norm = np.linalg.norm(found[name] - want), np.linalg.norm(want)
+        if not error <= TOLERANCE * norm:
+            wrong.append(f"{name}: differs by {error:.3g}, of norm {norm:.3g}")
+    if wrong:
+        raise AssertionError("; ".join(wrong))
