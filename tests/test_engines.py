@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import invnet
-from invnet.ops import get_ops
+from cases import LAYERS
+from invnet.ops import get_ops, numpy_engine
 from invnet.ops.numpy_engine import NumpyOps
 from invnet.ops.reference import Ops
+from invnet.ops.tile import Tile
 
 REFERENCE, ENGINE = Ops(array_api_compat.numpy), NumpyOps()
 SHAPES = [(3, 4), (2, 4, 5), (2, 4, 3, 5), (2, 4, 3, 2, 4)]
@@ -53,6 +55,10 @@ OPERATIONS = {
     "shift_add": lambda ops, x: [ops.shift_add(columns_of(x), x.shape, KERNEL[:x.ndim - 2])],
     "squeeze": lambda ops, x: [ops.squeeze(x[(..., *[slice(0, 2)] * (x.ndim - 2))])] if x.ndim > 2 else [],
     "fresh": lambda ops, x: [ops.fresh(x[:, ::-1])],
+    "add_": lambda ops, x: in_place(lambda X: ops.add_(X[:, 1:3], h_of(x)[:, 2:4] * 0 + 1), x),
+    "diagonal_matrix": lambda ops, x: [ops.diagonal_matrix(b)],
+    "log_scale bounded": lambda ops, x: [ops.log_scale(ops.rows(x), ("bounded", 3.0))],
+    "log_scale sigmoid": lambda ops, x: [ops.log_scale(ops.rows(x), ("sigmoid", 3.0))],
     "matmul": lambda ops, x: [ops.matmul(ops.rows(x), M)],
 }
 for activation in ("relu", "leaky_relu", "softplus", "silu", None):
@@ -106,6 +112,26 @@ def step_bits(threads, shape=(96, 3, 32, 32)):
 def test_same_bits_for_1_2_and_4_threads():
     assert len(ENGINE.tiles((96, 12, 16, 16), 200, 2)) > 2  # several tiles, or the test says nothing
     assert step_bits(1) == step_bits(2) == step_bits(4)
+
+
+@pytest.mark.parametrize("name", ["Glow", "Glow, conditional", "Glow, one axis", "Glow, three axes", "coupling, vector condition",
+                                  "Glow, additive, householder, no prior", "Reverse of Glow, conditional"])
+def test_blocks_of_an_image_give_what_the_whole_gives(name, monkeypatch):
+    def everything():
+        layer, X, cond = LAYERS[name].build()
+        X, cond = (None if a is None else np.concatenate([np.concatenate([a, a[:, :, ::-1]], axis=2)] * 2, axis=-1) for a in (X, cond))
+        holder = None if cond is None else invnet.Condition(cond)
+        Z, logdet = layer.forward(X, cond)
+        dX, X_back = layer.backward(np.sin(Z), Z, 0.3, holder)
+        return [Z, logdet, dX, X_back, *(p.grad for p in layer.parameters()), *([] if holder is None else [holder.grad])]
+
+    whole = everything()
+    made = []
+    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 4000)
+    monkeypatch.setattr(numpy_engine, "Tile", lambda *a: made.append(Tile(*a)) or made[-1])
+    for got, expected in zip(everything(), whole, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+    assert any(not tile.whole for tile in made)
 
 
 def test_an_error_in_a_worker_reaches_the_caller_and_the_next_call_works():

@@ -40,12 +40,12 @@ class ActNorm(ChannelAffine):
         self.b.data[...] = -ops.xp.mean(R, axis=0) * ops.xp.exp(self.log_s.data)
         return self.forward_(X)[0]
 
-    def matrix(self):
+    def affine(self):
         xp = get_ops(self.b.data).xp
-        return xp.exp(self.log_s.data), xp.exp(-self.log_s.data), self.b.data, xp.sum(self.log_s.data)
+        scale = xp.exp(self.log_s.data)
 
-    def pull(self, dM, db, dlogdet):
-        xp = get_ops(self.b.data).xp
-        ds = dM if dM.ndim == 1 else xp.linalg.diagonal(dM)
-        self.log_s.grad += ds * xp.exp(self.log_s.data) + dlogdet
-        self.b.grad += db
+        def pull(dM, db, dlogdet):
+            self.log_s.grad += (dM if dM.ndim == 1 else xp.linalg.diagonal(dM)) * scale + dlogdet
+            self.b.grad += db
+
+        return scale, self.b.data, xp.sum(self.log_s.data), pull

@@ -8,35 +8,44 @@ from ..core import InPlaceLayer, get_ops
 class ChannelAffine(InPlaceLayer):
     """Z = M X + b at every position: one matrix product over the rows of an array.
 
-    A subclass gives matrix() and pull(). Logdet is positions * log|det M|.
+    A subclass gives affine() and, where it knows better than a factorisation, inverse_of(M). Logdet is positions *
+    log|det M|.
     """
 
-    def matrix(self):
-        """M (C, C), or (C,) for a diagonal; its inverse; b (C,); log|det M| as a number or 0-d array."""
-        raise NotImplementedError(f"{type(self).__name__} needs matrix() -> M, Minv, b, logdet")
+    def affine(self):
+        """M (C, C), or (C,) for a diagonal; b (C,); log|det M|, a number or 0-d array; and pull(dM, db, dlogdet).
 
-    def pull(self, dM, db, dlogdet):
-        """Adds to the parameters' gradients those of M, b and log|det M|."""
-        raise NotImplementedError(f"{type(self).__name__} needs pull(dM, db, dlogdet)")
+        pull adds to the parameters' gradients those of M, b and log|det M|.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs affine() -> M, b, logdet, pull")
+
+    def inverse_of(self, M):
+        """The inverse of M, in double precision, since it rebuilds activations at every layer."""
+        if M.ndim == 1:
+            return 1 / M
+        ops = get_ops(M)
+        return ops.astype(ops.xp.linalg.inv(ops.astype(M, "float64")), M.dtype)
 
     def forward_(self, X, cond=None):
-        M, _, b, logdet = self.matrix()
+        M, b, logdet, _ = self.affine()
         get_ops(X).mix_(X, M, b)
         return X, self._logdet(logdet, X)
 
     def inverse_logdet_(self, Z, cond=None):
-        M, Minv, b, logdet = self.matrix()
+        M, b, logdet, _ = self.affine()
+        Minv = self.inverse_of(M)
         get_ops(Z).mix_(Z, Minv, _times(Minv, -b))
         return Z, self._logdet(-logdet, Z)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        M, Minv, b, _ = self.matrix()
-        dM, db = get_ops(Z).mix_backward_(dZ, Z, M, Minv, b)
-        self.pull(dM, db, self._dlogdet(dlogdet, Z))
+        M, b, _, pull = self.affine()
+        dM, db = get_ops(Z).mix_backward_(dZ, Z, M, self.inverse_of(M), b)
+        pull(dM, db, self._dlogdet(dlogdet, Z))
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        M, Minv, b, _ = self.matrix()
+        M, b, _, pull = self.affine()
+        Minv = self.inverse_of(M)
         dMinv, dc = get_ops(X).mix_backward_(dX, X, Minv, M, _times(Minv, -b))
         # X = Minv Z + c with c = -Minv b, and dM = -Minv^T dMinv Minv^T.
         db = -_times(Minv.T, dc)
@@ -44,7 +53,7 @@ class ChannelAffine(InPlaceLayer):
             dM = -Minv * (dMinv - dc * b) * Minv
         else:
             dM = -Minv.T @ (dMinv - dc[:, None] * b[None, :]) @ Minv.T
-        self.pull(dM, db, -self._dlogdet(dlogdet, X))
+        pull(dM, db, -self._dlogdet(dlogdet, X))
         return dX, X
 
     def _logdet(self, logdet, X):
@@ -65,17 +74,16 @@ class Folded(ChannelAffine):
         self.first, self.second = first, second
         self.channels = first.channels
 
-    def matrix(self):
-        M1, M1inv, b1, logdet1 = self.first.matrix()
-        M2, M2inv, b2, logdet2 = self.second.matrix()
-        return _product(M2, M1), _product(M1inv, M2inv), _times(M2, b1) + b2, logdet1 + logdet2
+    def affine(self):
+        M1, b1, logdet1, pull1 = self.first.affine()
+        M2, b2, logdet2, pull2 = self.second.affine()
 
-    def pull(self, dM, db, dlogdet):
-        M1, _, b1, _ = self.first.matrix()
-        M2, _, _, _ = self.second.matrix()
-        dM2 = _product(dM, M1.T)
-        self.second.pull(dM2 + (db * b1 if dM2.ndim == 1 else db[:, None] * b1[None, :]), db, dlogdet)
-        self.first.pull(_product(M2.T, dM), _times(M2.T, db), dlogdet)
+        def pull(dM, db, dlogdet):
+            dM2 = _product(dM, M1.T)
+            pull2(dM2 + (db * b1 if dM2.ndim == 1 else db[:, None] * b1[None, :]), db, dlogdet)
+            pull1(_product(M2.T, dM), _times(M2.T, db), dlogdet)
+
+        return _product(M2, M1), _times(M2, b1) + b2, logdet1 + logdet2, pull
 
 
 def _times(M, v):

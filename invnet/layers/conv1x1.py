@@ -35,9 +35,11 @@ class Conv1x1(ChannelAffine):
         if not 1 <= k <= channels:
             raise ValueError(f"reflections is from 1 to the number of channels, {channels}; got {reflections}")
         self.channels, self.parametrisation = channels, parametrisation
+        self.zero, self.eye = Buffer(np.zeros(channels, dtype)), Buffer(np.eye(channels, dtype=dtype))
         normal = np.random.default_rng(seed).standard_normal((channels, channels))
         if parametrisation == "householder":
             self.V = Parameter(normal[:k].astype(dtype))
+            self.half = Buffer(np.triu(np.ones((k, k)), 1).astype(dtype) + 0.5 * np.eye(k, dtype=dtype))
             return
         W, R = np.linalg.qr(normal)
         W *= np.sign(np.diag(R))  # uniform over the orthogonal group
@@ -49,65 +51,48 @@ class Conv1x1(ChannelAffine):
         P, L, U = lu(W)
         s = np.diag(U)
         self.P, self.sign = Buffer(P.astype(dtype)), Buffer(np.sign(s).astype(dtype))
+        self.below = Buffer(np.tri(channels, k=-1, dtype=dtype))
         self.L, self.U = Parameter(np.tril(L, -1).astype(dtype)), Parameter(np.triu(U, 1).astype(dtype))
         self.log_s = Parameter(np.log(np.abs(s)).astype(dtype))
 
-    def matrix(self):
-        M, logdet = getattr(self, f"_{self.parametrisation}")()
-        ops = get_ops(M)
-        if self.parametrisation == "householder":
-            Minv = M.T
-        else:  # in double precision: the inverse rebuilds activations at every layer
-            Minv = ops.astype(ops.xp.linalg.inv(ops.astype(M, "float64")), M.dtype)
-        return M, Minv, ops.fill(self.channels, 0.0, M), logdet
+    def affine(self):
+        M, logdet, pull = getattr(self, f"_{self.parametrisation}")()
+        return M, self.zero.data, logdet, lambda dM, db, dlogdet: pull(dM, dlogdet)
 
-    def pull(self, dM, db, dlogdet):
-        if dM.ndim == 1:
-            dM = get_ops(dM).diagonal_matrix(dM)
-        getattr(self, f"_{self.parametrisation}_pull")(dM, dlogdet)
+    def inverse_of(self, M):
+        return M.T if self.parametrisation == "householder" else super().inverse_of(M)
 
     def _full(self):
         W = self.W.data
-        return W, get_ops(W).xp.linalg.slogdet(W)[1]
 
-    def _full_pull(self, dW, dlogdet):
-        ops = get_ops(dW)
-        Winv = ops.astype(ops.xp.linalg.inv(ops.astype(self.W.data, "float64")), dW.dtype)
-        self.W.grad += dW + dlogdet * Winv.T
+        def pull(dW, dlogdet):
+            self.W.grad += dW + dlogdet * self.inverse_of(W).T
 
-    def _lu_factors(self):
-        xp = get_ops(self.L.data).xp
-        L = xp.tril(self.L.data, k=-1) + xp.eye(self.channels, dtype=self.L.data.dtype)
-        s = self.sign.data * xp.exp(self.log_s.data)
-        U = xp.triu(self.U.data, k=1) + get_ops(s).diagonal_matrix(s)
-        return L, U, s
+        return W, get_ops(W).xp.linalg.slogdet(W)[1], pull
 
     def _lu(self):
-        L, U, _ = self._lu_factors()
-        return self.P.data @ (L @ U), get_ops(U).xp.sum(self.log_s.data)
+        xp, below, P = get_ops(self.L.data).xp, self.below.data, self.P.data
+        s = self.sign.data * xp.exp(self.log_s.data)
+        L = self.L.data * below + self.eye.data
+        U = self.U.data * below.T + self.eye.data * s
 
-    def _lu_pull(self, dW, dlogdet):
-        xp = get_ops(dW).xp
-        L, U, s = self._lu_factors()
-        dLU = self.P.data.T @ dW
-        dU = L.T @ dLU
-        self.L.grad += xp.tril(dLU @ U.T, k=-1)
-        self.U.grad += xp.triu(dU, k=1)
-        self.log_s.grad += xp.linalg.diagonal(dU) * s + dlogdet
+        def pull(dW, dlogdet):
+            dLU = P.T @ dW
+            dU = L.T @ dLU
+            self.L.grad += (dLU @ U.T) * below
+            self.U.grad += dU * below.T
+            self.log_s.grad += xp.linalg.diagonal(dU) * s + dlogdet
 
-    def _householder_factors(self):
-        """V (k, C) and B with W = I - V^T B V: B is the inverse of striu(V V^T) + diag(V V^T) / 2."""
-        V = self.V.data
-        xp = get_ops(V).xp
-        half = xp.triu(xp.full((V.shape[0],) * 2, 1.0, dtype=V.dtype), k=1) + 0.5 * xp.eye(V.shape[0], dtype=V.dtype)
-        return V, xp.linalg.inv(half * (V @ V.T)), half
+        return P @ (L @ U), xp.sum(self.log_s.data), pull
 
     def _householder(self):
-        V, B, _ = self._householder_factors()
-        return get_ops(V).xp.eye(self.channels, dtype=V.dtype) - V.T @ B @ V, 0.0
+        # W = I - V^T B V, where B is the inverse of striu(G) + diag(G) / 2 with G = V V^T.
+        V, half = self.V.data, self.half.data
+        B = get_ops(V).xp.linalg.inv(half * (V @ V.T))
 
-    def _householder_pull(self, dW, dlogdet):
-        V, B, half = self._householder_factors()
-        dB = -V @ dW @ V.T
-        dG = half * (-B.T @ dB @ B.T)  # G = V V^T
-        self.V.grad += -B @ V @ dW.T - B.T @ V @ dW + (dG + dG.T) @ V
+        def pull(dW, dlogdet):
+            dB = -V @ dW @ V.T
+            dG = half * (-B.T @ dB @ B.T)
+            self.V.grad += -B @ V @ dW.T - B.T @ V @ dW + (dG + dG.T) @ V
+
+        return self.eye.data - V.T @ B @ V, 0.0, pull

@@ -6,8 +6,9 @@ from ..core import Condition, InPlaceLayer, condition_array, get_ops
 class Coupling(InPlaceLayer):
     """What couplings share: x1, the first ceil(C/2) channels, passes; x2, the others, is changed given h = net(x1).
 
-    The work is done tile by tile, a tile being a few images: all activations of the conditioner live for one tile
-    only, so memory grows neither with depth nor with the batch.
+    The work is done tile by tile, a tile being a few images, or a block of a large one with the positions that the
+    conditioner sees around it: all its activations live for one tile only, so memory grows neither with depth nor with
+    the batch nor with the size of the images.
     """
 
     #: channels of h for each channel of x2
@@ -18,6 +19,7 @@ class Coupling(InPlaceLayer):
             raise ValueError(f"{type(self).__name__} splits the channels, which must be at least 2; got {channels}")
         self.channels, self.net = channels, net
         self._C1 = self.conditioner_channels(channels)[0]
+        self._parameters = [] if net is None else net.parameters()
 
     @classmethod
     def conditioner_channels(cls, channels):
@@ -44,40 +46,51 @@ class Coupling(InPlaceLayer):
     def _map(self, couple_, X, cond):
         ops, c = get_ops(X), condition_array(cond)
         logdet = ops.fill(X.shape[0], 0.0, X)
+        x1, x2 = X[:, :self._C1], X[:, self._C1:]
 
         def work(tile):
-            h = self._checked(self.net.forward(X[tile, :self._C1], None if c is None else c[tile]), X[tile])
-            return tile, couple_(ops, X[tile, self._C1:], h)
+            x = tile.region(x1)
+            h = self._checked(self.net.forward(x, tile.condition(c)), x)
+            return tile, couple_(ops, tile.core(x2), tile.inner(h))
 
         def commit(result):
             tile, part = result
-            logdet[tile] += part
+            logdet[tile.samples] += part
 
         ops.map_tiles(work, ops.tiles(X.shape, self.net.floats_per_position, self.net.reach), commit)
         return logdet
 
     def _pull(self, couple_backward_, dZ, Z, dlogdet, cond):
         ops, c = get_ops(Z), condition_array(cond)
-        parameters = self.net.parameters()
+        z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
 
         def work(tile):
-            h, pullback = self.net.vjp(Z[tile, :self._C1], None if c is None else c[tile])
-            dh = couple_backward_(ops, dZ[tile, self._C1:], Z[tile, self._C1:], self._checked(h, Z[tile]), dlogdet[tile])
-            dx1, dcond, gradients = pullback(dh)
-            dZ[tile, :self._C1] += dx1
-            return tile, dcond, gradients
+            z = tile.region(z1)
+            h, pullback = self.net.vjp(z, tile.condition(c))
+            h = self._checked(h, z)
+            dh = couple_backward_(ops, tile.core(dz2), tile.core(z2), tile.inner(h), dlogdet[tile.samples])
+            if tile.whole:
+                dx1, dcond, gradients = pullback(dh)
+                ops.add_(tile.region(dz1), dx1)
+                return tile, None, dcond, gradients
+            around = ops.zeros_like(h)
+            tile.inner(around)[...] = dh
+            dx1, dcond, gradients = pullback(around)
+            return tile, ops.copy(dx1), dcond, gradients
 
         def commit(result):
-            tile, dcond, gradients = result
-            for parameter, gradient in zip(parameters, gradients, strict=True):
+            tile, dx1, dcond, gradients = result
+            if dx1 is not None:  # regions overlap
+                ops.add_(tile.region(dz1), dx1)
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
                 parameter.grad += gradient
-            if isinstance(cond, Condition):
-                cond.grad[tile] += dcond
+            if isinstance(cond, Condition) and dcond is not None:
+                tile.condition(cond.grad)[...] += dcond
 
         ops.map_tiles(work, ops.tiles(Z.shape, self.net.floats_per_position, self.net.reach), commit)
 
-    def _checked(self, h, X):
-        expected = (X.shape[0], self.outputs * (self.channels - self._C1), *X.shape[2:])
+    def _checked(self, h, x):
+        expected = (x.shape[0], self.outputs * (self.channels - self._C1), *x.shape[2:])
         if tuple(h.shape) != expected:
             raise ValueError(f"the conditioner of {type(self).__name__} must give shape {expected}; got {tuple(h.shape)}")
         return h

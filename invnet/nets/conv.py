@@ -26,8 +26,8 @@ class ConvNet(Net):
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
 
-    The weights W.i have shape (*kernel, in, out). A layer with more inputs than outputs is the transpose of such a
-    convolution, with weights (*kernel, out, in): the mirrored kernel, which is as good to learn and needs no
+    The weights W.i have shape (*kernel, in, out). A layer to fewer channels, with a kernel above 1x1, is the transpose
+    of such a convolution, with weights (*kernel, out, in): the mirrored kernel, which is as good to learn and needs no
     rearranging. V has shape (K, hidden).
 
     References:
@@ -44,108 +44,117 @@ class ConvNet(Net):
             raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}; got {activation!r}")
         if min(C_in, C_out, *hidden) < 1:
             raise ValueError(f"channels and widths are positive; got {C_in}, {hidden}, {C_out}")
-        rng = np.random.default_rng(seed)
-        self._kernels = [(k,) * ndim for k in kernels]
+        rng, widths = np.random.default_rng(seed), (C_in, *hidden, C_out)
+        self._convolutions = [Convolution((k,) * ndim, m, n) for k, m, n in zip(kernels, widths, widths[1:])]
         self._activations = [activation] * len(hidden) + [None]
-        self._widths = widths = (C_in, *hidden, C_out)
         self.W, self.b = [], []
-        for i, (kernel, m, n) in enumerate(zip(self._kernels, widths, widths[1:])):
-            deviation = math.sqrt(2 / (math.prod(kernel) * m)) if i < len(hidden) else 0.0
-            self.W.append(Parameter((deviation * rng.standard_normal((*kernel, min(m, n), max(m, n)))).astype(dtype)))
-            self.b.append(Parameter(np.zeros(n, dtype)))
+        for convolution in self._convolutions:
+            last = convolution is self._convolutions[-1]
+            deviation = 0.0 if last else math.sqrt(2 / (math.prod(convolution.kernel) * convolution.C_in))
+            self.W.append(Parameter((deviation * rng.standard_normal(convolution.shape)).astype(dtype)))
+            self.b.append(Parameter(np.zeros(convolution.C_out, dtype)))
         if cond_channels:
             V = rng.standard_normal((cond_channels, widths[1])) / math.sqrt(cond_channels) if hidden else np.zeros((cond_channels, C_out))
             self.V = Parameter(V.astype(dtype))
         else:
             self.V = None
-        self.floats_per_position = 2 * sum(hidden) + max(math.prod(k) * min(m, n) for k, m, n in zip(self._kernels, widths, widths[1:]))
+        self.floats_per_position = 2 * sum(hidden) + sum(2 * c.columns + c.C_in + 3 * c.C_out for c in (self._convolutions[0], self._convolutions[-1]))
         self.reach = sum(k // 2 for k in kernels)
 
     def forward(self, x, cond=None):
-        return self._run(x, cond, lambda *_: None)
+        return self._run(x, cond, None)
 
     def vjp(self, x, cond=None):
         ops, tape = get_ops(x), []
-        y = self._run(x, cond, lambda *used: tape.append(used))
+        y = self._run(x, cond, tape)
 
         def pullback(dy):
-            dH, gradients_W, gradients_b, dV, dcond = ops.rows(dy), [], [], [], None
-            for i in reversed(range(len(self.W))):
-                T, S = tape[i]
-                dA, db = ops.activate_backward_(dH, S, self._activations[i])
+            dH, dW, db, dV, dcond = ops.rows(dy), [], [], [], None
+            for (i, convolution), (T, S) in zip(reversed(list(enumerate(self._convolutions))), reversed(tape)):
+                dA, db_i = ops.activate_backward_(dH, S, self._activations[i])
                 if i == 0 and cond is not None:
-                    rows, spread = self._condition(ops, cond, x.shape)
-                    each = spread(dA)
-                    dV.append(rows.T @ each)
-                    dcond = self._condition_back(ops, each @ self.V.data.T, cond.shape, x.shape)
-                dH, dW = self._convolve_back(ops, i, dA, T, x.shape)
-                gradients_W.insert(0, dW)
-                gradients_b.insert(0, db)
+                    dcond, dV_0 = self._condition_back(ops, dA, cond, x.shape)
+                    dV.append(dV_0)
+                dH, dW_i = convolution.back(ops, dA, T, self.W[i].data, x.shape)
+                dW.append(dW_i)
+                db.append(db_i)
             if self.V is not None and cond is None:
-                dV.append(ops.xp.zeros_like(self.V.data))
-            return ops.images(dH, x.shape), dcond, [*gradients_W, *gradients_b, *dV]
+                dV.append(ops.zeros_like(self.V.data))
+            return ops.images(dH, x.shape), dcond, [*reversed(dW), *reversed(db), *dV]
 
         return y, pullback
 
-    def _run(self, x, cond, record):
-        ops, X = get_ops(x), x
-        for i, (W, b, activation) in enumerate(zip(self.W, self.b, self._activations)):
-            A, T = self._convolve(ops, i, X)
+    def _run(self, x, cond, tape):
+        ops, H = get_ops(x), x
+        for i, convolution in enumerate(self._convolutions):
+            A, T = convolution(ops, H, self.W[i].data)
             if i == 0 and cond is not None:
-                rows, _ = self._condition(ops, cond, x.shape)
-                added = rows @ self.V.data
-                positions = A.shape[0] // max(added.shape[0], 1)
-                A = ops.xp.reshape(ops.xp.reshape(A, (-1, positions, A.shape[1])) + added[:, None, :], A.shape)
-            H, S = ops.activate_(A, b.data, activation)
-            record(T, S)
-            X = ops.images(H, (x.shape[0], self._widths[i + 1], *x.shape[2:]))
-        return X
+                self._condition_add(ops, A, cond, x.shape)
+            H, S = ops.activate_(A, self.b[i].data, self._activations[i])
+            if tape is not None:
+                tape.append((T, S))
+            H = ops.images(H, (x.shape[0], self.b[i].data.shape[0], *x.shape[2:]))
+        return H
 
-    # A convolution is one matrix product of rows: with few input channels the taps are gathered before it, with few
-    # output channels every tap has its own output columns, which are shifted and added after it. T is the left factor.
-
-    def _convolve(self, ops, i, X):
-        M = self._matrix(ops, i)
-        if self._widths[i] <= self._widths[i + 1]:
-            T = ops.taps(X, self._kernels[i])
-            return ops.matmul(T, M), T
-        T = ops.rows(X)
-        shape = (X.shape[0], self._widths[i + 1], *X.shape[2:])
-        return ops.rows(ops.shift_add(ops.matmul(T, M.T), shape, self._kernels[i])), T
-
-    def _convolve_back(self, ops, i, dA, T, shape):
-        M, W = self._matrix(ops, i), self.W[i].data
-        if self._widths[i] <= self._widths[i + 1]:
-            shape = (shape[0], self._widths[i], *shape[2:])
-            return ops.rows(ops.shift_add(ops.matmul(dA, M.T), shape, self._kernels[i])), ops.xp.reshape(T.T @ dA, W.shape)
-        columns = ops.taps(ops.images(dA, (shape[0], self._widths[i + 1], *shape[2:])), self._kernels[i])
-        return ops.matmul(columns, M), ops.xp.reshape(columns.T @ T, W.shape)
-
-    def _matrix(self, ops, i):
-        """W as (taps * min(in, out), max(in, out))."""
-        return ops.xp.reshape(self.W[i].data, (-1, max(self._widths[i:i + 2])))
-
-    # ---- the condition
+    # ---- the condition: rows, one for each sample or each position, times V
 
     def _condition(self, ops, cond, shape):
-        """Rows of the condition, one for each sample or each position, and how rows of x's size are summed to them."""
+        given = tuple(cond.shape)
         if self.V is None:
-            raise ValueError(f"this {type(self).__name__} has cond_channels=0; got a condition of shape {tuple(cond.shape)}")
-        if cond.ndim == 2:
-            rows, spread = cond, lambda dA: ops.xp.sum(ops.xp.reshape(dA, (shape[0], -1, dA.shape[1])), axis=1)
-        else:
-            while tuple(cond.shape[2:]) != tuple(shape[2:]) and cond.shape[2] > shape[2]:
+            raise ValueError(f"this {type(self).__name__} has cond_channels=0; got a condition of shape {given}")
+        if cond.ndim == len(shape) > 2:
+            while cond.shape[2] > shape[2] and not any(size % 2 for size in cond.shape[2:]):
                 cond = ops.squeeze(cond)
-            rows, spread = ops.rows(cond), lambda dA: dA
-        if rows.shape[1] != self.V.data.shape[0] or cond.shape[0] != shape[0] or (cond.ndim > 2 and cond.shape[2:] != shape[2:]):
-            raise ValueError(f"the condition of x {tuple(shape)} is ({shape[0]}, {self.V.data.shape[0]}) or of x's size times "
-                             f"a power of two after squeezing to {self.V.data.shape[0]} channels; got {tuple(cond.shape)}")
-        return rows, spread
+        fits = cond.shape[0] == shape[0] and cond.shape[1] == self.V.data.shape[0]
+        if not fits or (cond.ndim > 2 and tuple(cond.shape[2:]) != tuple(shape[2:])):
+            raise ValueError(f"the condition of x {tuple(shape)} has shape ({shape[0]}, K), or (..., *spatial) with x's axes times a power "
+                             f"of two, and {self.V.data.shape[0]} channels after squeezing; got {given}")
+        return ops.rows(cond)
 
-    def _condition_back(self, ops, drows, cond_shape, shape):
-        if len(cond_shape) == 2:
-            return drows
-        dcond = ops.images(drows, (shape[0], drows.shape[1], *shape[2:]))
-        while tuple(dcond.shape[2:]) != tuple(cond_shape[2:]):
-            dcond = ops.unsqueeze(dcond)
-        return dcond
+    def _condition_add(self, ops, A, cond, shape):
+        added = self._condition(ops, cond, shape) @ self.V.data
+        each = ops.xp.reshape(A, (added.shape[0], -1, A.shape[1]))  # a view: A is contiguous
+        each += added[:, None, :]
+
+    def _condition_back(self, ops, dA, cond, shape):
+        rows = self._condition(ops, cond, shape)
+        each = ops.xp.sum(ops.xp.reshape(dA, (rows.shape[0], -1, dA.shape[1])), axis=1)
+        dcond = each @ self.V.data.T
+        if cond.ndim > 2:
+            dcond = ops.images(dcond, (shape[0], rows.shape[1], *shape[2:]))
+            while tuple(dcond.shape[2:]) != tuple(cond.shape[2:]):
+                dcond = ops.unsqueeze(dcond)
+        return dcond, rows.T @ each
+
+
+class Convolution:
+    """A convolution as one product of rows with a matrix M, its weights (*kernel, narrow, wide) as (taps * narrow, wide).
+
+    To more channels, the taps of the input are gathered and multiplied by M. To fewer, the input is multiplied by M^T to
+    one column for every tap and channel, and these are shifted and added: the transpose of the first kind.
+    """
+
+    def __init__(self, kernel, C_in, C_out):
+        self.kernel, self.C_in, self.C_out = kernel, C_in, C_out
+        self.gathers = C_in <= C_out or math.prod(kernel) == 1
+        self.shape = (*kernel, C_in, C_out) if self.gathers else (*kernel, C_out, C_in)
+        self.columns = math.prod(kernel) * (C_in if self.gathers else C_out)
+
+    def __call__(self, ops, X, W):
+        """The output as rows, and the left factor T of the product."""
+        M = W.reshape(-1, W.shape[-1])
+        if self.gathers:
+            T = ops.taps(X, self.kernel)
+            return ops.matmul(T, M), T
+        T = ops.rows(X)
+        y = ops.shift_add(ops.matmul(T, M.T), (X.shape[0], self.C_out, *X.shape[2:]), self.kernel)
+        return ops.rows(y), T
+
+    def back(self, ops, dA, T, W, shape):
+        """The gradients of the input, as rows, and of W; `shape` has the batch size and the positions."""
+        M = W.reshape(-1, W.shape[-1])
+        if self.gathers:
+            dX = ops.shift_add(ops.matmul(dA, M.T), (shape[0], self.C_in, *shape[2:]), self.kernel)
+            return ops.rows(dX), (T.T @ dA).reshape(W.shape)
+        columns = ops.taps(ops.images(dA, (shape[0], self.C_out, *shape[2:])), self.kernel)
+        return ops.matmul(columns, M), (columns.T @ T).reshape(W.shape)

@@ -1,17 +1,38 @@
 """Numba kernels of the NumPy engine: passes over the rows of a tile, each beside its reference in reference.py.
 
-Arrays are rows (positions, channels) or (N, D, H, W, C); every loop runs over channels innermost, so that LLVM
-vectorises it without reordering a sum: results do not depend on the processor's vector width or on threads.
+A kernel is found by the character of its dtype, as in `bias_relu("f")(A, b, slope)`. Arrays are rows (positions,
+channels) or images (N, D, H, W, C). Every loop runs over channels innermost, so that LLVM vectorises it without
+reordering a sum: results depend neither on the processor's vector width nor on threads.
 """
 
 import functools
+import types
 
 from numba import njit
 
-jit = njit(nogil=True, cache=True, error_model="numpy")
+TYPES = {"f": "float32", "d": "float64"}
 
 
-@jit
+def compiled(function, signature, char, *constants):
+    """The function compiled for one dtype, $ in its signature, and for the constants that it closes over.
+
+    Each has a name of its own and so its own file in Numba's cache. Under one name two processes that compile two
+    versions at once can each find the other's code under its own key, with no sign of it but wrong numbers.
+    """
+    name = "_".join(map(str, (function.__name__, TYPES[char], *constants)))
+    own = types.FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
+    own.__qualname__ = name
+    return njit(signature.replace("$", TYPES[char]), nogil=True, cache=True, error_model="numpy")(own)
+
+
+def kernel(signature):
+    return lambda function: functools.cache(lambda char: compiled(function, signature, char))
+
+
+# ---- taps: the taps of a position are kd * kh runs of kw * C neighbouring numbers of the padded image P
+
+
+@kernel("void($[:,:,:,:,:], $[:,:,:,::1], intp, intp, intp)")
 def pad(x, P, pd, ph, pw):
     """x (N, D, H, W, C) with zeros around it into P (N, D + 2 pd, H + 2 ph, (W + 2 pw) C)."""
     N, D, H, W, C = x.shape
@@ -30,7 +51,7 @@ def pad(x, P, pd, ph, pw):
                         line[i] = 0
 
 
-@jit
+@kernel("void($[:,:,:,::1], $[:,:,:,:,:], intp, intp, intp)")
 def crop(P, y, pd, ph, pw):
     """The inside of P, padded as by pad, into y."""
     N, D, H, W, C = y.shape
@@ -44,15 +65,13 @@ def crop(P, y, pd, ph, pw):
 
 
 @functools.cache
-def taps_kernels(C, kd, kh, kw):
-    """taps(P, T, N, D, H, W) and its transpose shift_add(T, P, N, D, H, W), compiled for C channels.
+def taps(char, C, kd, kh, kw):
+    """taps(P, T, N, D, H, W), compiled for C channels and a kernel.
 
-    The taps of a position are kd * kh runs of kw * C neighbouring numbers of P. With lengths known to the compiler a
-    row of 9 * 12 columns takes 21 and 38 ns instead of 55 and 95.
+    With lengths known to the compiler a row of 9 * 12 columns takes 21 ns instead of 55.
     """
     run = kw * C
 
-    @jit
     def taps(P, T, N, D, H, W):
         row = 0
         for n in range(N):
@@ -65,7 +84,14 @@ def taps_kernels(C, kd, kh, kw):
                                     T[row, (i * kh + j) * run + c] = P[n, d + i, h + j, w * C + c]
                         row += 1
 
-    @jit
+    return compiled(taps, "void($[:,:,:,::1], $[:,::1], intp, intp, intp, intp)", char, C, kd, kh, kw)
+
+
+@functools.cache
+def shift_add(char, C, kd, kh, kw):
+    """shift_add(T, P, N, D, H, W), the transpose of taps; a row of 9 * 12 columns takes 38 ns instead of 95."""
+    run = kw * C
+
     def shift_add(T, P, N, D, H, W):
         P[:] = 0
         row = 0
@@ -79,10 +105,13 @@ def taps_kernels(C, kd, kh, kw):
                                     P[n, d + i, h + j, w * C + c] += T[row, (i * kh + j) * run + c]
                         row += 1
 
-    return taps, shift_add
+    return compiled(shift_add, "void($[:,::1], $[:,:,:,::1], intp, intp, intp, intp)", char, C, kd, kh, kw)
 
 
-@jit
+# ---- activations
+
+
+@kernel("void($[:,::1], $[::1], $)")
 def bias_relu(A, b, slope):
     for r in range(A.shape[0]):
         for c in range(A.shape[1]):
@@ -90,7 +119,7 @@ def bias_relu(A, b, slope):
             A[r, c] = a if a > 0 else slope * a
 
 
-@jit
+@kernel("void($[:,::1], $[:,::1], $, $[::1])")
 def relu_backward(dH, H, slope, db):
     for r in range(H.shape[0]):
         for c in range(H.shape[1]):
@@ -99,22 +128,50 @@ def relu_backward(dH, H, slope, db):
             db[c] += g
 
 
-@jit
-def couple(x2, t, s):
+# ---- rows: of a channel mix, and biases
+
+
+@kernel("void($[:,:], $[::1])")
+def add_bias(A, b):
+    for r in range(A.shape[0]):
+        for c in range(A.shape[1]):
+            A[r, c] += b[c]
+
+
+@kernel("void($[:,:], $[:,:])")
+def add(A, B):
+    for r in range(A.shape[0]):
+        for c in range(A.shape[1]):
+            A[r, c] += B[r, c]
+
+
+@kernel("void($[:,:], $[::1])")
+def column_sums(R, sums):
+    for r in range(R.shape[0]):
+        for c in range(R.shape[1]):
+            sums[c] += R[r, c]
+
+
+# ---- couplings: the rows of h are [t, raw], s are scales
+
+
+@kernel("void($[:,:], $[:,:], $[:,::1])")
+def couple(x2, h, s):
     for r in range(x2.shape[0]):
         for c in range(x2.shape[1]):
-            x2[r, c] = (x2[r, c] + t[r, c]) * s[r, c]
+            x2[r, c] = (x2[r, c] + h[r, c]) * s[r, c]
 
 
-@jit
-def uncouple(z2, t, s):
+@kernel("void($[:,:], $[:,:], $[:,::1])")
+def uncouple(z2, h, s):
     for r in range(z2.shape[0]):
         for c in range(z2.shape[1]):
-            z2[r, c] = z2[r, c] / s[r, c] - t[r, c]
+            z2[r, c] = z2[r, c] / s[r, c] - h[r, c]
 
 
-@jit
-def couple_backward(dz2, z2, t, s, slope, dlogdet, dh):
+@kernel("void($[:,:], $[:,:], $[:,:], $[:,::1], $[:,::1], $, $[::1], $[:,::1])")
+def couple_backward(dz2, z2, h, log_s, s, a, dlogdet, dh):
+    """`a` is the log of the bound of a "bounded" scale, 0 for "sigmoid"."""
     C = z2.shape[1]
     positions = z2.shape[0] // dlogdet.shape[0]
     for n in range(dlogdet.shape[0]):
@@ -124,21 +181,6 @@ def couple_backward(dz2, z2, t, s, slope, dlogdet, dh):
                 dx = dz * s[r, c]
                 dz2[r, c] = dx
                 dh[r, c] = dx
-                dh[r, C + c] = (dz * z + dlogdet[n]) * slope[r, c]
-                z2[r, c] = z / s[r, c] - t[r, c]
-
-
-@jit
-def add_bias(A, b):
-    for r in range(A.shape[0]):
-        for c in range(A.shape[1]):
-            A[r, c] += b[c]
-
-
-@jit
-def subtract_bias_sum(R, b, dR, db):
-    """R - b in place, and the column sums of dR into db."""
-    for r in range(R.shape[0]):
-        for c in range(R.shape[1]):
-            R[r, c] -= b[c]
-            db[c] += dR[r, c]
+                slope = 1 - (log_s[r, c] / a) ** 2 if a > 0 else 1 - s[r, c]
+                dh[r, C + c] = (dz * z + dlogdet[n]) * slope
+                z2[r, c] = z / s[r, c] - h[r, c]

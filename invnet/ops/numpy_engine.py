@@ -1,16 +1,23 @@
 """The NumPy engine: BLAS products, Numba kernels, and tiles that worker threads share."""
 
+import contextlib
+import functools
+import itertools
 import math
+from collections import namedtuple
 
 import array_api_compat.numpy
 import numpy as np
 
 from . import kernels, threads
 from .reference import Ops
+from .tile import Tile
 from .threads import scratch
 
-#: a tile's working set: conditioner activations that stay in the second-level cache, or near it.
-TILE_BYTES = 4 << 20
+#: a tile is as many images as have this many positions: enough for a matrix product to reach its full rate
+TILE_POSITIONS = 2048
+#: and at most this much memory: where one image needs more, a tile is a block of it
+TILE_BYTES = 48 << 20
 
 
 class NumpyOps(Ops):
@@ -55,6 +62,9 @@ class NumpyOps(Ops):
         last[...] = X
         return last
 
+    def diagonal_matrix(self, v):
+        return np.diag(v)
+
     def sum_positions(self, R, N):
         return R.reshape(N, R.size // max(N, 1)).sum(axis=1)
 
@@ -65,19 +75,18 @@ class NumpyOps(Ops):
             R = all_rows[rows]
             if M.ndim == 1:
                 R *= M
-                R += b
             else:
-                Z = np.matmul(R, M.T, out=scratch(R.shape, R.dtype))
-                kernels.add_bias(Z, b)
-                R[...] = Z
+                R[...] = np.matmul(R, M.T, out=scratch(R.shape, R.dtype))
+            kernels.add_bias(R.dtype.char)(R, b)
 
-        all_rows = self._rows_in_place(X)
-        threads.map_tiles(work, self._row_tiles(all_rows), lambda _: None)
+        with self._in_place(X) as all_rows:
+            threads.map_tiles(work, self._row_tiles(all_rows), lambda _: None)
 
     def mix_backward_(self, dZ, Z, M, Minv, b):
         def work(rows):
-            R, dR, db = Z_rows[rows], dZ_rows[rows], np.zeros_like(b)
-            kernels.subtract_bias_sum(R, b, dR, db)
+            R, dR, db, char = Z_rows[rows], dZ_rows[rows], np.zeros_like(b), b.dtype.char
+            kernels.column_sums(char)(dR, db)
+            kernels.add_bias(char)(R, -b)
             if M.ndim == 1:
                 R *= Minv
                 dM = (dR * R).sum(axis=0)
@@ -89,19 +98,22 @@ class NumpyOps(Ops):
             return dM, db
 
         def commit(part):
-            dM[...] += part[0]
-            db[...] += part[1]
+            nonlocal dM, db
+            dM += part[0]
+            db += part[1]
 
         dM, db = np.zeros_like(M), np.zeros_like(b)
-        Z_rows, dZ_rows = self._rows_in_place(Z), self._rows_in_place(dZ)
-        threads.map_tiles(work, self._row_tiles(Z_rows), commit)
+        with self._in_place(Z) as Z_rows, self._in_place(dZ) as dZ_rows:
+            threads.map_tiles(work, self._row_tiles(Z_rows), commit)
         return dM, db
 
-    def _rows_in_place(self, X):
+    @contextlib.contextmanager
+    def _in_place(self, X):
+        """Rows to work on in place: X's own where its memory allows, else a copy that is written back."""
         R = self.rows(X)
-        if X.size and not np.may_share_memory(R, X):
-            raise ValueError("an array that is worked on in place needs channels-last memory")
-        return R
+        yield R
+        if not np.may_share_memory(R, X):
+            X[...] = self.images(R, X.shape)
 
     @staticmethod
     def _row_tiles(R):
@@ -114,81 +126,103 @@ class NumpyOps(Ops):
         return np.matmul(A, B, out=scratch((A.shape[0], B.shape[1]), A.dtype))
 
     def taps(self, X, kernel):
-        if all(k == 1 for k in kernel):
+        k = _padding(kernel)
+        if k is None:
             return self.rows(X)
-        x, (kd, kh, kw) = _five(X), _three(kernel)
-        P, T = self._padded(x.shape, kernel, X.dtype)
-        kernels.pad(x, P, kd // 2, kh // 2, kw // 2)
-        kernels.taps_kernels(X.shape[1], kd, kh, kw)[0](P, T, *x.shape[:4])
+        x, (N, C, *_), char = _five(X), X.shape, X.dtype.char
+        D, H, W = x.shape[1:4]
+        P = scratch((N, D + 2 * k.pd, H + 2 * k.ph, (W + 2 * k.pw) * C), X.dtype)
+        T = scratch((N * D * H * W, k.taps * C), X.dtype)
+        kernels.pad(char)(x, P, k.pd, k.ph, k.pw)
+        kernels.taps(char, C, k.kd, k.kh, k.kw)(P, T, N, D, H, W)
         return T
 
     def shift_add(self, T, shape, kernel):
-        if all(k == 1 for k in kernel):
+        k = _padding(kernel)
+        if k is None:
             return self.images(T, shape)
-        N, C, *spatial = shape
-        X, (kd, kh, kw) = self.images(scratch((N, *spatial, C), T.dtype), shape), _three(kernel)
-        y = _five(X)
-        P, _ = self._padded(y.shape, kernel, T.dtype)
-        kernels.taps_kernels(C, kd, kh, kw)[1](T, P, *y.shape[:4])
-        kernels.crop(P, y, kd // 2, kh // 2, kw // 2)
+        (N, C, *spatial), char = shape, T.dtype.char
+        X = scratch((N, *spatial, C), T.dtype).transpose(_FIRST[len(shape)])
+        x = _five(X)
+        D, H, W = x.shape[1:4]
+        P = scratch((N, D + 2 * k.pd, H + 2 * k.ph, (W + 2 * k.pw) * C), X.dtype)
+        kernels.shift_add(char, C, k.kd, k.kh, k.kw)(T, P, N, D, H, W)
+        kernels.crop(char)(P, x, k.pd, k.ph, k.pw)
         return X
-
-    @staticmethod
-    def _padded(shape, kernel, dtype):
-        """Scratch for an image with zeros around it, and for the columns of its taps."""
-        (N, D, H, W, C), (kd, kh, kw) = shape, _three(kernel)
-        P = scratch((N, D + kd - 1, H + kh - 1, (W + kw - 1) * C), dtype)
-        return P, scratch((N * D * H * W, kd * kh * kw * C), dtype)
 
     # ---- activations
 
     def activate_(self, A, b, activation):
         if activation in _SLOPE:
-            kernels.bias_relu(A, b, A.dtype.type(_SLOPE[activation]))
+            kernels.bias_relu(A.dtype.char)(A, b, _SLOPE[activation])
             return A, A
-        A += b
+        kernels.add_bias(A.dtype.char)(A, b)
         return super().activate_(A, 0, activation) if activation else (A, A)
 
     def activate_backward_(self, dH, S, activation):
-        if activation in _SLOPE:
-            db = np.zeros(S.shape[1], S.dtype)
-            kernels.relu_backward(dH, S, S.dtype.type(_SLOPE[activation]), db)
-            return dH, db
-        return super().activate_backward_(dH, S, activation)
+        if activation is not None and activation not in _SLOPE:
+            return super().activate_backward_(dH, S, activation)
+        db = np.zeros(dH.shape[1], dH.dtype)
+        if activation is None:
+            kernels.column_sums(db.dtype.char)(dH, db)
+        else:
+            kernels.relu_backward(db.dtype.char)(dH, S, _SLOPE[activation], db)
+        return dH, db
 
     # ---- the coupling
 
+    def log_scale(self, raw, scale):
+        kind, bound = scale
+        if kind == "sigmoid":
+            return super().log_scale(raw, scale)
+        log_s, a = scratch(raw.shape, raw.dtype), math.log(bound)
+        np.multiply(raw, 1 / a, out=log_s)
+        np.tanh(log_s, out=log_s)
+        log_s *= a
+        return log_s
+
     def couple_(self, x2, h, scale):
-        t, log_s, _ = self._scale(h, scale)
+        h, log_s = self._scale(h, scale)
         logdet = self.sum_positions(log_s, x2.shape[0])
-        kernels.couple(self._rows_in_place(x2), t, np.exp(log_s, out=log_s))
+        with self._in_place(x2) as R:
+            kernels.couple(R.dtype.char)(R, h, np.exp(log_s, out=log_s))
         return logdet
 
     def uncouple_(self, z2, h, scale):
-        t, log_s, _ = self._scale(h, scale)
+        h, log_s = self._scale(h, scale)
         logdet = -self.sum_positions(log_s, z2.shape[0])
-        kernels.uncouple(self._rows_in_place(z2), t, np.exp(log_s, out=log_s))
+        with self._in_place(z2) as R:
+            kernels.uncouple(R.dtype.char)(R, h, np.exp(log_s, out=log_s))
         return logdet
 
     def couple_backward_(self, dz2, z2, h, scale, dlogdet):
-        t, log_s, slope = self._scale(h, scale)
-        dh = scratch((h.shape[0], *h.shape[2:], h.shape[1]), h.dtype)
-        kernels.couple_backward(self._rows_in_place(dz2), self._rows_in_place(z2), t, np.exp(log_s, out=log_s), slope,
-                                dlogdet, dh.reshape(-1, h.shape[1]))
-        return dh.transpose(_FIRST[h.ndim])
+        shape, (h, log_s) = h.shape, self._scale(h, scale)
+        s, dh, a = scratch(log_s.shape, h.dtype), scratch(h.shape, h.dtype), math.log(scale[1]) if scale[0] == "bounded" else 0.0
+        with self._in_place(dz2) as dR, self._in_place(z2) as R:
+            kernels.couple_backward(R.dtype.char)(dR, R, h, log_s, np.exp(log_s, out=s), a, dlogdet, dh)
+        return self.images(dh, shape)
 
     def _scale(self, h, scale):
-        t, raw = self._halves(h)
-        log_s, slope = self.log_scale(np.ascontiguousarray(raw), scale)
-        return t, log_s, slope
+        """Rows of h, and log s."""
+        R = self.rows(h)
+        return R, self.log_scale(R[:, R.shape[1] // 2:], scale)
+
+    def add_(self, X, Y):
+        with self._in_place(X) as R:
+            kernels.add(R.dtype.char)(R, self.rows(Y))
 
     # ---- tiles
 
     def tiles(self, shape, floats_per_position, reach):
-        positions = math.prod(shape[2:])
-        import os
-        size = max(1, int(os.environ.get("ROWS","2048"))//max(1,positions))
-        return [slice(i, min(i + size, shape[0])) for i in range(0, shape[0], size)]
+        N, _, *spatial = shape
+        positions, most = math.prod(spatial), TILE_BYTES // (4 * floats_per_position)
+        if positions <= most or reach is None:
+            size = max(1, TILE_POSITIONS // max(1, positions))
+            return [Tile(slice(i, min(i + size, N))) for i in range(0, N, size)]
+        side = max(1, int(most ** (1 / len(spatial))) - 2 * reach)
+        cuts = [np.linspace(0, n, -(-n // side) + 1).astype(int) for n in spatial]
+        blocks = list(itertools.product(*(zip(cut.tolist(), cut[1:].tolist()) for cut in cuts)))
+        return [Tile(slice(n, n + 1), block, spatial, reach) for n in range(N) for block in blocks]
 
     def map_tiles(self, work, tiles, commit):
         threads.map_tiles(work, tiles, commit)
@@ -206,5 +240,13 @@ def _five(X):
     return last[(slice(None),) + (None,) * (5 - X.ndim)]
 
 
-def _three(kernel):
-    return (1,) * (3 - len(kernel)) + tuple(kernel)
+Padding = namedtuple("Padding", "kd kh kw pd ph pw taps")
+
+
+@functools.cache
+def _padding(kernel):
+    """A kernel on three axes and the zeros that it needs around an image; None for a 1x1 kernel."""
+    if math.prod(kernel) == 1:
+        return None
+    sizes = (1,) * (3 - len(kernel)) + tuple(kernel)
+    return Padding(*sizes, *(k // 2 for k in sizes), math.prod(sizes))

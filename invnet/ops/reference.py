@@ -8,6 +8,8 @@ it does measurably faster; this file says what is computed.
 import math
 from itertools import product
 
+from .tile import Tile
+
 
 class Ops:
     name = "reference"
@@ -40,6 +42,9 @@ class Ops:
 
     def copy(self, X):
         return self.xp.asarray(X, copy=True)
+
+    def zeros_like(self, X):
+        return self.xp.zeros_like(X)
 
     def fill(self, N, value, like):
         """(N,) of one value, with the dtype and device of `like`."""
@@ -165,34 +170,38 @@ class Ops:
     # ---- the coupling: z2 = (x2 + t) s(raw), h = [t, raw]; scale is ("sigmoid", _) or ("bounded", bound)
 
     def log_scale(self, raw, scale):
-        """log s and its derivative in raw."""
+        """log s."""
         xp, (kind, bound) = self.xp, scale
         if kind == "sigmoid":
             u = raw + 2
-            log_s = xp.where(u < 0, u, xp.zeros_like(u)) - xp.log1p(xp.exp(-xp.abs(u)))
-            return log_s, -xp.expm1(log_s)
+            return xp.where(u < 0, u, xp.zeros_like(u)) - xp.log1p(xp.exp(-xp.abs(u)))
         a = math.log(bound)
-        th = xp.tanh(raw / a)
-        return a * th, 1 - th * th
+        return a * xp.tanh(raw / a)
+
+    def log_scale_slope(self, log_s, scale):
+        """The derivative of log s in raw."""
+        kind, bound = scale
+        return -self.xp.expm1(log_s) if kind == "sigmoid" else 1 - (log_s / math.log(bound)) ** 2
 
     def couple_(self, x2, h, scale):
         """x2 becomes z2; gives log|det|, (N,)."""
         t, raw = self._halves(h)
-        log_s, _ = self.log_scale(raw, scale)
+        log_s = self.log_scale(raw, scale)
         x2[...] = self.images((self.rows(x2) + t) * self.xp.exp(log_s), x2.shape)
         return self.sum_positions(log_s, x2.shape[0])
 
     def uncouple_(self, z2, h, scale):
         """z2 becomes x2; gives log|det| of this inverse, (N,)."""
         t, raw = self._halves(h)
-        log_s, _ = self.log_scale(raw, scale)
+        log_s = self.log_scale(raw, scale)
         z2[...] = self.images(self.rows(z2) * self.xp.exp(-log_s) - t, z2.shape)
         return -self.sum_positions(log_s, z2.shape[0])
 
     def couple_backward_(self, dz2, z2, h, scale, dlogdet):
         """z2 becomes x2, dz2 becomes dx2; gives dh."""
         t, raw = self._halves(h)
-        log_s, slope = self.log_scale(raw, scale)
+        log_s = self.log_scale(raw, scale)
+        slope = self.log_scale_slope(log_s, scale)
         R, dR = self.rows(z2), self.rows(dz2)
         draw = (dR * R + self.at_positions(dlogdet, z2)) * slope
         dx2 = dR * self.xp.exp(log_s)  # the gradient of t as well
@@ -203,7 +212,8 @@ class Ops:
     def uncouple_backward_(self, dx2, x2, h, scale, dlogdet):
         """The gradient of uncouple_: x2 becomes z2, dx2 becomes dz2; gives dh."""
         t, raw = self._halves(h)
-        log_s, slope = self.log_scale(raw, scale)
+        log_s = self.log_scale(raw, scale)
+        slope = self.log_scale_slope(log_s, scale)
         R, dR = self.rows(x2) + t, self.rows(dx2)
         draw = -(dR * R + self.at_positions(dlogdet, x2)) * slope
         dh = self.xp.concat([-dR, draw], axis=1)
@@ -220,6 +230,10 @@ class Ops:
         R = self.rows(h)
         C = R.shape[1] // 2
         return R[:, :C], R[:, C:]
+
+    def add_(self, X, Y):
+        """X becomes X + Y."""
+        X += Y
 
     # ---- space to depth
 
@@ -243,8 +257,11 @@ class Ops:
     # ---- tiles
 
     def tiles(self, shape, floats_per_position, reach):
-        """Slices of an array of `shape`, each a part that is worked on at one time."""
-        return [slice(0, shape[0])]
+        """Tiles of an array of `shape`: the parts that are worked on at one time.
+
+        `floats_per_position` says what a conditioner holds for each position, `reach` how far it sees (None: all).
+        """
+        return [Tile(slice(0, shape[0]))]
 
     def map_tiles(self, work, tiles, commit):
         """commit(work(tile)) for every tile; work may run in threads, commits come one by one in the order of tiles."""

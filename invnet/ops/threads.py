@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 
 _setting = {"threads": None}
 _lock = threading.Lock()
-_blas = {"controller": None, "users": 0, "limit": None}
+_blas = {"libraries": None, "users": 0, "before": ()}
 _pool = {"executor": None, "pid": None, "size": 0}
 _local = threading.local()
 
@@ -38,18 +38,21 @@ def num_threads():
 def single_threaded_blas():
     """Holds BLAS at one thread until the last of its users leaves."""
     with _lock:
-        if _blas["controller"] is None:
-            _blas["controller"] = ThreadpoolController().select(user_api="blas")
+        if not _blas["users"]:
+            if _blas["libraries"] is None:
+                _blas["libraries"] = ThreadpoolController().select(user_api="blas").lib_controllers
+            _blas["before"] = [library.get_num_threads() for library in _blas["libraries"]]
+            for library in _blas["libraries"]:
+                library.set_num_threads(1)
         _blas["users"] += 1
-        if _blas["users"] == 1:
-            _blas["limit"] = _blas["controller"].limit(limits=1)
     try:
         yield
     finally:
         with _lock:
             _blas["users"] -= 1
-            if _blas["users"] == 0:
-                _blas["limit"].restore_original_limits()
+            if not _blas["users"]:
+                for library, n in zip(_blas["libraries"], _blas["before"]):
+                    library.set_num_threads(n)
 
 
 def _executor(size):
@@ -79,7 +82,7 @@ class Arena:
         self.used += -(-size // 64) * 64
         if self.used > self.memory.size:
             return np.empty(shape, dtype)
-        return self.memory[start:start + size].view(dtype).reshape(shape)
+        return np.ndarray(shape, dtype, self.memory, start)
 
     def start_tile(self):
         if self.memory.size < self.used <= self.LARGEST_KEPT:
