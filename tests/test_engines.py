@@ -44,6 +44,15 @@ def columns_of(x):
     return T * np.sin(np.arange(T.shape[1]))
 
 
+def convolved(ops, x, activation, transposed):
+    """A convolution of x and its gradients, by convolve and convolve_back; without spatial axes none is transposed."""
+    transposed = transposed and x.ndim > 2
+    kernel, (narrow, wide) = KERNEL[:x.ndim - 2], ((2, 4) if transposed else (4, 6))
+    W = np.sin(np.arange(np.prod(kernel, dtype=int) * narrow * wide)).reshape(*kernel, narrow, wide)
+    Y, tape = ops.convolve(x, W, np.cos(np.arange(2 if transposed else 6)), activation, transposed)
+    return [Y, *ops.convolve_back(ENGINE.fresh(Y * Y), tape, W, activation, transposed)]
+
+
 M, Minv, b = array((4, 4)), array((4, 4)), array((4, 1))[:, 0]
 OPERATIONS = {
     "mix_": lambda ops, x: in_place(lambda X: ops.mix_(X, M, b), x),
@@ -55,11 +64,12 @@ OPERATIONS = {
     "shift_add": lambda ops, x: [ops.shift_add(columns_of(x), x.shape, KERNEL[:x.ndim - 2])],
     "squeeze": lambda ops, x: [ops.squeeze(x[(..., *[slice(0, 2)] * (x.ndim - 2))])] if x.ndim > 2 else [],
     "fresh": lambda ops, x: [ops.fresh(x[:, ::-1])],
+    **{f"convolve {activation}{' transposed' * transposed}": lambda ops, x, a=activation, t=transposed: convolved(ops, x, a, t)
+       for activation in ("relu", "silu", None) for transposed in (False, True)},
     "add_": lambda ops, x: in_place(lambda X: ops.add_(X[:, 1:3], h_of(x)[:, 2:4] * 0 + 1), x),
     "diagonal_matrix": lambda ops, x: [ops.diagonal_matrix(b)],
     "log_scale bounded": lambda ops, x: [ops.log_scale(ops.rows(x), ("bounded", 3.0))],
     "log_scale sigmoid": lambda ops, x: [ops.log_scale(ops.rows(x), ("sigmoid", 3.0))],
-    "matmul": lambda ops, x: [ops.matmul(ops.rows(x), M)],
 }
 for activation in ("relu", "leaky_relu", "softplus", "silu", None):
     OPERATIONS[f"activate_ {activation}"] = lambda ops, x, a=activation: list(ops.activate_(ops.rows(x).copy(), b, a))
@@ -86,7 +96,7 @@ def test_the_engine_gives_what_the_reference_gives(name, shape):
 
 def test_every_override_has_a_row():
     overridden = {name for name in vars(NumpyOps) if name in vars(Ops) and not name.startswith("_")}
-    tested = {name.split()[0] for name in OPERATIONS}
+    tested = {name.split()[0] for name in OPERATIONS} | {"convolve_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
                "sum_positions", "tiles", "map_tiles", "copy"}
     assert overridden <= tested | trivial, overridden - tested - trivial
@@ -114,7 +124,7 @@ def test_same_bits_for_1_2_and_4_threads():
     assert step_bits(1) == step_bits(2) == step_bits(4)
 
 
-@pytest.mark.parametrize("name", ["Glow", "Glow, conditional", "Glow, one axis", "Glow, three axes", "coupling, vector condition",
+@pytest.mark.parametrize("name", ["Glow", "Glow, conditional", "Glow, one axis", "Glow, three axes", "coupling, spatial condition",
                                   "Glow, additive, householder, no prior", "Reverse of Glow, conditional"])
 def test_blocks_of_an_image_give_what_the_whole_gives(name, monkeypatch):
     def everything():

@@ -45,56 +45,58 @@ class ConvNet(Net):
         if min(C_in, C_out, *hidden) < 1:
             raise ValueError(f"channels and widths are positive; got {C_in}, {hidden}, {C_out}")
         rng, widths = np.random.default_rng(seed), (C_in, *hidden, C_out)
-        self._convolutions = [Convolution((k,) * ndim, m, n) for k, m, n in zip(kernels, widths, widths[1:])]
         self._activations = [activation] * len(hidden) + [None]
+        self._transposed = [m > n and k > 1 and ndim > 0 for m, n, k in zip(widths, widths[1:], kernels)]
         self.W, self.b = [], []
-        for convolution in self._convolutions:
-            last = convolution is self._convolutions[-1]
-            deviation = 0.0 if last else math.sqrt(2 / (math.prod(convolution.kernel) * convolution.C_in))
-            self.W.append(Parameter((deviation * rng.standard_normal(convolution.shape)).astype(dtype)))
-            self.b.append(Parameter(np.zeros(convolution.C_out, dtype)))
+        for m, n, k, transposed, activation in zip(widths, widths[1:], kernels, self._transposed, self._activations):
+            deviation = math.sqrt(2 / (k**ndim * m)) if activation else 0.0
+            shape = (*(k,) * ndim, n, m) if transposed else (*(k,) * ndim, m, n)
+            self.W.append(Parameter((deviation * rng.standard_normal(shape)).astype(dtype)))
+            self.b.append(Parameter(np.zeros(n, dtype)))
         if cond_channels:
             V = rng.standard_normal((cond_channels, widths[1])) / math.sqrt(cond_channels) if hidden else np.zeros((cond_channels, C_out))
             self.V = Parameter(V.astype(dtype))
         else:
             self.V = None
-        self.floats_per_position = 2 * sum(hidden) + sum(2 * c.columns + c.C_in + 3 * c.C_out for c in (self._convolutions[0], self._convolutions[-1]))
+        columns = [math.prod(W.data.shape[:-1]) for W in (self.W[0], self.W[-1])]
+        self.floats_per_position = 2 * (sum(hidden) + sum(columns)) + 4 * (C_in + C_out)
         self.reach = sum(k // 2 for k in kernels)
 
     def forward(self, x, cond=None):
         return self._run(x, cond, None)
 
     def vjp(self, x, cond=None):
-        ops, tape = get_ops(x), []
-        y = self._run(x, cond, tape)
+        ops, tapes = get_ops(x), []
+        y = self._run(x, cond, tapes)
 
         def pullback(dy):
-            dH, dW, db, dV, dcond = ops.rows(dy), [], [], [], None
-            for (i, convolution), (T, S) in zip(reversed(list(enumerate(self._convolutions))), reversed(tape)):
-                dA, db_i = ops.activate_backward_(dH, S, self._activations[i])
-                if i == 0 and cond is not None:
-                    dcond, dV_0 = self._condition_back(ops, dA, cond, x.shape)
-                    dV.append(dV_0)
-                dH, dW_i = convolution.back(ops, dA, T, self.W[i].data, x.shape)
+            dX, dW, db, dV, dcond = dy, [], [], [], None
+            for i in reversed(range(len(self.W))):
+                dX, dW_i, db_i, dA = ops.convolve_back(dX, tapes[i], self.W[i].data, self._activations[i], self._transposed[i])
                 dW.append(dW_i)
                 db.append(db_i)
-            if self.V is not None and cond is None:
+            if cond is not None:
+                dcond, dV_0 = self._condition_back(ops, dA, cond, x.shape)
+                dV.append(dV_0)
+            elif self.V is not None:
                 dV.append(ops.zeros_like(self.V.data))
-            return ops.images(dH, x.shape), dcond, [*reversed(dW), *reversed(db), *dV]
+            return dX, dcond, [*reversed(dW), *reversed(db), *dV]
 
         return y, pullback
 
-    def _run(self, x, cond, tape):
-        ops, H = get_ops(x), x
-        for i, convolution in enumerate(self._convolutions):
-            A, T = convolution(ops, H, self.W[i].data)
-            if i == 0 and cond is not None:
+    def _run(self, x, cond, tapes):
+        ops, X = get_ops(x), x
+        for i, activation in enumerate(self._activations):
+            conditional = i == 0 and cond is not None
+            X, tape = ops.convolve(X, self.W[i].data, self.b[i].data, None if conditional else activation, self._transposed[i])
+            if conditional:
+                A = ops.rows(X)
                 self._condition_add(ops, A, cond, x.shape)
-            H, S = ops.activate_(A, self.b[i].data, self._activations[i])
-            if tape is not None:
-                tape.append((T, S))
-            H = ops.images(H, (x.shape[0], self.b[i].data.shape[0], *x.shape[2:]))
-        return H
+                H, S = ops.activate_(A, ops.zeros_like(self.b[i].data), activation)
+                X, tape = ops.images(H, X.shape), (tape[0], S)
+            if tapes is not None:
+                tapes.append(tape)
+        return X
 
     # ---- the condition: rows, one for each sample or each position, times V
 
@@ -125,36 +127,3 @@ class ConvNet(Net):
             while tuple(dcond.shape[2:]) != tuple(cond.shape[2:]):
                 dcond = ops.unsqueeze(dcond)
         return dcond, rows.T @ each
-
-
-class Convolution:
-    """A convolution as one product of rows with a matrix M, its weights (*kernel, narrow, wide) as (taps * narrow, wide).
-
-    To more channels, the taps of the input are gathered and multiplied by M. To fewer, the input is multiplied by M^T to
-    one column for every tap and channel, and these are shifted and added: the transpose of the first kind.
-    """
-
-    def __init__(self, kernel, C_in, C_out):
-        self.kernel, self.C_in, self.C_out = kernel, C_in, C_out
-        self.gathers = C_in <= C_out or math.prod(kernel) == 1
-        self.shape = (*kernel, C_in, C_out) if self.gathers else (*kernel, C_out, C_in)
-        self.columns = math.prod(kernel) * (C_in if self.gathers else C_out)
-
-    def __call__(self, ops, X, W):
-        """The output as rows, and the left factor T of the product."""
-        M = W.reshape(-1, W.shape[-1])
-        if self.gathers:
-            T = ops.taps(X, self.kernel)
-            return ops.matmul(T, M), T
-        T = ops.rows(X)
-        y = ops.shift_add(ops.matmul(T, M.T), (X.shape[0], self.C_out, *X.shape[2:]), self.kernel)
-        return ops.rows(y), T
-
-    def back(self, ops, dA, T, W, shape):
-        """The gradients of the input, as rows, and of W; `shape` has the batch size and the positions."""
-        M = W.reshape(-1, W.shape[-1])
-        if self.gathers:
-            dX = ops.shift_add(ops.matmul(dA, M.T), (shape[0], self.C_in, *shape[2:]), self.kernel)
-            return ops.rows(dX), (T.T @ dA).reshape(W.shape)
-        columns = ops.taps(ops.images(dA, (shape[0], self.C_out, *shape[2:])), self.kernel)
-        return ops.matmul(columns, M), (columns.T @ T).reshape(W.shape)

@@ -29,50 +29,31 @@ def kernel(signature):
     return lambda function: functools.cache(lambda char: compiled(function, signature, char))
 
 
-# ---- taps: the taps of a position are kd * kh runs of kw * C neighbouring numbers of the padded image P
-
-
-@kernel("void($[:,:,:,:,:], $[:,:,:,::1], intp, intp, intp)")
-def pad(x, P, pd, ph, pw):
-    """x (N, D, H, W, C) with zeros around it into P (N, D + 2 pd, H + 2 ph, (W + 2 pw) C)."""
-    N, D, H, W, C = x.shape
-    for n in range(N):
-        for d in range(P.shape[1]):
-            for h in range(P.shape[2]):
-                line = P[n, d, h]
-                inside = pd <= d < pd + D and ph <= h < ph + H
-                for i in range(pw * C if inside else line.shape[0]):
-                    line[i] = 0
-                if inside:
-                    for w in range(W):
-                        for c in range(C):
-                            line[(pw + w) * C + c] = x[n, d - pd, h - ph, w, c]
-                    for i in range((pw + W) * C, line.shape[0]):
-                        line[i] = 0
-
-
-@kernel("void($[:,:,:,::1], $[:,:,:,:,:], intp, intp, intp)")
-def crop(P, y, pd, ph, pw):
-    """The inside of P, padded as by pad, into y."""
-    N, D, H, W, C = y.shape
-    for n in range(N):
-        for d in range(D):
-            for h in range(H):
-                line = P[n, d + pd, h + ph]
-                for w in range(W):
-                    for c in range(C):
-                        y[n, d, h, w, c] = line[(pw + w) * C + c]
+# ---- taps: the taps of a position are kd * kh runs of kw * C neighbouring numbers of a padded image
+# P (N, D + kd - 1, H + kh - 1, (W + kw - 1) C). Lengths known to the compiler halve the time: a row of 9 * 12 columns
+# takes 21 ns to gather and 38 ns to add instead of 55 and 95.
 
 
 @functools.cache
 def taps(char, C, kd, kh, kw):
-    """taps(P, T, N, D, H, W), compiled for C channels and a kernel.
+    """taps(x, P, T): the columns T (N * D * H * W, taps * C) of x (N, D, H, W, C); P is scratch."""
+    pd, ph, pw, run = kd // 2, kh // 2, kw // 2, kw * C
 
-    With lengths known to the compiler a row of 9 * 12 columns takes 21 ns instead of 55.
-    """
-    run = kw * C
-
-    def taps(P, T, N, D, H, W):
+    def taps(x, P, T):
+        N, D, H, W, _ = x.shape
+        for n in range(N):
+            for d in range(D + 2 * pd):
+                for h in range(H + 2 * ph):
+                    line = P[n, d, h]
+                    inside = pd <= d < pd + D and ph <= h < ph + H
+                    for i in range(pw * C if inside else line.shape[0]):
+                        line[i] = 0
+                    if inside:
+                        for w in range(W):
+                            for c in range(C):
+                                line[(pw + w) * C + c] = x[n, d - pd, h - ph, w, c]
+                        for i in range((pw + W) * C, line.shape[0]):
+                            line[i] = 0
         row = 0
         for n in range(N):
             for d in range(D):
@@ -84,15 +65,16 @@ def taps(char, C, kd, kh, kw):
                                     T[row, (i * kh + j) * run + c] = P[n, d + i, h + j, w * C + c]
                         row += 1
 
-    return compiled(taps, "void($[:,:,:,::1], $[:,::1], intp, intp, intp, intp)", char, C, kd, kh, kw)
+    return compiled(taps, "void($[:,:,:,:,:], $[:,:,:,::1], $[:,::1])", char, C, kd, kh, kw)
 
 
 @functools.cache
 def shift_add(char, C, kd, kh, kw):
-    """shift_add(T, P, N, D, H, W), the transpose of taps; a row of 9 * 12 columns takes 38 ns instead of 95."""
-    run = kw * C
+    """shift_add(T, P, b, slope, y): the transpose of taps plus the bias b, rectified, into y (N, D, H, W, C)."""
+    pd, ph, pw, run = kd // 2, kh // 2, kw // 2, kw * C
 
-    def shift_add(T, P, N, D, H, W):
+    def shift_add(T, P, b, slope, y):
+        N, D, H, W, _ = y.shape
         P[:] = 0
         row = 0
         for n in range(N):
@@ -104,11 +86,18 @@ def shift_add(char, C, kd, kh, kw):
                                 for c in range(run):
                                     P[n, d + i, h + j, w * C + c] += T[row, (i * kh + j) * run + c]
                         row += 1
+        for n in range(N):
+            for d in range(D):
+                for h in range(H):
+                    for w in range(W):
+                        for c in range(C):
+                            a = P[n, d + pd, h + ph, (pw + w) * C + c] + b[c]
+                            y[n, d, h, w, c] = a if a > 0 else slope * a
 
-    return compiled(shift_add, "void($[:,::1], $[:,:,:,::1], intp, intp, intp, intp)", char, C, kd, kh, kw)
+    return compiled(shift_add, "void($[:,::1], $[:,:,:,::1], $[::1], $, $[:,:,:,:,::1])", char, C, kd, kh, kw)
 
 
-# ---- activations
+# ---- activations: ReLU with a slope below zero, which is 1 for none
 
 
 @kernel("void($[:,::1], $[::1], $)")

@@ -122,42 +122,61 @@ class NumpyOps(Ops):
 
     # ---- convolutions
 
-    def matmul(self, A, B):
-        return np.matmul(A, B, out=scratch((A.shape[0], B.shape[1]), A.dtype))
+    def convolve(self, X, W, b, activation, transposed):
+        M, slope = W.reshape(-1, W.shape[-1]), _SLOPE.get(activation, 1.0)
+        if transposed:
+            T = self.rows(X)
+            Y = self._shift_add(_product(T, M.T), (X.shape[0], W.shape[-2], *X.shape[2:]), W.shape[:-2], b, slope)
+            A = self.rows(Y)
+        else:
+            T = self.taps(X, W.shape[:-2])
+            A = _product(T, M)
+            kernels.bias_relu(A.dtype.char)(A, b, slope)
+            Y = self.images(A, (X.shape[0], W.shape[-1], *X.shape[2:]))
+        if activation is None or activation in _SLOPE:
+            return Y, (T, A)
+        H, S = super().activate_(A, 0, activation)
+        return self.images(H, Y.shape), (T, S)
+
+    def convolve_back(self, dY, tape, W, activation, transposed):
+        (T, S), M, N, spatial = tape, W.reshape(-1, W.shape[-1]), dY.shape[0], dY.shape[2:]
+        dA, db = self.activate_backward_(self.rows(dY), S, activation)
+        if transposed:
+            columns = self.taps(self.images(dA, dY.shape), W.shape[:-2])
+            return self.images(_product(columns, M), (N, W.shape[-1], *spatial)), (columns.T @ T).reshape(W.shape), db, dA
+        dX = self.shift_add(_product(dA, M.T), (N, W.shape[-2], *spatial), W.shape[:-2])
+        return dX, (T.T @ dA).reshape(W.shape), db, dA
 
     def taps(self, X, kernel):
-        k = _padding(kernel)
+        k = _on_three_axes(kernel)
         if k is None:
             return self.rows(X)
-        x, (N, C, *_), char = _five(X), X.shape, X.dtype.char
-        D, H, W = x.shape[1:4]
-        P = scratch((N, D + 2 * k.pd, H + 2 * k.ph, (W + 2 * k.pw) * C), X.dtype)
+        x = _five(X)
+        N, D, H, W, C = x.shape
+        P = scratch((N, D + k.d - 1, H + k.h - 1, (W + k.w - 1) * C), X.dtype)
         T = scratch((N * D * H * W, k.taps * C), X.dtype)
-        kernels.pad(char)(x, P, k.pd, k.ph, k.pw)
-        kernels.taps(char, C, k.kd, k.kh, k.kw)(P, T, N, D, H, W)
+        kernels.taps(X.dtype.char, C, k.d, k.h, k.w)(x, P, T)
         return T
 
     def shift_add(self, T, shape, kernel):
-        k = _padding(kernel)
+        return self._shift_add(T, shape, kernel, np.zeros(shape[1], T.dtype), 1.0)
+
+    def _shift_add(self, T, shape, kernel, b, slope):
+        k = _on_three_axes(kernel)
         if k is None:
             return self.images(T, shape)
-        (N, C, *spatial), char = shape, T.dtype.char
-        X = scratch((N, *spatial, C), T.dtype).transpose(_FIRST[len(shape)])
-        x = _five(X)
-        D, H, W = x.shape[1:4]
-        P = scratch((N, D + 2 * k.pd, H + 2 * k.ph, (W + 2 * k.pw) * C), X.dtype)
-        kernels.shift_add(char, C, k.kd, k.kh, k.kw)(T, P, N, D, H, W)
-        kernels.crop(char)(P, x, k.pd, k.ph, k.pw)
-        return X
+        N, C, *spatial = shape
+        D, H, W = (1,) * (3 - len(spatial)) + tuple(spatial)
+        P, y = scratch((N, D + k.d - 1, H + k.h - 1, (W + k.w - 1) * C), T.dtype), scratch((N, D, H, W, C), T.dtype)
+        kernels.shift_add(T.dtype.char, C, k.d, k.h, k.w)(T, P, b, slope, y)
+        return self.images(y, shape)
 
     # ---- activations
 
     def activate_(self, A, b, activation):
-        if activation in _SLOPE:
-            kernels.bias_relu(A.dtype.char)(A, b, _SLOPE[activation])
-            return A, A
-        kernels.add_bias(A.dtype.char)(A, b)
-        return super().activate_(A, 0, activation) if activation else (A, A)
+        A = A if A.flags.c_contiguous else np.ascontiguousarray(A)
+        kernels.bias_relu(A.dtype.char)(A, b, _SLOPE.get(activation, 1.0))
+        return (A, A) if activation is None or activation in _SLOPE else super().activate_(A, 0, activation)
 
     def activate_backward_(self, dH, S, activation):
         if activation is not None and activation not in _SLOPE:
@@ -240,13 +259,15 @@ def _five(X):
     return last[(slice(None),) + (None,) * (5 - X.ndim)]
 
 
-Padding = namedtuple("Padding", "kd kh kw pd ph pw taps")
+Kernel = namedtuple("Kernel", "d h w taps")
 
 
 @functools.cache
-def _padding(kernel):
-    """A kernel on three axes and the zeros that it needs around an image; None for a 1x1 kernel."""
-    if math.prod(kernel) == 1:
-        return None
+def _on_three_axes(kernel):
+    """A kernel on three axes, or None for a 1x1 kernel."""
     sizes = (1,) * (3 - len(kernel)) + tuple(kernel)
-    return Padding(*sizes, *(k // 2 for k in sizes), math.prod(sizes))
+    return None if math.prod(sizes) == 1 else Kernel(*sizes, math.prod(sizes))
+
+
+def _product(A, B):
+    return np.matmul(A, B, out=scratch((A.shape[0], B.shape[1]), A.dtype))

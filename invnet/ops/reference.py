@@ -91,11 +91,35 @@ class Ops:
         Z[...], dZ[...] = self.images(R, Z.shape), self.images(dX, Z.shape)
         return dM, db
 
-    # ---- convolutions as matrix products of rows
+    # ---- convolutions, each one matrix product of rows
+    # The weights (*kernel, narrow, wide) are a matrix M (taps * narrow, wide). To more channels, the taps of the input are
+    # gathered and multiplied by M. To fewer (`transposed`) the input times M^T has a column for every tap and channel,
+    # and these are shifted and added: the transpose of the first kind.
 
-    def matmul(self, A, B):
-        """A B for rows A; the result lives as long as the tile that is at work."""
-        return A @ B
+    def convolve(self, X, W, b, activation, transposed):
+        """Y = act(W * X + b), and a tape for convolve_back: the left factor and what activate_ saved."""
+        kernel, M = W.shape[:-2], self.xp.reshape(W, (-1, W.shape[-1]))
+        if transposed:
+            T = self.rows(X)
+            A = self.rows(self.shift_add(T @ M.T, (X.shape[0], W.shape[-2], *X.shape[2:]), kernel))
+        else:
+            T = self.taps(X, kernel)
+            A = T @ M
+        H, S = self.activate_(A, b, activation)
+        return self.images(H, (X.shape[0], H.shape[1], *X.shape[2:])), (T, S)
+
+    def convolve_back(self, dY, tape, W, activation, transposed):
+        """dX, dW, db and the gradient before the activation; dY may be overwritten where there is an activation."""
+        (T, S), kernel, M = tape, W.shape[:-2], self.xp.reshape(W, (-1, W.shape[-1]))
+        dA, db = self.activate_backward_(self.rows(dY), S, activation)
+        if transposed:
+            columns = self.taps(self.images(dA, dY.shape), kernel)
+            dX = self.images(columns @ M, (dY.shape[0], W.shape[-1], *dY.shape[2:]))
+            dW = columns.T @ T
+        else:
+            dX = self.shift_add(dA @ M.T, (dY.shape[0], W.shape[-2], *dY.shape[2:]), kernel)
+            dW = T.T @ dA
+        return dX, self.xp.reshape(dW, W.shape), db, dA
 
     def taps(self, X, kernel):
         """The neighbours p + o of every position, zero outside: columns (N * positions, taps * C), channels fastest."""
