@@ -117,14 +117,15 @@ def relu_backward(dH, H, slope, db):
             db[c] += g
 
 
-# ---- rows: of a channel mix, and biases
+# ---- rows
 
 
-@kernel("void($[:,:], $[::1])")
-def add_bias(A, b):
-    for r in range(A.shape[0]):
-        for c in range(A.shape[1]):
-            A[r, c] += b[c]
+@kernel("void($[:,:], $[:,:], $[::1])")
+def add_to(R, A, b):
+    """R = A + b."""
+    for r in range(R.shape[0]):
+        for c in range(R.shape[1]):
+            R[r, c] = A[r, c] + b[c]
 
 
 @kernel("void($[:,:], $[:,:])")
@@ -139,6 +140,13 @@ def column_sums(R, sums):
     for r in range(R.shape[0]):
         for c in range(R.shape[1]):
             sums[c] += R[r, c]
+
+
+@kernel("void($[:,:], $, $[:,::1])")
+def times(A, factor, B):
+    for r in range(A.shape[0]):
+        for c in range(A.shape[1]):
+            B[r, c] = factor * A[r, c]
 
 
 # ---- couplings: the rows of h are [t, raw], s are scales

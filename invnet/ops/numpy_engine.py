@@ -14,10 +14,9 @@ from .reference import Ops
 from .tile import Tile
 from .threads import scratch
 
-#: a tile is as many images as have this many positions: enough for a matrix product to reach its full rate
-TILE_POSITIONS = 2048
-#: and at most this much memory: where one image needs more, a tile is a block of it
-TILE_BYTES = 48 << 20
+# A tile is a few images: a part of the batch that leaves work for some threads, but with enough positions for a matrix
+# product to reach its full rate. Where one image needs more memory than a tile may have, a tile is a block of it.
+TILES, LEAST_POSITIONS, MOST_POSITIONS, TILE_BYTES = 4, 512, 2048, 48 << 20
 
 
 class NumpyOps(Ops):
@@ -73,28 +72,18 @@ class NumpyOps(Ops):
     def mix_(self, X, M, b):
         def work(rows):
             R = all_rows[rows]
-            if M.ndim == 1:
-                R *= M
-            else:
-                R[...] = np.matmul(R, M.T, out=scratch(R.shape, R.dtype))
-            kernels.add_bias(R.dtype.char)(R, b)
+            kernels.add_to(R.dtype.char)(R, _times(R, M.T), b)
 
         with self._in_place(X) as all_rows:
             threads.map_tiles(work, self._row_tiles(all_rows), lambda _: None)
 
     def mix_backward_(self, dZ, Z, M, Minv, b):
         def work(rows):
-            R, dR, db, char = Z_rows[rows], dZ_rows[rows], np.zeros_like(b), b.dtype.char
+            R, dR, db = Z_rows[rows], dZ_rows[rows], np.zeros_like(b)
             kernels.column_sums(char)(dR, db)
-            kernels.add_bias(char)(R, -b)
-            if M.ndim == 1:
-                R *= Minv
-                dM = (dR * R).sum(axis=0)
-                dR *= M
-                return dM, db
-            R[...] = np.matmul(R, Minv.T, out=scratch(R.shape, R.dtype))
-            dM = dR.T @ R
-            dR[...] = np.matmul(dR, M, out=scratch(R.shape, R.dtype))
+            kernels.add_to(char)(R, _times(R, Minv.T), c)
+            dM = dR.T @ R if M.ndim == 2 else (dR * R).sum(axis=0)
+            dR[...] = _times(dR, M)
             return dM, db
 
         def commit(part):
@@ -102,7 +91,7 @@ class NumpyOps(Ops):
             dM += part[0]
             db += part[1]
 
-        dM, db = np.zeros_like(M), np.zeros_like(b)
+        char, c, dM, db = b.dtype.char, -(Minv @ b if M.ndim == 2 else Minv * b), np.zeros_like(M), np.zeros_like(b)
         with self._in_place(Z) as Z_rows, self._in_place(dZ) as dZ_rows:
             threads.map_tiles(work, self._row_tiles(Z_rows), commit)
         return dM, db
@@ -117,7 +106,7 @@ class NumpyOps(Ops):
 
     @staticmethod
     def _row_tiles(R):
-        size = max(1, (1 << 20) // (R.shape[1] * R.itemsize))
+        size = min(8192, max(1024, -(-R.shape[0] // 4)))
         return [slice(i, i + size) for i in range(0, R.shape[0], size)]
 
     # ---- convolutions
@@ -195,7 +184,7 @@ class NumpyOps(Ops):
         if kind == "sigmoid":
             return super().log_scale(raw, scale)
         log_s, a = scratch(raw.shape, raw.dtype), math.log(bound)
-        np.multiply(raw, 1 / a, out=log_s)
+        kernels.times(raw.dtype.char)(raw, 1 / a, log_s)
         np.tanh(log_s, out=log_s)
         log_s *= a
         return log_s
@@ -236,7 +225,8 @@ class NumpyOps(Ops):
         N, _, *spatial = shape
         positions, most = math.prod(spatial), TILE_BYTES // (4 * floats_per_position)
         if positions <= most or reach is None:
-            size = max(1, TILE_POSITIONS // max(1, positions))
+            size = min(max(N * positions // TILES, LEAST_POSITIONS), MOST_POSITIONS) // max(1, positions)
+            size = min(max(1, size), max(1, most // max(1, positions)))
             return [Tile(slice(i, min(i + size, N))) for i in range(0, N, size)]
         side = max(1, int(most ** (1 / len(spatial))) - 2 * reach)
         cuts = [np.linspace(0, n, -(-n // side) + 1).astype(int) for n in spatial]
@@ -271,3 +261,8 @@ def _on_three_axes(kernel):
 
 def _product(A, B):
     return np.matmul(A, B, out=scratch((A.shape[0], B.shape[1]), A.dtype))
+
+
+def _times(R, M):
+    """R M in scratch memory, where M is a matrix or the diagonal of one."""
+    return _product(R, M) if M.ndim == 2 else np.multiply(R, M, out=scratch(R.shape, R.dtype))
