@@ -1,7 +1,7 @@
 """invnet: memory-efficient invertible networks with manual backprop."""
 
-from . import layers, losses, models, nets, optim
-from .bases import Normal
+from . import data, layers, losses, models, nets, optim, train
+from .bases import Normal, Uniform
 from .core import Condition, Isometry, Layer, Module, Net, Parameter
 from .flow import Flow
 from .io import load, save

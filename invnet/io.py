@@ -4,7 +4,7 @@ import inspect
 import json
 import os
 import pathlib
-import tempfile
+import uuid
 
 import numpy as np
 
@@ -32,7 +32,10 @@ def load(path):
     if "architecture" not in text:
         raise ValueError(f"{path} holds no model: its entries are {sorted(text)}")
     net = build(text["architecture"])
-    restore(net, arrays, path)
+    if not isinstance(net, Module):
+        raise ValueError(f"{path} holds no model: its architecture is {net!r}")
+    # A training keeps its own arrays in the file too, under names with a slash, which no model has.
+    restore(net, {name: array for name, array in arrays.items() if "/" not in name}, path)
     return net
 
 
@@ -51,18 +54,29 @@ def write(path, arrays, text):
     """Writes arrays by name and JSON values by name, atomically: a kill at any moment leaves the old file whole."""
     from safetensors.numpy import save as to_bytes
 
-    path = pathlib.Path(path)
     metadata = {"format": FORMAT, **{name: json.dumps(value) for name, value in text.items()}}
     data = to_bytes({name: np.array(array, order="C", copy=None) for name, array in arrays.items()}, metadata)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    replace_file(path, data)
+
+
+def replace_file(path, data):
+    """Makes `data` the content of a file, atomically: the bytes go to a file beside it, which then takes its name.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+    """
+    path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} in")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -81,7 +95,8 @@ def read(path):
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise ValueError(f"{path} was not written by invnet: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+                found = metadata.get("format")
+                raise ValueError(f"{path} was not written by invnet: its format is {found!r}, not {FORMAT!r}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
@@ -117,11 +132,16 @@ def build(description):
     if not isinstance(description, dict):
         return description
     classes = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _subclasses(Module)}
-    if description.get("class") not in classes:
-        raise ValueError(f"the class {description.get('class')!r} is unknown; import the module that defines it first")
+    if not {"class", "arguments", "repeated"} <= description.keys():
+        raise ValueError(f"an architecture has class, arguments and repeated; got {sorted(description)}")
+    if description["class"] not in classes:
+        raise ValueError(f"the class {description['class']!r} is unknown; import the module that defines it first")
     arguments = {name: build(value) for name, value in description["arguments"].items()}
     repeated = arguments.pop(description["repeated"], ()) if description["repeated"] else ()
-    return classes[description["class"]](*repeated, **arguments)
+    try:
+        return classes[description["class"]](*repeated, **arguments)
+    except TypeError as error:  # of an argument that the class has no more
+        raise ValueError(f"{description['class']} cannot be built as described: {error}") from None
 
 
 def _subclasses(cls):

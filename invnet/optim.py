@@ -167,6 +167,9 @@ def schedule(lr, warmup=0, decay=1.0, cosine=None):
         decay: factor at each step after that (exponential decay).
         cosine: steps after which half a cosine has brought the rate to zero; None for no cosine.
     """
+    if not (lr > 0 and warmup >= 0 and 0 < decay <= 1 and (cosine is None or cosine > 0)):
+        raise ValueError("a schedule has lr above 0, warmup from 0, decay above 0 and at most 1, cosine None or above 0; "
+                         f"got lr={lr}, warmup={warmup}, decay={decay}, cosine={cosine}")
 
     def rate(step):
         value = lr * min(1.0, (step + 1) / warmup) if warmup else lr
@@ -179,17 +182,22 @@ def schedule(lr, warmup=0, decay=1.0, cosine=None):
 
 
 def clip_by_global_norm(parameters, max_norm):
-    """Scales all gradients together so that their norm is at most `max_norm`; returns the norm before."""
+    """Scales all gradients together so that their norm is at most `max_norm`; returns the norm before.
+
+    Gradients with a norm that is not finite are left as they are.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm is a positive number; got {max_norm}")
     parameters = list(parameters)
     norm = math.sqrt(sum(float(get_ops(p.grad).xp.sum(p.grad * p.grad)) for p in parameters))
-    if norm > max_norm:
+    if max_norm < norm < math.inf:
         for p in parameters:
             p.grad *= max_norm / norm
     return norm
 
 
 class EMA:
-    """An exponential moving average of parameters: average += (1 - decay) (data - average).
+    """An exponential moving average of parameters: average = decay average + (1 - decay) data.
 
     In the first steps the decay is at most (1 + steps) / (10 + steps), so that the start is forgotten early.
 
@@ -208,7 +216,8 @@ class EMA:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for average, p in zip(self.average, self.parameters):
-            average += (1 - decay) * (p.data - average)
+            average *= decay
+            average += (1 - decay) * p.data
 
     @contextlib.contextmanager
     def weights(self):
@@ -228,8 +237,10 @@ class EMA:
         return {"steps": np.array(self.steps), **arrays}
 
     def load_state_dict(self, state):
-        if len(state) != len(self.average) + 1:
-            raise ValueError(f"the state of this EMA has {len(self.average)} averages and steps; got {len(state)} arrays")
+        shapes = {"steps": (), **{f"average.{i}": tuple(average.shape) for i, average in enumerate(self.average)}}
+        if {name: tuple(array.shape) for name, array in state.items()} != shapes:
+            raise ValueError(f"the state of this EMA has steps and {len(self.average)} averages of the parameters' shapes; "
+                             f"got {len(state)} arrays, or other shapes")
         self.steps = int(state["steps"])
         for i, average in enumerate(self.average):
             average[...] = get_ops(average).asarray(state[f"average.{i}"], average)

@@ -1,0 +1,142 @@
+"""What the commands do: train, sample, evaluate."""
+
+import dataclasses
+import pathlib
+import sys
+import time
+
+from .. import io, plot
+from . import report
+from ..data import load
+from ..flow import Flow
+from ..ops.threads import num_threads, set_num_threads
+from .presets import Model, defaults, kind_of
+from ..train.recipe import Recipe
+from ..train import CHECKPOINT, fit
+
+SECONDS_BETWEEN_PICTURES = 30
+
+
+def train(source, out, resume, max_seconds, quiet, threads, **given):
+    """Trains on `source` in a new folder, or goes on in the folder `resume`."""
+    _use(threads)
+    if resume is not None:
+        _resume(source, out, resume, max_seconds, quiet, given)
+        return
+    if source is None:
+        raise ValueError('train needs data: "digits", a .npz file or a folder of images; or --resume RUN')
+    loading = {name: given.pop(name) for name in ("bits", "values", "validation", "test") if name in given}
+    Model(**_only(Model, given)), Recipe(**_only(Recipe, given))  # their mistakes before any work
+    loading["seed"] = given.get("seed", Recipe.seed)
+    images = load(source, **loading)
+    loading["source"] = source if source == "digits" else str(pathlib.Path(source).resolve())
+    chosen = {**defaults(kind_of(source, images), images, given.get("batch", Recipe.batch)), **given}
+    net = Model(**_only(Model, chosen)).build(images.shape, loading["seed"])
+    run = pathlib.Path(out) if out is not None else _free_folder(pathlib.Path("runs"), images.name)
+    notes = {"loading": loading, "shape": images.shape}
+    _fit(net, images, run, max_seconds, quiet, notes, **_only(Recipe, chosen))
+
+
+def _resume(source, out, resume, max_seconds, quiet, given):
+    names = [*(["out"] if out is not None else []), *given]
+    if names:
+        flags = ", ".join("--" + name.replace("_", "-") for name in names)
+        raise ValueError(f"--resume goes on with the options of the beginning; it takes no {flags}")
+    path = _checkpoint(resume)
+    net, notes = _open(path)
+    images = load(**{**notes["loading"], **({"source": source} if source is not None else {})})
+    _fit(net, images, path.parent, max_seconds, quiet, notes, resume=True)
+
+
+def _fit(net, images, run, max_seconds, quiet, notes, **options):
+    print(repr(images))
+    print(f"model: {sum(p.data.size for p in net.parameters()):,} parameters; {num_threads()} threads; results in {run}")
+    baselines = report.baselines(images)
+    print(f"baselines, test bits/dim: {report.listed(baselines)}", flush=True)
+    begun = drawn = time.monotonic()
+
+    def on_epoch(trainer, row):
+        nonlocal drawn
+        if not quiet:
+            bits = ", ".join(f"{name} {_number(row[name])}" for name in ("train", "validation", "best"))
+            _say(f"epoch {row['epoch']:.0f}: {bits} bits/dim; {row['seconds']:.0f} s")
+        if time.monotonic() - drawn > SECONDS_BETWEEN_PICTURES:
+            with trainer.ema.weights():
+                report.draw(net, images, run, baselines)
+            drawn = time.monotonic()
+
+    rows = fit(net, images, run, max_seconds=max_seconds, progress=not quiet, on_epoch=on_epoch, notes=notes, **options)
+    print(f"trained {rows[-1]['step'] if rows else 0:,} steps; {time.monotonic() - begun:.0f} s this time")
+    report.print_test(net, images, baselines)
+    report.draw(net, images, run, baselines)
+    print(f"in {run}: {', '.join(sorted(file.name for file in run.iterdir() if not file.name.startswith('.')))}")
+
+
+def sample(run, n, temperature, seed, columns, out, threads):
+    """Draws n images into one picture."""
+    _use(threads)
+    if n < 1 or columns < 1:
+        raise ValueError(f"n and columns are numbers from 1; got {n} and {columns}")
+    path = _checkpoint(run)
+    net, notes = _open(path)
+    file = pathlib.Path(out) if out is not None else path.with_name("samples.png")
+    images = Flow(net, notes["shape"]).sample(n, temperature, seed)
+    plot.image_grid(images, columns).savefig(file)
+    print(f"{n} samples at temperature {temperature:g} in {file}")
+
+
+def evaluate(run, data, threads):
+    """Prints test bits/dim, the baselines and the reconstruction error."""
+    _use(threads)
+    net, notes = _open(_checkpoint(run))
+    images = load(**{**notes["loading"], **({"source": data} if data is not None else {})})
+    print(repr(images))
+    report.print_test(net, images, report.baselines(images))
+
+
+def _use(threads):
+    if threads is not None:
+        set_num_threads(threads)
+
+
+def _say(line):
+    """Prints a line, above the progress bar where there is one."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(line)
+    else:
+        print(line, flush=True)
+
+
+def _number(bits):
+    return "not finite" if bits is None else f"{bits:.3f}"
+
+
+def _checkpoint(run):
+    path = pathlib.Path(run)
+    path = path / CHECKPOINT if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} holds no {CHECKPOINT}: name the folder of a training")
+    return path
+
+
+def _open(path):
+    """The model of a checkpoint and what the command line noted in it."""
+    notes = io.read(path)[1].get("notes", {})
+    if "loading" not in notes:
+        raise ValueError(f"{path} was not written by invnet train: it does not say what it was trained on")
+    return io.load(path), notes
+
+
+def _only(options, values):
+    """Those of `values` that are fields of the dataclass `options`."""
+    return {field.name: values[field.name] for field in dataclasses.fields(options) if field.name in values}
+
+
+def _free_folder(parent, name):
+    """parent/name, or the first of parent/name-2, parent/name-3, ... that does not exist."""
+    free, i = parent / name, 2
+    while free.exists():
+        free, i = parent / f"{name}-{i}", i + 1
+    return free

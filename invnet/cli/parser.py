@@ -1,0 +1,124 @@
+"""The parser of the command line, and what becomes of errors and of Ctrl-C."""
+
+import argparse
+import functools
+import os
+import shutil
+import sys
+import textwrap
+import traceback
+
+from .. import __version__
+from . import commands
+from .options import add_fields, positive
+from .presets import Model
+from ..train.recipe import Recipe
+from ..train import Interrupted
+
+DESCRIPTION = "Trains a multiscale Glow, an invertible network that gives the exact likelihood of images and draws new ones."
+EXAMPLES = """\
+examples:
+  invnet train digits                     the 8x8 digits that come with scikit-learn, about a minute
+  invnet train images.npz --epochs 100    arrays x_train and x_test, or one array of images
+  invnet train photos/ --hidden 128       a folder of .png and .jpg images of one size
+  invnet train --resume runs/digits       go on after Ctrl-C, with the same bits
+  invnet sample runs/digits -n 64 --out new.png
+  invnet evaluate runs/digits
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Prints one line for a user's mistake, not the whole usage."""
+
+    def __init__(self, **options):
+        # The formatter that keeps the lines of the examples would not wrap the description either.
+        text = textwrap.fill(options.pop("description"), shutil.get_terminal_size().columns - 2)
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=formatter, description=text, **options)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def parser():
+    """The parser of all commands; options of a model or a training that were not given are not in its result."""
+    top = Parser(prog="invnet", description=DESCRIPTION, epilog=EXAMPLES)
+    top.add_argument("--version", action="version", version=f"invnet {__version__}")
+    subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    _add_train(subparsers)
+    _add_sample(subparsers)
+    _add_evaluate(subparsers)
+    return top
+
+
+def _add_train(subparsers):
+    train = _command(
+        subparsers, "train", commands.train, "train a Glow on images",
+        "Trains a Glow, and keeps its checkpoint, pictures and metrics in a folder. Ctrl-C saves; --resume goes on.",
+        "%(prog)s DATA [options]\n       %(prog)s --resume RUN")
+    train.add_argument("source", nargs="?", metavar="DATA",
+                       help='"digits", a .npz file, or a folder of .png and .jpg images')
+    run = train.add_argument_group("run").add_argument
+    run("--out", metavar="RUN", help="folder for all that is kept (default: runs/NAME, or the next that is free)")
+    run("--resume", metavar="RUN", help="go on with the training in this folder, with the options of its beginning")
+    run("--max-seconds", type=positive, metavar="S", help="stop, resumably, after this time (default: no limit)")
+    run("--quiet", action="store_true", help="no progress bar and no line for each epoch")
+    group = train.add_argument_group("data")
+    given = functools.partial(group.add_argument, default=argparse.SUPPRESS)
+    given("--bits", type=int, metavar="N", help="reduce the images to 2**N levels (default: keep)")
+    given("--values", type=int, metavar="K", help="how many values a pixel of an integer .npz can take (default: 256)")
+    given("--validation", type=float, metavar="SHARE", help="of the images, for validation (default: 0.1)")
+    given("--test", type=float, metavar="SHARE", help="of the images, for the test, if they have no test part (default: 0.1)")
+    add_fields(train.add_argument_group("model"), Model)
+    add_fields(train.add_argument_group("training"), Recipe)
+
+
+def _add_sample(subparsers):
+    sample = _command(subparsers, "sample", commands.sample, "draw new images",
+                      "Draws images from a trained Glow, and writes them as one picture.").add_argument
+    sample("run", metavar="RUN", help="folder of a training")
+    sample("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
+    sample("--temperature", type=positive, default=1.0, metavar="T",
+           help="deviation of the noise; below 1 is more typical (default: 1)")
+    sample("--seed", type=int, default=0, metavar="SEED", help="(default: 0)")
+    sample("--columns", type=int, default=8, metavar="N", help="of the picture (default: 8)")
+    sample("--out", metavar="PNG", help="file (default: samples.png in RUN)")
+
+
+def _add_evaluate(subparsers):
+    evaluate = _command(subparsers, "evaluate", commands.evaluate, "test bits per dimension",
+                        "Prints test bits/dim beside two baselines, and the reconstruction error.").add_argument
+    evaluate("run", metavar="RUN", help="folder of a training")
+    evaluate("--data", metavar="DATA", help="where the data are now (default: where they were)")
+
+
+def _command(subparsers, name, function, summary, description, usage=None):
+    command = subparsers.add_parser(name, help=summary, description=description, usage=usage)
+    command.set_defaults(command=function, prog=command.prog)
+    command.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores that this process may use)")
+    command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+    return command
+
+
+def main(argv=None):
+    """Runs a command; returns 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    arguments = vars(parser().parse_args(argv))
+    command, prog, shows = arguments.pop("command"), arguments.pop("prog"), arguments.pop("traceback")
+    try:
+        command(**arguments)
+        return 0
+    except Interrupted as error:
+        saved = f"invnet train --resume {error.path.parent}"
+        print(f"\ninterrupted at step {error.step}, and saved; go on with:  {saved}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as in `invnet evaluate RUN | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, TypeError, ImportError, OSError, FloatingPointError) as error:
+        if shows:
+            traceback.print_exc()
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2
