@@ -8,7 +8,9 @@ import torch
 from invnet import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, ConvNet, DenseNet, FactorOut, Glow, Logit
 from invnet import Permute, Reverse, Squeeze, Unsqueeze
 from invnet.ops import _of_type, numpy_engine
+from invnet.ops.numpy_engine import NumpyOps
 from invnet.ops.reference import Ops
+from invnet.ops.tile import Tile
 from twins import TWINS, assert_agrees, assert_same, randomised
 
 f64 = {"dtype": "float64"}
@@ -220,28 +222,64 @@ def test_a_number_as_dlogdet_stands_for_every_sample(dlogdet):
     check(*GLOWS["three-levels"], dlogdet)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.fixture(params=[1, 3], ids=["1-thread", "3-threads"])
+def threads(request):
+    before = invnet.num_threads()
+    invnet.set_num_threads(request.param)
+    yield
+    invnet.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("thing, size, cond_size", rows({
     "AdditiveCoupling": (additive(5), (7, 5, 4, 6)),
     "AffineCoupling": (affine(5, cond_channels=3), (7, 5, 4, 6), (7, 3, 4, 6)),
     "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)), "Glow": (Glow(3, levels=2, **small), (7, 3, 4, 8)),
 }))
-def test_gradients_summed_over_tiles_and_threads_agree_with_autograd(thing, size, cond_size, threads, monkeypatch):
-    before = invnet.num_threads()
-    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 1)  # every image is a tile
-    try:
-        invnet.set_num_threads(threads)
-        check(thing, size, cond_size)
-        check(Reverse(thing), size, cond_size)
-    finally:
-        invnet.set_num_threads(before)
+def test_gradients_summed_over_samples_agree_with_autograd(thing, size, cond_size, monkeypatch):
+    monkeypatch.setattr(NumpyOps, "tiles", lambda ops, size, *_: [Tile(slice(n, n + 1)) for n in range(size[0])])
+    check(thing, size, cond_size)
+    check(Reverse(thing), size, cond_size)
+
+
+BLOCKS = {  # id: (layer, shape of X, shape of cond): cut into blocks where small_tiles is in force
+    "AdditiveCoupling": (additive(5), (2, 5, 7, 9)),
+    "AffineCoupling": (affine(5), (2, 5, 7, 9)),
+    "AffineCoupling-sigmoid": (affine(5, scale="sigmoid", activation="silu"), (2, 5, 9, 7)),
+    "AffineCoupling-1d": (affine(5, 1), (2, 5, 75)),
+    "AffineCoupling-3d": (affine(4, 3), (2, 4, 3, 4, 5)),
+    "AffineCoupling-vector": (affine(5, cond_channels=3), (2, 5, 7, 9), (2, 3)),
+    "AffineCoupling-spatial": (affine(5, cond_channels=3), (2, 5, 7, 9), (2, 3, 7, 9)),
+    "AffineCoupling-finer": (affine(5, cond_channels=12), (2, 5, 7, 9), (2, 3, 14, 18)),
+    "AffineCoupling-dense-at-each-position": (affine(5, ndim=0), (2, 5, 11, 13)),
+    "AffineCoupling-reach-0": (affine(5, kernels=(1, 1)), (2, 5, 13, 11)),
+    "AffineCoupling-reach-6": (affine(5, kernels=(5, 5, 5)), (1, 5, 4, 15)),
+    "Glow": (Glow(3, levels=2, **small), (2, 3, 16, 20)),
+}
+
+
+def small_tiles(monkeypatch):
+    """From now on images as large as those of BLOCKS are cut; gives the list of the tiles that are made."""
+    made = []
+    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 28_000)  # 36 positions of affine(5): blocks of 2 x 2 and a halo of 2
+    monkeypatch.setattr(numpy_engine, "Tile", lambda *how: made.append(Tile(*how)) or made[-1])
+    return made
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("thing, size, cond_size", rows(BLOCKS))
+def test_gradients_summed_over_blocks_of_an_image_agree_with_autograd(thing, size, cond_size, monkeypatch):
+    made = small_tiles(monkeypatch)
+    check(thing, size, cond_size)
+    check(Reverse(thing), size, cond_size)
+    assert any(not tile.whole for tile in made)
 
 
 @pytest.mark.parametrize("layer", [
     ActNorm(8, **f64), Conv1x1(8, **f64), Chain(ActNorm(8, **f64), Conv1x1(8, "full", **f64))
 ], ids=["ActNorm", "Conv1x1", "folded"])
 def test_channel_maps_of_more_rows_than_a_tile_agree_with_autograd(layer):
-    check(layer, (3, 8, 90, 100))  # 1.7 MB; a tile of rows has 1 MB
+    check(layer, (3, 8, 90, 100))  # 27000 rows; a tile has at most 8192
 
 
 @pytest.mark.parametrize("size", [(4, 3, 4, 8), (4, 7)], ids=["images", "vectors"])

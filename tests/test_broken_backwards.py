@@ -1,10 +1,14 @@
 """The proof that the proof can fail: with one term of one hand-written gradient broken, the comparison with autograd fails.
 
 A row of MUTATIONS names a function, a piece of its source that occurs once, what to write instead, the case that is
-compared (an id of test_against_torch.py), and an array whose gradient must be reported wrong. Where a rewritten function
-no longer has the piece, its row is to be rewritten with it. Every hand-written backward has a row.
+compared (an id of test_against_torch.py), and an array that must be reported wrong: a gradient or the rebuilt X, or Z
+where the function serves the forward pass as well. A function within another is named by both, `ActNorm.affine.pull`.
+Where a rewritten function no longer has the piece, its row is to be rewritten with it. Every hand-written backward has
+a row.
 """
 
+import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -17,29 +21,30 @@ import numpy as np
 import pytest
 from invnet.ops import _of_type
 from invnet.ops.reference import Ops
-from test_against_torch import GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape
+from test_against_torch import BLOCKS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles
 
 CASES = {
     **LAYERS, **WITH_CONDITION, **NETS, **{f"Glow-{name}": row for name, row in GLOWS.items()},
+    **{f"blocks-{name}": row for name, row in BLOCKS.items()},
     "gathers-3d": (invnet.ConvNet(2, (), 4, kernels=(3,), ndim=3, **f64), (2, 2, 3, 4, 5)),
     "scatters-3d": (invnet.ConvNet(4, (), 2, kernels=(3,), ndim=3, **f64), (2, 4, 3, 4, 5)),
-    "many-rows": (invnet.Conv1x1(8, **f64), (3, 8, 90, 100)),
+    "many-rows": (invnet.Chain(invnet.ActNorm(8, **f64), invnet.Conv1x1(8, **f64)), (3, 8, 90, 100)),
     "twice": (invnet.Chain(*[invnet.ActNorm(5, **f64), invnet.Permute.random(5)] * 2), shape(2)),
 }
 
 ACTNORM, AFFINE, COMPOSE, CONV = (f"invnet.layers.{name}" for name in ("actnorm", "channel_affine", "compose", "conv1x1"))
 COUPLING, LOGIT, NET, CORE = "invnet.layers.coupling", "invnet.layers.logit", "invnet.nets.conv", "invnet.core"
-REFERENCE, ENGINE, KERNELS = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "kernels"))
+REFERENCE, ENGINE, KERNELS, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "kernels", "tile"))
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
 RELU, LEAKY, SILU, SOFTPLUS = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus"))
 
 MUTATIONS = [  # function, piece, replacement, case, what must be reported
     # ActNorm
-    (f"{ACTNORM}:ActNorm.pull", "ds * xp.exp(self.log_s.data)", "ds", "ActNorm-2d", "log_s"),
-    (f"{ACTNORM}:ActNorm.pull", " + dlogdet", "", "ActNorm-0d", "log_s"),
-    (f"{ACTNORM}:ActNorm.pull", "+= db", "-= db", "ActNorm-1d", "b"),
-    (f"{ACTNORM}:ActNorm.pull", "self.b.grad += db", "self.b.grad[...] = db", "twice", "layers.0.b"),
-    (f"{ACTNORM}:ActNorm.pull", "linalg.diagonal(dM)", "sum(dM, axis=0)", FOLD, "layers.0.log_s"),
+    (f"{ACTNORM}:ActNorm.affine.pull", " * scale", "", "ActNorm-2d", "log_s"),
+    (f"{ACTNORM}:ActNorm.affine.pull", " + dlogdet", "", "ActNorm-0d", "log_s"),
+    (f"{ACTNORM}:ActNorm.affine.pull", "+= db", "-= db", "ActNorm-1d", "b"),
+    (f"{ACTNORM}:ActNorm.affine.pull", "self.b.grad += db", "self.b.grad[...] = db", "twice", "layers.0.b"),
+    (f"{ACTNORM}:ActNorm.affine.pull", "linalg.diagonal(dM)", "sum(dM, axis=0)", FOLD, "layers.0.log_s"),
     # the channel mix and its inverse
     (f"{AFFINE}:ChannelAffine.backward_", "self._dlogdet", "-self._dlogdet", "Conv1x1-lu-2d", "log_s"),
     (f"{AFFINE}:ChannelAffine._dlogdet", " * math.prod(X.shape[2:])", "", "ActNorm-2d", "log_s"),
@@ -53,38 +58,41 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{AFFINE}:ChannelAffine.inverse_backward_", "dM = -Minv.T", "dM = Minv.T",
      "Reverse-Conv1x1-householder-2d", "layer.V"),
     (f"{AFFINE}:ChannelAffine.inverse_backward_", "-self._dlogdet", "self._dlogdet", "Reverse-Conv1x1-lu-2d", "layer.log_s"),
-    (f"{AFFINE}:Folded.pull", "db[:, None] * b1[None, :]", "0", FOLD, "layers.1.L"),
-    (f"{AFFINE}:Folded.pull", "(db * b1 if", "(0 if", "Chain-folds-ActNorm-ActNorm", "layers.1.log_s"),
-    (f"{AFFINE}:Folded.pull", "_product(dM, M1.T)", "_product(dM, M1)", "Chain-folds-Conv1x1-Conv1x1", "layers.1.W"),
-    (f"{AFFINE}:Folded.pull", "_product(M2.T, dM)", "_product(M2, dM)", "Chain-folds-Conv1x1-Conv1x1", "layers.0.L"),
-    (f"{AFFINE}:Folded.pull", "_times(M2.T, db)", "_times(M2, db)", FOLD, "layers.0.b"),
-    (f"{AFFINE}:Folded.pull", "_times(M2.T, db), dlogdet", "_times(M2.T, db), 0", FOLD, "layers.0.log_s"),
-    (f"{AFFINE}:Folded.pull", "b1[None, :]), db, dlogdet", "b1[None, :]), db, 0", FOLD, "layers.1.log_s"),
+    (f"{AFFINE}:Folded.affine.pull", "db[:, None] * b1[None, :]", "0", FOLD, "layers.1.L"),
+    (f"{AFFINE}:Folded.affine.pull", "(db * b1 if", "(0 if", "Chain-folds-ActNorm-ActNorm", "layers.1.log_s"),
+    (f"{AFFINE}:Folded.affine.pull", "_product(dM, M1.T)", "_product(dM, M1)", "Chain-folds-Conv1x1-Conv1x1", "layers.1.W"),
+    (f"{AFFINE}:Folded.affine.pull", "_product(M2.T, dM)", "_product(M2, dM)", "Chain-folds-Conv1x1-Conv1x1", "layers.0.L"),
+    (f"{AFFINE}:Folded.affine.pull", "_times(M2.T, db)", "_times(M2, db)", FOLD, "layers.0.b"),
+    (f"{AFFINE}:Folded.affine.pull", "_times(M2.T, db), dlogdet", "_times(M2.T, db), 0", FOLD, "layers.0.log_s"),
+    (f"{AFFINE}:Folded.affine.pull", "b1[None, :]), db, dlogdet", "b1[None, :]), db, 0", FOLD, "layers.1.log_s"),
     # the three parametrisations of the 1x1 convolution
-    (f"{CONV}:Conv1x1.pull", "(dM, dlogdet)", "(dM.T, dlogdet)", "Conv1x1-householder-2d", "V"),
-    (f"{CONV}:Conv1x1._full_pull", " + dlogdet * Winv.T", "", "Conv1x1-full-2d", "W"),
-    (f"{CONV}:Conv1x1._full_pull", "dlogdet * Winv.T", "dlogdet * Winv", "Conv1x1-full-2d", "W"),
-    (f"{CONV}:Conv1x1._lu_pull", "self.P.data.T @", "self.P.data @", "Conv1x1-lu-2d", "L"),
-    (f"{CONV}:Conv1x1._lu_pull", "L.T @ dLU", "L @ dLU", "Conv1x1-lu-2d", "U"),
-    (f"{CONV}:Conv1x1._lu_pull", "dLU @ U.T", "dLU @ U", "Conv1x1-lu-2d", "L"),
-    (f"{CONV}:Conv1x1._lu_pull", "k=-1", "k=0", "Conv1x1-lu-2d", "L"),
-    (f"{CONV}:Conv1x1._lu_pull", "k=1", "k=0", "Conv1x1-lu-2d", "U"),
-    (f"{CONV}:Conv1x1._lu_pull", " * s + dlogdet", " + dlogdet", "Conv1x1-lu-2d", "log_s"),
-    (f"{CONV}:Conv1x1._lu_pull", " * s + dlogdet", " * s", "Conv1x1-lu-2d", "log_s"),
-    (f"{CONV}:Conv1x1._householder_pull", "-B @ V @ dW.T", "-B @ V @ dW", "Conv1x1-householder-2d", "V"),
-    (f"{CONV}:Conv1x1._householder_pull", " - B.T @ V @ dW", "", "Conv1x1-householder-2d", "V"),
-    (f"{CONV}:Conv1x1._householder_pull", "- B.T @ V @ dW", "- B @ V @ dW", "Conv1x1-householder-2d", "V"),
-    (f"{CONV}:Conv1x1._householder_pull", " + (dG + dG.T) @ V", "", "Conv1x1-householder-one-reflection", "V"),
-    (f"{CONV}:Conv1x1._householder_pull", "(dG + dG.T)", "2 * dG", "Conv1x1-householder-three-reflections", "V"),
-    (f"{CONV}:Conv1x1._householder_pull", "half * (", "(", "Conv1x1-householder-2d", "V"),
-    (f"{CONV}:Conv1x1._householder_pull", "-B.T @ dB @ B.T", "-B @ dB @ B", "Conv1x1-householder-2d", "V"),
+    (f"{CONV}:Conv1x1.affine", "pull(dM, dlogdet)", "pull(dM.T, dlogdet)", "Conv1x1-householder-2d", "V"),
+    (f"{CONV}:Conv1x1._full.pull", " + dlogdet * self.inverse_of(W).T", "", "Conv1x1-full-2d", "W"),
+    (f"{CONV}:Conv1x1._full.pull", "inverse_of(W).T", "inverse_of(W)", "Conv1x1-full-2d", "W"),
+    (f"{CONV}:Conv1x1._lu.pull", "P.T @ dW", "P @ dW", "Conv1x1-lu-2d", "L"),
+    (f"{CONV}:Conv1x1._lu.pull", "L.T @ dLU", "L @ dLU", "Conv1x1-lu-2d", "U"),
+    (f"{CONV}:Conv1x1._lu.pull", "dLU @ U.T", "dLU @ U", "Conv1x1-lu-2d", "L"),
+    (f"{CONV}:Conv1x1._lu.pull", "(dLU @ U.T) * below", "dLU @ U.T", "Conv1x1-lu-2d", "L"),
+    (f"{CONV}:Conv1x1._lu.pull", " * below.T", "", "Conv1x1-lu-2d", "U"),
+    (f"{CONV}:Conv1x1._lu.pull", " * s + dlogdet", " + dlogdet", "Conv1x1-lu-2d", "log_s"),
+    (f"{CONV}:Conv1x1._lu.pull", " * s + dlogdet", " * s", "Conv1x1-lu-2d", "log_s"),
+    (f"{CONV}:Conv1x1._householder.pull", "-V @ dW @ V.T", "-V @ dW.T @ V.T", "Conv1x1-householder-2d", "V"),
+    (f"{CONV}:Conv1x1._householder.pull", "-B @ V @ dW.T", "-B @ V @ dW", "Conv1x1-householder-2d", "V"),
+    (f"{CONV}:Conv1x1._householder.pull", " - B.T @ V @ dW", "", "Conv1x1-householder-2d", "V"),
+    (f"{CONV}:Conv1x1._householder.pull", "- B.T @ V @ dW", "- B @ V @ dW", "Conv1x1-householder-2d", "V"),
+    (f"{CONV}:Conv1x1._householder.pull", " + (dG + dG.T) @ V", "", "Conv1x1-householder-one-reflection", "V"),
+    (f"{CONV}:Conv1x1._householder.pull", "(dG + dG.T)", "2 * dG", "Conv1x1-householder-three-reflections", "V"),
+    (f"{CONV}:Conv1x1._householder.pull", "half * (", "(", "Conv1x1-householder-2d", "V"),
+    (f"{CONV}:Conv1x1._householder.pull", "-B.T @ dB @ B.T", "-B @ dB @ B", "Conv1x1-householder-2d", "V"),
     # couplings
-    (f"{COUPLING}:Coupling._pull", "dZ[tile, :self._C1] += dx1", "dZ[tile, :self._C1] = dx1",
+    (f"{COUPLING}:Coupling._pull.work", "tile.inner(h), dlogdet[tile.samples]", "tile.inner(h), 0 * dlogdet[tile.samples]",
+     "AffineCoupling-bounded-2d", "net.W.2"),
+    (f"{COUPLING}:Coupling._pull.work", "ops.add_(tile.region(dz1), dx1)", "tile.region(dz1)[...] = dx1",
      "AffineCoupling-bounded-2d", "dX"),
-    (f"{COUPLING}:Coupling._pull", "dZ[tile, :self._C1] += dx1", "pass", "AdditiveCoupling-2d", "dX"),
-    (f"{COUPLING}:Coupling._pull", "parameter.grad += gradient", "parameter.grad[...] = gradient",
+    (f"{COUPLING}:Coupling._pull.work", "ops.add_(tile.region(dz1), dx1)", "pass", "AdditiveCoupling-2d", "dX"),
+    (f"{COUPLING}:Coupling._pull.commit", "grad += gradient", "grad[...] = gradient",
      "Chain-shares-a-layer", "layers.0.net.W.0"),
-    (f"{COUPLING}:Coupling._pull", "cond.grad[tile] += dcond", "cond.grad[tile] = dcond", "Chain-vector", "dcond"),
+    (f"{COUPLING}:Coupling._pull.commit", "[...] += dcond", "[...] = dcond", "Chain-vector", "dcond"),
     (f"{COUPLING}:Coupling.backward_", "self.couple_backward_", "self.uncouple_backward_", "AdditiveCoupling-2d", "net.W.0"),
     (f"{COUPLING}:Coupling.inverse_backward_", "self.uncouple_backward_", "self.couple_backward_",
      "Reverse-AdditiveCoupling-2d", "layer.net.W.0"),
@@ -99,11 +107,17 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{KERNELS}:couple_backward", "dz * z + dlogdet[n]", "dz * z", "AffineCoupling-bounded-2d", "net.W.2"),
     (f"{KERNELS}:couple_backward", "dlogdet[n])", "dlogdet[0])", "AffineCoupling-sigmoid-0d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "(dz * z +", "(dx * z +", "AffineCoupling-bounded-2d", "net.b.2"),
-    (f"{KERNELS}:couple_backward", " * slope[r, c]", "", "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{KERNELS}:couple_backward", " * slope", "", "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{KERNELS}:couple_backward", "(log_s[r, c] / a) ** 2", "log_s[r, c] ** 2", "AffineCoupling-bounded-2d", "net.b.2"),
+    (f"{KERNELS}:couple_backward", "else 1 - s[r, c]", "else s[r, c]", "AffineCoupling-sigmoid-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "dh[r, c] = dx", "dh[r, c] = dz", "AffineCoupling-bounded-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "dz2[r, c] = dx", "dz2[r, c] = dz", "AffineCoupling-bounded-2d", "dX"),
-    (f"{KERNELS}:couple_backward", " - t[r, c]", "", "AffineCoupling-bounded-2d", "X"),
-    (f"{ENGINE}:NumpyOps.couple_backward_", "slope,", "-slope,", "AffineCoupling-bounded-2d", "net.b.2"),
+    (f"{KERNELS}:couple_backward", " - h[r, c]", "", "AffineCoupling-bounded-2d", "X"),
+    (f"{ENGINE}:NumpyOps.couple_backward_", "log(scale[1])", "log(2 * scale[1])", "AffineCoupling-bounded-2d", "net.b.2"),
+    (f"{ENGINE}:NumpyOps.couple_backward_", "dlogdet, dh)", "-dlogdet, dh)", "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{ENGINE}:NumpyOps.add_", "self.rows(Y)", "-self.rows(Y)", "AdditiveCoupling-2d", "dX"),
+    (f"{KERNELS}:add", "+= B[r, c]", "= B[r, c]", "AffineCoupling-bounded-2d", "dX"),
+    (f"{REFERENCE}:Ops.add_", "X += Y", "X -= Y", "AdditiveCoupling-2d", "dX"),
     (f"{REFERENCE}:Ops.couple_backward_", " + self.at_positions(dlogdet, z2)", "", "AffineCoupling-bounded-2d", "net.b.2"),
     (f"{REFERENCE}:Ops.couple_backward_", " * slope", "", "AffineCoupling-sigmoid-2d", "net.b.2"),
     (f"{REFERENCE}:Ops.couple_backward_", "[dx2, draw]", "[-dx2, draw]", "AffineCoupling-sigmoid-2d", "net.b.2"),
@@ -116,8 +130,33 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{REFERENCE}:Ops.uncouple_backward_", "self.rows(x2) + t", "self.rows(x2)",
      "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
     (f"{REFERENCE}:Ops.uncouple_backward_", "dR * self.xp.exp(-log_s)", "dR", "Reverse-AffineCoupling-bounded-2d", "dX"),
-    (f"{REFERENCE}:Ops.log_scale", "-xp.expm1(log_s)", "xp.exp(log_s)", "AffineCoupling-sigmoid-2d", "net.b.2"),
-    (f"{REFERENCE}:Ops.log_scale", "1 - th * th", "1 - th", "AffineCoupling-bounded-2d", "net.b.2"),
+    (f"{REFERENCE}:Ops.uncouple_backward_", "R * self.xp.exp(log_s)", "R", "Reverse-AffineCoupling-sigmoid-2d", "X"),
+    (f"{REFERENCE}:Ops.uncouple_backward_", ") * slope", ")", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
+    (f"{REFERENCE}:Ops.log_scale_slope", "-self.xp.expm1(log_s)", "self.xp.exp(log_s)",
+     "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{REFERENCE}:Ops.log_scale_slope", " ** 2", "", "AffineCoupling-bounded-2d", "net.b.2"),
+    (f"{REFERENCE}:Ops.log_scale_slope", "math.log(bound)", "bound", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
+    # blocks of an image and what the conditioner sees around them
+    (f"{COUPLING}:Coupling._pull.work", "ops.zeros_like(h)", "h", "blocks-AffineCoupling", "dX"),
+    (f"{COUPLING}:Coupling._pull.work", "(h)\n", "(h) + 1\n", "blocks-AdditiveCoupling", "net.W.0"),
+    (f"{COUPLING}:Coupling._pull.work", "[...] = dh", "[...] = -dh", "blocks-AffineCoupling-1d", "net.b.2"),
+    (f"{COUPLING}:Coupling._pull.work", "ops.copy(dx1)", "-ops.copy(dx1)", "blocks-AffineCoupling-3d", "dX"),
+    (f"{COUPLING}:Coupling._pull.commit", "if dx1 is not None", "if False", "blocks-AdditiveCoupling", "dX"),
+    (f"{COUPLING}:Coupling._pull.commit", "ops.add_(tile.region(dz1), dx1)", "ops.add_(tile.core(dz1), tile.inner(dx1))",
+     "blocks-AffineCoupling", "dX"),
+    (f"{COUPLING}:Coupling._pull.commit", "ops.add_(tile.region(dz1), dx1)", "tile.region(dz1)[...] = dx1",
+     "blocks-Glow", "dX"),
+    (f"{COUPLING}:Coupling._pull.commit", "grad += gradient", "grad[...] = gradient",
+     "blocks-AffineCoupling-reach-0", "net.W.0"),
+    (f"{COUPLING}:Coupling._pull.commit", "[...] += dcond", "[...] = dcond", "blocks-AffineCoupling-vector", "dcond"),
+    (f"{COUPLING}:Coupling._pull.commit", "[...] += dcond", "[...] = dcond", "blocks-AffineCoupling-finer", "dcond"),
+    (f"{TILE}:Tile.__init__", "max(0, a - reach)", "max(0, a)", "blocks-AffineCoupling", "Z"),
+    (f"{TILE}:Tile.__init__", "min(n, b + reach)", "b", "blocks-AffineCoupling-1d", "Z"),
+    (f"{TILE}:Tile.__init__", "slice(a - lo, b - lo)", "slice(0, b - a)", "blocks-AffineCoupling-3d", "Z"),
+    (f"{TILE}:Tile.condition", "slice(t * s.start, t * s.stop)", "slice(0, t * (s.stop - s.start))",
+     "blocks-AffineCoupling-spatial", "Z"),
+    (f"{TILE}:Tile.condition", "cond[self.samples]", "cond[:1]", "blocks-AffineCoupling-vector", "Z"),
+    (f"{ENGINE}:NumpyOps.tiles", "block, spatial, reach", "block, spatial, reach - 1", "blocks-AffineCoupling-reach-6", "Z"),
     # Logit, compositions, isometries, the default of dlogdet
     (f"{LOGIT}:Logit.backward_", "(2 * p - 1)", "(1 - 2 * p)", "Logit-2d", "dX"),
     (f"{LOGIT}:Logit.backward_", "/ (p * (1 - p))", "* (p * (1 - p))", "Logit-2d", "dX"),
@@ -145,20 +184,24 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     ("invnet.losses:gaussian_nll", "R / N", "R", "likelihood", "dZ"),
     ("invnet.losses:gaussian_nll", "-1.0 / N, Z", "1.0 / N, Z", "likelihood", "dlogdet"),
     # conditioners
-    (f"{NET}:ConvNet.vjp", "insert(0, dW)", "insert(0, -dW)", RELU, "W.0"),
-    (f"{NET}:ConvNet.vjp", "insert(0, db)", "insert(0, 0 * db)", RELU, "b.1"),
-    (f"{NET}:ConvNet.vjp", "self._activations[i])", "None)", RELU, "dX"),
-    (f"{NET}:ConvNet.vjp", "dV.append(rows.T @ each)", "dV.append(-rows.T @ each)", "ConvNet-vector-cond-2d", "V"),
-    (f"{NET}:ConvNet.vjp", "dV.append(rows.T @ each)", "dV.append(rows.T @ (0 * each))", "ConvNet-spatial-cond-2d", "V"),
-    (f"{NET}:ConvNet.vjp", "each @ self.V.data.T", "-each @ self.V.data.T", "ConvNet-vector-cond-2d", "dcond"),
-    (f"{NET}:ConvNet._condition", "ops.xp.sum(ops.xp.reshape(dA", "ops.xp.mean(ops.xp.reshape(dA",
-     "ConvNet-vector-cond-1d", "V"),
+    (f"{NET}:ConvNet.vjp.pullback", "dW.append(dW_i)", "dW.append(-dW_i)", RELU, "W.0"),
+    (f"{NET}:ConvNet.vjp.pullback", "db.append(db_i)", "db.append(0 * db_i)", RELU, "b.1"),
+    (f"{NET}:ConvNet.vjp.pullback", "self._activations[i]", "None", RELU, "dX"),
+    (f"{NET}:ConvNet.vjp.pullback", "dV.append(dV_0)", "dV.append(0 * dV_0)", "ConvNet-spatial-cond-2d", "V"),
+    (f"{NET}:ConvNet.vjp.pullback", "zeros_like(self.V.data)", "xp.ones_like(self.V.data)", "ConvNet-cond-not-given", "V"),
+    (f"{NET}:ConvNet._condition_back", "ops.xp.sum(", "ops.xp.mean(", "ConvNet-vector-cond-1d", "V"),
+    (f"{NET}:ConvNet._condition_back", "rows.T @ each", "-rows.T @ each", "ConvNet-vector-cond-2d", "V"),
+    (f"{NET}:ConvNet._condition_back", "each @ self.V.data.T", "-each @ self.V.data.T", "ConvNet-vector-cond-0d", "dcond"),
     (f"{NET}:ConvNet._condition_back", "unsqueeze(dcond)", "unsqueeze(ops.xp.flip(dcond, axis=1))",
      "ConvNet-finer-cond-2d", "dcond"),
-    (f"{NET}:ConvNet._convolve_back", "ops.xp.reshape(T.T @ dA", "-ops.xp.reshape(T.T @ dA", GATHER, "W.0"),
-    (f"{NET}:ConvNet._convolve_back", "(dA, M.T)", "(dA, ops.xp.flip(M, axis=0).T)", GATHER, "dX"),
-    (f"{NET}:ConvNet._convolve_back", "columns.T @ T", "ops.xp.flip(columns, axis=1).T @ T", SCATTER, "W.0"),
-    (f"{NET}:ConvNet._convolve_back", "(columns, M)", "(columns, ops.xp.flip(M, axis=0))", SCATTER, "dX"),
+    (f"{REFERENCE}:Ops.convolve_back", "T.T @ dA", "-T.T @ dA", GATHER, "W.0"),
+    (f"{REFERENCE}:Ops.convolve_back", "dA @ M.T", "dA @ M[::-1].T", GATHER, "dX"),
+    (f"{REFERENCE}:Ops.convolve_back", "columns.T @ T", "columns[:, ::-1].T @ T", SCATTER, "W.0"),
+    (f"{REFERENCE}:Ops.convolve_back", "columns @ M", "columns @ M[::-1]", SCATTER, "dX"),
+    (f"{ENGINE}:NumpyOps.convolve_back", "T.T @ dA", "-T.T @ dA", GATHER, "W.0"),
+    (f"{ENGINE}:NumpyOps.convolve_back", "(dA, M.T)", "(dA, M[::-1].T)", GATHER, "dX"),
+    (f"{ENGINE}:NumpyOps.convolve_back", "columns.T @ T", "columns[:, ::-1].T @ T", SCATTER, "W.0"),
+    (f"{ENGINE}:NumpyOps.convolve_back", "(columns, M)", "(columns, M[::-1])", SCATTER, "dX"),
     (f"{REFERENCE}:Ops.activate_backward_", "(S > 0, dH, xp.zeros_like(dH))", "(S > 0, dH, dH)", RELU, "W.0"),
     (f"{REFERENCE}:Ops.activate_backward_", "0.01 * dH", "0.02 * dH", LEAKY, "W.0"),
     (f"{REFERENCE}:Ops.activate_backward_", "-dH * xp.expm1(-S)", "dH * xp.exp(-S)", SOFTPLUS, "W.0"),
@@ -166,25 +209,28 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{REFERENCE}:Ops.activate_backward_", "xp.sum(dH", "-xp.sum(dH", RELU, "b.0"),
     (f"{ENGINE}:NumpyOps.activate_backward_", "_SLOPE[activation]", "0.02", RELU, "W.0"),
     (f"{ENGINE}:NumpyOps.activate_backward_", "_SLOPE[activation]", "0.02", LEAKY, "W.0"),
+    (f"{ENGINE}:NumpyOps.activate_backward_", "(dH, db)", "(-dH, db)", RELU, "b.2"),
     (f"{KERNELS}:relu_backward", "if H[r, c] > 0", "if dH[r, c] > 0", RELU, "W.0"),
     (f"{KERNELS}:relu_backward", "db[c] += g", "db[c] = g", LEAKY, "b.0"),
     # the operations below them
     (f"{REFERENCE}:Ops.shift_add", "X[there] += part[here]", "X[here] += part[there]", "gathers-3d", "dX"),
     (f"{REFERENCE}:Ops.taps", "T[here] = X[there]", "T[there] = X[here]", "scatters-3d", "dX"),
-    *[(f"{KERNELS}:taps_kernels", tap, tap.replace(index, wrong), case, "dX")
-      for tap, case in (("P[n, d + i, h + j, w * C + c] += ", "gathers-3d"), (" = P[n, d + i, h + j, w * C + c]", "scatters-3d"))
-      for index, wrong in (("d + i", "d + kd - 1 - i"), ("h + j", "h + kh - 1 - j"), ("w * C + c", "w * C + (c + C) % run"))],
-    (f"{KERNELS}:pad", "pd <= d < pd + D", "pd <= d < D", "scatters-3d", "W.0"),
-    (f"{KERNELS}:pad", "ph <= h < ph + H", "ph <= h < H", "scatters-3d", "W.0"),
-    (f"{KERNELS}:crop", "P[n, d + pd, h + ph]", "P[n, d, h]", "gathers-3d", "dX"),
-    (f"{KERNELS}:crop", "(pw + w) * C", "w * C", "gathers-3d", "dX"),
-    (f"{KERNELS}:subtract_bias_sum", "R[r, c] -= b[c]", "pass", FOLD, "X"),
-    (f"{KERNELS}:subtract_bias_sum", "db[c] += dR", "db[c] -= dR", "ActNorm-2d", "b"),
+    *[(f"{KERNELS}:{kernel}", tap, wrong, case, "dX")
+      for kernel, case in (("shift_add", "gathers-3d"), ("taps", "scatters-3d"))
+      for tap, wrong in ((" d + i", "d + kd - 1 - i"), (" h + j", "h + kh - 1 - j"), ("w * C + c]", "w * C + (c + C) % run]"))],
+    *[(f"{KERNELS}:taps", inside, wrong, "scatters-3d", "W.0") for inside, wrong in (
+        ("pd <= d < pd + D", "pd <= d < D"), ("ph <= h < ph + H", "ph <= h < H"), ("(pw + w) * C", "w * C"))],
+    *[(f"{KERNELS}:shift_add", inside, wrong, "gathers-3d", "dX") for inside, wrong in (
+        ("d + pd, h", "d, h"), ("h + ph, (", "h, ("), ("(pw + w) * C", "w * C"))],
+    (f"{KERNELS}:column_sums", "sums[c] += ", "sums[c] -= ", "ActNorm-2d", "b"),
+    (f"{ENGINE}:NumpyOps.mix_backward_", "Minv.T), c)", "Minv.T), -c)", FOLD, "X"),
+    (f"{ENGINE}:NumpyOps.mix_backward_", "(dR, db)", "(R, db)", FOLD, "layers.0.b"),
     (f"{ENGINE}:NumpyOps.mix_backward_", "dM = dR.T @ R", "dM = R.T @ dR", "Conv1x1-lu-2d", "L"),
-    (f"{ENGINE}:NumpyOps.mix_backward_", "np.matmul(dR, M,", "np.matmul(dR, M.T,", "Conv1x1-full-2d", "dX"),
     (f"{ENGINE}:NumpyOps.mix_backward_", "(dR * R)", "dR", "ActNorm-2d", "log_s"),
-    (f"{ENGINE}:NumpyOps.mix_backward_", "dR *= M", "dR *= Minv", "ActNorm-2d", "dX"),
-    (f"{ENGINE}:NumpyOps.mix_backward_", "dM[...] += part[0]", "dM[...] = part[0]", "many-rows", "L"),
+    (f"{ENGINE}:NumpyOps.mix_backward_", "_times(dR, M)", "_times(dR, M.T)", "Conv1x1-full-2d", "dX"),
+    (f"{ENGINE}:NumpyOps.mix_backward_", "_times(dR, M)", "_times(dR, Minv)", "ActNorm-2d", "dX"),
+    (f"{ENGINE}:NumpyOps.mix_backward_", "dM += part[0]", "dM[...] = part[0]", "many-rows", "layers.1.L"),
+    (f"{ENGINE}:NumpyOps.mix_backward_", "db += part[1]", "db[...] = part[1]", "many-rows", "layers.0.b"),
     (f"{REFERENCE}:Ops.mix_backward_", "self.rows(Z) - b", "self.rows(Z)", "ActNorm-2d", "log_s"),
     (f"{REFERENCE}:Ops.mix_backward_", "dM = dR.T @ R", "dM = R.T @ dR", "Conv1x1-lu-2d", "L"),
     (f"{REFERENCE}:Ops.mix_backward_", "dR @ M\n", "dR @ M.T\n", "Conv1x1-full-2d", "dX"),
@@ -193,24 +239,45 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
 ]
 
 
-def locate(target):
-    """The module of "module:Class.function" or "module:function", what holds the function, and the function's name."""
-    module, _, path = target.partition(":")
-    module, (*cls, name) = importlib.import_module(module), path.split(".")
-    return module, getattr(module, cls[0]) if cls else module, name
+#: What a copied kernel is made with: left uncompiled, it meets neither Numba's files nor the caches of the original.
+UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char: function, "compiled": lambda function, *how: function}
+FORWARD = {"Z", "logdet", "forward", "loss"}
+
+
+@functools.cache
+def functions(module):
+    """The source of every function in a module, decorators included, by its name: Class.method, Class.method.inner."""
+    source, found = inspect.getsource(importlib.import_module(module)), {}
+    lines = source.splitlines(keepends=True)
+
+    def visit(node, names):
+        for child in ast.iter_child_nodes(node):
+            inside = names
+            if isinstance(child, (ast.ClassDef, ast.FunctionDef)):
+                inside = (*names, child.name)
+                start = min(line.lineno for line in (child, *child.decorator_list))
+                if isinstance(child, ast.FunctionDef):
+                    found[".".join(inside)] = "".join(lines[start - 1:child.end_lineno])
+            visit(child, inside)
+
+    visit(ast.parse(source), ())
+    return found
 
 
 def mutant(target, piece, replacement):
-    """The function with one piece of its source replaced; kernels are left uncompiled."""
-    module, holder, name = locate(target)
-    function = vars(holder)[name]
-    source = inspect.getsource(getattr(function, "py_func", function))
-    source = textwrap.dedent(source)[textwrap.dedent(source).index("def "):]
-    assert source.count(piece) == 1, f"{target} has {piece!r} {source.count(piece)} times: rewrite this row of MUTATIONS"
-    body = textwrap.indent(source.replace(piece, replacement), "    ")
+    """A class or module, the name of its function, and a copy of that function with one piece of its source replaced."""
+    module, _, path = target.partition(":")
+    sources, module, names = functions(module), importlib.import_module(module), path.split(".")
+    count = sources.get(path, "").count(piece)
+    assert count == 1, f"{target} has {piece!r} {count} times: rewrite this row of MUTATIONS"
+    holder = getattr(module, names[0])
+    depth, holder = (2, holder) if isinstance(holder, type) else (1, module)
+    whole, name = sources[".".join(names[:depth])], names[depth - 1]
+    source = whole.replace(sources[path], sources[path].replace(piece, replacement))
     made = {}
-    exec(f"def make(__class__):\n{body}\n    return {name}", {**vars(module), "jit": lambda kernel: kernel}, made)
-    return made["make"](holder)
+    body = textwrap.indent(textwrap.dedent(source), "    ")
+    exec(f"def make(__class__):\n{body}\n    return {name}", {**vars(module), **UNCOMPILED}, made)
+    return holder, name, made["make"](holder)
 
 
 def compare(case):
@@ -230,29 +297,31 @@ def row_id(target, piece, replacement, case, reported):
 def test_a_broken_term_is_found(target, piece, replacement, case, reported, monkeypatch):
     if target.startswith(REFERENCE):
         monkeypatch.setitem(_of_type, np.ndarray, Ops(array_api_compat.numpy))
-    compare(case)
-    _, holder, name = locate(target)
-    monkeypatch.setattr(holder, name, mutant(target, piece, replacement))
+    if case.startswith("blocks-"):
+        small_tiles(monkeypatch)
+    monkeypatch.setattr(*mutant(target, piece, piece))
+    compare(case)  # making the copy is not what breaks it
+    monkeypatch.setattr(*mutant(target, piece, replacement))
     with pytest.raises(AssertionError) as failure:
         compare(case)
-    wrong = re.findall(r"(?:^|; )([\w.]+): differs", str(failure.value))
+    wrong = set(re.findall(r"(?:^|; )([\w.]+): differs", str(failure.value)))
     assert reported in wrong
-    assert not {"Z", "logdet", "forward", "loss"} & set(wrong), "the forward pass was broken too"
+    assert reported in FORWARD or not FORWARD & wrong, "the forward pass was broken too"
+
+
+BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope)$")
 
 
 def hand_written_backwards():
-    modules = [importlib.import_module(info.name) for package in (invnet.layers, invnet.nets)
-               for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
-    for module in [*modules, *map(importlib.import_module, (REFERENCE, ENGINE, KERNELS))]:
-        classes = [value for value in vars(module).values() if isinstance(value, type)]
-        for function in [function for holder in [module, *classes] for function in vars(holder).values()]:
-            function = getattr(function, "py_func", function)
-            if (inspect.isfunction(function) and function.__module__ == module.__name__
-                    and re.search(r"(backward_?|pull|vjp|_back)$", function.__name__)
-                    and "raise NotImplementedError" not in inspect.getsource(function)):
-                yield f"{module.__name__}:{function.__qualname__}"
+    packages = [f"{package.__name__}.{info.name}" for package in (invnet.layers, invnet.nets)
+                for info in pkgutil.iter_modules(package.__path__)]
+    for module in [*packages, REFERENCE, ENGINE, KERNELS]:
+        for path, source in functions(module).items():
+            if BACKWARD.search(path) and "raise NotImplementedError" not in source:
+                yield f"{module}:{path}"
 
 
 def test_every_hand_written_backward_is_broken_at_least_once():
-    missing = sorted(set(hand_written_backwards()) - {row[0] for row in MUTATIONS})
+    broken = {f"{row[0]}." for row in MUTATIONS}
+    missing = [name for name in hand_written_backwards() if not any(target.startswith(f"{name}.") for target in broken)]
     assert not missing, f"no row of MUTATIONS breaks {', '.join(missing)}"

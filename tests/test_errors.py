@@ -13,6 +13,10 @@ def zeros(*shape, dtype="float32"):
     return np.zeros(shape, dtype)
 
 
+def conditional():
+    return AffineCoupling(4, ConvNet(2, 6, 4, cond_channels=3))
+
+
 MISTAKES = {
     "rank too high": (lambda: ActNorm(3).forward(zeros(2, 3, 1, 1, 1, 1)), ValueError, r"\(2, 3, 1, 1, 1, 1\)"),
     "rank of a Glow": (lambda: Glow(3, 8, 1, 1).forward(zeros(2, 3, 8)), ValueError, r"\(N, C, H, W\).*\(2, 3, 8\)"),
@@ -42,6 +46,12 @@ MISTAKES = {
     "number of kernels": (lambda: ConvNet(2, (4, 4, 4), 2), ValueError, "hidden"),
     "condition without room": (lambda: ConvNet(2, 4, 2).forward(zeros(1, 2, 3, 3), zeros(1, 5)), ValueError, "cond_channels=0"),
     "condition of other size": (lambda: ConvNet(2, 4, 2, cond_channels=3).forward(zeros(1, 2, 3, 3), zeros(1, 5)), ValueError, r"\(1, 5\)"),
+    "condition of more samples": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(5, 3)), ValueError, r"\(2, K\).*\(5, 3\)"),
+    "condition of fewer samples": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(1, 3)), ValueError, r"\(2, K\).*\(1, 3\)"),
+    "condition of another size": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 3, 9, 9)), ValueError, r"\(2, 3, 9, 9\)"),
+    "condition that is coarser": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 3, 3, 3)), ValueError, r"\(2, 3, 3, 3\)"),
+    "condition of an odd multiple": (lambda: conditional().forward(zeros(2, 4, 5, 5), zeros(2, 3, 15, 15)), ValueError, r"\(2, 3, 15, 15\)"),
+    "spatial condition of a vector": (lambda: Glow(4, 8, 1, 1, ndim=0, cond_channels=3).forward(zeros(2, 4), zeros(2, 3, 3)), ValueError, r"\(2, 3, 3\)"),
     "unknown option": (lambda: Glow(3, 8, 1, 1, leves=3), TypeError, "leves"),
     "unknown coupling": (lambda: Glow(3, 8, 1, 1, coupling="spline"), ValueError, "'spline'"),
     "shape of dZ": (lambda: ActNorm(3).backward(zeros(2, 3), zeros(3, 3)), ValueError, r"\(3, 3\).*\(2, 3\)"),

@@ -44,7 +44,7 @@ class Coupling(InPlaceLayer):
         return dX, X
 
     def _map(self, couple_, X, cond):
-        ops, c = get_ops(X), condition_array(cond)
+        ops, c = get_ops(X), self._condition_of(X, cond)
         logdet = ops.fill(X.shape[0], 0.0, X)
         x1, x2 = X[:, :self._C1], X[:, self._C1:]
 
@@ -61,7 +61,7 @@ class Coupling(InPlaceLayer):
         return logdet
 
     def _pull(self, couple_backward_, dZ, Z, dlogdet, cond):
-        ops, c = get_ops(Z), condition_array(cond)
+        ops, c = get_ops(Z), self._condition_of(Z, cond)
         z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
 
         def work(tile):
@@ -88,6 +88,17 @@ class Coupling(InPlaceLayer):
                 tile.condition(cond.grad)[...] += dcond
 
         ops.map_tiles(work, ops.tiles(Z.shape, self.net.floats_per_position, self.net.reach), commit)
+
+    def _condition_of(self, X, cond):
+        """The array of a condition, which must fit X before it is cut into tiles."""
+        c = condition_array(cond)
+        if c is None:
+            return None
+        times = [n // m if m and n % m == 0 else 0 for n, m in zip(c.shape[2:], X.shape[2:])]
+        if c.shape[0] != X.shape[0] or (c.ndim != 2 and (c.ndim != X.ndim or len(set(times)) != 1 or 0 in times)):
+            raise ValueError(f"the condition of X {tuple(X.shape)} has shape ({X.shape[0]}, K), or ({X.shape[0]}, K, *spatial) with "
+                             f"X's spatial axes, all the same number of times; got {tuple(c.shape)}")
+        return c
 
     def _checked(self, h, x):
         expected = (x.shape[0], self.outputs * (self.channels - self._C1), *x.shape[2:])

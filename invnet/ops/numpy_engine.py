@@ -224,7 +224,7 @@ class NumpyOps(Ops):
     def tiles(self, shape, floats_per_position, reach):
         N, _, *spatial = shape
         positions, most = math.prod(spatial), TILE_BYTES // (4 * floats_per_position)
-        if positions <= most or reach is None:
+        if positions <= most or reach is None or not spatial:
             size = min(max(N * positions // TILES, LEAST_POSITIONS), MOST_POSITIONS) // max(1, positions)
             size = min(max(1, size), max(1, most // max(1, positions)))
             return [Tile(slice(i, min(i + size, N))) for i in range(0, N, size)]

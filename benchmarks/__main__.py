@@ -1,0 +1,14 @@
+"""Runs the quick versions of all benchmarks that need no data, one after the other; --full runs the whole ones."""
+
+import subprocess
+import sys
+
+BENCHMARKS = ("speed", "memory_vs_depth", "small", "contention", "start")
+
+if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"{__doc__}\n\nEach has a --help: python -m benchmarks.{', .'.join((*BENCHMARKS, 'time_to_quality', 'peak'))}")
+        sys.exit()
+    for name in BENCHMARKS:
+        print(f"# {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]], check=True)

@@ -1,0 +1,159 @@
+"""Test bits/dim against seconds of training, invnet and its PyTorch twin side by side (issue 3, item 8).
+
+    python -m benchmarks.time_to_quality mnist.npz            200 steps each: about a minute
+    python -m benchmarks.time_to_quality mnist.npz --full     3000 steps each, about 3 minutes of training each
+
+The file is an .npz with x_train and x_test, uint8 (N, 28, 28). The model: logit, Glow of 2 levels and 4 steps, hidden 64,
+two-sided scale, learned split prior; batch 64, Adam 2e-3 with cosine decay over all steps. Both start from the same weights,
+ActNorm set from the first batch, and see the same batches and the same noise. They train in turns of `--turn` steps in
+one process, one thread each; only training is on the clock, evaluation is not, so both curves have the same steps at
+their points and differ in the seconds.
+"""
+
+import time
+
+import numpy as np
+
+from . import harness
+
+COLUMNS = dict(step="d", invnet_seconds=".1f", invnet_bits=".4f", twin_seconds=".1f", twin_bits=".4f")
+ALPHA = 0.05
+
+
+def images(x, rng):
+    """Bytes as an array in [0, 1), (N, 1, H, W), with uniform noise."""
+    return ((x[:, None] + rng.random((len(x), 1, *x.shape[1:]), dtype=np.float32)) / 256).astype(np.float32)
+
+
+class Invnet:
+    def __init__(self, X, lr):
+        import invnet
+
+        invnet.set_num_threads(1)
+        self.glow = invnet.Glow(1, 64, 2, 4)
+        self.net = invnet.Chain(invnet.Logit(ALPHA), self.glow)
+        self.net.initialize(X)
+        self.loss, self.optimizer = invnet.losses.gaussian_nll, invnet.optim.Adam(self.net.parameters(), lr)
+
+    def step(self, X):
+        self.net.zero_grad()
+        Z, logdet = self.net.forward(X)
+        _, dZ, dlogdet = self.loss(Z, logdet)
+        self.net.backward(dZ, Z, dlogdet)
+        self.optimizer.step()
+
+    def nats(self, X):
+        return self.loss(*self.net.forward(X))[0]
+
+
+class Twin:
+    """Takes the initialized weights of an Invnet; gradients by autograd, PyTorch's fused Adam."""
+
+    def __init__(self, ours, lr):
+        import torch
+
+        from . import twin
+
+        torch.set_num_threads(1)
+        self.torch, self.logit, self.lr, self.steps = torch, twin.logit, lr, 0
+        self.model = twin.Twin(ours.glow).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr(0), fused=True)
+
+    def loss(self, X):
+        with self.torch.no_grad():
+            x, logdet = self.logit(self.torch.from_numpy(X), ALPHA)
+        return self.model(x) - logdet
+
+    def step(self, X):
+        self.optimizer.param_groups[0]["lr"], self.steps = self.lr(self.steps), self.steps + 1
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss(X).backward()
+        self.optimizer.step()
+
+    def nats(self, X):
+        with self.torch.no_grad():
+            return self.loss(X).item()
+
+
+def bits(model, test):
+    """Mean test bits for each dimension, by batches of 250."""
+    from invnet.losses import bits_per_dim
+
+    nats = sum(model.nats(part) * len(part) for part in np.array_split(test, -(-len(test) // 250))) / len(test)
+    return bits_per_dim(nats, test[0].size)
+
+
+def train(x_train, test, steps, turn, batch, rate):
+    """Rows of step, seconds and test bits of both."""
+    from invnet.optim import schedule
+
+    rng, lr = np.random.default_rng(0), schedule(rate, cosine=steps)
+    draw = lambda: images(x_train[rng.integers(len(x_train), size=batch)], rng)
+    ours = Invnet(draw(), lr)
+    models = {"invnet": ours, "twin": Twin(ours, lr)}
+    spare = images(x_train[:batch], np.random.default_rng(1))
+    for model in models.values():  # kernels are compiled off the clock
+        model.nats(spare)
+    seconds, rows = dict.fromkeys(models, 0.0), []
+    for done in range(0, steps + 1, turn):
+        row = {"step": done}
+        for name, model in models.items():
+            row[f"{name}_seconds"], row[f"{name}_bits"] = seconds[name], bits(model, test)
+        rows.append(row)
+        print("  ".join(f"{key} {value:{COLUMNS[key]}}" for key, value in row.items()), flush=True)
+        batches = [draw() for _ in range(min(turn, steps - done))]
+        for name in list(models) if done // turn % 2 else reversed(models):
+            start = time.perf_counter()
+            for X in batches:
+                models[name].step(X)
+            seconds[name] += time.perf_counter() - start
+    return rows
+
+
+def reached(rows, name, target):
+    """Seconds at which the curve meets the target, between two points in a straight line; None if it does not."""
+    points = [(row[f"{name}_seconds"], row[f"{name}_bits"]) for row in rows]
+    for (t0, b0), (t1, b1) in zip(points, points[1:]):
+        if b1 <= target:
+            return t1 if b0 <= b1 else t0 + (t1 - t0) * max(0.0, b0 - target) / (b0 - b1)
+    return None
+
+
+def main():
+    parser = harness.options(__doc__)
+    parser.add_argument("data", help="an .npz with x_train and x_test")
+    parser.add_argument("--steps", type=int, help="default 200, with --full 3000")
+    parser.add_argument("--turn", type=int, help="steps between evaluations; default a 10th of all, with --full a 30th")
+    parser.add_argument("--test", type=int, help="test images; default 500, with --full all")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    options = parser.parse_args()
+    steps = options.steps or (3000 if options.full else 200)
+    turn = options.turn or max(1, steps // (30 if options.full else 10))
+    steps -= steps % turn
+    with np.load(options.data) as file:
+        x_train, x_test = file["x_train"], file["x_test"]
+    test = images(x_test[:options.test or (None if options.full else 500)], np.random.default_rng(2))
+    rows = train(x_train, test, steps, turn, options.batch, options.lr)
+    target = max(rows[-1]["invnet_bits"], rows[-1]["twin_bits"])
+    ours, theirs = reached(rows, "invnet", target), reached(rows, "twin", target)
+    ratio = ours / theirs
+    print(f"to {target:.4f} test bits/dim: invnet {ours:.1f} s, twin {theirs:.1f} s, ratio {ratio:.2f} (0.80 is wanted)")
+    name = harness.result_name("time_to_quality", options)
+    facts = dict(target=target, invnet_seconds_to_target=ours, twin_seconds_to_target=theirs, ratio=ratio,
+                 batch=options.batch, lr=options.lr)
+    harness.write_csv([row | facts | {"test_images": len(test)} for row in rows], name, options.out)
+    fig, axes = harness.figure(width=7, height=4.5)
+    for name_ in ("invnet", "twin"):
+        harness.line(axes[0, 0], [row[f"{name_}_seconds"] for row in rows], [row[f"{name_}_bits"] for row in rows], name_)
+    top = max(np.median([row["twin_bits"] for row in rows]) + 0.5, target + 0.5)
+    axes[0, 0].set(xlabel="seconds of training, one thread", ylabel="test bits/dim", ylim=(target - 0.1, top),
+                   title=f"Glow, 2 levels, 4 steps, hidden 64: {steps} steps of batch {options.batch}")
+    axes[0, 0].axhline(target, color="gray", linestyle=":", linewidth=1)
+    axes[0, 0].grid(alpha=0.3)
+    axes[0, 0].legend()
+    harness.write_png(fig, name, options.out)
+
+
+if __name__ == "__main__":
+    main()

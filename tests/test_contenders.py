@@ -1,0 +1,122 @@
+"""The contenders of the benchmarks compute the same thing, so that their times can be compared."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("benchmarks.contenders", reason="benchmarks/ is not beside invnet/")
+
+import torch
+from benchmarks import contenders, peers, small, twin
+
+import invnet
+
+SHAPE = dict(hidden=8, levels=2, steps=2, channels=3)
+BATCH = dict(batch=4, size=8, threads=1)
+
+
+def needs(library):
+    return pytest.mark.skipif(importlib.util.find_spec(library) is None, reason=f"{library} is not installed")
+
+
+def random_glow(prior, dtype="float64"):
+    glow, rng = invnet.Glow(3, 8, 2, 2, prior=prior, dtype=dtype), np.random.default_rng(0)
+    for parameter in glow.parameters():
+        parameter.data += 0.1 * rng.standard_normal(parameter.data.shape).astype(dtype)
+    return glow
+
+
+def gradients_of(model, glow):
+    """The twin's gradients by the names of invnet's parameters."""
+    found = {}
+    for level, (norms, convs, couplings, prior) in zip(model.levels, twin.levels_of(glow)):
+        for k, (norm, conv, coupling, step) in enumerate(zip(norms, convs, couplings, level.steps)):
+            m = level.mixes
+            found |= {id(norm.log_s): m.scale.grad[k], id(norm.b): m.shift.grad[k], id(conv.log_s): m.log_s.grad[k]}
+            found |= {id(conv.L): m.L.grad[k].tril(-1), id(conv.U): m.U.grad[k].triu(1)}
+            found |= conditioner_gradients(coupling.net, step.coupling.net)
+        if prior is not None:
+            found |= conditioner_gradients(prior.net, level.prior.net)
+    return {name: found[id(parameter)].numpy() for name, parameter in glow.named_parameters()}
+
+
+def conditioner_gradients(net, module):
+    convolutions = [layer for layer in module if isinstance(layer, torch.nn.Conv2d)]
+    weights = {id(W): c.weight.grad for W, c in zip(net.W, convolutions)}
+    return weights | {id(b): c.bias.grad for b, c in zip(net.b, convolutions)}
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_twin_has_the_loss_and_gradients_of_invnet(prior):
+    glow = random_glow(prior)
+    X = np.random.default_rng(1).standard_normal((4, 3, 8, 8))
+    Z, logdet = glow.forward(X)
+    loss, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
+    glow.backward(dZ, Z, dlogdet)
+    model = twin.Twin(glow)
+    nats = model(torch.from_numpy(X))
+    nats.backward()
+    assert nats.item() == pytest.approx(loss, rel=1e-12)
+    theirs = gradients_of(model, glow)
+    for name, parameter in glow.named_parameters():
+        gradient = theirs[name]
+        if gradient.ndim == 4:  # a kernel: compared in torch's layout
+            ours = twin.kernel_of(parameter.grad, gradient.shape[0])
+        else:
+            ours = parameter.grad
+        np.testing.assert_allclose(ours, gradient, rtol=1e-9, atol=1e-9 * np.abs(gradient).max(), err_msg=name)
+
+
+def test_twin_logit_is_that_of_invnet():
+    X = np.random.default_rng(0).random((3, 1, 4, 4))
+    Z, logdet = invnet.Logit(0.05).forward(X)
+    z, mean = twin.logit(torch.from_numpy(X), 0.05)
+    np.testing.assert_allclose(z.numpy(), Z, rtol=1e-12)
+    assert mean.item() == pytest.approx(logdet.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("run", ["checkpointed", pytest.param("memcnn", marks=needs("memcnn"))])
+@pytest.mark.filterwarnings("ignore")
+def test_memory_savers_have_the_gradients_of_the_twin(run):
+    glow = random_glow(prior=False)
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((4, 3, 8, 8)))
+    stored, saving = twin.Twin(glow), peers.memcnn(glow) if run == "memcnn" else twin.Twin(glow)
+    loss = stored(x)
+    loss.backward()
+    other = saving(x) if run == "memcnn" else peers.checkpointed(saving, x)
+    other.backward()
+    assert other.item() == pytest.approx(loss.item(), rel=1e-12)
+    norm = lambda model: torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+    assert norm(saving) == pytest.approx(norm(stored), rel=1e-9)
+    first = lambda model: next(p.grad for name, p in model.named_parameters() if name.endswith("net.0.weight"))
+    torch.testing.assert_close(first(saving), first(stored), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("contender", [pytest.param(c, marks=needs(c.library), id=c.name)
+                                       for c in map(contenders.CONTENDERS.get, contenders.DEFAULT)])
+@pytest.mark.filterwarnings("ignore")
+def test_contender_runs_and_gives_nats_of_the_same_data(contender):
+    step = contender.make(**SHAPE, **BATCH)
+    X = contenders.data(3, BATCH["batch"], BATCH["size"])
+    normal = 0.5 * (X * X).sum() / len(X) + 0.5 * X[0].size * np.log(2 * np.pi)
+    # At the start all but rotations is the identity; in normflows couplings are sigmoid(2) and ActNorm is set by data.
+    assert step() == pytest.approx(normal, rel=1e-5 if contender.library != "normflows" else 0.2)
+    per_step = lambda C: 2 * C + (9 * C // 2 * 8 + 8) + (64 + 8) + (9 * 8 * C + C)  # ActNorm and conditioner
+    mix = lambda C: 0 if contender.library == "FrEIA" else 2 * C * C + C  # L, U whole matrices; FrEIA's rotation is fixed
+    assert step.parameters == sum(2 * (per_step(C) + mix(C)) for C in (12, 24))
+
+
+def test_flops_are_those_of_the_convolutions():
+    one = dict(hidden=4, levels=1, steps=1, channels=3, batch=2, size=8)
+    assert contenders.flops(**one) == 2 * 2 * 16 * (9 * 6 * 4 + 4 * 4 + 9 * 4 * 12)
+    assert contenders.flops(**one | {"steps": 3}) == 3 * contenders.flops(**one)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in small.MAKERS])
+@pytest.mark.filterwarnings("ignore")
+def test_small_contender_runs(name):
+    step, parameters = small.MAKERS[name](2)
+    step()
+    assert parameters > 10 * 16 * 16
