@@ -120,7 +120,7 @@ def step_bits(threads, shape=(96, 3, 32, 32)):
 
 
 def test_same_bits_for_1_2_and_4_threads():
-    assert len(ENGINE.tiles((96, 12, 16, 16), 200, 2)) > 2  # several tiles, or the test says nothing
+    assert len(ENGINE.tiles((96, 12, 16, 16), 200, 2, 10000)) > 2  # several tiles, or the test says nothing
     assert step_bits(1) == step_bits(2) == step_bits(4)
 
 

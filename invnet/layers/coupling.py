@@ -1,5 +1,7 @@
 """Couplings: one half of the channels passes, and transforms the other half through a conditioner."""
 
+import math
+
 from ..core import Condition, InPlaceLayer, condition_array, get_ops
 
 
@@ -57,7 +59,7 @@ class Coupling(InPlaceLayer):
             tile, part = result
             logdet[tile.samples] += part
 
-        ops.map_tiles(work, ops.tiles(X.shape, self.net.floats_per_position, self.net.reach), commit)
+        ops.map_tiles(work, self._tiles(ops, X), commit)
         return logdet
 
     def _pull(self, couple_backward_, dZ, Z, dlogdet, cond):
@@ -87,7 +89,11 @@ class Coupling(InPlaceLayer):
             if isinstance(cond, Condition) and dcond is not None:
                 tile.condition(cond.grad)[...] += dcond
 
-        ops.map_tiles(work, ops.tiles(Z.shape, self.net.floats_per_position, self.net.reach), commit)
+        ops.map_tiles(work, self._tiles(ops, Z), commit)
+
+    def _tiles(self, ops, X):
+        weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
+        return ops.tiles(X.shape, self.net.floats_per_position, self.net.reach, weights)
 
     def _condition_of(self, X, cond):
         """The array of a condition, which must fit X before it is cut into tiles."""

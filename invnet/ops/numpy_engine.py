@@ -14,9 +14,10 @@ from .reference import Ops
 from .tile import Tile
 from .threads import scratch
 
-# A tile is a few images: a part of the batch that leaves work for some threads, but with enough positions for a matrix
-# product to reach its full rate. Where one image needs more memory than a tile may have, a tile is a block of it.
-TILES, LEAST_POSITIONS, MOST_POSITIONS, TILE_BYTES = 4, 512, 2048, 48 << 20
+# A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
+# the waking of one, and positions enough for a matrix product to reach its rate. Where one image needs more memory than a
+# tile may have, a tile is a block of it.
+TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 48 << 20
 
 
 class NumpyOps(Ops):
@@ -106,7 +107,7 @@ class NumpyOps(Ops):
 
     @staticmethod
     def _row_tiles(R):
-        size = min(8192, max(1024, -(-R.shape[0] // 4)))
+        size = max(1, (1 << 18) // R.shape[1])  # less is done before another thread wakes
         return [slice(i, i + size) for i in range(0, R.shape[0], size)]
 
     # ---- convolutions
@@ -221,11 +222,12 @@ class NumpyOps(Ops):
 
     # ---- tiles
 
-    def tiles(self, shape, floats_per_position, reach):
+    def tiles(self, shape, floats_per_position, reach, weights):
         N, _, *spatial = shape
         positions, most = math.prod(spatial), TILE_BYTES // (4 * floats_per_position)
         if positions <= most or reach is None or not spatial:
-            size = min(max(N * positions // TILES, LEAST_POSITIONS), MOST_POSITIONS) // max(1, positions)
+            least = min(max(TILE_WORK // max(1, weights), 256), 1024)
+            size = min(max(N * positions // TILES, least), TILE_POSITIONS) // max(1, positions)
             size = min(max(1, size), max(1, most // max(1, positions)))
             return [Tile(slice(i, min(i + size, N))) for i in range(0, N, size)]
         side = max(1, int(most ** (1 / len(spatial))) - 2 * reach)

@@ -280,10 +280,11 @@ class Ops:
 
     # ---- tiles
 
-    def tiles(self, shape, floats_per_position, reach):
+    def tiles(self, shape, floats_per_position, reach, weights):
         """Tiles of an array of `shape`: the parts that are worked on at one time.
 
-        `floats_per_position` says what a conditioner holds for each position, `reach` how far it sees (None: all).
+        `floats_per_position` says what a conditioner holds for each position, `reach` how far it sees (None: all),
+        `weights` how many it has, which are its multiplications for each position.
         """
         return [Tile(slice(0, shape[0]))]
 
