@@ -261,7 +261,7 @@ class InPlaceLayer(Layer):
 class Isometry(InPlaceLayer):
     """A linear layer whose transpose is its inverse (a permutation, a squeeze): logdet is 0, dX is the inverse of dZ.
 
-    A subclass gives apply(X) and unapply(Z), which keep the shape of what they do not rearrange.
+    A subclass gives apply(X) and unapply(Z), which own their argument and may use its memory.
     """
 
     def apply(self, X):

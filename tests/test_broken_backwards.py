@@ -192,7 +192,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{NET}:ConvNet._condition_back", "ops.xp.sum(", "ops.xp.mean(", "ConvNet-vector-cond-1d", "V"),
     (f"{NET}:ConvNet._condition_back", "rows.T @ each", "-rows.T @ each", "ConvNet-vector-cond-2d", "V"),
     (f"{NET}:ConvNet._condition_back", "each @ self.V.data.T", "-each @ self.V.data.T", "ConvNet-vector-cond-0d", "dcond"),
-    (f"{NET}:ConvNet._condition_back", "unsqueeze(dcond)", "unsqueeze(ops.xp.flip(dcond, axis=1))",
+    (f"{NET}:ConvNet._condition_back", "unsqueeze_(dcond)", "unsqueeze_(ops.xp.flip(dcond, axis=1))",
      "ConvNet-finer-cond-2d", "dcond"),
     (f"{REFERENCE}:Ops.convolve_back", "T.T @ dA", "-T.T @ dA", GATHER, "W.0"),
     (f"{REFERENCE}:Ops.convolve_back", "dA @ M.T", "dA @ M[::-1].T", GATHER, "dX"),

@@ -44,6 +44,13 @@ def columns_of(x):
     return T * np.sin(np.arange(T.shape[1]))
 
 
+def even(x):
+    """x twice along every spatial axis, in memory of its own."""
+    for axis in range(2, x.ndim):
+        x = np.concatenate([x, -x], axis)
+    return ENGINE.fresh(x)
+
+
 def convolved(ops, x, activation, transposed):
     """A convolution of x and its gradients, by convolve and convolve_back; without spatial axes none is transposed."""
     transposed = transposed and x.ndim > 2
@@ -62,7 +69,9 @@ OPERATIONS = {
     "taps": lambda ops, x: [ops.taps(x, KERNEL[:x.ndim - 2])],
     "taps of part of the channels": lambda ops, x: [ops.taps(x[:, 1:3], KERNEL[:x.ndim - 2])],
     "shift_add": lambda ops, x: [ops.shift_add(columns_of(x), x.shape, KERNEL[:x.ndim - 2])],
-    "squeeze": lambda ops, x: [ops.squeeze(x[(..., *[slice(0, 2)] * (x.ndim - 2))])] if x.ndim > 2 else [],
+    "squeeze_": lambda ops, x: [ops.squeeze_(even(x))] if x.ndim > 2 else [],
+    "squeeze_ of part of the channels": lambda ops, x: [ops.squeeze_(even(x)[:, 1:])] if x.ndim > 2 else [],
+    "unsqueeze_": lambda ops, x: [ops.unsqueeze_(ENGINE.fresh(np.concatenate([x] * 4, axis=1)))] if x.ndim > 2 else [],
     "fresh": lambda ops, x: [ops.fresh(x[:, ::-1])],
     **{f"convolve {activation}{' transposed' * transposed}": lambda ops, x, a=activation, t=transposed: convolved(ops, x, a, t)
        for activation in ("relu", "silu", None) for transposed in (False, True)},

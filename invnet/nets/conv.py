@@ -106,7 +106,7 @@ class ConvNet(Net):
             raise ValueError(f"this {type(self).__name__} has cond_channels=0; got a condition of shape {given}")
         if cond.ndim == len(shape) > 2:
             while cond.shape[2] > shape[2] and not any(size % 2 for size in cond.shape[2:]):
-                cond = ops.squeeze(cond)
+                cond = ops.squeeze_(ops.fresh(cond))
         fits = cond.shape[0] == shape[0] and cond.shape[1] == self.V.data.shape[0]
         if not fits or (cond.ndim > 2 and tuple(cond.shape[2:]) != tuple(shape[2:])):
             raise ValueError(f"the condition of x {tuple(shape)} has shape ({shape[0]}, K), or (..., *spatial) with x's axes times a power "
@@ -125,5 +125,5 @@ class ConvNet(Net):
         if cond.ndim > 2:
             dcond = ops.images(dcond, (shape[0], rows.shape[1], *shape[2:]))
             while tuple(dcond.shape[2:]) != tuple(cond.shape[2:]):
-                dcond = ops.unsqueeze(dcond)
+                dcond = ops.unsqueeze_(dcond)
         return dcond, rows.T @ each

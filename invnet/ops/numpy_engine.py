@@ -220,6 +220,37 @@ class NumpyOps(Ops):
         with self._in_place(X) as R:
             kernels.add(R.dtype.char)(R, self.rows(Y))
 
+    # ---- space to depth: two neighbouring planes of the first axis keep their memory, and are rearranged within it
+
+    def squeeze_(self, X):
+        N, C, first, *rest = X.shape
+        d, half = X.ndim - 2, [n // 2 for n in X.shape[2:]]
+        slabs = (2, *(k for n in rest for k in (n // 2, 2)), C)
+        last = self._rearrange(X, N * half[0], slabs, (*range(1, 2 * d - 1, 2), 2 * d - 1, *range(0, 2 * d - 1, 2)))
+        return self.images(last, (N, C * 2**d, *half))
+
+    def unsqueeze_(self, Z):
+        N, C, first, *rest = Z.shape
+        d = Z.ndim - 2
+        slabs = (*rest, C // 2**d, *[2] * d)
+        order = (d, *(k for i in range(d - 1) for k in (i, d + 1 + i)), d - 1)
+        return self.images(self._rearrange(Z, N * first, slabs, order), (N, C // 2**d, *(2 * n for n in Z.shape[2:])))
+
+    def _rearrange(self, X, count, shape, order):
+        """X's memory with the axes of each of its `count` slabs of `shape` in another order."""
+        flat = np.ascontiguousarray(X.transpose(_LAST[X.ndim])).reshape(count, math.prod(shape))
+        order, ordered = (0, *(k + 1 for k in order)), tuple(shape[k] for k in order)
+
+        def work(tile):
+            before = scratch(flat[tile].shape, flat.dtype)
+            before[...] = flat[tile]
+            n = before.shape[0]
+            flat[tile].reshape(n, *ordered)[...] = before.reshape(n, *shape).transpose(order)
+
+        size = max(1, (1 << 18) // max(1, flat.shape[1]))
+        threads.map_tiles(work, [slice(i, i + size) for i in range(0, count, size)], lambda _: None)
+        return flat
+
     # ---- tiles
 
     def tiles(self, shape, floats_per_position, reach, weights):

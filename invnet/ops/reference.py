@@ -261,8 +261,8 @@ class Ops:
 
     # ---- space to depth
 
-    def squeeze(self, X):
-        """(N, C, *spatial) to (N, C * 2**d, *spatial / 2), channel c * 2**d + offset in the block."""
+    def squeeze_(self, X):
+        """(N, C, *spatial) to (N, C * 2**d, *spatial / 2), channel c * 2**d + offset in the block; X's memory may be used."""
         xp, d = self.xp, X.ndim - 2
         N, C, *spatial = X.shape
         half = [s // 2 for s in spatial]
@@ -270,7 +270,8 @@ class Ops:
         order = (0, *range(1, 2 * d, 2), 2 * d + 1, *range(2, 2 * d + 1, 2))
         return self.images(xp.reshape(xp.permute_dims(blocks, order), (-1, C * 2**d)), (N, C * 2**d, *half))
 
-    def unsqueeze(self, Z):
+    def unsqueeze_(self, Z):
+        """The inverse of squeeze_."""
         xp, d = self.xp, Z.ndim - 2
         N, C, *half = Z.shape
         C = C // 2**d
