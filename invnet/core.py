@@ -233,26 +233,34 @@ class InPlaceLayer(Layer):
             raise ValueError(f"the gradient needs the shape and dtype of its array, {tuple(Z.shape)} {Z.dtype}; got {tuple(dZ.shape)} {dZ.dtype}")
 
     def forward(self, X, cond=None):
-        return self.forward_(self.check(X).fresh(X), cond)
+        ops = self.check(X)
+        with ops.at_work():
+            return self.forward_(ops.fresh(X), cond)
 
     def inverse(self, Z, cond=None):
         return self.inverse_logdet(Z, cond)[0]
 
     def inverse_logdet(self, Z, cond=None):
-        return self.inverse_logdet_(self.check(Z, "Z").fresh(Z), cond)
+        ops = self.check(Z, "Z")
+        with ops.at_work():
+            return self.inverse_logdet_(ops.fresh(Z), cond)
 
     def backward(self, dZ, Z, dlogdet=None, cond=None):
         ops = self.check(Z, "Z")
         self._check_gradient(dZ, Z)
-        return self.backward_(ops.fresh(dZ), ops.fresh(Z), as_dlogdet(dlogdet, Z), cond)
+        with ops.at_work():
+            return self.backward_(ops.fresh(dZ), ops.fresh(Z), as_dlogdet(dlogdet, Z), cond)
 
     def inverse_backward(self, dX, X, dlogdet=None, cond=None):
         ops = self.check(X)
         self._check_gradient(dX, X)
-        return self.inverse_backward_(ops.fresh(dX), ops.fresh(X), as_dlogdet(dlogdet, X), cond)
+        with ops.at_work():
+            return self.inverse_backward_(ops.fresh(dX), ops.fresh(X), as_dlogdet(dlogdet, X), cond)
 
     def initialize(self, X, cond=None):
-        return self.initialize_(self.check(X).fresh(X), cond)
+        ops = self.check(X)
+        with ops.at_work():
+            return self.initialize_(ops.fresh(X), cond)
 
     def initialize_(self, X, cond=None):
         return self.forward_(X, cond)[0]

@@ -157,6 +157,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
      "blocks-AffineCoupling-spatial", "Z"),
     (f"{TILE}:Tile.condition", "cond[self.samples]", "cond[:1]", "blocks-AffineCoupling-vector", "Z"),
     (f"{ENGINE}:NumpyOps.tiles", "block, spatial, reach", "block, spatial, reach - 1", "blocks-AffineCoupling-reach-6", "Z"),
+    (f"{ENGINE}:NumpyOps._write_back", "X[...] = self", "self", "blocks-AffineCoupling", "Z"),
     # Logit, compositions, isometries, the default of dlogdet
     (f"{LOGIT}:Logit.backward_", "(2 * p - 1)", "(1 - 2 * p)", "Logit-2d", "dX"),
     (f"{LOGIT}:Logit.backward_", "/ (p * (1 - p))", "* (p * (1 - p))", "Logit-2d", "dX"),

@@ -107,7 +107,7 @@ def test_every_override_has_a_row():
     overridden = {name for name in vars(NumpyOps) if name in vars(Ops) and not name.startswith("_")}
     tested = {name.split()[0] for name in OPERATIONS} | {"convolve_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
-               "sum_positions", "tiles", "map_tiles", "copy"}
+               "sum_positions", "tiles", "map_tiles", "copy", "at_work"}
     assert overridden <= tested | trivial, overridden - tested - trivial
 
 

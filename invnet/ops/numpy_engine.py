@@ -1,6 +1,5 @@
 """The NumPy engine: BLAS products, Numba kernels, and tiles that worker threads share."""
 
-import contextlib
 import functools
 import itertools
 import math
@@ -75,8 +74,9 @@ class NumpyOps(Ops):
             R = all_rows[rows]
             kernels.add_to(R.dtype.char)(R, _times(R, M.T), b)
 
-        with self._in_place(X) as all_rows:
-            threads.map_tiles(work, self._row_tiles(all_rows), lambda _: None)
+        all_rows = self.rows(X)
+        threads.map_tiles(work, self._row_tiles(all_rows), lambda _: None)
+        self._write_back(all_rows, X)
 
     def mix_backward_(self, dZ, Z, M, Minv, b):
         def work(rows):
@@ -93,15 +93,14 @@ class NumpyOps(Ops):
             db += part[1]
 
         char, c, dM, db = b.dtype.char, -(Minv @ b if M.ndim == 2 else Minv * b), np.zeros_like(M), np.zeros_like(b)
-        with self._in_place(Z) as Z_rows, self._in_place(dZ) as dZ_rows:
-            threads.map_tiles(work, self._row_tiles(Z_rows), commit)
+        Z_rows, dZ_rows = self.rows(Z), self.rows(dZ)
+        threads.map_tiles(work, self._row_tiles(Z_rows), commit)
+        self._write_back(Z_rows, Z)
+        self._write_back(dZ_rows, dZ)
         return dM, db
 
-    @contextlib.contextmanager
-    def _in_place(self, X):
-        """Rows to work on in place: X's own where its memory allows, else a copy that is written back."""
-        R = self.rows(X)
-        yield R
+    def _write_back(self, R, X):
+        """X gets the values of its rows R, which were worked on in place, where these had to be a copy."""
         if not np.may_share_memory(R, X):
             X[...] = self.images(R, X.shape)
 
@@ -193,22 +192,26 @@ class NumpyOps(Ops):
     def couple_(self, x2, h, scale):
         h, log_s = self._scale(h, scale)
         logdet = self.sum_positions(log_s, x2.shape[0])
-        with self._in_place(x2) as R:
-            kernels.couple(R.dtype.char)(R, h, np.exp(log_s, out=log_s))
+        R = self.rows(x2)
+        kernels.couple(R.dtype.char)(R, h, np.exp(log_s, out=log_s))
+        self._write_back(R, x2)
         return logdet
 
     def uncouple_(self, z2, h, scale):
         h, log_s = self._scale(h, scale)
         logdet = -self.sum_positions(log_s, z2.shape[0])
-        with self._in_place(z2) as R:
-            kernels.uncouple(R.dtype.char)(R, h, np.exp(log_s, out=log_s))
+        R = self.rows(z2)
+        kernels.uncouple(R.dtype.char)(R, h, np.exp(log_s, out=log_s))
+        self._write_back(R, z2)
         return logdet
 
     def couple_backward_(self, dz2, z2, h, scale, dlogdet):
         shape, (h, log_s) = h.shape, self._scale(h, scale)
         s, dh, a = scratch(log_s.shape, h.dtype), scratch(h.shape, h.dtype), math.log(scale[1]) if scale[0] == "bounded" else 0.0
-        with self._in_place(dz2) as dR, self._in_place(z2) as R:
-            kernels.couple_backward(R.dtype.char)(dR, R, h, log_s, np.exp(log_s, out=s), a, dlogdet, dh)
+        dR, R = self.rows(dz2), self.rows(z2)
+        kernels.couple_backward(R.dtype.char)(dR, R, h, log_s, np.exp(log_s, out=s), a, dlogdet, dh)
+        self._write_back(dR, dz2)
+        self._write_back(R, z2)
         return self.images(dh, shape)
 
     def _scale(self, h, scale):
@@ -217,8 +220,9 @@ class NumpyOps(Ops):
         return R, self.log_scale(R[:, R.shape[1] // 2:], scale)
 
     def add_(self, X, Y):
-        with self._in_place(X) as R:
-            kernels.add(R.dtype.char)(R, self.rows(Y))
+        R = self.rows(X)
+        kernels.add(R.dtype.char)(R, self.rows(Y))
+        self._write_back(R, X)
 
     # ---- space to depth: two neighbouring planes of the first axis keep their memory, and are rearranged within it
 
@@ -268,6 +272,9 @@ class NumpyOps(Ops):
 
     def map_tiles(self, work, tiles, commit):
         threads.map_tiles(work, tiles, commit)
+
+    def at_work(self):
+        return threads.single_threaded_blas
 
 
 #: axes that make channels-last of channels-first, by the number of axes, and back

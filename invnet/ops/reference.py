@@ -5,6 +5,7 @@ Shapes are channels-first, (N, C, *spatial); the memory of what is made here is 
 it does measurably faster; this file says what is computed.
 """
 
+import contextlib
 import math
 from itertools import product
 
@@ -293,3 +294,7 @@ class Ops:
         """commit(work(tile)) for every tile; work may run in threads, commits come one by one in the order of tiles."""
         for tile in tiles:
             commit(work(tile))
+
+    def at_work(self):
+        """A context for a layer's public call: what an engine prepares once for all the operations within."""
+        return contextlib.nullcontext()

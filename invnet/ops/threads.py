@@ -4,7 +4,6 @@ BLAS runs with one thread while tiles are at work: its own threads, alternating 
 whenever a core is busy with something else, and that costs a factor of 10 and more.
 """
 
-import contextlib
 import math
 import os
 import threading
@@ -15,7 +14,6 @@ from threadpoolctl import ThreadpoolController
 
 _setting = {"threads": None}
 _lock = threading.Lock()
-_blas = {"libraries": None, "users": 0, "before": ()}
 _pool = {"executor": None, "pid": None, "size": 0}
 _local = threading.local()
 
@@ -34,25 +32,34 @@ def num_threads():
     return _setting["threads"]
 
 
-@contextlib.contextmanager
-def single_threaded_blas():
-    """Holds BLAS at one thread until the last of its users leaves."""
-    with _lock:
-        if not _blas["users"]:
-            if _blas["libraries"] is None:
-                _blas["libraries"] = ThreadpoolController().select(user_api="blas").lib_controllers
-            _blas["before"] = [library.get_num_threads() for library in _blas["libraries"]]
-            for library in _blas["libraries"]:
-                library.set_num_threads(1)
-        _blas["users"] += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _blas["users"] -= 1
-            if not _blas["users"]:
-                for library, n in zip(_blas["libraries"], _blas["before"]):
-                    library.set_num_threads(n)
+class SingleThreadedBlas:
+    """A context in which BLAS has one thread, until the last of its users leaves."""
+
+    def __init__(self):
+        self.libraries, self.users, self.before, self.lock = None, 0, (), threading.Lock()
+
+    def __enter__(self):
+        with self.lock:
+            if not self.users:
+                if self.libraries is None:
+                    self.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+                self.before = [library.get_num_threads() for library in self.libraries]
+                self._set([1] * len(self.before))
+            self.users += 1
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                self._set(self.before)
+
+    def _set(self, numbers):
+        for library, before, n in zip(self.libraries, self.before, numbers):
+            if before != 1:
+                library.set_num_threads(n)
+
+
+single_threaded_blas = SingleThreadedBlas()
 
 
 def _executor(size):
@@ -92,14 +99,21 @@ class Arena:
         self.used = 0
 
 
-@contextlib.contextmanager
-def _arena():
-    """This thread's arena, which outlives the call; a tile within a tile takes ordinary memory."""
+def _one_by_one(next_tile, work, put):
+    """Works on tiles until next_tile() gives None, in this thread's arena, which outlives the call.
+
+    A tile within a tile takes ordinary memory.
+    """
     outer = getattr(_local, "arena", None)
-    kept = _local.__dict__.setdefault("kept", Arena())
+    kept = _local.__dict__.get("kept")
+    if kept is None:
+        kept = _local.kept = Arena()
     _local.arena = kept if outer is None else None
     try:
-        yield kept if outer is None else Arena()
+        while (tile := next_tile()) is not None:
+            if outer is None:
+                kept.start_tile()
+            put(*tile, work(tile[1]))
     finally:
         _local.arena = outer
 
@@ -110,12 +124,10 @@ def map_tiles(work, tiles, commit):
     What `work` returns must not lie in scratch memory.
     """
     workers = min(num_threads(), len(tiles))
-    with single_threaded_blas():
+    with single_threaded_blas:
         if workers < 2:
-            with _arena() as arena:
-                for tile in tiles:
-                    arena.start_tile()
-                    commit(work(tile))
+            remaining = iter(enumerate(tiles))
+            _one_by_one(lambda: next(remaining, None), work, lambda i, tile, result: commit(result))
             return
         turns = _Turns(work, tiles, commit, ahead=2 * workers)
         futures = [_executor(workers - 1).submit(turns.run) for _ in range(workers - 1)]
@@ -137,10 +149,7 @@ class _Turns:
 
     def run(self):
         try:
-            with _arena() as arena:
-                while (i := self._take()) is not None:
-                    arena.start_tile()
-                    self._put(i, self.work(self.tiles[i]))
+            _one_by_one(self._take, self.work, self._put)
         finally:
             self.stop()  # there is no more to take, or this thread failed and the others need not go on
 
@@ -155,9 +164,9 @@ class _Turns:
             if self.taken == len(self.tiles):
                 return None
             self.taken += 1
-            return self.taken - 1
+            return self.taken - 1, self.tiles[self.taken - 1]
 
-    def _put(self, i, result):
+    def _put(self, i, tile, result):
         with self.changed:
             self.done[i] = result
             while self.committed in self.done:
