@@ -14,7 +14,7 @@ PROJECT := pyproject.toml setup.py
 help:
 	@echo "make train   train a multiscale Glow on the bundled digits; results in runs/"
 	@echo "make test    run the whole test suite (installs PyTorch for the autograd checks)"
-	@echo "make bench   list the benchmarks against other libraries; ARGS runs some"
+	@echo "make bench   run the quick benchmarks against other libraries, some minutes"
 	@echo "make docs    write the API reference to build/docs"
 	@echo "make clean   remove the virtual environment and everything built; keeps runs/"
 	@echo

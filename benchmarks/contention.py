@@ -1,4 +1,4 @@
-"""A step at two threads while another process keeps one of the two cores busy (issue 3, item 5). Linux only.
+"""A step at two threads while another process keeps one of the two cores busy. Linux only.
 
     python -m benchmarks.contention            one shape, about a minute
     python -m benchmarks.contention --full     hidden 64 and 256, more rounds

@@ -1,4 +1,4 @@
-"""Peak memory of a training step against depth: the published curve of this field, with peers (issue 3, item 3).
+"""Peak memory of a training step against depth: the published curve of this field, with peers.
 
     python -m benchmarks.memory_vs_depth           64x64, batch 8, hidden 64, up to 16 steps a level: about a minute
     python -m benchmarks.memory_vs_depth --full    256x256x3, batch 8, hidden 256, 3 levels, 4 to 80 steps a level

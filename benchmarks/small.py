@@ -1,4 +1,4 @@
-"""Small problems, where overhead is everything (issue 3, item 4).
+"""Small problems, where overhead is everything.
 
     python -m benchmarks.small            2 and 8 features, about half a minute
     python -m benchmarks.small --full     more rounds

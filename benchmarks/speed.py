@@ -1,4 +1,4 @@
-"""Step time of Glow against other libraries, and its share of the machine's limit (issue 3, items 1 and 2).
+"""Step time of Glow against other libraries, and its share of the machine's limit.
 
     python -m benchmarks.speed            hidden 64 and 256 at 32x32, one thread: about a minute
     python -m benchmarks.speed --full     hidden 64, 128, 256, 512 at 32x32 and 64x64, one and two threads

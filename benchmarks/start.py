@@ -1,4 +1,4 @@
-"""What the first seconds cost: the import, and the first training step with and without compiled kernels (issue 3, item 6).
+"""What the first seconds cost: the import, and the first training step with and without compiled kernels.
 
     python -m benchmarks.start            3 processes of each kind: half a minute
     python -m benchmarks.start --full     10 processes of each kind

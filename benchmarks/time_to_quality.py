@@ -1,4 +1,4 @@
-"""Test bits/dim against seconds of training, invnet and its PyTorch twin side by side (issue 3, item 8).
+"""Test bits/dim against seconds of training, invnet and its PyTorch twin side by side.
 
     python -m benchmarks.time_to_quality mnist.npz            200 steps each: about a minute
     python -m benchmarks.time_to_quality mnist.npz --full     3000 steps each, about 3 minutes of training each

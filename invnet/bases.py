@@ -28,7 +28,7 @@ class Uniform(Module):
         """log density of each sample, (N,), in nats: 0 within, -inf outside."""
         ops = get_ops(Z)
         R = ops.rows(Z)
-        outside = ops.astype((R < 0) | (R > 1), Z.dtype)
+        outside = ops.astype(~((R >= 0) & (R <= 1)), Z.dtype)  # NaN is outside
         inside = ops.sum_positions(outside, Z.shape[0]) == 0
         zeros = ops.fill(Z.shape[0], 0.0, Z)
         return ops.xp.where(inside, zeros, zeros - math.inf)

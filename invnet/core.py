@@ -2,6 +2,8 @@
 
 import inspect
 
+import numpy as np
+
 from .ops import get_ops, ops_named
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
@@ -29,8 +31,25 @@ class Condition:
     """A condition whose gradient is wanted: backward adds to `grad`, an array of the shape of `array`."""
 
     def __init__(self, array):
+        if not get_ops(array).is_float(array):
+            raise TypeError(f"a condition that has a gradient is a floating-point array; got dtype {array.dtype}")
         self.array = array
         self.grad = get_ops(array).xp.zeros_like(array)
+
+
+def float_dtype(dtype):
+    """The name of a dtype that layers compute in.
+
+    Raises:
+        ValueError: it is neither float32 nor float64.
+    """
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = dtype
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype is float32 or float64; got {name}")
+    return name
 
 
 def condition_array(cond):
@@ -118,7 +137,7 @@ class Module:
 
     def to(self, engine=None, dtype=None):
         """Moves all arrays to an engine ("numpy") and floating-point arrays to a dtype, in place; returns self."""
-        ops = ops_named(engine) if engine else None
+        ops, dtype = ops_named(engine) if engine else None, None if dtype is None else float_dtype(dtype)
         for _, state in self.named_state():
             source = get_ops(state.data)
             data = (ops or source).from_numpy(source.to_numpy(state.data))
@@ -166,6 +185,9 @@ class Layer(Module):
         """Sets data-dependent parameters from a batch, and returns Z."""
         return self.forward(X, cond)[0]
 
+    def check_shape(self, X, name="X"):
+        """ValueError where this layer cannot take an array of the shape of X; what a composition asks before a call."""
+
     def inverse_logdet(self, Z, cond=None):
         """X, and the inverse's logdet (N,), log|det dX/dZ|."""
         X = self.inverse(Z, cond)
@@ -208,22 +230,26 @@ class InPlaceLayer(Layer):
     forward_(X, cond) -> Z, logdet                     inverse_logdet_(Z, cond) -> X, logdet of the inverse
     backward_(dZ, Z, dlogdet, cond) -> dX, X           inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z
 
-    These are handed arrays that they own: checked, of the layer's dtype, channels-last in memory, and dlogdet (N,).
+    These are handed arrays that they own: of a shape that check_shape passed, of the layer's dtype, channels-last in
+    memory, and dlogdet (N,).
     The public methods check and copy once, so that a chain of any depth works in two arrays.
     """
 
     #: how many channels the layer takes, where that is fixed.
     channels = None
 
+    def check_shape(self, X, name="X"):
+        if X.ndim not in SHAPES:
+            raise ValueError(f"{type(self).__name__} takes arrays of shape {', '.join(SHAPES.values())}; got {name} of shape {tuple(X.shape)}")
+        if self.channels is not None and X.shape[1] != self.channels:
+            raise ValueError(f"{type(self).__name__} has {self.channels} channels; got {name} of shape {tuple(X.shape)}")
+
     def check(self, X, name="X"):
         """The operations for X; ValueError or TypeError where this layer cannot take it."""
         ops, kind = get_ops(X), type(self).__name__
-        if X.ndim not in SHAPES:
-            raise ValueError(f"{kind} takes arrays of shape {', '.join(SHAPES.values())}; got {name} of shape {tuple(X.shape)}")
+        self.check_shape(X, name)
         if not ops.is_float(X):
             raise TypeError(f"{kind} takes float32 or float64; got {name} of dtype {X.dtype}")
-        if self.channels is not None and X.shape[1] != self.channels:
-            raise ValueError(f"{kind} has {self.channels} channels; got {name} of shape {tuple(X.shape)}")
         if self.dtype is not None and not ops.same_dtype(X.dtype, self.dtype):
             raise TypeError(f"{kind} computes in {self.dtype}; got {name} of dtype {X.dtype}: convert the array, or the layer with .to(dtype=...)")
         return ops

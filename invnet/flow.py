@@ -36,10 +36,12 @@ class Flow(Module):
         return X, self.base.log_prob(Z) - logdet
 
     def _noise(self, n, temperature, seed):
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"the temperature is not negative; got {temperature}")
         like = next((p.data for p in self.layer.parameters()), np.zeros(0, "float32"))
         return self.base.sample((n, *self._shape), np.random.default_rng(seed), like, temperature)
 
     def _check(self, X):
-        if tuple(X.shape[1:]) != self._shape:
-            raise ValueError(f"this Flow's samples have shape {self._shape}; got X of shape {tuple(X.shape)}")
         get_ops(X)
+        if tuple(X.shape[1:]) != self._shape:
+            raise ValueError(f"X has shape {('N', *self._shape)} with any number N of samples; got {tuple(X.shape)}".replace("'N'", "N"))

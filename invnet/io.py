@@ -1,5 +1,6 @@
 """Files: a model is one safetensors file, arrays and the architecture as text. Nothing is unpickled."""
 
+import hashlib
 import inspect
 import json
 import os
@@ -54,9 +55,21 @@ def write(path, arrays, text):
     """Writes arrays by name and JSON values by name, atomically: a kill at any moment leaves the old file whole."""
     from safetensors.numpy import save as to_bytes
 
-    metadata = {"format": FORMAT, **{name: json.dumps(value) for name, value in text.items()}}
-    data = to_bytes({name: np.array(array, order="C", copy=None) for name, array in arrays.items()}, metadata)
-    replace_file(path, data)
+    arrays = {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
+    metadata = {name: json.dumps(value) for name, value in text.items()}
+    replace_file(path, to_bytes(arrays, {"format": FORMAT, "digest": digest(arrays, metadata), **metadata}))
+
+
+def digest(arrays, metadata):
+    """A checksum of all that a file holds: safetensors itself would load a flipped bit as another number."""
+    total = hashlib.blake2b(digest_size=16)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(array.tobytes())
+    for name in sorted(metadata):
+        total.update(f"{name} {metadata[name]}".encode())
+    return total.hexdigest()
 
 
 def replace_file(path, data):
@@ -100,8 +113,11 @@ def read(path):
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    text = {name: value for name, value in metadata.items() if name not in ("format", "digest")}
+    if metadata.get("digest") != digest(arrays, text):
+        raise ValueError(f"{path} is damaged: its checksum does not fit what it holds")
     try:
-        return arrays, {name: json.loads(value) for name, value in metadata.items() if name != "format"}
+        return arrays, {name: json.loads(value) for name, value in text.items()}
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
@@ -120,6 +136,8 @@ def describe(value):
         return value.tolist()
     if isinstance(value, (tuple, list)):
         return [describe(item) for item in value]
+    if isinstance(value, (type, np.dtype)):
+        return np.dtype(value).name
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"an architecture is made of numbers, texts, arrays, Modules and lists of them; got {value!r}")

@@ -15,6 +15,8 @@ def gaussian_nll(Z, logdet):
     Returns:
         loss, a number; dZ, its gradient in Z; dlogdet (N,), its gradient in logdet.
     """
+    if tuple(logdet.shape) != tuple(Z.shape[:1]):
+        raise ValueError(f"Z is (N, C, *spatial) and logdet (N,); got {tuple(Z.shape)} and {tuple(logdet.shape)}")
     ops, N = get_ops(Z), max(Z.shape[0], 1)
     R = ops.rows(Z)
     squares = ops.sum_positions(R * R, Z.shape[0])

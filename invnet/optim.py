@@ -2,10 +2,11 @@
 
 import contextlib
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
-from .core import get_ops
+from .core import Parameter, get_ops
 
 
 class Optimizer:
@@ -21,10 +22,13 @@ class Optimizer:
     slots = ()
 
     def __init__(self, parameters, lr):
-        self.parameters = list(parameters)
-        if not self.parameters:
-            raise ValueError("an optimizer needs at least one parameter; got none")
-        if not callable(lr) and not lr > 0:
+        self.parameters = list(parameters) if isinstance(parameters, Iterable) else [parameters]
+        for p in self.parameters:
+            if not isinstance(p, Parameter):
+                raise TypeError(f"an optimizer takes Parameters, as net.parameters() gives them; got {type(p).__name__}")
+        if not self.parameters or len(set(map(id, self.parameters))) < len(self.parameters):
+            raise ValueError(f"an optimizer takes at least one parameter, and each once; got {len(self.parameters)}")
+        if not callable(lr) and not 0 < lr < math.inf:
             raise ValueError(f"lr is a positive number or a function of the step; got {lr}")
         self.lr, self.steps, self._views = lr, 0, None
         self._gather()
@@ -73,12 +77,20 @@ class Optimizer:
             self.state[slot][...] = get_ops(self.data).asarray(state[slot], self.data)
 
 
+def _check(**shares):
+    """Each is at least 0 and below 1."""
+    for name, value in shares.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} is at least 0 and below 1; got {value}")
+
+
 class SGD(Optimizer):
     """Gradient descent with momentum: v = momentum v + g, p -= lr v."""
 
     slots = ("velocity",)
 
     def __init__(self, parameters, lr=1e-2, momentum=0.0):
+        _check(momentum=momentum)
         self.momentum = momentum
         super().__init__(parameters, lr)
 
@@ -100,6 +112,9 @@ class Adam(Optimizer):
     slots = ("m", "v")
 
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        _check(beta1=betas[0], beta2=betas[1])
+        if not eps > 0 or not weight_decay >= 0:
+            raise ValueError(f"eps is positive and weight_decay not negative; got {eps} and {weight_decay}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(parameters, lr)
 
@@ -127,6 +142,7 @@ class Adamax(Optimizer):
     slots = ("m", "u")
 
     def __init__(self, parameters, lr=2e-3, betas=(0.9, 0.999), eps=1e-8):
+        _check(beta1=betas[0], beta2=betas[1])
         self.betas, self.eps = betas, eps
         super().__init__(parameters, lr)
 
@@ -148,6 +164,7 @@ class RMSprop(Optimizer):
     slots = ("v",)
 
     def __init__(self, parameters, lr=1e-2, decay=0.99, eps=1e-8):
+        _check(decay=decay)
         self.decay, self.eps = decay, eps
         super().__init__(parameters, lr)
 

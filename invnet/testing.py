@@ -23,19 +23,21 @@ def check_layer(layer, X, cond=None, seed=0):
 
     Args:
         layer: a Layer.
-        X: (N, C, *spatial), an input with N at least 2.
+        X: (N, C, *spatial), an input with N at least 2, so that samples could mix.
         cond: the condition, or None.
         seed: of the random gradients and directions.
 
     Raises:
         AssertionError: a law does not hold; the text gives both numbers.
     """
+    _two_samples(X)
     for law in LAYER_LAWS:
         law(*_double(layer, X, cond), np.random.default_rng(seed))
 
 
 def check_net(net, x, cond=None, seed=0):
     """Runs every law of NET_LAWS on a conditioner; arguments and errors as in check_layer."""
+    _two_samples(x)
     for law in NET_LAWS:
         law(*_double(net, x, cond), np.random.default_rng(seed))
 
@@ -249,6 +251,11 @@ NET_LAWS = (
 
 
 # ---- what the laws are written in
+
+
+def _two_samples(X):
+    if X.shape[0] < 2:
+        raise ValueError(f"the laws need at least 2 samples; got an input of shape {tuple(X.shape)}")
 
 
 def _double(module, X, cond):

@@ -116,7 +116,6 @@ NETS = {  # id: (conditioner, shape of x, shape of cond)
     "ConvNet-finer-cond-1d": (ConvNet(3, 6, 4, ndim=1, cond_channels=8, **f64), (4, 3, 3), (4, 2, 12)),
     "ConvNet-finer-cond-2d": (ConvNet(3, 6, 4, cond_channels=8, **f64), shape(2, 3), (3, 2, 8, 12)),
     "ConvNet-finer-cond-3d": (ConvNet(3, 6, 4, ndim=3, cond_channels=8, **f64), (2, 3, 2, 3, 2), (2, 1, 4, 6, 4)),
-    "ConvNet-cond-not-given": (ConvNet(3, 6, 4, cond_channels=2, **f64), shape(2, 3), None),
     "ConvNet-one-layer": (ConvNet(3, (), 4, kernels=(3,), **f64), shape(2, 3), None),
     "ConvNet-one-layer-cond": (ConvNet(5, (), 3, kernels=(3,), cond_channels=2, **f64), shape(2), (3, 2)),
     "ConvNet-1x1": (ConvNet(3, 6, 4, kernels=(1, 1, 1), **f64), shape(2, 3), None),

@@ -189,7 +189,6 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{NET}:ConvNet.vjp.pullback", "db.append(db_i)", "db.append(0 * db_i)", RELU, "b.1"),
     (f"{NET}:ConvNet.vjp.pullback", "self._activations[i]", "None", RELU, "dX"),
     (f"{NET}:ConvNet.vjp.pullback", "dV.append(dV_0)", "dV.append(0 * dV_0)", "ConvNet-spatial-cond-2d", "V"),
-    (f"{NET}:ConvNet.vjp.pullback", "zeros_like(self.V.data)", "xp.ones_like(self.V.data)", "ConvNet-cond-not-given", "V"),
     (f"{NET}:ConvNet._condition_back", "ops.xp.sum(", "ops.xp.mean(", "ConvNet-vector-cond-1d", "V"),
     (f"{NET}:ConvNet._condition_back", "rows.T @ each", "-rows.T @ each", "ConvNet-vector-cond-2d", "V"),
     (f"{NET}:ConvNet._condition_back", "each @ self.V.data.T", "-each @ self.V.data.T", "ConvNet-vector-cond-0d", "dcond"),

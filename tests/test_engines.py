@@ -171,6 +171,27 @@ def test_an_error_in_a_worker_reaches_the_caller_and_the_next_call_works():
         invnet.set_num_threads(before)
 
 
+class FlowInside(invnet.Net):
+    """A conditioner from 3 to 6 channels that contains a flow of 3."""
+
+    def __init__(self):
+        self.flow = invnet.Glow(3, 8, 1, 1, ndim=0)
+
+    def forward(self, x, cond=None):
+        return np.concatenate([self.flow.forward(x)[0]] * 2, axis=1)
+
+
+def test_a_flow_within_a_conditioner_finds_its_threads():
+    before = invnet.num_threads()
+    invnet.set_num_threads(2)
+    try:
+        X = np.random.default_rng(0).standard_normal((30000, 6)).astype("float32")
+        Z, _ = invnet.AffineCoupling(6, FlowInside()).forward(X)
+        np.testing.assert_array_equal(Z[:, :3], X[:, :3])
+    finally:
+        invnet.set_num_threads(before)
+
+
 def test_a_copied_layer_computes_the_same_alone():
     net = invnet.Glow(3, 8, 1, 1)
     other = copy.deepcopy(net)

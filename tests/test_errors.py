@@ -52,6 +52,32 @@ MISTAKES = {
     "condition that is coarser": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 3, 3, 3)), ValueError, r"\(2, 3, 3, 3\)"),
     "condition of an odd multiple": (lambda: conditional().forward(zeros(2, 4, 5, 5), zeros(2, 3, 15, 15)), ValueError, r"\(2, 3, 15, 15\)"),
     "spatial condition of a vector": (lambda: Glow(4, 8, 1, 1, ndim=0, cond_channels=3).forward(zeros(2, 4), zeros(2, 3, 3)), ValueError, r"\(2, 3, 3\)"),
+    "channels within a chain": (lambda: Chain(Squeeze(), AffineCoupling(4, ConvNet(2, 8, 4))).forward(zeros(1, 3, 4, 4)),
+                                ValueError, r"AffineCoupling has 4 channels.*\(1, 12, 2, 2\)"),
+    "channels within a chain, backwards": (lambda: Chain(AffineCoupling(4, ConvNet(2, 8, 4)), Permute.reversal(6)).inverse(zeros(1, 6, 2, 2)),
+                                           ValueError, r"AffineCoupling has 4 channels.*\(1, 6, 2, 2\)"),
+    "channels within FactorOut": (lambda: FactorOut(4, ActNorm(3)).forward(zeros(1, 4)), ValueError, r"ActNorm has 3 channels.*\(1, 2\)"),
+    "channels within Reverse": (lambda: Reverse(ActNorm(3)).forward(zeros(1, 4)), ValueError, r"3 channels.*\(1, 4\)"),
+    "a Glow within a chain": (lambda: Chain(Logit(), Glow(1, 8, 2, 1)).forward(zeros(1, 1, 6, 6)), ValueError, r"divisible by 4.*\(1, 1, 6, 6\)"),
+    "neighbours that do not fit": (lambda: Chain(ActNorm(3), ActNorm(4)), ValueError, "4 channels follows one of 3"),
+    "two dtypes in a chain": (lambda: Chain(ActNorm(3), ActNorm(3, dtype="float64")), ValueError, "float32 and float64"),
+    "input of the conditioner": (lambda: ConvNet(2, 4, 2).forward(zeros(1, 3, 4, 4)), ValueError, r"2 channels.*\(1, 3, 4, 4\)"),
+    "axes of the conditioner": (lambda: ConvNet(2, 4, 2).forward(zeros(1, 2)), ValueError, r"2 spatial axes.*\(1, 2\)"),
+    "no condition": (lambda: Glow(2, 8, 1, 1, ndim=0, cond_channels=3).forward(zeros(1, 2)), ValueError, "needs a condition of 3 channels"),
+    "dtype of the condition": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 3, dtype=int)), TypeError, "float32.*int64"),
+    "no conditioner": (lambda: AffineCoupling(4, lambda x: x), TypeError, "forward, vjp and parameters"),
+    "dtype of the conditioner": (lambda: AffineCoupling(4, DenseNet(2, 4, 4, dtype="float64")).forward(zeros(1, 4, dtype="float32")),
+                                 TypeError, "float64.*float32"),
+    "dtype of a layer": (lambda: Glow(3, 8, 1, 1, dtype="int32"), ValueError, "int32"),
+    "dtype to go to": (lambda: ActNorm(3).to(dtype="float16"), ValueError, "float16"),
+    "half a level": (lambda: Glow(3, 8, 1.5, 1), TypeError, "integers.*1.5"),
+    "width": (lambda: ConvNet(2, 8.0, 2), TypeError, "8.0"),
+    "NaN to initialize from": (lambda: ActNorm(3).initialize(zeros(4, 3) * np.nan), ValueError, "finite"),
+    "temperature": (lambda: invnet.Flow(ActNorm(3), (3,)).sample(2, temperature=-1), ValueError, "-1"),
+    "one sample for the laws": (lambda: invnet.testing.check_layer(ActNorm(3), zeros(1, 3)), ValueError, r"2 samples.*\(1, 3\)"),
+    "a net for parameters": (lambda: invnet.optim.Adam(ActNorm(3)), TypeError, "net.parameters"),
+    "beta": (lambda: invnet.optim.Adam(ActNorm(3).parameters(), betas=(0.9, 1.0)), ValueError, "beta2.*1.0"),
+    "arguments of the loss swapped": (lambda: invnet.losses.gaussian_nll(zeros(2), zeros(2, 3)), ValueError, r"\(2,\) and \(2, 3\)"),
     "unknown option": (lambda: Glow(3, 8, 1, 1, leves=3), TypeError, "leves"),
     "unknown coupling": (lambda: Glow(3, 8, 1, 1, coupling="spline"), ValueError, "'spline'"),
     "shape of dZ": (lambda: ActNorm(3).backward(zeros(2, 3), zeros(3, 3)), ValueError, r"\(3, 3\).*\(2, 3\)"),
@@ -61,7 +87,7 @@ MISTAKES = {
     "no layer": (lambda: Chain(ActNorm(3), "Conv1x1"), TypeError, "Conv1x1"),
     "an unfinished layer": (lambda: invnet.Layer().forward(zeros(2, 3)), NotImplementedError, "Layer needs forward"),
     "unknown engine": (lambda: ActNorm(3).to("tpu"), ValueError, "numpy.*'tpu'"),
-    "shape of a Flow": (lambda: invnet.Flow(ActNorm(3), (3,)).log_prob(zeros(2, 4)), ValueError, r"\(3,\).*\(2, 4\)"),
+    "shape of a Flow": (lambda: invnet.Flow(ActNorm(3), (3,)).log_prob(zeros(2, 4)), ValueError, r"\(N, 3\).*\(2, 4\)"),
     "threads": (lambda: invnet.set_num_threads(0), ValueError, "0"),
     "foreign state": (lambda: ActNorm(3).load_state_dict(Conv1x1(3).state_dict()), ValueError, "missing.*'b'.*unknown.*'L'"),
     "state of another shape": (lambda: ActNorm(3).load_state_dict(ActNorm(4).state_dict()), ValueError, r"\(3,\).*\(4,\)"),
@@ -104,3 +130,13 @@ def test_initialize_normalises_every_channel_and_spares_constant_ones():
     np.testing.assert_allclose(Z[:, 1:3].mean(axis=(0, 2)), 0, atol=1e-9)
     np.testing.assert_allclose(Z[:, 1:3].std(axis=(0, 2)), 1, rtol=1e-9)
     assert np.abs(Z[:, [0, 3]]).max() < 1 and np.isfinite(Z).all()
+
+
+def test_a_flow_takes_its_own_samples():
+    flow = invnet.Flow(Chain(Logit(1e-3), Glow(1, 8, 1, 1)), (1, 4, 4))
+    assert np.isfinite(flow.log_prob(flow.sample(50, temperature=3.0, seed=0))).all()
+
+
+def test_channels_may_change_along_a_chain():
+    net, X = Chain(ActNorm(3), Squeeze(), Permute.reversal(12)), np.ones((2, 3, 4, 4), "float32")
+    np.testing.assert_array_equal(net.inverse(net.forward(X)[0]), X)

@@ -130,13 +130,16 @@ def foreign(path):
 
 
 def rewritten(change):
-    """A good file with changed metadata."""
+    """A good file with changed metadata, and a checksum that fits it: made on purpose, not by a broken disk."""
     def make(path):
         invnet.save(ActNorm(2), path)
         data = path.read_bytes()
         length = struct.unpack("<Q", data[:8])[0]
         header = json.loads(data[8:8 + length])
-        change(header["__metadata__"])
+        metadata = header["__metadata__"]
+        change(metadata)
+        arrays = ActNorm(2).state_dict()
+        metadata["digest"] = invnet.io.digest(arrays, {k: v for k, v in metadata.items() if k not in ("format", "digest")})
         text = json.dumps(header).encode()
         path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length:])
 
@@ -147,6 +150,16 @@ def cut(at):
     def make(path):
         invnet.save(ActNorm(2), path)
         path.write_bytes(path.read_bytes()[:at])
+
+    return make
+
+
+def flipped(byte):
+    def make(path):
+        invnet.save(ActNorm(2), path)
+        data = bytearray(path.read_bytes())
+        data[byte] ^= 1
+        path.write_bytes(data)
 
     return make
 
@@ -177,6 +190,8 @@ BAD = {
     "another library's": (foreign, ValueError, "not written by invnet"),
     "another format": (rewritten(lambda m: m.update(format="invnet-9")), ValueError, "'invnet-9', not 'invnet-1'"),
     "no model": (lambda path: io.write(path, {"a": np.zeros(2)}, {"b": 1}), ValueError, r"no model.*\['b'\]"),
+    "a bit flipped in the weights": (flipped(-1), ValueError, "damaged: its checksum"),
+    "a bit flipped in the header": (flipped(40), ValueError, "damaged|not written by invnet"),
     "metadata cut": (rewritten(lambda m: m.update(architecture=m["architecture"][:-5])), ValueError, "damaged"),
     "unknown class": (architecture(described("os.system", command="true")), ValueError, "'os.system' is unknown; import"),
     "class that is no Module": (architecture(described("builtins.eval", source="1")), ValueError, "'builtins.eval' is unknown"),

@@ -372,7 +372,7 @@ MISTAKES = {
     "a folder that holds a training": (twice, FileExistsError, "already holds a training"),
     "NaN in an array": (lambda path: fit(tiny_net(), np.full((5, 1, 4, 4), np.nan)), ValueError, "NaN"),
     "rank of an array": (lambda path: fit(tiny_net(), np.zeros((5, 16))), ValueError, r"\(N, C, H, W\).*\(\d, 16\)"),
-    "odd size": (lambda path: fit(tiny_net(), tiny_images(size=3)), ValueError, r"even.*\(72, 1, 3, 3\)"),
+    "odd size": (lambda path: fit(tiny_net(), tiny_images(size=3)), ValueError, r"divisible by 2.*\(72, 1, 3, 3\)"),
     "channels": (lambda path: fit(invnet.Glow(3, 4, 1, 1), tiny_images()), ValueError, "3 channels"),
 }
 

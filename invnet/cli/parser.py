@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+import pathlib
 import shutil
 import sys
 import textwrap
@@ -100,6 +101,13 @@ def _command(subparsers, name, function, summary, description, usage=None):
     return command
 
 
+def _program():
+    """What a shell here calls this program: in a virtual environment that is not active, its path."""
+    if pathlib.Path(sys.argv[0]).name == "__main__.py":
+        return "python -m invnet"
+    return "invnet" if shutil.which("invnet") else os.path.relpath(sys.argv[0])
+
+
 def main(argv=None):
     """Runs a command; returns 0, 2 for a user's mistake, 130 for Ctrl-C."""
     arguments = vars(parser().parse_args(argv))
@@ -108,7 +116,7 @@ def main(argv=None):
         command(**arguments)
         return 0
     except Interrupted as error:
-        saved = f"invnet train --resume {error.path.parent}"
+        saved = f"{_program()} train --resume {error.path.parent}"
         print(f"\ninterrupted at step {error.step}, and saved; go on with:  {saved}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:

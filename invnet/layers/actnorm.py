@@ -1,8 +1,10 @@
 """ActNorm: a scale and a shift for each channel, set from the first batch."""
 
+import math
+
 import numpy as np
 
-from ..core import Parameter, get_ops
+from ..core import Parameter, float_dtype, get_ops
 from .channel_affine import ChannelAffine
 
 
@@ -23,7 +25,9 @@ class ActNorm(ChannelAffine):
     """
 
     def __init__(self, channels, floor=1e-4, dtype="float32"):
-        self.channels, self.floor = channels, floor
+        if channels < 1 or not floor > 0:
+            raise ValueError(f"channels and floor are positive; got {channels} and {floor}")
+        self.channels, self.floor, dtype = channels, floor, float_dtype(dtype)
         self.log_s = Parameter(np.zeros(channels, dtype))
         self.b = Parameter(np.zeros(channels, dtype))
 
@@ -34,6 +38,8 @@ class ActNorm(ChannelAffine):
             raise ValueError(f"ActNorm needs at least one sample to initialize; got X of shape {tuple(X.shape)}")
         variance = ops.xp.var(R, axis=0)
         typical = float(ops.xp.mean(variance))
+        if not math.isfinite(typical):
+            raise ValueError("ActNorm needs finite values to initialize; got X with NaN, inf or a variance beyond its dtype")
         least = self.floor * typical if typical > 0 else 1.0
         variance = ops.xp.where(variance > least, variance, ops.xp.full_like(variance, least))
         self.log_s.data[...] = -0.5 * ops.xp.log(variance)

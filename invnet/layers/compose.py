@@ -18,17 +18,22 @@ class Chain(InPlaceLayer):
         for layer in layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"Chain takes Layers; got {layer!r}")
+        dtypes = {str(layer.dtype) for layer in layers} - {"None"}
+        if len(dtypes) > 1:
+            raise ValueError(f"the layers of a Chain compute in one dtype; got {' and '.join(sorted(dtypes))}")
         self.layers = layers
-        self.channels = layers[0].channels if layers and isinstance(layers[0], InPlaceLayer) else None
         self._steps = []
         for layer in layers:
             if self._steps and isinstance(layer, ChannelAffine) and isinstance(self._steps[-1], ChannelAffine):
+                if layer.channels != self._steps[-1].channels:
+                    raise ValueError(f"a layer of {layer.channels} channels follows one of {self._steps[-1].channels} in a Chain")
                 layer = Folded(self._steps.pop(), layer)
             self._steps.append(layer)
 
     def forward_(self, X, cond=None):
         logdet = get_ops(X).fill(X.shape[0], 0.0, X)
         for layer in self._steps:
+            layer.check_shape(X)
             X, part = layer.forward_(X, cond)
             logdet += part
         return X, logdet
@@ -36,22 +41,26 @@ class Chain(InPlaceLayer):
     def inverse_logdet_(self, Z, cond=None):
         logdet = get_ops(Z).fill(Z.shape[0], 0.0, Z)
         for layer in reversed(self._steps):
+            layer.check_shape(Z, "Z")
             Z, part = layer.inverse_logdet_(Z, cond)
             logdet += part
         return Z, logdet
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
         for layer in reversed(self._steps):
+            layer.check_shape(Z, "Z")
             dZ, Z = layer.backward_(dZ, Z, dlogdet, cond)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         for layer in self._steps:
+            layer.check_shape(X)
             dX, X = layer.inverse_backward_(dX, X, dlogdet, cond)
         return dX, X
 
     def initialize_(self, X, cond=None):
         for layer in self.layers:
+            layer.check_shape(X)
             X = layer.initialize_(X, cond)
         return X
 
@@ -76,8 +85,16 @@ class FactorOut(InPlaceLayer):
     def __init__(self, channels, inner, prior=None):
         if channels < 2:
             raise ValueError(f"FactorOut splits the channels, which must be at least 2; got {channels}")
+        if not isinstance(inner, Layer) or not (prior is None or isinstance(prior, Layer)):
+            raise TypeError(f"inner and prior are Layers; got {inner!r} and {prior!r}")
         self.channels, self.prior, self.inner = channels, prior, inner
         self._C1 = channels - channels // 2
+
+    def check_shape(self, X, name="X"):
+        super().check_shape(X, name)
+        self.inner.check_shape(X[:, :self._C1], name)
+        if self.prior is not None:
+            self.prior.check_shape(X, name)
 
     def forward_(self, X, cond=None):
         logdet = get_ops(X).fill(X.shape[0], 0.0, X)
@@ -121,7 +138,12 @@ class Reverse(InPlaceLayer):
     """
 
     def __init__(self, layer):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Reverse takes a Layer; got {layer!r}")
         self.layer = layer
+
+    def check_shape(self, X, name="X"):
+        self.layer.check_shape(X, name)
 
     def forward_(self, X, cond=None):
         return self.layer.inverse_logdet_(X, cond)

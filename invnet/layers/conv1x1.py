@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..core import Buffer, Parameter, get_ops
+from ..core import Buffer, Parameter, float_dtype, get_ops
 from .channel_affine import ChannelAffine
 
 
@@ -31,7 +31,9 @@ class Conv1x1(ChannelAffine):
     def __init__(self, channels, parametrisation="lu", reflections=None, seed=0, dtype="float32"):
         if parametrisation not in ("lu", "householder", "full"):
             raise ValueError(f'parametrisation is "lu", "householder" or "full"; got {parametrisation!r}')
-        k = channels if reflections is None else reflections
+        if channels < 1:
+            raise ValueError(f"the number of channels is positive; got {channels}")
+        k, dtype = channels if reflections is None else reflections, float_dtype(dtype)
         if not 1 <= k <= channels:
             raise ValueError(f"reflections is from 1 to the number of channels, {channels}; got {reflections}")
         self.channels, self.parametrisation = channels, parametrisation

@@ -2,7 +2,7 @@
 
 import math
 
-from ..core import Condition, InPlaceLayer, condition_array, get_ops
+from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops
 
 
 class Coupling(InPlaceLayer):
@@ -19,9 +19,12 @@ class Coupling(InPlaceLayer):
     def __init__(self, channels, net):
         if channels < 2:
             raise ValueError(f"{type(self).__name__} splits the channels, which must be at least 2; got {channels}")
+        for method in ("forward", "vjp", "parameters"):
+            if not callable(getattr(net, method, None)):
+                raise TypeError(f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Net has; got {net!r}")
         self.channels, self.net = channels, net
         self._C1 = self.conditioner_channels(channels)[0]
-        self._parameters = [] if net is None else net.parameters()
+        self._parameters = net.parameters()
 
     @classmethod
     def conditioner_channels(cls, channels):
@@ -84,7 +87,9 @@ class Coupling(InPlaceLayer):
             tile, dx1, dcond, gradients = result
             if dx1 is not None:  # regions overlap
                 ops.add_(tile.region(dz1), dx1)
-            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            if len(gradients) != len(self._parameters):
+                raise ValueError(f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients")
+            for parameter, gradient in zip(self._parameters, gradients):
                 parameter.grad += gradient
             if isinstance(cond, Condition) and dcond is not None:
                 tile.condition(cond.grad)[...] += dcond
@@ -93,13 +98,17 @@ class Coupling(InPlaceLayer):
 
     def _tiles(self, ops, X):
         weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
-        return ops.tiles(X.shape, self.net.floats_per_position, self.net.reach, weights)
+        floats, reach = (getattr(self.net, name, getattr(Net, name)) for name in ("floats_per_position", "reach"))
+        return ops.tiles(X.shape, floats, reach, weights)
 
     def _condition_of(self, X, cond):
         """The array of a condition, which must fit X before it is cut into tiles."""
         c = condition_array(cond)
         if c is None:
             return None
+        get_ops(c)
+        if c.dtype != X.dtype:
+            raise TypeError(f"the condition needs the dtype of X, {X.dtype}; got {c.dtype}")
         times = [n // m if m and n % m == 0 else 0 for n, m in zip(c.shape[2:], X.shape[2:])]
         if c.shape[0] != X.shape[0] or (c.ndim != 2 and (c.ndim != X.ndim or len(set(times)) != 1 or 0 in times)):
             raise ValueError(f"the condition of X {tuple(X.shape)} has shape ({X.shape[0]}, K), or ({X.shape[0]}, K, *spatial) with "
@@ -110,6 +119,8 @@ class Coupling(InPlaceLayer):
         expected = (x.shape[0], self.outputs * (self.channels - self._C1), *x.shape[2:])
         if tuple(h.shape) != expected:
             raise ValueError(f"the conditioner of {type(self).__name__} must give shape {expected}; got {tuple(h.shape)}")
+        if h.dtype != x.dtype:
+            raise TypeError(f"the conditioner of {type(self).__name__} must give dtype {x.dtype}; got {h.dtype}")
         return h
 
 
@@ -169,8 +180,8 @@ class AffineCoupling(Coupling):
     def __init__(self, channels, net, scale="bounded", bound=4.0):
         if scale not in ("bounded", "sigmoid"):
             raise ValueError(f'scale is "bounded" or "sigmoid"; got {scale!r}')
-        if not bound > 1:
-            raise ValueError(f"bound is the largest scale, above 1; got {bound}")
+        if not 1 < bound < math.inf:
+            raise ValueError(f"bound is the largest scale, above 1 and finite; got {bound}")
         super().__init__(channels, net)
         self._scale = (scale, float(bound))
 

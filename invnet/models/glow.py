@@ -1,5 +1,7 @@
 """Glow: the multiscale flow."""
 
+import numbers
+
 import numpy as np
 
 from ..core import SHAPES
@@ -39,6 +41,8 @@ class Glow(Chain):
             raise ValueError(f'coupling is "affine" or "additive"; got {coupling!r}')
         if ndim not in (0, 1, 2, 3):
             raise ValueError(f"ndim is the number of spatial axes, 0 to 3; got {ndim}")
+        if not all(isinstance(n, numbers.Integral) for n in (channels, hidden, levels, steps)):
+            raise TypeError(f"channels, hidden, levels and steps are integers; got {channels!r}, {hidden!r}, {levels!r}, {steps!r}")
         if min(channels, hidden, levels) < 1 or steps < 0:
             raise ValueError(f"channels, hidden and levels are positive and steps not negative; got {channels}, {hidden}, {levels}, {steps}")
         if ndim == 0 and channels < 2**levels:
@@ -79,9 +83,8 @@ class Glow(Chain):
         super().__init__(*squeezed(channels, 1))
         self.channels = channels
 
-    def check(self, X, name="X"):
-        ops = super().check(X, name)
+    def check_shape(self, X, name="X"):
+        super().check_shape(X, name)
         if X.ndim != self._ndim + 2 or any(size % 2**self._levels for size in X.shape[2:]):
             raise ValueError(f"this Glow takes {SHAPES[self._ndim + 2]} with spatial axes divisible by {2**self._levels}, for "
                              f"levels={self._levels}; got {name} of shape {tuple(X.shape)}")
-        return ops

@@ -1,12 +1,22 @@
 """ConvNet: the convolutional conditioner, 3x3 - 1x1 - 3x3 by default."""
 
 import math
+import numbers
 
 import numpy as np
 
-from ..core import Net, Parameter, get_ops
+from ..core import SHAPES, Net, Parameter, float_dtype, get_ops
 
 ACTIVATIONS = ("relu", "leaky_relu", "silu", "softplus")
+
+
+def widths_of(hidden, depth):
+    """Widths of hidden layers, from a number for all or a list of numbers."""
+    if isinstance(hidden, numbers.Integral):
+        return (int(hidden),) * depth
+    if isinstance(hidden, (list, tuple)) and all(isinstance(n, numbers.Integral) for n in hidden):
+        return tuple(map(int, hidden))
+    raise TypeError(f"hidden is an integer or a list of integers; got {hidden!r}")
 
 
 class ConvNet(Net):
@@ -35,7 +45,9 @@ class ConvNet(Net):
     """
 
     def __init__(self, C_in, hidden, C_out, kernels=(3, 1, 3), ndim=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):
-        hidden = (hidden,) * (len(kernels) - 1) if isinstance(hidden, int) else tuple(hidden)
+        if isinstance(kernels, numbers.Integral) or ndim not in (0, 1, 2, 3):
+            raise ValueError(f"kernels is a list of sizes and ndim from 0 to 3; got kernels={kernels} and ndim={ndim}")
+        hidden, dtype = widths_of(hidden, len(kernels) - 1), float_dtype(dtype)
         if len(kernels) != len(hidden) + 1 or not kernels:
             raise ValueError(f"kernels has one entry more than hidden; got kernels={kernels} and hidden={hidden}")
         if any(k < 1 or k % 2 == 0 for k in kernels):
@@ -60,6 +72,7 @@ class ConvNet(Net):
             self.V = None
         columns = [math.prod(W.data.shape[:-1]) for W in (self.W[0], self.W[-1])]
         self.floats_per_position = 2 * (sum(hidden) + sum(columns)) + 4 * (C_in + C_out)
+        self._C_in, self._ndim = C_in, ndim
         self.reach = sum(k // 2 for k in kernels)
 
     def forward(self, x, cond=None):
@@ -78,14 +91,13 @@ class ConvNet(Net):
             if cond is not None:
                 dcond, dV_0 = self._condition_back(ops, dA, cond, x.shape)
                 dV.append(dV_0)
-            elif self.V is not None:
-                dV.append(ops.zeros_like(self.V.data))
             return dX, dcond, [*reversed(dW), *reversed(db), *dV]
 
         return y, pullback
 
     def _run(self, x, cond, tapes):
         ops, X = get_ops(x), x
+        self._check(ops, x, cond)
         for i, activation in enumerate(self._activations):
             conditional = i == 0 and cond is not None
             X, tape = ops.convolve(X, self.W[i].data, self.b[i].data, None if conditional else activation, self._transposed[i])
@@ -97,6 +109,16 @@ class ConvNet(Net):
             if tapes is not None:
                 tapes.append(tape)
         return X
+
+    def _check(self, ops, x, cond):
+        kind = type(self).__name__
+        if x.ndim not in SHAPES or x.shape[1] != self._C_in or (self._ndim and x.ndim != self._ndim + 2):
+            axes = f"{self._ndim} spatial axes" if self._ndim else "any spatial axes"
+            raise ValueError(f"this {kind} takes {self._C_in} channels and {axes}; got x of shape {tuple(x.shape)}")
+        if not ops.is_float(x) or not ops.same_dtype(x.dtype, self.dtype):
+            raise TypeError(f"this {kind} computes in {self.dtype}; got x of dtype {x.dtype}")
+        if self.V is not None and cond is None:
+            raise ValueError(f"this {kind} needs a condition of {self.V.data.shape[0]} channels; got none")
 
     # ---- the condition: rows, one for each sample or each position, times V
 

@@ -1,6 +1,6 @@
 """DenseNet: the dense conditioner for vectors."""
 
-from .conv import ConvNet
+from .conv import ConvNet, widths_of
 
 
 class DenseNet(ConvNet):
@@ -16,6 +16,8 @@ class DenseNet(ConvNet):
     """
 
     def __init__(self, C_in, hidden, C_out, depth=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):
-        hidden = (hidden,) * depth if isinstance(hidden, int) else tuple(hidden)
+        if depth < 0:
+            raise ValueError(f"depth is not negative; got {depth}")
+        hidden = widths_of(hidden, depth)
         super().__init__(C_in, hidden, C_out, kernels=(1,) * (len(hidden) + 1), ndim=0, activation=activation,
                          cond_channels=cond_channels, seed=seed, dtype=dtype)

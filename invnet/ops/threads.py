@@ -104,18 +104,18 @@ def _one_by_one(next_tile, work, put):
 
     A tile within a tile takes ordinary memory.
     """
-    outer = getattr(_local, "arena", None)
+    outer, nested = getattr(_local, "arena", None), getattr(_local, "at_work", False)
     kept = _local.__dict__.get("kept")
     if kept is None:
         kept = _local.kept = Arena()
-    _local.arena = kept if outer is None else None
+    _local.arena, _local.at_work = None if nested else kept, True
     try:
         while (tile := next_tile()) is not None:
-            if outer is None:
+            if not nested:
                 kept.start_tile()
             put(*tile, work(tile[1]))
     finally:
-        _local.arena = outer
+        _local.arena, _local.at_work = outer, nested
 
 
 def map_tiles(work, tiles, commit):
@@ -123,7 +123,8 @@ def map_tiles(work, tiles, commit):
 
     What `work` returns must not lie in scratch memory.
     """
-    workers = min(num_threads(), len(tiles))
+    # A tile within a tile, as of a flow inside a conditioner, finds no free thread: all may be waiting for such as it.
+    workers = 1 if getattr(_local, "at_work", False) else min(num_threads(), len(tiles))
     with single_threaded_blas:
         if workers < 2:
             remaining = iter(enumerate(tiles))

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+from .. import io
 from ..data import Images, quantise, split
 from . import checkpoint
 from .metrics import Metrics, peak_megabytes, read_metrics
@@ -65,6 +66,8 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         options = {**checkpoint.recipe_of(path), **options}
     elif path is not None and path.exists():
         raise FileExistsError(f"{path.parent} already holds a training: resume it, or choose another folder")
+    if run is not None:
+        io.describe(net)  # what could not be saved is known before the work
     trainer = Trainer(net, images, recipe_from(options))
     if resume:
         checkpoint.restore(trainer, path)
