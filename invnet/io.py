@@ -122,12 +122,16 @@ def read(path):
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def describe(value):
-    """A Module and its constructor's arguments as JSON values."""
+def describe(value, seen=None):
+    """A Module and its constructor's arguments as JSON values; a Module that came before is {"same": its number}."""
+    seen = {} if seen is None else seen
     if isinstance(value, Module):
+        if id(value) in seen:
+            return {"same": seen[id(value)]}
         parameters = inspect.signature(type(value).__init__).parameters.values()
-        given = {name: describe(argument) for name, argument in value.arguments().items()}
+        given = {name: describe(argument, seen) for name, argument in value.arguments().items()}
         repeated = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+        seen[id(value)] = len(seen)
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         return {"class": kind, "repeated": repeated, "arguments": given}
     if isinstance(value, np.random.Generator):
@@ -135,31 +139,37 @@ def describe(value):
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, (tuple, list)):
-        return [describe(item) for item in value]
-    if isinstance(value, (type, np.dtype)):
+        return [describe(item, seen) for item in value]
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return np.dtype(value).name
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"an architecture is made of numbers, texts, arrays, Modules and lists of them; got {value!r}")
 
 
-def build(description):
+def build(description, made=None):
     """The Module that `describe` described, of a class that is already imported."""
+    made = [] if made is None else made
     if isinstance(description, list):
-        return [build(item) for item in description]
+        return [build(item, made) for item in description]
     if not isinstance(description, dict):
         return description
+    if description.keys() == {"same"}:
+        if not isinstance(description["same"], int) or not 0 <= description["same"] < len(made):
+            raise ValueError(f"an architecture names module {description['same']} where only {len(made)} are made")
+        return made[description["same"]]
     classes = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _subclasses(Module)}
     if not {"class", "arguments", "repeated"} <= description.keys():
         raise ValueError(f"an architecture has class, arguments and repeated; got {sorted(description)}")
     if description["class"] not in classes:
         raise ValueError(f"the class {description['class']!r} is unknown; import the module that defines it first")
-    arguments = {name: build(value) for name, value in description["arguments"].items()}
+    arguments = {name: build(value, made) for name, value in description["arguments"].items()}
     repeated = arguments.pop(description["repeated"], ()) if description["repeated"] else ()
     try:
-        return classes[description["class"]](*repeated, **arguments)
+        made.append(classes[description["class"]](*repeated, **arguments))
     except TypeError as error:  # of an argument that the class has no more
         raise ValueError(f"{description['class']} cannot be built as described: {error}") from None
+    return made[-1]
 
 
 def _subclasses(cls):

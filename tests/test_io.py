@@ -222,3 +222,18 @@ def test_a_model_with_an_argument_that_no_file_can_hold_is_not_written(tmp_path)
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder .*none to write net"):
         invnet.save(ActNorm(2), tmp_path / "none" / "net")
+
+
+def test_layers_that_are_shared_stay_shared(tmp_path):
+    shared, prior = Conv1x1(3), ActNorm(3)
+    net = invnet.Chain(shared, prior, invnet.Reverse(shared), invnet.Chain(prior))
+    invnet.save(net, tmp_path / "file")
+    loaded = invnet.load(tmp_path / "file")
+    assert loaded.layers[2].layer is loaded.layers[0] and loaded.layers[3].layers[0] is loaded.layers[1]
+    assert len(loaded.parameters()) == len(net.parameters())
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.dtype("float64"), "float64"], ids=str)
+def test_a_dtype_is_written_by_its_name(dtype, tmp_path):
+    invnet.save(ActNorm(2, dtype=dtype), tmp_path / "file")
+    assert invnet.load(tmp_path / "file").dtype == np.float64

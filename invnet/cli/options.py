@@ -23,7 +23,7 @@ HELP = {
     "batch": "images in a step",
     "optimizer": ", ".join(OPTIMIZERS),
     "lr": "peak learning rate",
-    "warmup": "steps of linear growth to it",
+    "warmup": "steps of linear growth to it, at most a tenth of all",
     "cosine": "lower the rate along half a cosine to zero at the last step",
     "decay": "factor on the rate at each step after the warm-up",
     "weight_decay": "decoupled weight decay of adam",

@@ -17,7 +17,7 @@ class Recipe:
         batch: images in a step.
         optimizer: "adam", "adamax", "rmsprop" or "sgd" (with momentum 0.9).
         lr: the peak learning rate.
-        warmup: steps of linear growth to it.
+        warmup: steps of linear growth to it, at most a tenth of all.
         cosine: lower the rate along half a cosine to zero at the last step.
         decay: factor on the rate at each step after the warm-up, from 0 to 1.
         weight_decay: of Adam, decoupled from the gradient.
@@ -66,7 +66,7 @@ class Recipe:
     def build_optimizer(self, parameters, steps):
         """The optimizer, for a training of at most `steps` steps."""
         options = {"adam": {"weight_decay": self.weight_decay}, "sgd": {"momentum": 0.9}}.get(self.optimizer, {})
-        rate = optim.schedule(self.lr, self.warmup, self.decay, steps if self.cosine else None)
+        rate = optim.schedule(self.lr, min(self.warmup, steps // 10), self.decay, steps if self.cosine else None)
         return OPTIMIZERS[self.optimizer](parameters, rate, **options)
 
 
