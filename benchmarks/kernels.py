@@ -1,0 +1,110 @@
+"""Each operation that the NumPy engine specialises, against its reference and against the machine's bound.
+
+    python -m benchmarks.kernels          one thread, some seconds
+
+One tile of a Glow on RGB images: 8 images of 16x16, 12 channels, conditioner of hidden 64 (or --hidden). `bound` is the
+larger of bytes (each input read once, each output written once) over the rate of a copy that fits the cache, and of
+operations over the rate of a large matrix product, both measured in the same turns.
+"""
+
+import array_api_compat.numpy
+import numpy as np
+
+import invnet
+from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.reference import Ops
+
+from . import harness
+
+COLUMNS = dict(operation="s", engine_us=".1f", reference_us=".1f", speedup=".1f", bound_us=".1f", share_of_bound=".0%")
+COPY_BYTES = 1 << 20
+
+
+def operations(hidden, N=8, size=16, C=12):
+    """{name: (call(ops), bytes, floating-point operations)}."""
+    rng, fresh = np.random.default_rng(0), NumpyOps().fresh
+    image = lambda channels: fresh(rng.standard_normal((N, channels, size, size), dtype=np.float32))
+    R, half, scale = N * size * size, C // 2, ("bounded", 4.0)
+    x, x1, x2, hidden_image, out = image(C), image(half), image(half), image(hidden), 1e-3 * image(C)
+    W_in, W_out = (0.1 * rng.standard_normal((3, 3, n, hidden), dtype=np.float32) for n in (half, C))
+    b_in, b_out = np.zeros(hidden, np.float32), np.zeros(C, np.float32)
+    M, _ = np.linalg.qr(rng.standard_normal((C, C)))
+    M, zero = M.astype(np.float32), np.zeros(C, np.float32)
+    H, each = np.ascontiguousarray(hidden_image.transpose(0, 2, 3, 1)).reshape(R, hidden), np.zeros(N, np.float32)
+    columns = rng.standard_normal((R, 9 * C), dtype=np.float32)
+    tapes = {}
+
+    def convolve(ops, X, W, b, activation, transposed):
+        Y, tape = ops.convolve(X, W, b, activation, transposed)
+        tapes[ops.name, transposed] = fresh(Y), tuple(np.array(a) for a in tape)
+
+    def convolve_back(ops, W, activation, transposed):
+        if (ops.name, transposed) not in tapes:
+            convolve(ops, hidden_image if transposed else x1, W, b_out if transposed else b_in, activation, transposed)
+        Y, tape = tapes[ops.name, transposed]
+        ops.convolve_back(Y, tape, W, activation, transposed)
+
+    floats, product = lambda n: 4 * R * n, lambda taps: 2 * R * taps * hidden
+    return {
+        "taps, 6 channels": (lambda ops: ops.taps(x1, (3, 3)), floats(10 * half), 0),
+        "taps, 12 channels": (lambda ops: ops.taps(out, (3, 3)), floats(10 * C), 0),
+        "shift_add, 12 channels": (lambda ops: ops.shift_add(columns, out.shape, (3, 3)), floats(10 * C), 9 * R * C),
+        "activate_ relu": (lambda ops: ops.activate_(H, b_in, "relu"), floats(2 * hidden), 0),
+        "activate_backward_ relu": (lambda ops: ops.activate_backward_(H, H, "relu"), floats(3 * hidden), 0),
+        f"convolve 6 to {hidden}, relu": (lambda ops: ops.convolve(x1, W_in, b_in, "relu", False), floats(half + hidden), product(9 * half)),
+        f"convolve {hidden} to 12": (lambda ops: ops.convolve(hidden_image, W_out, b_out, None, True), floats(hidden + C), product(9 * C)),
+        "convolve_back of the first": (lambda ops: convolve_back(ops, W_in, "relu", False), floats(2 * hidden + half), 2 * product(9 * half)),
+        "convolve_back of the second": (lambda ops: convolve_back(ops, W_out, None, True), floats(2 * hidden + C), 2 * product(9 * C)),
+        "couple_": (lambda ops: ops.couple_(x2, out, scale), floats(2 * half + C), 0),
+        "uncouple_": (lambda ops: ops.uncouple_(x2, out, scale), floats(2 * half + C), 0),
+        "couple_backward_": (lambda ops: ops.couple_backward_(x1, x2, out, scale, each), floats(4 * half + 2 * C), 0),
+        "mix_": (lambda ops: ops.mix_(x, M, zero), floats(2 * C), 2 * R * C * C),
+        "mix_backward_": (lambda ops: ops.mix_backward_(out, x, M, M.T, zero), floats(4 * C), 6 * R * C * C),
+        "squeeze_ and unsqueeze_": (lambda ops: ops.unsqueeze_(ops.squeeze_(x)), floats(4 * C), 0),
+        "add_": (lambda ops: ops.add_(x[:, :half], x2), floats(3 * half), 0),
+    }
+
+
+def measure(hidden, rounds):
+    invnet.set_num_threads(1)
+    engine, reference, seconds = NumpyOps(), Ops(array_api_compat.numpy), {}
+    source = np.ones(COPY_BYTES // 4, np.float32)
+    target, (product, product_flops) = source.copy(), harness.sgemm(1)
+    for name, (call, _, _) in operations(hidden).items():
+        for ops in (engine, reference):  # in a tile, as in use: the engine's scratch memory is warm
+            seconds[name, ops.name] = lambda call=call, ops=ops: engine.map_tiles(lambda _: call(ops), [0], lambda _: None)
+    with engine.at_work():
+        times = harness.in_turns({**seconds, "copy": lambda: np.copyto(target, source), "sgemm": product}, rounds)
+    best = {name: min(values) for name, values in times.items()}
+    bandwidth, rate, rows = 2 * COPY_BYTES / best["copy"], product_flops / best["sgemm"], []
+    for name, (_, size, flops) in operations(hidden).items():
+        ours, plain, bound = best[name, engine.name], best[name, reference.name], max(size / bandwidth, flops / rate)
+        rows.append(dict(operation=name, hidden=hidden, engine_us=1e6 * ours, reference_us=1e6 * plain, speedup=plain / ours,
+                         bound_us=1e6 * bound, share_of_bound=bound / ours, copy_GB_per_s=bandwidth / 1e9, sgemm_gflops=rate / 1e9))
+    return rows
+
+
+def main():
+    parser = harness.options(__doc__)
+    parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    rows = measure(options.hidden, options.rounds)
+    harness.print_table(rows, COLUMNS)
+    print(f"copy {rows[0]['copy_GB_per_s']:.0f} GB/s, sgemm {rows[0]['sgemm_gflops']:.0f} GF/s")
+    name = harness.result_name("kernels", options)
+    harness.write_csv(rows, name, options.out)
+    fig, axes = harness.figure(1, 1, width=9, height=6)
+    ys = range(len(rows))
+    axes[0, 0].barh([y - 0.2 for y in ys], [row["engine_us"] for row in rows], 0.4, color="black", label="engine")
+    axes[0, 0].barh([y + 0.2 for y in ys], [row["reference_us"] for row in rows], 0.4, color="tab:gray", label="reference")
+    axes[0, 0].plot([row["bound_us"] for row in rows], ys, "r|", markersize=14, label="bound")
+    axes[0, 0].set(yticks=ys, yticklabels=[row["operation"] for row in rows], xscale="log", xlabel="microseconds a tile")
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].legend()
+    fig.tight_layout()
+    harness.write_png(fig, name, options.out)
+
+
+if __name__ == "__main__":
+    main()
