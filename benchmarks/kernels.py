@@ -22,7 +22,7 @@ COPY_BYTES = 1 << 20
 
 def operations(hidden, N=8, size=16, C=12):
     """{name: (call(ops), bytes, floating-point operations)}."""
-    rng, fresh = np.random.default_rng(0), NumpyOps().fresh
+    rng, fresh, rows = np.random.default_rng(0), NumpyOps().fresh, NumpyOps().rows
     image = lambda channels: fresh(rng.standard_normal((N, channels, size, size), dtype=np.float32))
     R, half, scale = N * size * size, C // 2, ("bounded", 4.0)
     x, x1, x2, hidden_image, out = image(C), image(half), image(half), image(hidden), 1e-3 * image(C)
@@ -30,7 +30,7 @@ def operations(hidden, N=8, size=16, C=12):
     b_in, b_out = np.zeros(hidden, np.float32), np.zeros(C, np.float32)
     M, _ = np.linalg.qr(rng.standard_normal((C, C)))
     M, zero = M.astype(np.float32), np.zeros(C, np.float32)
-    H, each = np.ascontiguousarray(hidden_image.transpose(0, 2, 3, 1)).reshape(R, hidden), np.zeros(N, np.float32)
+    H, dH, each = rows(hidden_image), rows(image(hidden)), np.zeros(N, np.float32)
     columns = rng.standard_normal((R, 9 * C), dtype=np.float32)
     tapes = {}
 
@@ -50,7 +50,7 @@ def operations(hidden, N=8, size=16, C=12):
         "taps, 12 channels": (lambda ops: ops.taps(out, (3, 3)), floats(10 * C), 0),
         "shift_add, 12 channels": (lambda ops: ops.shift_add(columns, out.shape, (3, 3)), floats(10 * C), 9 * R * C),
         "activate_ relu": (lambda ops: ops.activate_(H, b_in, "relu"), floats(2 * hidden), 0),
-        "activate_backward_ relu": (lambda ops: ops.activate_backward_(H, H, "relu"), floats(3 * hidden), 0),
+        "activate_backward_ relu": (lambda ops: ops.activate_backward_(dH, H, "relu"), floats(3 * hidden), 0),
         f"convolve 6 to {hidden}, relu": (lambda ops: ops.convolve(x1, W_in, b_in, "relu", False), floats(half + hidden), product(9 * half)),
         f"convolve {hidden} to 12": (lambda ops: ops.convolve(hidden_image, W_out, b_out, None, True), floats(hidden + C), product(9 * C)),
         "convolve_back of the first": (lambda ops: convolve_back(ops, W_in, "relu", False), floats(2 * hidden + half), 2 * product(9 * half)),
@@ -101,8 +101,8 @@ def main():
     axes[0, 0].plot([row["bound_us"] for row in rows], ys, "r|", markersize=14, label="bound")
     axes[0, 0].set(yticks=ys, yticklabels=[row["operation"] for row in rows], xscale="log", xlabel="microseconds a tile")
     axes[0, 0].invert_yaxis()
+    fig.subplots_adjust(left=0.3)
     axes[0, 0].legend()
-    fig.tight_layout()
     harness.write_png(fig, name, options.out)
 
 
