@@ -1,6 +1,6 @@
 """invnet: memory-efficient invertible networks with manual backprop."""
 
-from . import data, layers, losses, models, nets, optim, testing, train
+from . import data, layers, losses, models, nets, optim, plot, testing, train
 from .bases import Normal, Uniform
 from .core import Condition, Isometry, Layer, Module, Net, Parameter
 from .flow import Flow

@@ -1,6 +1,7 @@
 """The contracts: Parameter, Module, Layer, Isometry, and the conditioner Net."""
 
 import inspect
+import numbers
 
 import numpy as np
 
@@ -335,7 +336,8 @@ class Net(Module):
     def vjp(self, x, cond=None):
         """y, and pullback(dy) -> dx, dcond (None without cond), gradients in the order of parameters().
 
-        The pullback adds to nothing: the caller sums the gradients of its tiles in a fixed order.
+        The pullback adds to nothing: the caller sums the gradients of its tiles in a fixed order, so that these must be
+        arrays of their own, not views of what an operation gave, which lives as long as the tile.
         """
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
 
@@ -345,8 +347,10 @@ def as_dlogdet(dlogdet, Z):
     N, ops = Z.shape[0], get_ops(Z)
     if dlogdet is None:
         dlogdet = -1.0 / max(N, 1)
-    if getattr(dlogdet, "ndim", 0) == 0:
+    if isinstance(dlogdet, numbers.Real) or getattr(dlogdet, "ndim", None) == 0:
         return ops.fill(N, float(dlogdet), Z)
-    if tuple(dlogdet.shape) != (N,):
-        raise ValueError(f"dlogdet is a number or has shape ({N},); got shape {tuple(dlogdet.shape)}")
-    return ops.astype(dlogdet, Z.dtype)
+    if tuple(getattr(dlogdet, "shape", ())) != (N,):
+        raise ValueError(f"dlogdet is a number or an array of shape ({N},); got {getattr(dlogdet, 'shape', dlogdet)!r}")
+    each = ops.fill(N, 0.0, Z)
+    each[...] = dlogdet
+    return each

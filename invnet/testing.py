@@ -151,6 +151,9 @@ def strides_do_not_matter(layer, X, cond, rng):
 
 def float32_is_kept(layer, X, cond, rng):
     Z64 = layer.forward(X, cond)[0]
+    layer.zero_grad()
+    dX64, X64 = layer.backward(Z64, Z64, None, cond)
+    gradients = _gradients(layer)
     layer, X, cond = copy.deepcopy(layer).to(dtype="float32"), X.astype("float32"), None if cond is None else cond.astype("float32")
     Z, logdet = layer.forward(X, cond)
     dX, X_back = layer.backward(Z, Z, None, cond)
@@ -158,7 +161,24 @@ def float32_is_kept(layer, X, cond, rng):
         _equal(f"the dtype of {name}", str(array.dtype), "float32")
     for name, parameter in layer.named_parameters():
         _equal(f"the dtype of the gradient of {name}", str(parameter.grad.dtype), "float32")
-    _close("Z in float32 against float64", Z.astype("float64"), Z64, 1e-4)
+    for name, array, exact in (("Z", Z, Z64), ("dX", dX, dX64), ("the rebuilt X", X_back, X64), ("the gradients", _gradients(layer), gradients)):
+        _close(f"{name} in float32 against float64", array.astype("float64"), exact, 1e-4)
+
+
+def initialize_gives_what_forward_gives_after(layer, X, cond, rng):
+    before = X.copy()
+    Z = layer.initialize(X, cond)
+    _close("Z of initialize against forward after it", Z, layer.forward(X, cond)[0], EXACT)
+    _equal("whether X is unchanged by initialize", bool(np.array_equal(X, before)), True)
+
+
+def outputs_are_arrays_of_their_own(layer, X, cond, rng):
+    Z, _ = layer.forward(X, cond)
+    outputs = {"Z": (Z, X), "X of inverse": (layer.inverse(Z, cond), Z)}
+    dX, X_back = layer.backward(Z, Z, None, cond)
+    outputs.update({"dX": (dX, Z), "X of backward": (X_back, Z), "dX beside X": (dX, X_back)})
+    for name, (output, argument) in outputs.items():
+        _equal(f"whether {name} shares memory", bool(np.shares_memory(output, argument)), False)
 
 
 def nothing_is_kept_between_calls(layer, X, cond, rng):
@@ -180,8 +200,8 @@ def batch_size_may_change_between_calls(layer, X, cond, rng):
 LAYER_LAWS = (
     inverse_undoes_forward, forward_undoes_inverse, logdet_is_that_of_the_jacobian, inverse_logdet_is_minus_logdet,
     backward_rebuilds_the_input, gradients_are_those_of_differences, no_dlogdet_means_the_mean_likelihood,
-    gradients_are_added, arguments_are_unchanged, samples_do_not_mix, strides_do_not_matter, float32_is_kept,
-    nothing_is_kept_between_calls, batch_size_may_change_between_calls,
+    gradients_are_added, arguments_are_unchanged, outputs_are_arrays_of_their_own, samples_do_not_mix, strides_do_not_matter,
+    float32_is_kept, initialize_gives_what_forward_gives_after, nothing_is_kept_between_calls, batch_size_may_change_between_calls,
 )  # fmt: skip
 
 
@@ -311,9 +331,12 @@ def _reachable_bytes(module):
     seen, todo, size = set(), [module], 0
     while todo:
         thing = todo.pop()
-        if id(thing) in seen or isinstance(thing, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)):
+        if id(thing) in seen or isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType)):
             continue
         seen.add(id(thing))
+        if isinstance(thing, types.FunctionType):  # what it closes over, not its module
+            todo.extend([*(thing.__closure__ or ()), thing.__defaults__, thing.__kwdefaults__])
+            continue
         if isinstance(thing, np.ndarray):
             size += thing.nbytes
         else:

@@ -1,8 +1,10 @@
 """Every operation that an engine overrides gives what the reference gives, and results are the same bits for any threads."""
 
 import copy
+import signal
 import subprocess
 import sys
+import time
 
 import array_api_compat.numpy
 import numpy as np
@@ -190,6 +192,75 @@ def test_a_flow_within_a_conditioner_finds_its_threads():
         np.testing.assert_array_equal(Z[:, :3], X[:, :3])
     finally:
         invnet.set_num_threads(before)
+
+
+FIRST = 0.123
+
+
+class OnConcatenation(invnet.Net):
+    """A conditioner that sees the condition as further channels: its dcond is a view of the gradient of its input."""
+
+    def __init__(self):
+        self.net = invnet.ConvNet(4, 8, 4, activation="softplus", dtype="float64")
+        for p in self.net.parameters():
+            p.data += 0.1 * np.random.default_rng(0).standard_normal(p.data.shape)
+
+    def forward(self, x, cond=None):
+        return self.net.forward(np.concatenate([x, cond], axis=1))
+
+    def vjp(self, x, cond=None):
+        y, pull = self.net.vjp(np.concatenate([x, cond], axis=1))
+        if x[0, 0, 0, 0] == FIRST:
+            time.sleep(0.1)  # the other threads are many tiles on before this one is committed
+
+        def pullback(dy):
+            dx, _, gradients = pull(dy)
+            return dx[:, :2], dx[:, 2:], gradients
+
+        return y, pullback
+
+
+def test_the_gradient_of_a_condition_outlives_its_tile():
+    layer, rng = invnet.AffineCoupling(4, OnConcatenation()), np.random.default_rng(0)
+    X, cond = rng.standard_normal((64, 4, 16, 16)), rng.standard_normal((64, 2, 16, 16))
+    X[0, 0, 0, 0] = FIRST
+    before, gradients = invnet.num_threads(), []
+    try:
+        for threads in (1, 3, 1, 3):
+            invnet.set_num_threads(threads)
+            holder = invnet.Condition(cond)
+            Z, _ = layer.forward(X, cond)
+            layer.backward(Z, Z, 0.0, holder)
+            gradients.append(holder.grad)
+    finally:
+        invnet.set_num_threads(before)
+    one = np.concatenate([_condition_gradient(layer, X[n:n + 1], cond[n:n + 1]) for n in range(64)])
+    for gradient in gradients:
+        np.testing.assert_allclose(gradient, one, rtol=1e-9, atol=1e-12)
+
+
+def _condition_gradient(layer, X, cond):
+    holder = invnet.Condition(cond)
+    Z, _ = layer.forward(X, cond)
+    layer.backward(Z, Z, 0.0, holder)
+    return holder.grad
+
+
+def test_ctrl_c_comes_after_the_threads_are_done(monkeypatch):
+    before, done = invnet.num_threads(), []
+    invnet.set_num_threads(3)
+
+    def work(tile):
+        if tile == 5:
+            signal.raise_signal(signal.SIGINT)
+        return tile
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ENGINE.map_tiles(work, list(range(20)), done.append)
+    finally:
+        invnet.set_num_threads(before)
+    assert done == list(range(20))
 
 
 def test_a_copied_layer_computes_the_same_alone():

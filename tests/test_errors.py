@@ -83,7 +83,7 @@ MISTAKES = {
     "shape of dZ": (lambda: ActNorm(3).backward(zeros(2, 3), zeros(3, 3)), ValueError, r"\(3, 3\).*\(2, 3\)"),
     "shape of dlogdet": (lambda: ActNorm(3).backward(zeros(2, 3), zeros(2, 3), zeros(3)), ValueError, r"\(2,\).*\(3,\)"),
     "no samples to initialize": (lambda: ActNorm(3).initialize(zeros(0, 3)), ValueError, r"\(0, 3\)"),
-    "Reverse initialized": (lambda: Reverse(ActNorm(3)).initialize(zeros(2, 3)), ValueError, "within"),
+    "dlogdet as a list": (lambda: ActNorm(3).backward(zeros(2, 3), zeros(2, 3), [1.0]), ValueError, r"\(2,\).*\[1.0\]"),
     "no layer": (lambda: Chain(ActNorm(3), "Conv1x1"), TypeError, "Conv1x1"),
     "an unfinished layer": (lambda: invnet.Layer().forward(zeros(2, 3)), NotImplementedError, "Layer needs forward"),
     "unknown engine": (lambda: ActNorm(3).to("tpu"), ValueError, "numpy.*'tpu'"),
@@ -140,3 +140,33 @@ def test_a_flow_takes_its_own_samples():
 def test_channels_may_change_along_a_chain():
     net, X = Chain(ActNorm(3), Squeeze(), Permute.reversal(12)), np.ones((2, 3, 4, 4), "float32")
     np.testing.assert_array_equal(net.inverse(net.forward(X)[0]), X)
+
+
+def test_every_level_of_a_glow_is_initialized():
+    net, X = Glow(2, 8, 3, 2), np.random.default_rng(0).standard_normal((40, 2, 16, 16)).astype("float32") * 3 + 5
+    outputs, forward = [], ActNorm.initialize_
+    try:
+        ActNorm.initialize_ = lambda self, X, cond=None: outputs.append(forward(self, X, cond).copy()) or outputs[-1].copy()
+        net.initialize(X)
+    finally:
+        ActNorm.initialize_ = forward
+    assert len(outputs) == 6
+    for Z in outputs:
+        axes = (0, *range(2, Z.ndim))
+        np.testing.assert_allclose(Z.mean(axis=axes), 0, atol=1e-4)
+        np.testing.assert_allclose(Z.std(axis=axes), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dlogdet", [np.ones(8, "float32")[::2], np.broadcast_to(np.float32(1), (4,)), np.ones(4), 1, np.float64(1)], ids=str)
+def test_any_dlogdet_of_the_right_shape_gives_the_same(dlogdet):
+    net, Z = Glow(3, 8, 1, 1), np.random.default_rng(0).standard_normal((4, 3, 4, 4)).astype("float32")
+    expected = net.backward(Z, Z, np.ones(4, "float32"))[0]
+    assert np.array_equal(net.backward(Z, Z, dlogdet)[0], expected)
+    assert np.array_equal(net.backward(Z.astype(">f4"), Z.astype(">f4"), dlogdet)[0], expected)
+
+
+def test_a_net_that_replaces_another_learns():
+    layer, Z = AffineCoupling(4, DenseNet(2, 8, 4)), np.ones((5, 4), "float32")
+    layer.net = DenseNet(2, 8, 4)
+    layer.backward(Z, Z)
+    assert np.abs(layer.net.b[-1].grad).max() > 0

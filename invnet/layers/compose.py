@@ -131,7 +131,7 @@ class FactorOut(InPlaceLayer):
 
 
 class Reverse(InPlaceLayer):
-    """The inverse of a layer as a layer: shares its weights, Z = layer.inverse(X).
+    """The inverse of a layer as a layer: shares its weights, Z = layer.inverse(X). `initialize` leaves them as they are.
 
     Args:
         layer: a Layer with inverse_backward, as all of invnet have.
@@ -156,6 +156,3 @@ class Reverse(InPlaceLayer):
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         return self.layer.backward_(dX, X, dlogdet, cond)
-
-    def initialize_(self, X, cond=None):
-        raise ValueError("Reverse cannot be initialized from its input: initialize the layer within from data on its own side")

@@ -24,7 +24,11 @@ class Coupling(InPlaceLayer):
                 raise TypeError(f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Net has; got {net!r}")
         self.channels, self.net = channels, net
         self._C1 = self.conditioner_channels(channels)[0]
-        self._parameters = net.parameters()
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "net":
+            self._parameters = value.parameters()
 
     @classmethod
     def conditioner_channels(cls, channels):
@@ -67,6 +71,7 @@ class Coupling(InPlaceLayer):
 
     def _pull(self, couple_backward_, dZ, Z, dlogdet, cond):
         ops, c = get_ops(Z), self._condition_of(Z, cond)
+        copied = lambda dcond: ops.copy(dcond) if isinstance(cond, Condition) and dcond is not None else None
         z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
 
         def work(tile):
@@ -76,12 +81,12 @@ class Coupling(InPlaceLayer):
             dh = couple_backward_(ops, tile.core(dz2), tile.core(z2), tile.inner(h), dlogdet[tile.samples])
             if tile.whole:
                 dx1, dcond, gradients = pullback(dh)
-                ops.add_(tile.region(dz1), dx1)
-                return tile, None, dcond, gradients
+                ops.add_(tile.region(dz1), self._same(dx1, z))
+                return tile, None, copied(dcond), gradients
             around = ops.zeros_like(h)
             tile.inner(around)[...] = dh
             dx1, dcond, gradients = pullback(around)
-            return tile, ops.copy(dx1), dcond, gradients
+            return tile, ops.copy(self._same(dx1, z)), copied(dcond), gradients
 
         def commit(result):
             tile, dx1, dcond, gradients = result
@@ -90,11 +95,19 @@ class Coupling(InPlaceLayer):
             if len(gradients) != len(self._parameters):
                 raise ValueError(f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients")
             for parameter, gradient in zip(self._parameters, gradients):
+                if tuple(gradient.shape) != tuple(parameter.data.shape):
+                    raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
                 parameter.grad += gradient
-            if isinstance(cond, Condition) and dcond is not None:
+            if dcond is not None:
                 tile.condition(cond.grad)[...] += dcond
 
         ops.map_tiles(work, self._tiles(ops, Z), commit)
+
+    def _same(self, dx, x):
+        if tuple(dx.shape) != tuple(x.shape) or dx.dtype != x.dtype:
+            raise ValueError(f"the pullback of a conditioner gives dx of the shape and dtype of x, {tuple(x.shape)} {x.dtype}; "
+                             f"got {tuple(dx.shape)} {dx.dtype}")
+        return dx
 
     def _tiles(self, ops, X):
         weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)

@@ -41,8 +41,9 @@ class Logit(InPlaceLayer):
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
         ops, xp = get_ops(Z), get_ops(Z).xp
-        p = self._p(xp, ops.rows(Z))
-        dR = (ops.rows(dZ) + ops.at_positions(dlogdet, Z) * (2 * p - 1)) * ((1 - 2 * self._alpha) / (p * (1 - p)))
+        p, e = self._p(xp, ops.rows(Z)), xp.exp(-xp.abs(ops.rows(Z)))
+        slope = (1 - 2 * self._alpha) * (1 + e) ** 2 / e  # of Z in X: 1 / p (1 - p) without the difference, which cancels
+        dR = (ops.rows(dZ) + ops.at_positions(dlogdet, Z) * (2 * p - 1)) * slope
         return ops.images(dR, Z.shape), ops.images((p - self._alpha) / (1 - 2 * self._alpha), Z.shape)
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):

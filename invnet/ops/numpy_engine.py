@@ -46,7 +46,7 @@ class NumpyOps(Ops):
         return np.asarray(X)
 
     def fill(self, N, value, like):
-        return np.full(N, value, like.dtype)
+        return np.full(N, value, like.dtype.newbyteorder("="))
 
     def images(self, R, shape):
         N, C, *spatial = shape
@@ -113,6 +113,8 @@ class NumpyOps(Ops):
 
     def convolve(self, X, W, b, activation, transposed):
         M, slope = W.reshape(-1, W.shape[-1]), _SLOPE.get(activation, 1.0)
+        if not X.flags.writeable or not X.dtype.isnative:  # a kernel takes neither
+            X = self.fresh(X)
         if transposed:
             T = self.rows(X)
             Y = self._shift_add(_product(T, M.T), (X.shape[0], W.shape[-2], *X.shape[2:]), W.shape[:-2], b, slope)
@@ -265,7 +267,7 @@ class NumpyOps(Ops):
             size = min(max(N * positions // TILES, least), TILE_POSITIONS) // max(1, positions)
             size = min(max(1, size), max(1, most // max(1, positions)))
             return [Tile(slice(i, min(i + size, N))) for i in range(0, N, size)]
-        side = max(1, int(most ** (1 / len(spatial))) - 2 * reach)
+        side = max(1, 2 * reach, int(most ** (1 / len(spatial))) - 2 * reach)  # what is around is at most as wide
         cuts = [np.linspace(0, n, -(-n // side) + 1).astype(int) for n in spatial]
         blocks = list(itertools.product(*(zip(cut.tolist(), cut[1:].tolist()) for cut in cuts)))
         return [Tile(slice(n, n + 1), block, spatial, reach) for n in range(N) for block in blocks]

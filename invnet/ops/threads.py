@@ -6,8 +6,9 @@ whenever a core is busy with something else, and that costs a factor of 10 and m
 
 import math
 import os
+import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -53,6 +54,12 @@ class SingleThreadedBlas:
             if not self.users:
                 self._set(self.before)
 
+    def forget(self):
+        """In a forked child, whose parent's threads may have been at work."""
+        if self.users:
+            self._set(self.before)
+        self.users, self.lock = 0, threading.Lock()
+
     def _set(self, numbers):
         for library, before, n in zip(self.libraries, self.before, numbers):
             if before != 1:
@@ -93,7 +100,7 @@ class Arena:
 
     def start_tile(self):
         if self.memory.size < self.used <= self.LARGEST_KEPT:
-            self.memory = None
+            self.memory = np.empty(0, np.uint8)
             memory = np.empty(self.used + 64, np.uint8)
             self.memory = memory[-memory.ctypes.data % 64:]
         self.used = 0
@@ -131,13 +138,41 @@ def map_tiles(work, tiles, commit):
             _one_by_one(lambda: next(remaining, None), work, lambda i, tile, result: commit(result))
             return
         turns = _Turns(work, tiles, commit, ahead=2 * workers)
-        futures = [_executor(workers - 1).submit(turns.run) for _ in range(workers - 1)]
-        try:
-            turns.run()
-        finally:
-            turns.stop()
+        with _InterruptLater():
+            futures = []
+            try:
+                for _ in range(workers - 1):
+                    futures.append(_executor(workers - 1).submit(turns.run))
+            except RuntimeError:  # the interpreter is shutting down: this thread does it alone
+                pass
+            try:
+                turns.run()
+            finally:
+                turns.stop()
+                wait(futures)
             for future in futures:
                 future.result()
+
+
+class _InterruptLater:
+    """Holds Ctrl-C back until the threads are done, since Python's locks do not survive it; a second one is not held."""
+
+    def __enter__(self):
+        self.held, self.handler = None, None
+        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
+            self.handler = signal.signal(signal.SIGINT, self._hold)
+
+    def __exit__(self, *error):
+        if self.handler is not None:
+            signal.signal(signal.SIGINT, self.handler)
+            if self.held:
+                self.handler(*self.held)
+
+    def _hold(self, *event):
+        if self.held:
+            signal.signal(signal.SIGINT, self.handler)
+            self.handler(*event)
+        self.held = event
 
 
 class _Turns:
@@ -174,3 +209,15 @@ class _Turns:
                 self.commit(self.done.pop(self.committed))
                 self.committed += 1
             self.changed.notify_all()
+
+
+def _start_anew():
+    """In a forked child: no thread and no lock of the parent is there."""
+    global _lock, _local
+    _lock, _local = threading.Lock(), threading.local()
+    _pool.update(executor=None, pid=None, size=0)
+    single_threaded_blas.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
