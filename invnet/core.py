@@ -203,26 +203,29 @@ class Layer(Module):
 
     # What a composition calls: the same maps on channels-last arrays that the callee owns, with dlogdet (N,).
     def forward_(self, X, cond=None):
-        return _own_first(self.forward(X, cond))
+        Z, logdet = self.forward(X, cond)
+        return self._own(Z, X), logdet
 
     def inverse_logdet_(self, Z, cond=None):
-        return _own_first(self.inverse_logdet(Z, cond))
+        X, logdet = self.inverse_logdet(Z, cond)
+        return self._own(X, Z), logdet
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
         dX, X = self.backward(dZ, Z, dlogdet, cond)
-        return get_ops(X).fresh(dX), get_ops(X).fresh(X)
+        return self._own(dX, dZ), self._own(X, Z)
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         dZ, Z = self.inverse_backward(dX, X, dlogdet, cond)
-        return get_ops(Z).fresh(dZ), get_ops(Z).fresh(Z)
+        return self._own(dZ, dX), self._own(Z, X)
 
     def initialize_(self, X, cond=None):
-        Z = self.initialize(X, cond)
-        return get_ops(Z).fresh(Z)
+        return self._own(self.initialize(X, cond), X)
 
-
-def _own_first(pair):
-    return get_ops(pair[0]).fresh(pair[0]), pair[1]
+    def _own(self, output, argument):
+        """A copy with channels-last memory, of an output that must have the dtype of its argument."""
+        if output.dtype != argument.dtype:
+            raise TypeError(f"{type(self).__name__} must give what it is given, {argument.dtype}; it gave {output.dtype}")
+        return get_ops(output).fresh(output)
 
 
 class InPlaceLayer(Layer):

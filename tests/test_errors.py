@@ -13,6 +13,13 @@ def zeros(*shape, dtype="float32"):
     return np.zeros(shape, dtype)
 
 
+class ToDouble(invnet.Layer):
+    """A user's layer with a mistake."""
+
+    def forward(self, X, cond=None):
+        return X.astype("float64"), np.zeros(len(X))
+
+
 def conditional():
     return AffineCoupling(4, ConvNet(2, 6, 4, cond_channels=3))
 
@@ -68,6 +75,7 @@ MISTAKES = {
     "no conditioner": (lambda: AffineCoupling(4, lambda x: x), TypeError, "forward, vjp and parameters"),
     "dtype of the conditioner": (lambda: AffineCoupling(4, DenseNet(2, 4, 4, dtype="float64")).forward(zeros(1, 4, dtype="float32")),
                                  TypeError, "float64.*float32"),
+    "dtype that a user's layer gives": (lambda: Chain(ToDouble(), ActNorm(3)).forward(zeros(2, 3)), TypeError, "ToDouble.*float32.*float64"),
     "dtype of a layer": (lambda: Glow(3, 8, 1, 1, dtype="int32"), ValueError, "int32"),
     "dtype to go to": (lambda: ActNorm(3).to(dtype="float16"), ValueError, "float16"),
     "half a level": (lambda: Glow(3, 8, 1.5, 1), TypeError, "integers.*1.5"),

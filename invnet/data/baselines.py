@@ -9,10 +9,13 @@ def independent_histograms(images):
     """Each pixel alone, by its histogram over the training part with one added to every count."""
     K, D = images.levels, images.dimensions
     columns = np.arange(D) * K
-    bins = images.train.reshape(-1, D) + columns
-    counts = np.bincount(bins.ravel(), minlength=K * D).reshape(D, K) + 1
-    bits = math.log2(len(images.train) + K) - np.log2(counts)
-    return float(bits.ravel()[images.test.reshape(-1, D) + columns].mean())
+    train, test, counts, total = images.train.reshape(-1, D), images.test.reshape(-1, D), np.ones(K * D), 0.0
+    for start in range(0, len(train), 4096):
+        counts += np.bincount((train[start:start + 4096] + columns).ravel(), minlength=K * D)
+    bits = math.log2(len(train) + K) - np.log2(counts)
+    for start in range(0, len(test), 4096):
+        total += float(bits[test[start:start + 4096] + columns].sum())
+    return total / test.size
 
 
 def gaussian(images):

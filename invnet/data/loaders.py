@@ -2,6 +2,7 @@
 
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, AttributeError, EOFError) as error:
         raise ValueError(f"{path} is damaged, or no .npz file of plain arrays: {error}") from None
 
 

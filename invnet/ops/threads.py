@@ -5,6 +5,7 @@ whenever a core is busy with something else, and that costs a factor of 10 and m
 """
 
 import math
+import numbers
 import os
 import signal
 import threading
@@ -21,7 +22,7 @@ _local = threading.local()
 
 def set_num_threads(n):
     """Sets how many threads share the work of a layer; results are the same bits for every n."""
-    if not isinstance(n, int) or n < 1:
+    if not isinstance(n, numbers.Integral) or isinstance(n, bool) or n < 1:
         raise ValueError(f"the number of threads is an integer from 1; got {n!r}")
     _setting["threads"] = n
 

@@ -25,7 +25,6 @@ class Progress:
     losses: int = 0
     grad_norm: float = 0.0
     best: float = math.inf
-    best_step: int = 0
     stale: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
@@ -100,7 +99,7 @@ class Trainer:
         bits, weights = self.validate()
         progress.stale += 1
         if bits < progress.best:
-            progress.best, progress.best_step, progress.stale, self.best = bits, progress.step, 0, weights
+            progress.best, progress.stale, self.best = bits, 0, weights
         return bits
 
     def _learn(self, images, rng):
