@@ -59,7 +59,8 @@ def condition_array(cond):
 
 
 class Module:
-    """Something with parameters: finds them in its attributes, in the order in which they were set."""
+    """Something with parameters: finds them in its public attributes and in lists and tuples there (neither in dicts nor in
+    lists of lists), in the order in which they were set."""
 
     def __new__(cls, *args, **kwargs):
         # The constructor's arguments are the architecture: repr prints them and save() writes them.
