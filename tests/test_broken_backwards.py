@@ -109,7 +109,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{KERNELS}:couple_backward", "(dz * z +", "(dx * z +", "AffineCoupling-bounded-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", " * slope", "", "AffineCoupling-sigmoid-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "(log_s[r, c] / a) ** 2", "log_s[r, c] ** 2", "AffineCoupling-bounded-2d", "net.b.2"),
-    (f"{KERNELS}:couple_backward", "else 1 - s[r, c]", "else s[r, c]", "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{KERNELS}:couple_backward", "else -math.expm1(", "else math.exp(", "AffineCoupling-sigmoid-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "dh[r, c] = dx", "dh[r, c] = dz", "AffineCoupling-bounded-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "dz2[r, c] = dx", "dz2[r, c] = dz", "AffineCoupling-bounded-2d", "dX"),
     (f"{KERNELS}:couple_backward", " - h[r, c]", "", "AffineCoupling-bounded-2d", "X"),

@@ -105,6 +105,14 @@ def test_the_engine_gives_what_the_reference_gives(name, shape):
             np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_slope_of_a_saturated_sigmoid_does_not_cancel(dtype):
+    raw = np.array([[-30.0], [0.0], [10.0], [18.0]], dtype)
+    h, ones = np.concatenate([0 * raw, raw], axis=1), np.ones((4, 1), dtype)
+    dh = [ops.couple_backward_(ones.copy(), ones.copy(), h, ("sigmoid", 1.0), ones[:, 0]) for ops in (ENGINE, REFERENCE)]
+    np.testing.assert_allclose(*dh, rtol=20 * np.finfo(dtype).eps)
+
+
 def test_every_override_has_a_row():
     overridden = {name for name in vars(NumpyOps) if name in vars(Ops) and not name.startswith("_")}
     tested = {name.split()[0] for name in OPERATIONS} | {"convolve_back"}

@@ -6,6 +6,7 @@ reordering a sum: results depend neither on the processor's vector width nor on 
 """
 
 import functools
+import math
 import types
 
 from numba import njit
@@ -178,6 +179,6 @@ def couple_backward(dz2, z2, h, log_s, s, a, dlogdet, dh):
                 dx = dz * s[r, c]
                 dz2[r, c] = dx
                 dh[r, c] = dx
-                slope = 1 - (log_s[r, c] / a) ** 2 if a > 0 else 1 - s[r, c]
+                slope = 1 - (log_s[r, c] / a) ** 2 if a > 0 else -math.expm1(log_s[r, c])
                 dh[r, C + c] = (dz * z + dlogdet[n]) * slope
                 z2[r, c] = z / s[r, c] - h[r, c]
