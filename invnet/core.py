@@ -87,19 +87,20 @@ class Module:
 
     def named_state(self, prefix=""):
         """Yields (name, Parameter or Buffer) of this module and all within it."""
-        for name, value in vars(self).items():
-            if name.startswith("_"):
-                continue
+        for name, value in self._within():
             if isinstance(value, Buffer):
                 yield prefix + name, value
-            elif isinstance(value, Module):
+            else:
                 yield from value.named_state(f"{prefix}{name}.")
-            elif isinstance(value, (tuple, list)):
-                for i, item in enumerate(value):
-                    if isinstance(item, Buffer):
-                        yield f"{prefix}{name}.{i}", item
-                    elif isinstance(item, Module):
-                        yield from item.named_state(f"{prefix}{name}.{i}.")
+
+    def _within(self):
+        """(name, Parameter, Buffer or Module) of the public attributes and of what lists and tuples there hold."""
+        for name, value in vars(self).items():
+            if name[0] != "_":
+                if isinstance(value, (Buffer, Module)):
+                    yield name, value
+                elif isinstance(value, (tuple, list)):
+                    yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, (Buffer, Module)))
 
     def named_parameters(self):
         """Yields (name, Parameter), a parameter used in several places once."""

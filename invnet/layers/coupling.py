@@ -29,6 +29,8 @@ class Coupling(InPlaceLayer):
         super().__setattr__(name, value)
         if name == "net":
             self._parameters = value.parameters()
+            self._weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
+            self._floats, self._reach = (getattr(value, name, getattr(Net, name)) for name in ("floats_per_position", "reach"))
 
     @classmethod
     def conditioner_channels(cls, channels):
@@ -110,9 +112,7 @@ class Coupling(InPlaceLayer):
         return dx
 
     def _tiles(self, ops, X):
-        weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
-        floats, reach = (getattr(self.net, name, getattr(Net, name)) for name in ("floats_per_position", "reach"))
-        return ops.tiles(X.shape, floats, reach, weights)
+        return ops.tiles(X.shape, self._floats, self._reach, self._weights)
 
     def _condition_of(self, X, cond):
         """The array of a condition, which must fit X before it is cut into tiles."""

@@ -57,66 +57,54 @@ class ConvNet(Net):
         if min(C_in, C_out, *hidden) < 1:
             raise ValueError(f"channels and widths are positive; got {C_in}, {hidden}, {C_out}")
         rng, widths = np.random.default_rng(seed), (C_in, *hidden, C_out)
-        self._activations = [activation] * len(hidden) + [None]
-        self._transposed = [m > n and k > 1 and ndim > 0 for m, n, k in zip(widths, widths[1:], kernels)]
-        self.W, self.b = [], []
-        for m, n, k, transposed, activation in zip(widths, widths[1:], kernels, self._transposed, self._activations):
-            deviation = math.sqrt(2 / (k**ndim * m)) if activation else 0.0
+        self.W, self.b, self._layers = [], [], ()
+        for i, (m, n, k) in enumerate(zip(widths, widths[1:], kernels)):
+            transposed, last = m > n and k > 1 and ndim > 0, i == len(hidden)
+            deviation = 0.0 if last else math.sqrt(2 / (k**ndim * m))
             shape = (*(k,) * ndim, n, m) if transposed else (*(k,) * ndim, m, n)
             self.W.append(Parameter((deviation * rng.standard_normal(shape)).astype(dtype)))
             self.b.append(Parameter(np.zeros(n, dtype)))
+            self._layers += ((shape, None if last else activation, transposed),)
         if cond_channels:
             V = rng.standard_normal((cond_channels, widths[1])) / math.sqrt(cond_channels) if hidden else np.zeros((cond_channels, C_out))
             self.V = Parameter(V.astype(dtype))
         else:
             self.V = None
-        columns = [math.prod(W.data.shape[:-1]) for W in (self.W[0], self.W[-1])]
-        self.floats_per_position = 2 * (sum(hidden) + sum(columns)) + 4 * (C_in + C_out)
+        columns = max(math.prod(W.data.shape[:-1]) for W in self.W)
+        self.floats_per_position = sum(hidden) + 2 * max(widths) + columns + 4 * (C_in + C_out)
         self._C_in, self._ndim = C_in, ndim
         self.reach = sum(k // 2 for k in kernels)
 
     def forward(self, x, cond=None):
-        return self._run(x, cond, None)
+        ops = get_ops(x)
+        return ops.network(x, self._layers, self._weights(), self._added(ops, x, cond), keep=False)[0]
 
     def vjp(self, x, cond=None):
-        ops, tapes = get_ops(x), []
-        y = self._run(x, cond, tapes)
+        ops, weights = get_ops(x), self._weights()
+        y, tape = ops.network(x, self._layers, weights, self._added(ops, x, cond))
 
         def pullback(dy):
-            dX, dW, db, dV, dcond = dy, [], [], [], None
-            for i in reversed(range(len(self.W))):
-                dX, dW_i, db_i, dA = ops.convolve_back(dX, tapes[i], self.W[i].data, self._activations[i], self._transposed[i])
-                dW.append(dW_i)
-                db.append(db_i)
-            if cond is not None:
-                dcond, dV_0 = self._condition_back(ops, dA, cond, x.shape)
-                dV.append(dV_0)
-            return dX, dcond, [*reversed(dW), *reversed(db), *dV]
+            dx, gradients, dadded = ops.network_back(dy, tape, self._layers, weights)
+            gradients = gradients[::2] + gradients[1::2]
+            if cond is None:
+                return dx, None, gradients
+            rows = self._condition(ops, cond, x.shape)
+            dcond = self._condition_back(ops, dadded, cond, x.shape)
+            return dx, dcond, [*gradients, rows.T @ dadded]
 
         return y, pullback
 
-    def _run(self, x, cond, tapes):
-        ops, X = get_ops(x), x
-        self._check(ops, x, cond)
-        for i, activation in enumerate(self._activations):
-            conditional = i == 0 and cond is not None
-            X, tape = ops.convolve(X, self.W[i].data, self.b[i].data, None if conditional else activation, self._transposed[i])
-            if conditional:
-                A = ops.rows(X)
-                self._condition_add(ops, A, cond, x.shape)
-                H, S = ops.activate_(A, ops.zeros_like(self.b[i].data), activation)
-                X, tape = ops.images(H, X.shape), (tape[0], S)
-            if tapes is not None:
-                tapes.append(tape)
-        return X
+    def _weights(self):
+        return [parameter.data for pair in zip(self.W, self.b) for parameter in pair]
 
     def _check(self, ops, x, cond):
         kind = type(self).__name__
         if x.ndim not in SHAPES or x.shape[1] != self._C_in or (self._ndim and x.ndim != self._ndim + 2):
             axes = f"{self._ndim} spatial axes" if self._ndim else "any spatial axes"
             raise ValueError(f"this {kind} takes {self._C_in} channels and {axes}; got x of shape {tuple(x.shape)}")
-        if not ops.is_float(x) or not ops.same_dtype(x.dtype, self.dtype):
-            raise TypeError(f"this {kind} computes in {self.dtype}; got x of dtype {x.dtype}")
+        dtype = self.b[0].data.dtype
+        if not ops.same_dtype(x.dtype, dtype):
+            raise TypeError(f"this {kind} computes in {dtype}; got x of dtype {x.dtype}")
         if self.V is not None and cond is None:
             raise ValueError(f"this {kind} needs a condition of {self.V.data.shape[0]} channels; got none")
 
@@ -135,17 +123,14 @@ class ConvNet(Net):
                              f"of two, and {self.V.data.shape[0]} channels after squeezing; got {given}")
         return ops.rows(cond)
 
-    def _condition_add(self, ops, A, cond, shape):
-        added = self._condition(ops, cond, shape) @ self.V.data
-        each = ops.xp.reshape(A, (added.shape[0], -1, A.shape[1]))  # a view: A is contiguous
-        each += added[:, None, :]
+    def _added(self, ops, x, cond):
+        self._check(ops, x, cond)
+        return None if cond is None else self._condition(ops, cond, x.shape) @ self.V.data
 
-    def _condition_back(self, ops, dA, cond, shape):
-        rows = self._condition(ops, cond, shape)
-        each = ops.xp.sum(ops.xp.reshape(dA, (rows.shape[0], -1, dA.shape[1])), axis=1)
-        dcond = each @ self.V.data.T
+    def _condition_back(self, ops, dadded, cond, shape):
+        dcond = dadded @ self.V.data.T
         if cond.ndim > 2:
-            dcond = ops.images(dcond, (shape[0], rows.shape[1], *shape[2:]))
+            dcond = ops.images(dcond, (shape[0], dcond.shape[1], *shape[2:]))
             while tuple(dcond.shape[2:]) != tuple(cond.shape[2:]):
                 dcond = ops.unsqueeze_(dcond)
-        return dcond, rows.T @ each
+        return dcond

@@ -6,7 +6,9 @@ reordering a sum: results depend neither on the processor's vector width nor on 
 """
 
 import functools
+import hashlib
 import math
+import pathlib
 import types
 
 from numba import njit
@@ -20,113 +22,24 @@ def compiled(function, signature, char, *constants):
     Each has a name of its own and so its own file in Numba's cache. Under one name two processes that compile two
     versions at once can each find the other's code under its own key, with no sign of it but wrong numbers.
     """
-    name = "_".join(map(str, (function.__name__, TYPES[char], *constants)))
+    name = "_".join(map(str, (function.__name__, TYPES[char], *constants, _digest())))
     own = types.FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
     own.__qualname__ = name
     return njit(signature.replace("$", TYPES[char]), nogil=True, cache=True, error_model="numpy")(own)
+
+
+@functools.cache
+def _digest():
+    """Of the files whose functions are compiled into others: Numba looks at the outer function's file only."""
+    files = sorted(pathlib.Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def kernel(signature):
     return lambda function: functools.cache(lambda char: compiled(function, signature, char))
 
 
-# ---- taps: the taps of a position are kd * kh runs of kw * C neighbouring numbers of a padded image
-# P (N, D + kd - 1, H + kh - 1, (W + kw - 1) C). Lengths known to the compiler halve the time: a row of 9 * 12 columns
-# takes 21 ns to gather and 38 ns to add instead of 55 and 95.
-
-
-@functools.cache
-def taps(char, C, kd, kh, kw):
-    """taps(x, P, T): the columns T (N * D * H * W, taps * C) of x (N, D, H, W, C); P is scratch."""
-    pd, ph, pw, run = kd // 2, kh // 2, kw // 2, kw * C
-
-    def taps(x, P, T):
-        N, D, H, W, _ = x.shape
-        for n in range(N):
-            for d in range(D + 2 * pd):
-                for h in range(H + 2 * ph):
-                    line = P[n, d, h]
-                    inside = pd <= d < pd + D and ph <= h < ph + H
-                    for i in range(pw * C if inside else line.shape[0]):
-                        line[i] = 0
-                    if inside:
-                        for w in range(W):
-                            for c in range(C):
-                                line[(pw + w) * C + c] = x[n, d - pd, h - ph, w, c]
-                        for i in range((pw + W) * C, line.shape[0]):
-                            line[i] = 0
-        row = 0
-        for n in range(N):
-            for d in range(D):
-                for h in range(H):
-                    for w in range(W):
-                        for i in range(kd):
-                            for j in range(kh):
-                                for c in range(run):
-                                    T[row, (i * kh + j) * run + c] = P[n, d + i, h + j, w * C + c]
-                        row += 1
-
-    return compiled(taps, "void($[:,:,:,:,:], $[:,:,:,::1], $[:,::1])", char, C, kd, kh, kw)
-
-
-@functools.cache
-def shift_add(char, C, kd, kh, kw):
-    """shift_add(T, P, b, slope, y): the transpose of taps plus the bias b, rectified, into y (N, D, H, W, C)."""
-    pd, ph, pw, run = kd // 2, kh // 2, kw // 2, kw * C
-
-    def shift_add(T, P, b, slope, y):
-        N, D, H, W, _ = y.shape
-        P[:] = 0
-        row = 0
-        for n in range(N):
-            for d in range(D):
-                for h in range(H):
-                    for w in range(W):
-                        for i in range(kd):
-                            for j in range(kh):
-                                for c in range(run):
-                                    P[n, d + i, h + j, w * C + c] += T[row, (i * kh + j) * run + c]
-                        row += 1
-        for n in range(N):
-            for d in range(D):
-                for h in range(H):
-                    for w in range(W):
-                        for c in range(C):
-                            a = P[n, d + pd, h + ph, (pw + w) * C + c] + b[c]
-                            y[n, d, h, w, c] = a if a > 0 else slope * a
-
-    return compiled(shift_add, "void($[:,::1], $[:,:,:,::1], $[::1], $, $[:,:,:,:,::1])", char, C, kd, kh, kw)
-
-
-# ---- activations: ReLU with a slope below zero, which is 1 for none
-
-
-@kernel("void($[:,::1], $[::1], $)")
-def bias_relu(A, b, slope):
-    for r in range(A.shape[0]):
-        for c in range(A.shape[1]):
-            a = A[r, c] + b[c]
-            A[r, c] = a if a > 0 else slope * a
-
-
-@kernel("void($[:,::1], $[:,::1], $, $[::1])")
-def relu_backward(dH, H, slope, db):
-    for r in range(H.shape[0]):
-        for c in range(H.shape[1]):
-            g = dH[r, c] if H[r, c] > 0 else slope * dH[r, c]
-            dH[r, c] = g
-            db[c] += g
-
-
 # ---- rows
-
-
-@kernel("void($[:,:], $[:,:], $[::1])")
-def add_to(R, A, b):
-    """R = A + b."""
-    for r in range(R.shape[0]):
-        for c in range(R.shape[1]):
-            R[r, c] = A[r, c] + b[c]
 
 
 @kernel("void($[:,:], $[:,:])")
@@ -134,13 +47,6 @@ def add(A, B):
     for r in range(A.shape[0]):
         for c in range(A.shape[1]):
             A[r, c] += B[r, c]
-
-
-@kernel("void($[:,:], $[::1])")
-def column_sums(R, sums):
-    for r in range(R.shape[0]):
-        for c in range(R.shape[1]):
-            sums[c] += R[r, c]
 
 
 @kernel("void($[:,:], $, $[:,::1])")

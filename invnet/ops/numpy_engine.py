@@ -3,15 +3,15 @@
 import functools
 import itertools
 import math
-from collections import namedtuple
 
 import array_api_compat.numpy
 import numpy as np
 
-from . import kernels, threads
+from . import convolutions, kernels, mix, threads
 from .reference import Ops
 from .tile import Tile
 from .threads import scratch
+from .vectors import BYTES, SLACK
 
 # A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
 # the waking of one, and positions enough for a matrix product to reach its rate. Where one image needs more memory than a
@@ -72,19 +72,22 @@ class NumpyOps(Ops):
     def mix_(self, X, M, b):
         def work(rows):
             R = all_rows[rows]
-            kernels.add_to(R.dtype.char)(R, _times(R, M.T), b)
+            if M.ndim == 1:
+                mix.scale(char)(R, M, b)
+            else:
+                mix.mix(char)(R, flat, b, *_mix_scratch(R))
 
-        all_rows = self.rows(X)
+        all_rows, char, flat = self.rows(X), b.dtype.char, M.reshape(-1)
         threads.map_tiles(work, self._row_tiles(all_rows), lambda _: None)
         self._write_back(all_rows, X)
 
     def mix_backward_(self, dZ, Z, M, Minv, b):
         def work(rows):
-            R, dR, db = Z_rows[rows], dZ_rows[rows], np.zeros_like(b)
-            kernels.column_sums(char)(dR, db)
-            kernels.add_to(char)(R, _times(R, Minv.T), c)
-            dM = dR.T @ R if M.ndim == 2 else (dR * R).sum(axis=0)
-            dR[...] = _times(dR, M)
+            R, dR, dM, db = Z_rows[rows], dZ_rows[rows], np.zeros(M.size, b.dtype), np.zeros_like(b)
+            if M.ndim == 1:
+                mix.scale_backward(char)(dR, R, M, Minv, c, dM, db)
+            else:
+                mix.mix_backward(char)(dR, R, flat, flat_inverse, c, dM, db, *_mix_scratch(R))
             return dM, db
 
         def commit(part):
@@ -92,12 +95,12 @@ class NumpyOps(Ops):
             dM += part[0]
             db += part[1]
 
-        char, c, dM, db = b.dtype.char, -(Minv @ b if M.ndim == 2 else Minv * b), np.zeros_like(M), np.zeros_like(b)
-        Z_rows, dZ_rows = self.rows(Z), self.rows(dZ)
+        char, c, dM, db = b.dtype.char, -(Minv @ b if M.ndim == 2 else Minv * b), np.zeros(M.size, b.dtype), np.zeros_like(b)
+        Z_rows, dZ_rows, flat, flat_inverse = self.rows(Z), self.rows(dZ), M.reshape(-1), Minv.reshape(-1)
         threads.map_tiles(work, self._row_tiles(Z_rows), commit)
         self._write_back(Z_rows, Z)
         self._write_back(dZ_rows, dZ)
-        return dM, db
+        return dM.reshape(M.shape), db
 
     def _write_back(self, R, X):
         """X gets the values of its rows R, which were worked on in place, where these had to be a copy."""
@@ -109,75 +112,31 @@ class NumpyOps(Ops):
         size = max(1, (1 << 18) // R.shape[1])  # less is done before another thread wakes
         return [slice(i, i + size) for i in range(0, R.shape[0], size)]
 
-    # ---- convolutions
+    # ---- networks
 
-    def convolve(self, X, W, b, activation, transposed):
-        M, slope = W.reshape(-1, W.shape[-1]), _SLOPE.get(activation, 1.0)
-        if not X.flags.writeable or not X.dtype.isnative:  # a kernel takes neither
-            X = self.fresh(X)
-        if transposed:
-            T = self.rows(X)
-            Y = self._shift_add(_product(T, M.T), (X.shape[0], W.shape[-2], *X.shape[2:]), W.shape[:-2], b, slope)
-            A = self.rows(Y)
-        else:
-            T = self.taps(X, W.shape[:-2])
-            A = _product(T, M)
-            kernels.bias_relu(A.dtype.char)(A, b, slope)
-            Y = self.images(A, (X.shape[0], W.shape[-1], *X.shape[2:]))
-        if activation is None or activation in _SLOPE:
-            return Y, (T, A)
-        H, S = super().activate_(A, 0, activation)
-        return self.images(H, Y.shape), (T, S)
+    def network(self, X, layers, parameters, added=None, keep=True):
+        x, arrays = _five(self._readable(X)), tuple([a.reshape(-1) for a in parameters])
+        N, D, H, W, _ = x.shape
+        how = convolutions.plan(layers, N, D, H, W, X.itemsize, keep)
+        work, offsets = scratch((how.floats,), X.dtype), scratch((4, how.offsets), _INT)
+        y, rows = scratch((N * D * H * W, parameters[-1].size), X.dtype), _none(X.dtype) if added is None else added
+        convolutions.forward(X.dtype.char, len(layers))(arrays, how.table, x, rows, work, offsets, y, _LANES[X.itemsize])
+        return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, work, offsets, rows.shape, X.shape)
 
-    def convolve_back(self, dY, tape, W, activation, transposed):
-        (T, S), M, N, spatial = tape, W.reshape(-1, W.shape[-1]), dY.shape[0], dY.shape[2:]
-        dA, db = self.activate_backward_(self.rows(dY), S, activation)
-        if transposed:
-            columns = self.taps(self.images(dA, dY.shape), W.shape[:-2])
-            return self.images(_product(columns, M), (N, W.shape[-1], *spatial)), (columns.T @ T).reshape(W.shape), db, dA
-        dX = self.shift_add(_product(dA, M.T), (N, W.shape[-2], *spatial), W.shape[:-2])
-        return dX, (T.T @ dA).reshape(W.shape), db, dA
+    def network_back(self, dY, tape, layers, parameters):
+        (how, arrays, work, offsets, groups, shape), dtype = tape, dY.dtype
+        dy, dx = _five(self._readable(dY)), scratch((dY.size // dY.shape[1], shape[1]), dtype)
+        flat, dadded = np.zeros(how.gradients, dtype), np.zeros(groups, dtype)
+        convolutions.backward(dtype.char, len(layers))(arrays, how.table, work, offsets, dy, dx, flat, dadded, _LANES[dtype.itemsize])
+        gradients, start = [], 0
+        for a in parameters:
+            gradients.append(flat[start:start + a.size].reshape(a.shape))
+            start += a.size
+        return self.images(dx, shape), gradients, dadded if groups[0] else None
 
-    def taps(self, X, kernel):
-        k = _on_three_axes(kernel)
-        if k is None:
-            return self.rows(X)
-        x = _five(X)
-        N, D, H, W, C = x.shape
-        P = scratch((N, D + k.d - 1, H + k.h - 1, (W + k.w - 1) * C), X.dtype)
-        T = scratch((N * D * H * W, k.taps * C), X.dtype)
-        kernels.taps(X.dtype.char, C, k.d, k.h, k.w)(x, P, T)
-        return T
-
-    def shift_add(self, T, shape, kernel):
-        return self._shift_add(T, shape, kernel, np.zeros(shape[1], T.dtype), 1.0)
-
-    def _shift_add(self, T, shape, kernel, b, slope):
-        k = _on_three_axes(kernel)
-        if k is None:
-            return self.images(T, shape)
-        N, C, *spatial = shape
-        D, H, W = (1,) * (3 - len(spatial)) + tuple(spatial)
-        P, y = scratch((N, D + k.d - 1, H + k.h - 1, (W + k.w - 1) * C), T.dtype), scratch((N, D, H, W, C), T.dtype)
-        kernels.shift_add(T.dtype.char, C, k.d, k.h, k.w)(T, P, b, slope, y)
-        return self.images(y, shape)
-
-    # ---- activations
-
-    def activate_(self, A, b, activation):
-        A = A if A.flags.c_contiguous else np.ascontiguousarray(A)
-        kernels.bias_relu(A.dtype.char)(A, b, _SLOPE.get(activation, 1.0))
-        return (A, A) if activation is None or activation in _SLOPE else super().activate_(A, 0, activation)
-
-    def activate_backward_(self, dH, S, activation):
-        if activation is not None and activation not in _SLOPE:
-            return super().activate_backward_(dH, S, activation)
-        db = np.zeros(dH.shape[1], dH.dtype)
-        if activation is None:
-            kernels.column_sums(db.dtype.char)(dH, db)
-        else:
-            kernels.relu_backward(db.dtype.char)(dH, S, _SLOPE[activation], db)
-        return dH, db
+    def _readable(self, X):
+        """X as compiled functions take it."""
+        return X if X.flags.writeable and X.dtype.isnative else self.fresh(X)
 
     # ---- the coupling
 
@@ -260,17 +219,7 @@ class NumpyOps(Ops):
     # ---- tiles
 
     def tiles(self, shape, floats_per_position, reach, weights):
-        N, _, *spatial = shape
-        positions, most = math.prod(spatial), TILE_BYTES // (4 * floats_per_position)
-        if positions <= most or reach is None or not spatial:
-            least = min(max(TILE_WORK // max(1, weights), 256), 1024)
-            size = min(max(N * positions // TILES, least), TILE_POSITIONS) // max(1, positions)
-            size = min(max(1, size), max(1, most // max(1, positions)))
-            return [Tile(slice(i, min(i + size, N))) for i in range(0, N, size)]
-        side = max(1, 2 * reach, int(most ** (1 / len(spatial))) - 2 * reach)  # what is around is at most as wide
-        cuts = [np.linspace(0, n, -(-n // side) + 1).astype(int) for n in spatial]
-        blocks = list(itertools.product(*(zip(cut.tolist(), cut[1:].tolist()) for cut in cuts)))
-        return [Tile(slice(n, n + 1), block, spatial, reach) for n in range(N) for block in blocks]
+        return _tiles(tuple(shape), floats_per_position, reach, weights, TILE_BYTES)
 
     def map_tiles(self, work, tiles, commit):
         threads.map_tiles(work, tiles, commit)
@@ -279,10 +228,31 @@ class NumpyOps(Ops):
         return threads.single_threaded_blas
 
 
+@functools.lru_cache(maxsize=1024)
+def _tiles(shape, floats_per_position, reach, weights, tile_bytes):
+    N, _, *spatial = shape
+    positions, most = math.prod(spatial), tile_bytes // (4 * floats_per_position)
+    if positions <= most or reach is None or not spatial:
+        least = min(max(TILE_WORK // max(1, weights), 256), 1024)
+        size = min(max(N * positions // TILES, least), TILE_POSITIONS) // max(1, positions)
+        size = min(max(1, size), max(1, most // max(1, positions)))
+        return [Tile(slice(i, min(i + size, N))) for i in range(0, N, size)]
+    side = max(1, 2 * reach, int(most ** (1 / len(spatial))) - 2 * reach)  # what is around is at most as wide
+    cuts = [np.linspace(0, n, -(-n // side) + 1).astype(int) for n in spatial]
+    blocks = list(itertools.product(*(zip(cut.tolist(), cut[1:].tolist()) for cut in cuts)))
+    return [Tile(slice(n, n + 1), block, spatial, reach) for n in range(N) for block in blocks]
+
+
 #: axes that make channels-last of channels-first, by the number of axes, and back
 _LAST = {d: (0, *range(2, d), 1) for d in range(2, 6)}
 _FIRST = {d: (0, d - 1, *range(1, d - 1)) for d in range(2, 6)}
-_SLOPE = {"relu": 0.0, "leaky_relu": 0.01}
+_INT, _LANES = np.dtype(np.int64), {4: BYTES // 4, 8: BYTES // 8}
+
+
+@functools.cache
+def _none(dtype):
+    """No rows."""
+    return np.empty((0, 1), dtype)
 
 
 def _five(X):
@@ -291,20 +261,7 @@ def _five(X):
     return last[(slice(None),) + (None,) * (5 - X.ndim)]
 
 
-Kernel = namedtuple("Kernel", "d h w taps")
-
-
-@functools.cache
-def _on_three_axes(kernel):
-    """A kernel on three axes, or None for a 1x1 kernel."""
-    sizes = (1,) * (3 - len(kernel)) + tuple(kernel)
-    return None if math.prod(sizes) == 1 else Kernel(*sizes, math.prod(sizes))
-
-
-def _product(A, B):
-    return np.matmul(A, B, out=scratch((A.shape[0], B.shape[1]), A.dtype))
-
-
-def _times(R, M):
-    """R M in scratch memory, where M is a matrix or the diagonal of one."""
-    return _product(R, M) if M.ndim == 2 else np.multiply(R, M, out=scratch(R.shape, R.dtype))
+def _mix_scratch(R):
+    """Scratch of a mix of rows R, and the lanes of a vector."""
+    (n, C), lanes = R.shape, _LANES[R.itemsize]
+    return scratch((mix.room(C, lanes),), R.dtype), scratch((3, max(n, C) + SLACK), _INT), lanes

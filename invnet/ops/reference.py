@@ -92,13 +92,38 @@ class Ops:
         Z[...], dZ[...] = self.images(R, Z.shape), self.images(dX, Z.shape)
         return dM, db
 
-    # ---- convolutions, each one matrix product of rows
+    # ---- a network: convolutions one after the other, each one matrix product of rows
     # The weights (*kernel, narrow, wide) are a matrix M (taps * narrow, wide). To more channels, the taps of the input are
     # gathered and multiplied by M. To fewer (`transposed`) the input times M^T has a column for every tap and channel,
     # and these are shifted and added: the transpose of the first kind.
 
-    def convolve(self, X, W, b, activation, transposed):
-        """Y = act(W * X + b), and a tape for convolve_back: the left factor and what activate_ saved."""
+    def network(self, X, layers, parameters, added=None, keep=True):
+        """Y = act(W_k * ... act(W_1 * X + added + b_1) ... + b_k), and a tape for network_back.
+
+        Args:
+            layers: (shape of the weights, activation, transposed) of each, hashable.
+            parameters: weights and bias of each, in turn.
+            added: rows (n, C) of which each goes to N * positions / n neighbouring positions, or None.
+            keep: whether the tape is wanted.
+        """
+        tapes = []
+        for i, (_, activation, transposed) in enumerate(layers):
+            X, tape = self._convolve(X, *parameters[2 * i:2 * i + 2], activation, transposed, None if i else added)
+            if keep:
+                tapes.append(tape)
+        return X, (tapes, None if added is None else added.shape[0])
+
+    def network_back(self, dY, tape, layers, parameters):
+        """dX, the gradients of the parameters in their order, and that of `added` or None; dY may be overwritten."""
+        (tapes, groups), gradients, dadded = tape, [], None
+        for (_, activation, transposed), W, saved in zip(reversed(layers), reversed(parameters[::2]), reversed(tapes)):
+            dY, dW, db, dA = self._convolve_back(dY, saved, W, activation, transposed)
+            gradients += [db, dW]
+        if groups is not None:
+            dadded = self.xp.sum(self.xp.reshape(dA, (groups, -1, dA.shape[1])), axis=1)
+        return dY, gradients[::-1], dadded
+
+    def _convolve(self, X, W, b, activation, transposed, added):
         kernel, M = W.shape[:-2], self.xp.reshape(W, (-1, W.shape[-1]))
         if transposed:
             T = self.rows(X)
@@ -106,13 +131,15 @@ class Ops:
         else:
             T = self.taps(X, kernel)
             A = T @ M
-        H, S = self.activate_(A, b, activation)
+        A = A + b
+        if added is not None:
+            A = self.xp.reshape(self.xp.reshape(A, (added.shape[0], -1, A.shape[1])) + added[:, None, :], A.shape)
+        H, S = self.activate(A, activation)
         return self.images(H, (X.shape[0], H.shape[1], *X.shape[2:])), (T, S)
 
-    def convolve_back(self, dY, tape, W, activation, transposed):
-        """dX, dW, db and the gradient before the activation; dY may be overwritten where there is an activation."""
+    def _convolve_back(self, dY, tape, W, activation, transposed):
         (T, S), kernel, M = tape, W.shape[:-2], self.xp.reshape(W, (-1, W.shape[-1]))
-        dA, db = self.activate_backward_(self.rows(dY), S, activation)
+        dA = self.activate_backward(self.rows(dY), S, activation)
         if transposed:
             columns = self.taps(self.images(dA, dY.shape), kernel)
             dX = self.images(columns @ M, (dY.shape[0], W.shape[-1], *dY.shape[2:]))
@@ -120,7 +147,7 @@ class Ops:
         else:
             dX = self.shift_add(dA @ M.T, (dY.shape[0], W.shape[-2], *dY.shape[2:]), kernel)
             dW = T.T @ dA
-        return dX, self.xp.reshape(dW, W.shape), db, dA
+        return dX, self.xp.reshape(dW, W.shape), self.xp.sum(dA, axis=0), dA
 
     def taps(self, X, kernel):
         """The neighbours p + o of every position, zero outside: columns (N * positions, taps * C), channels fastest."""
@@ -158,35 +185,35 @@ class Ops:
 
     # ---- activations
 
-    def activate_(self, A, b, activation):
-        """H = act(A + b), and S, from which activate_backward_ finds the derivative: H or A + b."""
-        xp, A = self.xp, A + b
+    def activate(self, A, activation):
+        """H = act(A), and S, from which activate_backward finds the derivative: H or A."""
+        xp = self.xp
         if activation is None:
             return A, A
         if activation == "relu":
-            A = xp.where(A > 0, A, xp.zeros_like(A))
+            A = xp.where(A <= 0, xp.zeros_like(A), A)  # NaN stays
             return A, A
         if activation == "leaky_relu":
-            A = xp.where(A > 0, A, 0.01 * A)
+            A = xp.where(A <= 0, 0.01 * A, A)
             return A, A
         if activation == "softplus":
             A = xp.where(A > 0, A, xp.zeros_like(A)) + xp.log1p(xp.exp(-xp.abs(A)))
             return A, A
         return A * self._sigmoid(A), A  # silu
 
-    def activate_backward_(self, dH, S, activation):
-        """dA = dH act'(A), and its sum over rows, the gradient of the bias."""
+    def activate_backward(self, dH, S, activation):
+        """dA = dH act'(A)."""
         xp = self.xp
         if activation == "relu":
-            dH = xp.where(S > 0, dH, xp.zeros_like(dH))
-        elif activation == "leaky_relu":
-            dH = xp.where(S > 0, dH, 0.01 * dH)
-        elif activation == "softplus":
-            dH = -dH * xp.expm1(-S)
-        elif activation == "silu":
+            return xp.where(S <= 0, xp.zeros_like(dH), dH)
+        if activation == "leaky_relu":
+            return xp.where(S <= 0, 0.01 * dH, dH)
+        if activation == "softplus":
+            return -dH * xp.expm1(-S)
+        if activation == "silu":
             sigmoid = self._sigmoid(S)
-            dH = dH * sigmoid * (1 + S * (1 - sigmoid))
-        return dH, xp.sum(dH, axis=0)
+            return dH * sigmoid * (1 + S * (1 - sigmoid))
+        return dH
 
     def _sigmoid(self, A):
         e = self.xp.exp(-self.xp.abs(A))

@@ -107,8 +107,8 @@ class Arena:
         self.used = 0
 
 
-def _one_by_one(next_tile, work, put):
-    """Works on tiles until next_tile() gives None, in this thread's arena, which outlives the call.
+def _one_by_one(next_tile, do):
+    """Does tile after tile until next_tile() gives None, in this thread's arena, which outlives the call.
 
     A tile within a tile takes ordinary memory.
     """
@@ -121,7 +121,7 @@ def _one_by_one(next_tile, work, put):
         while (tile := next_tile()) is not None:
             if not nested:
                 kept.start_tile()
-            put(*tile, work(tile[1]))
+            do(tile)
     finally:
         _local.arena, _local.at_work = outer, nested
 
@@ -132,11 +132,11 @@ def map_tiles(work, tiles, commit):
     What `work` returns must not lie in scratch memory.
     """
     # A tile within a tile, as of a flow inside a conditioner, finds no free thread: all may be waiting for such as it.
-    workers = 1 if getattr(_local, "at_work", False) else min(num_threads(), len(tiles))
+    workers = 1 if len(tiles) < 2 or getattr(_local, "at_work", False) else min(num_threads(), len(tiles))
     with single_threaded_blas:
         if workers < 2:
-            remaining = iter(enumerate(tiles))
-            _one_by_one(lambda: next(remaining, None), work, lambda i, tile, result: commit(result))
+            remaining = iter(tiles)
+            _one_by_one(lambda: next(remaining, None), lambda tile: commit(work(tile)))
             return
         turns = _Turns(work, tiles, commit, ahead=2 * workers)
         with _InterruptLater():
@@ -186,7 +186,7 @@ class _Turns:
 
     def run(self):
         try:
-            _one_by_one(self._take, self.work, self._put)
+            _one_by_one(self._take, lambda turn: self._put(turn[0], self.work(turn[1])))
         finally:
             self.stop()  # there is no more to take, or this thread failed and the others need not go on
 
@@ -203,7 +203,7 @@ class _Turns:
             self.taken += 1
             return self.taken - 1, self.tiles[self.taken - 1]
 
-    def _put(self, i, tile, result):
+    def _put(self, i, result):
         with self.changed:
             self.done[i] = result
             while self.committed in self.done:

@@ -1,0 +1,103 @@
+"""Matrix products of long narrow matrices, for use inside compiled functions.
+
+The left factor is any array read by offsets, A[i, k] = A[ro[i] + ko[k]]: a matrix, its transpose, or the taps of a
+padded image, which are thus never gathered. Rows of the other two have room for whole vectors.
+"""
+
+from numba import njit
+
+from .vectors import ROWS, VECTORS, block, copy_rows, narrow_block, transpose_square
+
+
+@njit(error_model="numpy", nogil=True)
+def rounded(N, lanes):
+    """N columns rounded up to whole vectors."""
+    return (N + lanes - 1) // lanes * lanes
+
+
+@njit(error_model="numpy", nogil=True)
+def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lanes):
+    """C[i - r0, j] = S[i - r0, j] + sum_k A[i, k] B[k, j] for rows i from r0 to r1; rows of B, S, C are ldb, lds, ldc apart.
+
+    S may be C, or with lds = 0 one row for all, such as a bias.
+    """
+    wide = lanes * VECTORS
+    for r in range(r0, r1, ROWS):
+        to, start, j = co + (r - r0) * ldc, so + (r - r0) * lds, 0
+        while j < N:
+            if N - j > wide - lanes:
+                block(A, ao, ro, r, r1 - 1, ko, K, B, bo + j, ldb, S, start + j, lds, C, to + j, ldc)
+                j += wide
+            else:
+                narrow_block(A, ao, ro, r, r1 - 1, ko, K, B, bo + j, ldb, S, start + j, lds, C, to + j, ldc)
+                j += lanes
+
+
+@njit(error_model="numpy", nogil=True)
+def product_of_transpose(A, ao, lda, M, K, B, bo, ldb, N, S, so, lds, C, co, ldc, panel, po, rows, ones, lanes):
+    """C = S + A^T B for matrices A (K, M) and B (K, N): as `product`, but a block's columns of A are copied to a panel first.
+
+    At 512 x 512 this takes 0.88 of the time; below 256 columns the copy does not pay. `panel` at po has room for K * ROWS
+    rounded to vectors; `rows` and `ones` are scratch for offsets.
+    """
+    width = rounded(ROWS, lanes)
+    multiples(ones, ROWS, 1)
+    multiples(rows, K, width)
+    for i in range(0, M, ROWS):
+        n = min(ROWS, M - i)
+        copy_rows(A, ao + i, lda, panel, po, width, K, width, n)
+        product(panel, po, ones, 0, n, rows, K, B, bo, ldb, N, S, so + i * lds, lds, C, co + i * ldc, ldc, lanes)
+
+
+@njit(error_model="numpy", nogil=True)
+def multiples(offsets, count, step):
+    """Where the rows of a matrix, or the numbers of a row, lie."""
+    for i in range(count):
+        offsets[i] = i * step
+
+
+@njit(error_model="numpy", nogil=True)
+def place(B, K, N, out, oo, ldo):
+    """Rows of a matrix B (K, N), ldo apart, with zeros after them."""
+    copy_rows(B, 0, N, out, oo, ldo, K, ldo, N)
+
+
+@njit(error_model="numpy", nogil=True)
+def place_transposed(B, K, N, out, oo, ldo, lanes):
+    """Rows of the transpose of B (K, N), ldo apart, with zeros after them."""
+    K_whole, N_whole = K - K % lanes, N - N % lanes
+    for k in range(0, K_whole, lanes):
+        for j in range(0, N_whole, lanes):
+            transpose_square(B, k * N + j, N, out, oo + j * ldo + k, ldo)
+    for j in range(N):
+        row = out[oo + j * ldo:oo + (j + 1) * ldo]
+        for k in range(K_whole if j < N_whole else 0, K):
+            row[k] = B[k * N + j]
+        row[K:] = 0
+
+
+@njit(error_model="numpy", nogil=True)
+def add_to_rows(R, pitch, added, first, group):
+    """Adds to rows `pitch` apart the rows of `added`, each to `group` of them, of which the first is number `first`."""
+    for r in range(R.size // pitch):
+        row, more = R[r * pitch:(r + 1) * pitch], added[(first + r) // group]
+        for c in range(more.size):
+            row[c] += more[c]
+
+
+@njit(error_model="numpy", nogil=True)
+def sum_rows(R, pitch, sums, first, group):
+    """The transpose of add_to_rows: adds the rows to those of `sums`."""
+    for r in range(R.size // pitch):
+        row, total = R[r * pitch:(r + 1) * pitch], sums[(first + r) // group]
+        for c in range(total.size):
+            total[c] += row[c]
+
+
+@njit(error_model="numpy", nogil=True)
+def take_rows(R, pitch, out):
+    """out = its rows, `pitch` apart, without what comes after them."""
+    for r in range(out.shape[0]):
+        row, to = R[r * pitch:(r + 1) * pitch], out[r]
+        for c in range(to.size):
+            to[c] = row[c]

@@ -1,0 +1,95 @@
+"""The taps of a convolution, for use inside compiled functions: padded images that a product reads by offsets, and sums.
+
+An image is rows, one for each position of N images (D, H, W), of C channels; `kd, kh, kw` is the kernel.
+"""
+
+from numba import njit
+
+from .vectors import sum_runs
+
+
+@njit(error_model="numpy", nogil=True)
+def rows_of(x, work, o, pitch):
+    """Rows, `pitch` apart, of an array x (N, D, H, W, C), with zeros after the channels."""
+    N, D, H, W, C = x.shape
+    for n in range(N):
+        for d in range(D):
+            for h in range(H):
+                for w in range(W):
+                    row = work[o:o + pitch]
+                    for c in range(C):
+                        row[c] = x[n, d, h, w, c]
+                    for c in range(C, pitch):
+                        row[c] = 0
+                    o += pitch
+
+
+@njit(error_model="numpy", nogil=True)
+def pad(rows, pitch, work, o, N, D, H, W, C, kd, kh, kw):
+    """Images with zeros around them, (N, D + kd - 1, H + kh - 1, W + kw - 1, C) at o, of rows `pitch` apart."""
+    Dp, Hp, Wp, at = D + kd - 1, H + kh - 1, W + kw - 1, 0
+    work[o:o + N * Dp * Hp * Wp * C] = 0
+    for n in range(N):
+        for d in range(kd // 2, kd // 2 + D):
+            for h in range(kh // 2, kh // 2 + H):
+                to = o + (((n * Dp + d) * Hp + h) * Wp + kw // 2) * C
+                for w in range(W):
+                    row, position = rows[at:at + C], work[to + w * C:to + (w + 1) * C]
+                    at += pitch
+                    for c in range(C):
+                        position[c] = row[c]
+
+
+@njit(error_model="numpy", nogil=True)
+def first_taps(offsets, N, D, H, W, C, kd, kh, kw):
+    """Where each position's first tap lies in the padded images."""
+    Dp, Hp, Wp, row = D + kd - 1, H + kh - 1, W + kw - 1, 0
+    for n in range(N):
+        for d in range(D):
+            for h in range(H):
+                start = ((n * Dp + d) * Hp + h) * Wp
+                for w in range(W):
+                    offsets[row] = (start + w) * C
+                    row += 1
+
+
+@njit(error_model="numpy", nogil=True)
+def all_taps(offsets, H, W, C, kd, kh, kw):
+    """Where a position's taps lie after its first, channels fastest."""
+    Hp, Wp, j = H + kh - 1, W + kw - 1, 0
+    for d in range(kd):
+        for h in range(kh):
+            for i in range(kw * C):
+                offsets[j] = (d * Hp + h) * Wp * C + i
+                j += 1
+
+
+@njit(error_model="numpy", nogil=True)
+def sum_taps(work, columns, pitch, bias, out, out_pitch, N, D, H, W, C, kd, kh, kw, inside, near):
+    """The transpose of reading taps: out[p] = bias + sum over taps of the columns of that tap at p - tap.
+
+    `inside` and `near` are scratch for the offsets of the taps that fall inside the image.
+    """
+    pd, ph, pw, row, start = kd // 2, kh // 2, kw // 2, 0, work[bias:]
+    for n in range(N):
+        for d in range(D):
+            for h in range(H):
+                count = 0
+                for i in range(kd):
+                    for j in range(kh):
+                        if 0 <= d + pd - i < D and 0 <= h + ph - j < H:
+                            for k in range(kw):
+                                inside[count] = (((pd - i) * H + ph - j) * W + pw - k) * pitch + ((i * kh + j) * kw + k) * C
+                                count += 1
+                for w in range(W):
+                    to, at = out + row * out_pitch, columns + row * pitch
+                    if pw <= w < W - pw:
+                        sum_runs(work, to, start, work, at, inside, count, C)
+                    else:
+                        few = 0
+                        for i in range(count):
+                            if 0 <= w + pw - i % kw < W:
+                                near[few] = inside[i]
+                                few += 1
+                        sum_runs(work, to, start, work, at, near, few, C)
+                    row += 1
