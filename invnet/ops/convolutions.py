@@ -1,8 +1,8 @@
 """A stack of convolutions and its gradients, each one compiled call: what a conditioner does with a tile.
 
-In one call there is no Python between layers, and no lock of Python's between threads. All that is computed lies in one
-array, `work`, at the offsets of a plan: rows of whole vectors, one for each position, and padded images where a
-convolution reads taps.
+In one call there is no Python between layers, and no lock of Python's between threads. What gradients need lies in one
+array, `tape`, everything else in another, `work`, at the offsets of a plan: rows of whole vectors, one for each position,
+and padded images where a convolution reads taps.
 """
 
 import functools
@@ -19,36 +19,36 @@ from .vectors import BYTES, ROWS, SLACK
 #: rows that are worked on at one time: 8 blocks of a product, which stay in the first-level cache
 ROWS_AT_ONCE = 112
 
-#: A row of a plan: numbers of channels, kernel, whether it is transposed, the activation's
-#: number; then offsets in `work` of its input's rows, of their padded image, of its output, of the same before the
-#: activation, of weights and bias; then where the gradients of these lie among all.
+#: A row of a plan, for a layer: numbers of channels, kernel, whether it is transposed, the activation's number; offsets in
+#: `tape` of its input's rows, of their padded image, of its output and the same before the activation; in `work` of weights
+#: and bias; in the flat array of gradients of theirs.
 C_IN, C_OUT, KD, KH, KW, TRANSPOSED, ACTIVATION, INPUT, PADDED, OUTPUT, BEFORE, WEIGHTS, BIAS, DW, DB = range(15)
-#: Scratch, in a last row: two gradients of rows, columns of taps, a padded gradient, the gradient of weights,
-#: zeros, a panel of a product.
-G, OTHER, TAPS, PADDED_G, PRODUCT, ZEROS, PANEL = range(7)
+#: The last row, offsets in `work`: zeros, columns of taps, two gradients of rows, a padded gradient, the gradient of
+#: weights, a panel of a product. A forward pass uses the first two.
+ZEROS, TAPS, G, OTHER, PADDED_G, PRODUCT, PANEL = range(7)
 
-Plan = namedtuple("Plan", "table floats offsets gradients")
+#: The table, how many floats `tape` has and `work`, forward and backward, how long each array of offsets is, and how many
+#: floats all gradients are.
+Plan = namedtuple("Plan", "table tape forward backward offsets gradients")
 
 
 @functools.lru_cache(maxsize=4096)
 def plan(layers, N, D, H, W, itemsize, keep):
-    """The table, floats of `work`, numbers of each array of offsets, and floats of gradients.
+    """The plan for layers, each (shape of the weights, activation, transposed), on images x (N, D, H, W, C).
 
-    Args:
-        layers: (shape of the weights, activation, transposed) of each.
-        keep: for gradients too; otherwise the output of a layer overwrites that of the layer before the last.
+    Without `keep`, when no gradient is wanted, the output of a layer overwrites that of the layer before the last.
     """
     lanes, R = BYTES // itemsize, N * D * H * W
-    table, end, gradients, offsets = np.zeros((len(layers) + 1, 15), np.int64), 0, 0, 0
-    largest = dict.fromkeys(range(7), 0)
+    table, gradients, offsets = np.zeros((len(layers) + 1, 15), np.int64), 0, 0
+    ends, largest = {"tape": 0, "work": 0}, dict.fromkeys(range(7), 0)
 
-    def take(floats):
-        nonlocal end
-        start, end = end, end + rounded(floats, lanes) + SLACK
+    def take(where, floats):
+        start = ends[where]
+        ends[where] += rounded(floats, lanes) + SLACK
         return start
 
     widths = [shape[-2] if transposed else shape[-1] for shape, _, transposed in layers]
-    spare = [take(R * rounded(max(widths), lanes)) for _ in range(0 if keep else 2)]
+    spare = [take("tape", R * rounded(max(widths), lanes)) for _ in range(0 if keep else 2)]
     for i, (shape, activation, transposed) in enumerate(layers):
         *kernel, narrow, wide = shape
         kd, kh, kw = (1,) * (3 - len(kernel)) + tuple(kernel)
@@ -57,29 +57,29 @@ def plan(layers, N, D, H, W, itemsize, keep):
         rows_in, rows = R * rounded(C_in, lanes), R * rounded(C_out, lanes)
         t = table[i]
         t[:7] = C_in, C_out, kd, kh, kw, transposed, NUMBERS[activation]
-        t[INPUT] = table[i - 1, OUTPUT] if i else take(rows_in)
-        t[PADDED] = take(around * C_in) if taps > 1 and not transposed else 0
-        t[OUTPUT] = take(rows) if keep else spare[i % 2]
-        t[BEFORE] = take(rows) if keep and t[ACTIVATION] == SILU else t[OUTPUT]
-        t[WEIGHTS] = take(max(taps * narrow * rounded(wide, lanes), wide * rounded(taps * narrow, lanes)))
-        t[BIAS] = take(C_out)
+        t[INPUT] = table[i - 1, OUTPUT] if i else take("tape", rows_in)
+        t[PADDED] = take("tape", around * C_in) if taps > 1 and not transposed else 0
+        t[OUTPUT] = take("tape", rows) if keep else spare[i % 2]
+        t[BEFORE] = take("tape", rows) if keep and t[ACTIVATION] == SILU else t[OUTPUT]
+        t[WEIGHTS] = take("work", max(taps * narrow * rounded(wide, lanes), wide * rounded(taps * narrow, lanes)))
+        t[BIAS] = take("work", C_out)
         t[DW], t[DB] = gradients, gradients + taps * narrow * wide
         gradients = int(t[DB]) + C_out
         offsets = max(offsets, R, taps * C_in, taps * C_out)
-        needs = {G: max(rows_in, rows), OTHER: max(rows_in, rows), PADDED_G: around * C_out if transposed else 0,
-                 PRODUCT: taps * narrow * rounded(wide, lanes), PANEL: ROWS_AT_ONCE * rounded(ROWS, lanes)} if keep else {}
-        needs[ZEROS] = max(taps * narrow, wide)
-        needs[TAPS] = R * rounded(taps * narrow, lanes) if taps > 1 and (keep or transposed) else 0
-        for key, floats in needs.items():
+        for key, floats in ((ZEROS, max(taps * narrow, wide)), (TAPS, R * rounded(taps * narrow, lanes) if taps > 1 else 0),
+                            (G, max(rows_in, rows)), (OTHER, max(rows_in, rows)), (PADDED_G, around * C_out if transposed else 0),
+                            (PRODUCT, taps * narrow * rounded(wide, lanes)), (PANEL, ROWS_AT_ONCE * rounded(ROWS, lanes))):
             largest[key] = max(largest[key], floats)
     for key, floats in largest.items():
-        table[-1, key] = take(floats)
-    return Plan(table, end, offsets + SLACK, gradients)
+        if key == G:
+            forward = ends["work"]
+        table[-1, key] = take("work", floats)
+    return Plan(table, ends["tape"], forward, ends["work"], offsets + SLACK, gradients)
 
 
 @functools.cache
 def forward(char, layers):
-    def forward(arrays, table, x, added, work, offsets, y, lanes):
+    def forward(arrays, table, x, added, tape, work, offsets, y, lanes):
         """y (R, C_out) of x (N, D, H, W, C_in), R = N D H W; `arrays` are the weights and biases in turn, flat.
 
         `added` (groups, C_out of the first layer), or nothing of it, goes into the first activation, one row of it for
@@ -88,8 +88,8 @@ def forward(char, layers):
         N, D, H, W, _ = x.shape
         R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
         rows, columns, group = offsets[0], offsets[1], R // max(1, added.shape[0])
-        work[scratch[ZEROS]:scratch[PANEL]] = 0
-        rows_of(x, work, table[0, INPUT], rounded(table[0, C_IN], lanes))
+        work[scratch[ZEROS]:scratch[TAPS]] = 0
+        rows_of(x, tape, table[0, INPUT], rounded(table[0, C_IN], lanes))
         for l in range(L):
             t, V = table[l], arrays[2 * l]
             C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
@@ -100,34 +100,34 @@ def forward(char, layers):
             if transposed:
                 wide = rounded(taps * C_out, lanes)
                 place_transposed(V, taps * C_out, C_in, work, t[WEIGHTS], wide, lanes)
-                product(work, A, rows, 0, R, columns, C_in, work, t[WEIGHTS], wide, taps * C_out, work, scratch[ZEROS], 0,
+                product(tape, A, rows, 0, R, columns, C_in, work, t[WEIGHTS], wide, taps * C_out, work, scratch[ZEROS], 0,
                         work, scratch[TAPS], wide, lanes)
-                sum_taps(work, scratch[TAPS], wide, t[BIAS], t[OUTPUT], pitch, N, D, H, W, C_out, kd, kh, kw, rows, columns)
+                sum_taps(work, scratch[TAPS], wide, t[BIAS], tape, t[OUTPUT], pitch, N, D, H, W, C_out, kd, kh, kw, rows, columns)
             else:
                 place(V, taps * C_in, C_out, work, t[WEIGHTS], pitch)
                 if taps > 1:
-                    pad(work[A:], pitch_in, work, t[PADDED], N, D, H, W, C_in, kd, kh, kw)
+                    pad(tape[A:], pitch_in, tape, t[PADDED], N, D, H, W, C_in, kd, kh, kw)
                     first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
                     all_taps(columns, H, W, C_in, kd, kh, kw)
                     A = t[PADDED]
             for r in range(0, R, ROWS_AT_ONCE):
                 n, at = min(ROWS_AT_ONCE, R - r), t[OUTPUT] + r * pitch
                 if not transposed:
-                    product(work, A, rows, r, r + n, columns, taps * C_in, work, t[WEIGHTS], pitch, C_out, work, t[BIAS], 0,
-                            work, at, pitch, lanes)
+                    product(tape, A, rows, r, r + n, columns, taps * C_in, work, t[WEIGHTS], pitch, C_out, work, t[BIAS], 0,
+                            tape, at, pitch, lanes)
                 if l == 0 and added.size > 0:
-                    add_to_rows(work[at:at + n * pitch], pitch, added, r, group)
-                activate(work[at:at + n * pitch], work[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
-        take_rows(work[table[L - 1, OUTPUT]:], rounded(table[L - 1, C_OUT], lanes), y)
+                    add_to_rows(tape[at:at + n * pitch], pitch, added, r, group)
+                activate(tape[at:at + n * pitch], tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
+        take_rows(tape[table[L - 1, OUTPUT]:], rounded(table[L - 1, C_OUT], lanes), y)
 
-    signature = f"void(UniTuple($[::1], {2 * layers}), int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], int64[:,::1], $[:,::1], int64)"
+    signature = f"void(UniTuple($[::1], {2 * layers}), int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], $[::1], int64[:,::1], $[:,::1], int64)"
     return compiled(forward, signature, char, layers)
 
 
 @functools.cache
 def backward(char, layers):
-    def backward(arrays, table, work, offsets, dy, dx, gradients, dadded, lanes):
-        """dx (R, C_in), gradients of weights and biases in turn, flat, and dadded; `work` is as `forward` left it.
+    def backward(arrays, table, tape, work, offsets, dy, dx, gradients, dadded, lanes):
+        """dx (R, C_in), gradients of weights and biases in turn, flat, and dadded, after `forward` with this tape.
 
         `gradients` and `dadded` start at zero.
         """
@@ -136,6 +136,7 @@ def backward(char, layers):
         rows, columns, steps, ones, group = offsets[0], offsets[1], offsets[2], offsets[3], R // max(1, dadded.shape[0])
         multiples(ones, ones.size, 1)
         g, other, zeros = scratch[G], scratch[OTHER], scratch[ZEROS]
+        work[zeros:scratch[TAPS]] = 0
         rows_of(dy, work, g, rounded(table[L - 1, C_OUT], lanes))
         for back in range(L):
             l = L - 1 - back
@@ -160,28 +161,28 @@ def backward(char, layers):
                     A, target = t[PADDED], scratch[TAPS]
             for r in range(0, R, ROWS_AT_ONCE):
                 n, at, dW = min(ROWS_AT_ONCE, R - r), g + r * pitch, scratch[PRODUCT]
-                activate_back(work[at:at + n * pitch], work[t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch],
-                              work[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
+                activate_back(work[at:at + n * pitch], tape[t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch],
+                              tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
                 sum_rows(work[at:at + n * pitch], pitch, db, 0, R)
                 if l == 0 and dadded.size > 0:
                     sum_rows(work[at:at + n * pitch], pitch, dadded, r, group)
                 if not transposed:
                     so, lds = (dW, pitch_wide) if r else (zeros, 0)
                     if reads or wide < 256:
-                        product(work, A, columns, 0, narrow, rows[r:], n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)
+                        product(tape, A, columns, 0, narrow, rows[r:], n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)
                     else:
-                        product_of_transpose(work, A + r * pitch_in, pitch_in, narrow, n, work, at, pitch, wide, work, so, lds,
+                        product_of_transpose(tape, A + r * pitch_in, pitch_in, narrow, n, work, at, pitch, wide, work, so, lds,
                                              work, dW, pitch_wide, work, scratch[PANEL], rows, columns, lanes)
                     product(work, g, steps, r, r + n, ones, wide, work, t[WEIGHTS], pitch_narrow, narrow, work, zeros, 0,
                             work, target + r * pitch_narrow, pitch_narrow, lanes)
             if reads:
-                sum_taps(work, target, pitch_narrow, zeros, other, pitch_in, N, D, H, W, C_in, kd, kh, kw, rows, columns)
+                sum_taps(work, target, pitch_narrow, zeros, work, other, pitch_in, N, D, H, W, C_in, kd, kh, kw, rows, columns)
             if transposed:
                 pad(work[g:], pitch, work, scratch[PADDED_G], N, D, H, W, C_out, kd, kh, kw)
                 for r in range(0, R, ROWS_AT_ONCE):
                     n, at, dW = min(ROWS_AT_ONCE, R - r), A + r * pitch_in, scratch[PRODUCT]
                     so, lds = (dW, pitch_wide) if r else (zeros, 0)
-                    product(work, scratch[PADDED_G], columns, 0, narrow, rows[r:], n, work, at, pitch_in, wide, work, so, lds,
+                    product(work, scratch[PADDED_G], columns, 0, narrow, rows[r:], n, tape, at, pitch_in, wide, work, so, lds,
                             work, dW, pitch_wide, lanes)
                     product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, work, t[WEIGHTS], pitch_wide, wide, work, zeros, 0,
                             work, other + r * pitch_in, pitch_in, lanes)
@@ -189,5 +190,5 @@ def backward(char, layers):
             g, other = other, g
         take_rows(work[g:], rounded(table[0, C_IN], lanes), dx)
 
-    signature = f"void(UniTuple($[::1], {2 * layers}), int64[:,::1], $[::1], int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], $[:,::1], int64)"
+    signature = f"void(UniTuple($[::1], {2 * layers}), int64[:,::1], $[::1], $[::1], int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], $[:,::1], int64)"
     return compiled(backward, signature, char, layers)

@@ -115,19 +115,20 @@ class NumpyOps(Ops):
     # ---- networks
 
     def network(self, X, layers, parameters, added=None, keep=True):
-        x, arrays = _five(self._readable(X)), tuple([a.reshape(-1) for a in parameters])
+        x, arrays, dtype = _five(self._readable(X)), tuple([a.reshape(-1) for a in parameters]), X.dtype
         N, D, H, W, _ = x.shape
-        how = convolutions.plan(layers, N, D, H, W, X.itemsize, keep)
-        work, offsets = scratch((how.floats,), X.dtype), scratch((4, how.offsets), _INT)
-        y, rows = scratch((N * D * H * W, parameters[-1].size), X.dtype), _none(X.dtype) if added is None else added
-        convolutions.forward(X.dtype.char, len(layers))(arrays, how.table, x, rows, work, offsets, y, _LANES[X.itemsize])
-        return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, work, offsets, rows.shape, X.shape)
+        how = convolutions.plan(layers, N, D, H, W, dtype.itemsize, keep)
+        tape, work, offsets = scratch((how.tape,), dtype), scratch((how.forward,), dtype), scratch((4, how.offsets), _INT)
+        y, rows = scratch((N * D * H * W, parameters[-1].size), dtype), _none(dtype) if added is None else added
+        convolutions.forward(dtype.char, len(layers))(arrays, how.table, x, rows, tape, work, offsets, y, _LANES[dtype.itemsize])
+        return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, tape, rows.shape, X.shape)
 
     def network_back(self, dY, tape, layers, parameters):
-        (how, arrays, work, offsets, groups, shape), dtype = tape, dY.dtype
+        (how, arrays, tape, groups, shape), dtype = tape, dY.dtype
         dy, dx = _five(self._readable(dY)), scratch((dY.size // dY.shape[1], shape[1]), dtype)
+        work, offsets = scratch((how.backward,), dtype), scratch((4, how.offsets), _INT)
         flat, dadded = np.zeros(how.gradients, dtype), np.zeros(groups, dtype)
-        convolutions.backward(dtype.char, len(layers))(arrays, how.table, work, offsets, dy, dx, flat, dadded, _LANES[dtype.itemsize])
+        convolutions.backward(dtype.char, len(layers))(arrays, how.table, tape, work, offsets, dy, dx, flat, dadded, _LANES[dtype.itemsize])
         gradients, start = [], 0
         for a in parameters:
             gradients.append(flat[start:start + a.size].reshape(a.shape))
@@ -219,7 +220,7 @@ class NumpyOps(Ops):
     # ---- tiles
 
     def tiles(self, shape, floats_per_position, reach, weights):
-        return _tiles(tuple(shape), floats_per_position, reach, weights, TILE_BYTES)
+        return tiles_of(tuple(shape), floats_per_position, reach, weights, TILE_BYTES)
 
     def map_tiles(self, work, tiles, commit):
         threads.map_tiles(work, tiles, commit)
@@ -229,7 +230,7 @@ class NumpyOps(Ops):
 
 
 @functools.lru_cache(maxsize=1024)
-def _tiles(shape, floats_per_position, reach, weights, tile_bytes):
+def tiles_of(shape, floats_per_position, reach, weights, tile_bytes):
     N, _, *spatial = shape
     positions, most = math.prod(spatial), tile_bytes // (4 * floats_per_position)
     if positions <= most or reach is None or not spatial:

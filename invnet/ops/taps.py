@@ -65,10 +65,10 @@ def all_taps(offsets, H, W, C, kd, kh, kw):
 
 
 @njit(error_model="numpy", nogil=True)
-def sum_taps(work, columns, pitch, bias, out, out_pitch, N, D, H, W, C, kd, kh, kw, inside, near):
-    """The transpose of reading taps: out[p] = bias + sum over taps of the columns of that tap at p - tap.
+def sum_taps(work, columns, pitch, bias, Y, out, out_pitch, N, D, H, W, C, kd, kh, kw, inside, near):
+    """The transpose of reading taps: Y[out + p] = bias + sum over taps of the columns of that tap at p - tap.
 
-    `inside` and `near` are scratch for the offsets of the taps that fall inside the image.
+    `columns` and `bias` lie in `work`; `inside` and `near` are scratch for the offsets of the taps inside the image.
     """
     pd, ph, pw, row, start = kd // 2, kh // 2, kw // 2, 0, work[bias:]
     for n in range(N):
@@ -84,12 +84,12 @@ def sum_taps(work, columns, pitch, bias, out, out_pitch, N, D, H, W, C, kd, kh, 
                 for w in range(W):
                     to, at = out + row * out_pitch, columns + row * pitch
                     if pw <= w < W - pw:
-                        sum_runs(work, to, start, work, at, inside, count, C)
+                        sum_runs(Y, to, start, work, at, inside, count, C)
                     else:
                         few = 0
                         for i in range(count):
                             if 0 <= w + pw - i % kw < W:
                                 near[few] = inside[i]
                                 few += 1
-                        sum_runs(work, to, start, work, at, near, few, C)
+                        sum_runs(Y, to, start, work, at, near, few, C)
                     row += 1
