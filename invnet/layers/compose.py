@@ -97,37 +97,40 @@ class FactorOut(InPlaceLayer):
             self.prior.check_shape(X, name)
 
     def forward_(self, X, cond=None):
-        logdet = get_ops(X).fill(X.shape[0], 0.0, X)
+        ops = get_ops(X)
+        logdet = ops.fill(X.shape[0], 0.0, X)
         if self.prior is not None:
             X, logdet = self.prior.forward_(X, cond)
-        X[:, :self._C1], part = self.inner.forward_(self._part(X), cond)
-        return X, logdet + part
+        z1, part = self.inner.forward_(ops.split_(X, self._C1), cond)
+        return ops.join_(X, z1), logdet + part
 
     def inverse_logdet_(self, Z, cond=None):
-        Z[:, :self._C1], logdet = self.inner.inverse_logdet_(self._part(Z), cond)
+        ops = get_ops(Z)
+        x1, logdet = self.inner.inverse_logdet_(ops.split_(Z, self._C1), cond)
+        Z = ops.join_(Z, x1)
         if self.prior is None:
             return Z, logdet
-        Z, part = self.prior.inverse_logdet_(Z, cond)
-        return Z, logdet + part
+        X, part = self.prior.inverse_logdet_(Z, cond)
+        return X, logdet + part
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        dZ[:, :self._C1], Z[:, :self._C1] = self.inner.backward_(self._part(dZ), self._part(Z), dlogdet, cond)
+        ops = get_ops(Z)
+        dx1, x1 = self.inner.backward_(ops.split_(dZ, self._C1), ops.split_(Z, self._C1), dlogdet, cond)
+        dZ, Z = ops.join_(dZ, dx1), ops.join_(Z, x1)
         return (dZ, Z) if self.prior is None else self.prior.backward_(dZ, Z, dlogdet, cond)
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         if self.prior is not None:
             dX, X = self.prior.inverse_backward_(dX, X, dlogdet, cond)
-        dX[:, :self._C1], X[:, :self._C1] = self.inner.inverse_backward_(self._part(dX), self._part(X), dlogdet, cond)
-        return dX, X
+        ops = get_ops(X)
+        dz1, z1 = self.inner.inverse_backward_(ops.split_(dX, self._C1), ops.split_(X, self._C1), dlogdet, cond)
+        return ops.join_(dX, dz1), ops.join_(X, z1)
 
     def initialize_(self, X, cond=None):
         if self.prior is not None:
             X = self.prior.initialize_(X, cond)
-        X[:, :self._C1] = self.inner.initialize_(self._part(X), cond)
-        return X
-
-    def _part(self, X):
-        return get_ops(X).fresh(X[:, :self._C1])
+        ops = get_ops(X)
+        return ops.join_(X, self.inner.initialize_(ops.split_(X, self._C1), cond))
 
 
 class Reverse(InPlaceLayer):

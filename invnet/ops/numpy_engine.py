@@ -16,7 +16,9 @@ from .vectors import BYTES, SLACK
 # A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
 # the waking of one, and positions enough for a matrix product to reach its rate. Where one image needs more memory than a
 # tile may have, a tile is a block of it.
-TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 48 << 20
+TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 32 << 20
+#: Bytes from which part of the channels is taken out in place: a copy of less is faster.
+SPLIT_IN_PLACE = 32 << 20
 
 
 class NumpyOps(Ops):
@@ -70,20 +72,18 @@ class NumpyOps(Ops):
     # ---- the channel mix
 
     def mix_(self, X, M, b):
-        def work(rows):
-            R = all_rows[rows]
+        def work(R):
             if M.ndim == 1:
                 mix.scale(char)(R, M, b)
             else:
                 mix.mix(char)(R, flat, b, *_mix_scratch(R))
 
-        all_rows, char, flat = self.rows(X), b.dtype.char, M.reshape(-1)
-        threads.map_tiles(work, self._row_tiles(all_rows), lambda _: None)
-        self._write_back(all_rows, X)
+        char, flat = b.dtype.char, M.reshape(-1)
+        threads.map_tiles(lambda tile: self._on_rows(work, X[tile]), self._row_tiles(X), lambda _: None)
 
     def mix_backward_(self, dZ, Z, M, Minv, b):
-        def work(rows):
-            R, dR, dM, db = Z_rows[rows], dZ_rows[rows], np.zeros(M.size, b.dtype), np.zeros_like(b)
+        def work(dR, R):
+            dM, db = np.zeros(M.size, b.dtype), np.zeros_like(b)
             if M.ndim == 1:
                 mix.scale_backward(char)(dR, R, M, Minv, c, dM, db)
             else:
@@ -96,11 +96,17 @@ class NumpyOps(Ops):
             db += part[1]
 
         char, c, dM, db = b.dtype.char, -(Minv @ b if M.ndim == 2 else Minv * b), np.zeros(M.size, b.dtype), np.zeros_like(b)
-        Z_rows, dZ_rows, flat, flat_inverse = self.rows(Z), self.rows(dZ), M.reshape(-1), Minv.reshape(-1)
-        threads.map_tiles(work, self._row_tiles(Z_rows), commit)
-        self._write_back(Z_rows, Z)
-        self._write_back(dZ_rows, dZ)
+        flat, flat_inverse = M.reshape(-1), Minv.reshape(-1)
+        threads.map_tiles(lambda tile: self._on_rows(work, dZ[tile], Z[tile]), self._row_tiles(Z), commit)
         return dM.reshape(M.shape), db
+
+    def _on_rows(self, work, *arrays):
+        """work(rows of the arrays, in place)."""
+        rows = [self.rows(X) for X in arrays]
+        result = work(*rows)
+        for R, X in zip(rows, arrays):
+            self._write_back(R, X)
+        return result
 
     def _write_back(self, R, X):
         """X gets the values of its rows R, which were worked on in place, where these had to be a copy."""
@@ -108,9 +114,14 @@ class NumpyOps(Ops):
             X[...] = self.images(R, X.shape)
 
     @staticmethod
-    def _row_tiles(R):
-        size = max(1, (1 << 18) // R.shape[1])  # less is done before another thread wakes
-        return [slice(i, i + size) for i in range(0, R.shape[0], size)]
+    def _row_tiles(X):
+        """Indices of parts of X, samples or slabs of one along its first spatial axis, for a pass over its rows."""
+        numbers, most = math.prod(X.shape[1:]), 1 << 18  # less is done before another thread wakes
+        if numbers <= most or X.ndim == 2:
+            size = max(1, most // max(1, numbers))
+            return [slice(i, i + size) for i in range(0, X.shape[0], size)]
+        size = max(1, most * X.shape[2] // numbers)
+        return [(slice(n, n + 1), slice(None), slice(i, i + size)) for n in range(X.shape[0]) for i in range(0, X.shape[2], size)]
 
     # ---- networks
 
@@ -118,15 +129,16 @@ class NumpyOps(Ops):
         x, arrays, dtype = _five(self._readable(X)), tuple([a.reshape(-1) for a in parameters]), X.dtype
         N, D, H, W, _ = x.shape
         how = convolutions.plan(layers, N, D, H, W, dtype.itemsize, keep)
-        tape, work, offsets = scratch((how.tape,), dtype), scratch((how.forward,), dtype), scratch((4, how.offsets), _INT)
+        tape, (work, offsets) = scratch((how.tape,), dtype), self._work(how, how.backward if keep else how.forward, dtype)
         y, rows = scratch((N * D * H * W, parameters[-1].size), dtype), _none(dtype) if added is None else added
         convolutions.forward(dtype.char, len(layers))(arrays, how.table, x, rows, tape, work, offsets, y, _LANES[dtype.itemsize])
-        return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, tape, rows.shape, X.shape)
+        kept = (work, offsets) if threads.in_tile() else None  # which may be kept for long where it is not a tile's
+        return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, tape, kept, rows.shape, X.shape)
 
     def network_back(self, dY, tape, layers, parameters):
-        (how, arrays, tape, groups, shape), dtype = tape, dY.dtype
+        (how, arrays, tape, kept, groups, shape), dtype = tape, dY.dtype
         dy, dx = _five(self._readable(dY)), scratch((dY.size // dY.shape[1], shape[1]), dtype)
-        work, offsets = scratch((how.backward,), dtype), scratch((4, how.offsets), _INT)
+        work, offsets = kept or self._work(how, how.backward, dtype)
         flat, dadded = np.zeros(how.gradients, dtype), np.zeros(groups, dtype)
         convolutions.backward(dtype.char, len(layers))(arrays, how.table, tape, work, offsets, dy, dx, flat, dadded, _LANES[dtype.itemsize])
         gradients, start = [], 0
@@ -134,6 +146,10 @@ class NumpyOps(Ops):
             gradients.append(flat[start:start + a.size].reshape(a.shape))
             start += a.size
         return self.images(dx, shape), gradients, dadded if groups[0] else None
+
+    @staticmethod
+    def _work(how, floats, dtype):
+        return scratch((floats,), dtype), scratch((4, how.offsets), _INT)
 
     def _readable(self, X):
         """X as compiled functions take it."""
@@ -192,7 +208,7 @@ class NumpyOps(Ops):
         N, C, first, *rest = X.shape
         d, half = X.ndim - 2, [n // 2 for n in X.shape[2:]]
         slabs = (2, *(k for n in rest for k in (n // 2, 2)), C)
-        last = self._rearrange(X, N * half[0], slabs, (*range(1, 2 * d - 1, 2), 2 * d - 1, *range(0, 2 * d - 1, 2)))
+        last = self._rearrange(X, half[0], slabs, (*range(1, 2 * d - 1, 2), 2 * d - 1, *range(0, 2 * d - 1, 2)))
         return self.images(last, (N, C * 2**d, *half))
 
     def unsqueeze_(self, Z):
@@ -200,22 +216,68 @@ class NumpyOps(Ops):
         d = Z.ndim - 2
         slabs = (*rest, C // 2**d, *[2] * d)
         order = (d, *(k for i in range(d - 1) for k in (i, d + 1 + i)), d - 1)
-        return self.images(self._rearrange(Z, N * first, slabs, order), (N, C // 2**d, *(2 * n for n in Z.shape[2:])))
+        return self.images(self._rearrange(Z, first, slabs, order), (N, C // 2**d, *(2 * n for n in Z.shape[2:])))
 
     def _rearrange(self, X, count, shape, order):
-        """X's memory with the axes of each of its `count` slabs of `shape` in another order."""
-        flat = np.ascontiguousarray(X.transpose(_LAST[X.ndim])).reshape(count, math.prod(shape))
+        """X's memory with the axes of each of the `count` slabs of `shape` of a sample in another order."""
+        slabs = X.transpose(_LAST[X.ndim]).reshape(X.shape[0], count, math.prod(shape))
+        if slabs.flags.c_contiguous:
+            slabs = slabs.reshape(1, -1, slabs.shape[2])
         order, ordered = (0, *(k + 1 for k in order)), tuple(shape[k] for k in order)
 
         def work(tile):
-            before = scratch(flat[tile].shape, flat.dtype)
-            before[...] = flat[tile]
+            before = scratch(slabs[tile].shape, slabs.dtype)
+            before[...] = slabs[tile]
             n = before.shape[0]
-            flat[tile].reshape(n, *ordered)[...] = before.reshape(n, *shape).transpose(order)
+            slabs[tile].reshape(n, *ordered)[...] = before.reshape(n, *shape).transpose(order)
 
-        size = max(1, (1 << 18) // max(1, flat.shape[1]))
-        threads.map_tiles(work, [slice(i, i + size) for i in range(0, count, size)], lambda _: None)
-        return flat
+        size = max(1, (1 << 18) // max(1, slabs.shape[2]))
+        tiles = [(n, slice(i, i + size)) for n in range(slabs.shape[0]) for i in range(0, slabs.shape[1], size)]
+        threads.map_tiles(work, tiles, lambda _: None)
+        return slabs
+
+    # ---- part of the channels: of a large array, each sample's memory becomes that of the two parts
+
+    def split_(self, X, C1):
+        samples = self._samples(X)
+        if samples is None:
+            return super().split_(X, C1)
+        self._regroup(samples, X, C1, apart=True)
+        return self._first(samples, X, C1)
+
+    def join_(self, X, z1):
+        samples = self._samples(X)
+        if samples is None:
+            return super().join_(X, z1)
+        first = self._first(samples, X, z1.shape[1])
+        if not np.may_share_memory(first, z1):
+            first[...] = z1
+        self._regroup(samples, X, z1.shape[1], apart=False)
+        return X
+
+    def _samples(self, X):
+        """The memory of each sample, (N, numbers), or None where X is small or scattered."""
+        samples = X.transpose(_LAST[X.ndim]).reshape(X.shape[0], -1) if X.nbytes >= SPLIT_IN_PLACE else None
+        return samples if samples is not None and np.may_share_memory(samples, X) else None
+
+    def _first(self, samples, X, C1):
+        return self.images(samples[:, :samples.shape[1] // X.shape[1] * C1], (X.shape[0], C1, *X.shape[2:]))
+
+    def _regroup(self, samples, X, C1, apart):
+        def work(n):
+            before = scratch(sample, samples.dtype)
+            before[...] = samples[n]
+            channels, parts = (before, samples[n]) if apart else (samples[n], before)
+            channels, cut = channels.reshape(-1, X.shape[1]), channels.size // X.shape[1] * C1
+            pairs = (channels[:, :C1], parts[:cut].reshape(-1, C1)), (channels[:, C1:], parts[cut:].reshape(-1, X.shape[1] - C1))
+            for one, part in pairs:
+                if apart:
+                    part[...] = one
+                else:
+                    one[...] = part
+
+        sample = samples.shape[1:]
+        threads.map_tiles(work, range(X.shape[0]), lambda _: None)
 
     # ---- tiles
 

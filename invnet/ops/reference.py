@@ -287,6 +287,17 @@ class Ops:
         """X becomes X + Y."""
         X += Y
 
+    # ---- part of the channels
+
+    def split_(self, X, C1):
+        """The first C1 channels as an array of their own, in X's memory or not: X is not to be used until `join_`."""
+        return self.fresh(X[:, :C1])
+
+    def join_(self, X, z1):
+        """X with z1 in the place of the channels that `split_` gave."""
+        X[:, :z1.shape[1]] = z1
+        return X
+
     # ---- space to depth
 
     def squeeze_(self, X):

@@ -77,6 +77,11 @@ def _executor(size):
         return _pool["executor"]
 
 
+def in_tile():
+    """Whether a tile is at work, so that `scratch` gives its memory."""
+    return getattr(_local, "arena", None) is not None
+
+
 def scratch(shape, dtype):
     """An uninitialised array: in the tile's memory while a tile is at work, ordinary otherwise."""
     arena = getattr(_local, "arena", None)
