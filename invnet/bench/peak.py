@@ -1,6 +1,7 @@
 """Peak memory of one contender's training step, in a process of its own: `python -m invnet.bench.peak twin --hidden 64 ...`.
 
-1. A step of a tiny model of the same kind runs first: it loads libraries, compiles or loads kernels and starts threads.
+1. A step of a tiny model, one step of each level on a tiny batch, runs first: it loads libraries, loads the kernels, which
+   depend on the numbers of channels, and starts threads. Kernels should have been compiled by a process before.
 2. The model and the batch are made and the gradients' memory is touched; `baseline` is the resident memory then. So it
    holds interpreter, libraries, batch, parameters and gradients, and no activation.
 3. The kernel's high-water mark of resident memory is reset (Linux: 5 to /proc/self/clear_refs), the step runs
@@ -74,7 +75,7 @@ def reset_peak():
 
 def measure(contender, repeats, **shape):
     """Runs in the process that is measured."""
-    tiny = contender.make(**shape | dict(hidden=8, steps=1, batch=3, size=4 * 2 ** shape["levels"]))
+    tiny = contender.make(**shape | dict(steps=1, batch=3, size=2 ** shape["levels"]))
     tiny()
     del tiny
     step = contender.make(**shape)
