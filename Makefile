@@ -30,8 +30,9 @@ test: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# Not invnet.bench: pdoc would import its twin, which needs PyTorch.
 docs: $(VENV)/.installed-docs
-	$(BIN)/pdoc --docformat google --math --output-directory build/docs invnet $(ARGS)
+	$(BIN)/pdoc --docformat google --math --output-directory build/docs invnet '!invnet.bench' $(ARGS)
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test

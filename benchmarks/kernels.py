@@ -74,7 +74,7 @@ def measure(hidden, rounds):
         for ops in (engine, reference):  # in a tile, as in use: the engine's scratch memory is warm
             seconds[name, ops.name] = lambda call=call, ops=ops: engine.map_tiles(lambda _: call(ops), [0], lambda _: None)
     with engine.at_work():
-        times = harness.in_turns({**seconds, "copy": lambda: np.copyto(target, source), "sgemm": product}, rounds)
+        times = harness.in_turns({**seconds, "copy": lambda: np.copyto(target, source), "sgemm": product}, range(rounds))
     best = {name: min(values) for name, values in times.items()}
     bandwidth, rate, rows = 2 * COPY_BYTES / best["copy"], product_flops / best["sgemm"], []
     for name, (_, size, flops) in operations(hidden).items():

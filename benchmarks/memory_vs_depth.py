@@ -1,24 +1,26 @@
 """Peak memory of a training step against depth: the published curve of this field, with peers.
 
-    python -m benchmarks.memory_vs_depth           64x64, batch 8, hidden 64, up to 16 steps a level: about a minute
+    python -m benchmarks.memory_vs_depth           64x64, batch 8, hidden 64, up to 32 steps a level: about a minute
     python -m benchmarks.memory_vs_depth --full    256x256x3, batch 8, hidden 256, 3 levels, 4 to 80 steps a level
 
-Each figure is a process of its own; what is counted is in peak.py: the peak of a step above interpreter, batch, parameters
-and gradients. The figures of a PyTorch library published by the authors of InvertibleNetworks.jl (total memory of a GPU
-of 40 GB, the full size only) are drawn as a reference; they are not measured here and count parameters too. A depth is
-left out, with a note, where the guess from the depth before (or, at the first, from the activations' number) exceeds
-`--limit` of the memory that is available.
+Each figure is a process of its own; what is counted is in invnet/bench/peak.py: the peak of a step above interpreter,
+batch, parameters and gradients. The figures of a PyTorch library published by the authors of InvertibleNetworks.jl
+(total memory of a GPU of 40 GB, the full size only) are drawn as a reference; they are not measured here and count
+parameters too. A depth is left out, with a note, where the guess from the depth before (or, at the first, from the
+activations' number) exceeds `--limit` of the memory that is available. `invnet bench memory` is the quick version,
+without the other libraries.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 
+from invnet.bench.memory import QUICK, MiB, compile_kernels, plot, row_at
+
 from . import harness
 from .contenders import DEFAULT, available
 
-GiB, MiB = 2**30, 2**20
+GiB, PROGRAM = 2**30, "benchmarks.peak"
 PUBLISHED = {4: 5.1, 8: 7.9, 16: 13.5, 32: 24.9, 48: 36.2}  # GiB; more steps ran out of 40 GB
 COLUMNS = dict(contender="s", steps="d", activations_MiB=".1f", inputs=".1f", note="s")
-QUICK = dict(depths=[2, 4, 8, 16], size=64, batch=8, hidden=64)
 FULL = dict(depths=[4, 8, 16, 32, 48, 64, 80], size=256, batch=8, hidden=256)
 
 
@@ -32,50 +34,37 @@ def guess(contender, shape):
     return 4 * (total + shape["batch"] * shape["size"] ** 2 // 4 * 6 * shape["hidden"])
 
 
+def available_memory():
+    """Bytes that a new process may take without swapping."""
+    with open("/proc/meminfo") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+
+
 def curve(contender, depths, shape, threads, limit):
     """Rows of one contender, from the least depth to the greatest."""
     rows, last = [], None
-    tiny = shape | dict(steps=1, threads=threads, batch=2, hidden=8, size=32)
-    harness.peak_memory(contender.name, **tiny)  # so that kernels are compiled
+    compile_kernels(contender, threads, shape | {"batch": 1}, PROGRAM)
     for depth in depths:
-        row = dict(contender=contender.name, steps=depth, threads=threads, **shape)
-        rows.append(row)
-        needed = guess(contender, shape | {"steps": depth}) if last is None else last["activations"] * depth / last["depth"]
-        if contender.name != "invnet" and needed > limit * harness.available_memory():
-            row["note"] = f"left out: would need about {needed / GiB:.0f} GiB"
+        needed = guess(contender, shape | {"steps": depth}) if last is None else last["activations_MiB"] * MiB * depth / last["steps"]
+        if not contender.name.startswith("invnet") and needed > limit * available_memory():
+            note = f"left out: would need about {needed / GiB:.0f} GiB"
+            rows.append(dict(contender=contender.name, steps=depth, threads=threads, **shape, note=note))
             continue
-        found = harness.peak_memory(contender.name, steps=depth, threads=threads, **shape)
-        if "failed" in found:
-            row["note"] = f"failed: {found['failed']}"
-            continue
-        last = found | {"depth": depth}
-        row.update({f"{name}_MiB": found[name] / MiB for name in ("activations", "baseline", "parameters")},
-                   inputs=found["activations"] / found["input"], peak_was_reset=found["peak_was_reset"])
+        rows.append(row_at(contender, depth, threads, shape, PROGRAM))
+        last = rows[-1] if "activations_MiB" in rows[-1] else last
     return rows
 
 
-def plot(rows, folder, name):
-    """Linear and logarithmic; with the published figures where the shape is theirs."""
-    fig, axes = harness.figure(2)
-    measured, first = [row for row in rows if "activations_MiB" in row], rows[0]
-    unit, factor = ("GiB", 1 / 1024) if max(row["activations_MiB"] for row in measured) > 1024 else ("MiB", 1)
-    published = all(first[name] == FULL[name] for name in ("size", "batch", "hidden")) and first["levels"] == 3
-    for column, scale in enumerate(("linear", "log")):
-        for contender in dict.fromkeys(row["contender"] for row in measured):
-            mine = [row for row in measured if row["contender"] == contender]
-            peaks = [row["activations_MiB"] * factor for row in mine]
-            harness.line(axes[0, column], [row["steps"] for row in mine], peaks, contender)
-        if published:
-            style = dict(color="gray", linestyle="--", marker="s", markersize=4)
-            label = "a PyTorch library, published: whole\nmemory of a 40 GB GPU, not measured here"
-            axes[0, column].plot(PUBLISHED.keys(), PUBLISHED.values(), label=label, **style)
-        title = "{size}x{size}x3, batch {batch}, hidden {hidden}, {levels} levels".format(**first)
-        axes[0, column].set(xlabel="steps of each level", ylabel=f"peak above parameters and gradients, {unit}", title=title)
-        axes[0, column].set_yscale(scale)
-        axes[0, column].grid(alpha=0.3, which="both")
-    axes[0, 0].set_ylim(0, None)
-    axes[0, 0].legend(fontsize=8)
-    harness.write_png(fig, name, folder)
+def add_published(fig, rows):
+    """The published figures, where the shape is theirs."""
+    first, unit = rows[0], 1024 if "MiB" in fig.axes[0].get_ylabel() else 1
+    if any(first[name] != FULL[name] for name in ("size", "batch", "hidden")) or first["levels"] != 3:
+        return
+    style = dict(color="gray", linestyle="--", marker="s", markersize=4)
+    label = "a PyTorch library, published: whole\nmemory of a 40 GB GPU, not measured here"
+    for axes in fig.axes:
+        axes.plot(PUBLISHED.keys(), [unit * peak for peak in PUBLISHED.values()], label=label, **style)
+    fig.axes[0].legend(fontsize=8)
 
 
 def main():
@@ -101,7 +90,9 @@ def main():
             rows += mine
     name = harness.result_name("memory_vs_depth", options)
     harness.write_csv(rows, name, options.out)
-    plot(rows, options.out, name)
+    fig = plot(rows)
+    add_published(fig, rows)
+    harness.write_png(fig, name, options.out)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,8 @@ import math
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from . import twin
-
-
-def checkpointed(model, x):
-    """The twin's loss with every step under torch.utils.checkpoint, in its fastest settings."""
-    options = dict(use_reentrant=False, preserve_rng_state=False, determinism_check="none")
-    return model(x, run=lambda *step_and_arguments: checkpoint(*step_and_arguments, **options))
-
+from invnet.bench import twin
 
 # ---- memcnn: the twin's steps in its wrapper, which inverts a step and then runs it forward again under autograd
 

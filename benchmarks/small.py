@@ -103,7 +103,7 @@ def plot(rows, folder, name):
     for axis, features in zip(axes[0], kinds):
         mine = [row for row in rows if row["features"] == features]
         names = [row["contender"] for row in mine]
-        axis.bar(names, [row["ms_median"] for row in mine], color=[harness.COLORS[n] for n in names])
+        axis.bar(names, [row["ms_median"] for row in mine], color=[harness.COLORS.get(n, "black") for n in names])
         axis.set(title=f"{features} features", ylabel="ms for a training step with Adam",
                  xlabel="dotted: a tenth of the fastest peer")
         axis.axhline(min(row["ms_median"] for row in mine if row["contender"] != "invnet") / 10, color="gray", linestyle=":")
@@ -122,7 +122,7 @@ def main():
             print(f"{name} is left out: it is not installed")
     for features in (2, 8):
         made = {name: MAKERS[name](features) for name in names}
-        seconds = harness.in_turns({name: step for name, (step, _) in made.items()}, rounds, repeats=5)
+        seconds = harness.in_turns({name: step for name, (step, _) in made.items()}, range(rounds), repeats=5)
         for row in harness.summary(seconds):
             row.update(features=features, batch=BATCH, steps=STEPS, hidden=HIDDEN, parameters=made[row["contender"]][1],
                        ms_min=1e3 * row["seconds_min"], ms_median=1e3 * row["seconds_median"])

@@ -52,7 +52,7 @@ class Twin:
     def __init__(self, ours, lr):
         import torch
 
-        from . import twin
+        from invnet.bench import twin
 
         torch.set_num_threads(1)
         self.torch, self.logit, self.lr, self.steps = torch, twin.logit, lr, 0

@@ -167,7 +167,8 @@ def test_without_out_the_run_is_named_after_its_data_and_the_next_gets_a_number(
         assert status == 0 and (tmp_path / "runs" / name / "checkpoint.safetensors").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["sample", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["sample", "--help"], ["evaluate", "--help"],
+                                       ["bench", "--help"], ["bench", "memory", "--help"], ["bench", "speed", "--help"]])
 def test_help_reads_well(capsys, arguments, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     status, out, err = run(capsys, *arguments)
@@ -221,6 +222,11 @@ MISTAKES = {
     "damaged checkpoint": (["evaluate", "damaged"], "damaged"),
     "foreign checkpoint": (["sample", "foreign"], "not written by invnet"),
     "checkpoint of fit": (["evaluate", "fitted"], "not written by invnet train"),
+    "nothing to bench": (["bench"], "required: WHAT"),
+    "engine": (["bench", "memory", "--engine", "abacus"], "--engine: invalid choice: 'abacus' .*numpy"),
+    "threads of bench": (["bench", "speed", "--threads", "0"], "threads.*0"),
+    "a file as the folder of bench": (["bench", "memory", "--out", "odd.npz"], "--out is a .csv file or a folder.*got odd.npz"),
+    "a place that cannot be": (["bench", "speed", "--out", "odd.npz/x.csv"], "--out is a .csv file or a folder.*got odd.npz/x.csv"),
     "odd images": (["train", "odd.npz"], "even.*7x6"),
     "NaN": (["train", "nan.npz"], "NaN"),
 }

@@ -1,6 +1,8 @@
 """The contenders of the benchmarks compute the same thing, so that their times can be compared."""
 
 import importlib.util
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -9,9 +11,12 @@ pytest.importorskip("torch")
 pytest.importorskip("benchmarks.contenders", reason="benchmarks/ is not beside invnet/")
 
 import torch
-from benchmarks import contenders, peers, small, twin
+from benchmarks import contenders, memory_vs_depth, peers, small
+from benchmarks import speed as speed_benchmark
 
 import invnet
+from invnet.bench import speed, twin
+from invnet.bench.contenders import data
 
 SHAPE = dict(hidden=8, levels=2, steps=2, channels=3)
 BATCH = dict(batch=4, size=8, threads=1)
@@ -85,7 +90,7 @@ def test_memory_savers_have_the_gradients_of_the_twin(run):
     stored, saving = twin.Twin(glow), peers.memcnn(glow) if run == "memcnn" else twin.Twin(glow)
     loss = stored(x)
     loss.backward()
-    other = saving(x) if run == "memcnn" else peers.checkpointed(saving, x)
+    other = saving(x) if run == "memcnn" else twin.checkpointed(saving, x)
     other.backward()
     assert other.item() == pytest.approx(loss.item(), rel=1e-12)
     norm = lambda model: torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
@@ -99,7 +104,7 @@ def test_memory_savers_have_the_gradients_of_the_twin(run):
 @pytest.mark.filterwarnings("ignore")
 def test_contender_runs_and_gives_nats_of_the_same_data(contender):
     step = contender.make(**SHAPE, **BATCH)
-    X = contenders.data(3, BATCH["batch"], BATCH["size"])
+    X = data(3, BATCH["batch"], BATCH["size"])
     normal = 0.5 * (X * X).sum() / len(X) + 0.5 * X[0].size * np.log(2 * np.pi)
     # At the start all but rotations is the identity; in normflows couplings are sigmoid(2) and ActNorm is set by data.
     assert step() == pytest.approx(normal, rel=1e-5 if contender.library != "normflows" else 0.2)
@@ -110,8 +115,8 @@ def test_contender_runs_and_gives_nats_of_the_same_data(contender):
 
 def test_flops_are_those_of_the_convolutions():
     one = dict(hidden=4, levels=1, steps=1, channels=3, batch=2, size=8)
-    assert contenders.flops(**one) == 2 * 2 * 16 * (9 * 6 * 4 + 4 * 4 + 9 * 4 * 12)
-    assert contenders.flops(**one | {"steps": 3}) == 3 * contenders.flops(**one)
+    assert speed.flops(**one) == 2 * 2 * 16 * (9 * 6 * 4 + 4 * 4 + 9 * 4 * 12)
+    assert speed.flops(**one | {"steps": 3}) == 3 * speed.flops(**one)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in small.MAKERS])
@@ -120,3 +125,22 @@ def test_small_contender_runs(name):
     step, parameters = small.MAKERS[name](2)
     step()
     assert parameters > 10 * 16 * 16
+
+
+BENCHMARKS = {
+    memory_vs_depth: "--depths 1 2 --size 8 --batch 2 --hidden 8 --contenders invnet checkpointed",
+    speed_benchmark: "--hidden 64 --size 8 --rounds 1 --contenders invnet twin",
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="peak memory is measured on Linux only")
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda module: module.__name__.split(".")[-1])
+def test_benchmark_on_invnet_bench_runs_and_leaves_its_files(benchmark, tmp_path, monkeypatch):
+    threads = invnet.num_threads()
+    monkeypatch.setattr(sys, "argv", ["benchmark", *BENCHMARKS[benchmark].split(), "--out", str(tmp_path)])
+    try:
+        benchmark.main()
+    finally:
+        invnet.set_num_threads(threads)
+    name = benchmark.__name__.split(".")[-1]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"{name}_quick.csv", f"{name}_quick.png"]

@@ -1,4 +1,4 @@
-"""The command line: invnet train, invnet sample, invnet evaluate."""
+"""The command line: invnet train, invnet sample, invnet evaluate, invnet bench."""
 
 from .parser import main
 

@@ -11,8 +11,10 @@ import traceback
 
 from .. import __version__
 from . import commands
+from .bench import bench
 from .options import add_fields, positive
 from .presets import Model
+from ..ops import ENGINES
 from ..train.recipe import Recipe
 from ..train import Interrupted
 
@@ -25,6 +27,7 @@ examples:
   invnet train --resume runs/digits       go on after Ctrl-C, with the same bits
   invnet sample runs/digits -n 64 --out new.png
   invnet evaluate runs/digits
+  invnet bench memory                     peak memory against depth, beside PyTorch's
 """
 
 
@@ -49,6 +52,7 @@ def parser():
     _add_train(subparsers)
     _add_sample(subparsers)
     _add_evaluate(subparsers)
+    _add_bench(subparsers)
     return top
 
 
@@ -93,10 +97,26 @@ def _add_evaluate(subparsers):
     evaluate("--data", metavar="DATA", help="where the data are now (default: where they were)")
 
 
-def _command(subparsers, name, function, summary, description, usage=None):
+def _add_bench(subparsers):
+    both = "Beside it, where PyTorch is installed: the same Glow in PyTorch, storing all activations, and under checkpointing."
+    kinds = subparsers.add_parser(
+        "bench", help="memory and speed of a training step on this machine",
+        description=f"Measures a training step of a Glow on this machine, in about a minute. {both}",
+    ).add_subparsers(title="what", metavar="WHAT", required=True, parser_class=Parser)
+    for what, summary, description in (
+            ("memory", "peak memory against depth", "Measures peak memory at four depths, each in a process of its own."),
+            ("speed", "time of a step", "Measures the time of a step at two widths, all in turns.")):
+        kind = _command(kinds, what, bench, summary, f"{description} {both}", threads=1)
+        kind.set_defaults(what=what)
+        kind.add_argument("--engine", choices=ENGINES, default="numpy", help="of invnet (default: numpy)")
+        kind.add_argument("--out", metavar="CSV|FOLDER", help="keep the figures there, as a .csv file and a .png beside it")
+
+
+def _command(subparsers, name, function, summary, description, usage=None, threads=None):
     command = subparsers.add_parser(name, help=summary, description=description, usage=usage)
     command.set_defaults(command=function, prog=command.prog)
-    command.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores that this process may use)")
+    shown = "all cores that this process may use" if threads is None else threads
+    command.add_argument("--threads", type=int, default=threads, metavar="N", help=f"threads (default: {shown})")
     command.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return command
 

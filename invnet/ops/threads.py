@@ -144,7 +144,7 @@ def map_tiles(work, tiles, commit):
             _one_by_one(lambda: next(remaining, None), lambda tile: commit(work(tile)))
             return
         turns = _Turns(work, tiles, commit, ahead=2 * workers)
-        with _InterruptLater():
+        with InterruptLater():
             futures = []
             try:
                 for _ in range(workers - 1):
@@ -160,8 +160,11 @@ def map_tiles(work, tiles, commit):
                 future.result()
 
 
-class _InterruptLater:
-    """Holds Ctrl-C back until the threads are done, since Python's locks do not survive it; a second one is not held."""
+class InterruptLater:
+    """Holds Ctrl-C back until its end; a second one is not held.
+
+    In map_tiles until the threads are done, since Python's locks do not survive it.
+    """
 
     def __enter__(self):
         self.held, self.handler = None, None

@@ -1,0 +1,140 @@
+"""One Glow, some ways to compute it: each contender makes a training step, forward + loss + backward, of one architecture.
+
+Levels of Squeeze and `steps` times (ActNorm, 1x1 mix, affine coupling with a 3x3 - 1x1 - 3x3 ReLU conditioner), half of
+the channels leaving after each level but the last, standard normal base, no learned prior. A step sets the gradients
+to zero and has no optimizer.
+
+| contender | what it is | what is alive at the end of its forward |
+|---|---|---|
+| invnet, invnet-ENGINE | invnet.Glow on NumPy or another engine | two arrays of the input's size |
+| twin | lean channels-last PyTorch, same weights as invnet (twin.py) | all activations |
+| checkpointed | the twin, each step under torch.utils.checkpoint(use_reentrant=False) | the steps' inputs |
+"""
+
+import functools
+import importlib.util
+import math
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+
+from .. import losses
+from ..models import Glow
+from ..ops import ENGINES, ops_named
+from ..ops.threads import set_num_threads
+
+
+@dataclass
+class Step:
+    """A training step: call it. Gives the loss in nats per sample."""
+
+    run: Callable
+    parameters: int
+    touch_gradients: Callable  # makes the memory of the gradients resident, for measurements of the rest
+    device: str = "cpu"  # where the arrays lie
+
+    def __call__(self):
+        return self.run()
+
+
+@dataclass
+class Contender:
+    name: str
+    library: str  # that must be importable
+    make: Callable  # (hidden, levels, steps, channels, batch, size, threads) -> Step
+    stores: float  # arrays of hidden width that each step keeps until backward, to guess memory before measuring it
+
+
+def data(channels, batch, size):
+    return np.random.default_rng(1).standard_normal((batch, channels, size, size), dtype=np.float32)
+
+
+def make_glow(hidden, levels, steps, channels, dtype="float32"):
+    return Glow(channels, hidden, levels, steps, prior=False, dtype=dtype)
+
+
+def make_invnet(engine, hidden, levels, steps, channels, batch, size, threads):
+    set_num_threads(threads)
+    ops, glow = ops_named(engine), make_glow(hidden, levels, steps, channels).to(engine)
+    X = ops.from_numpy(data(channels, batch, size))
+
+    def step():
+        glow.zero_grad()
+        Z, logdet = glow.forward(X)
+        loss, dZ, dlogdet = losses.gaussian_nll(Z, logdet)
+        glow.backward(dZ, Z, dlogdet)
+        ops.to_numpy(logdet)  # a copy to the host waits for a device that is still at work
+        return loss
+
+    return Step(step, sum(math.prod(p.data.shape) for p in glow.parameters()), glow.zero_grad, str(X.device))
+
+
+def torch_step(build, loss, last=True):
+    """make() of a PyTorch model: build(hidden, levels, steps, channels, size) -> model, loss(model, x) -> nats."""
+
+    def make(hidden, levels, steps, channels, batch, size, threads):
+        import torch
+
+        torch.manual_seed(0)
+        torch.set_num_threads(threads)
+        model, x = build(hidden, levels, steps, channels, size), torch.from_numpy(data(channels, batch, size))
+        if last:
+            model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+
+        def step():
+            model.zero_grad(set_to_none=True)
+            nats = loss(model, x)
+            nats.backward()
+            return nats.item()
+
+        def touch_gradients():
+            for p in parameters:
+                p.grad = torch.ones_like(p)
+
+        return Step(step, sum(p.numel() for p in parameters), touch_gradients)
+
+    return make
+
+
+def plain(model, x):
+    return model(x)
+
+
+def make_twin(hidden, levels, steps, channels, size):
+    from . import twin  # and so torch, once it is needed
+
+    return twin.Twin(make_glow(hidden, levels, steps, channels))
+
+
+def checkpointed(model, x):
+    from . import twin
+
+    return twin.checkpointed(model, x)
+
+
+def on(engine):
+    """The name of invnet with an engine."""
+    return "invnet" if engine == "numpy" else f"invnet-{engine}"
+
+
+CONTENDERS = {contender.name: contender for contender in (
+    *(Contender(on(engine), engine, functools.partial(make_invnet, engine), 0) for engine in ENGINES),
+    Contender("twin", "torch", torch_step(make_twin, plain), 2),
+    Contender("checkpointed", "torch", torch_step(make_twin, checkpointed), 0),
+)}
+
+
+def available(names, contenders=CONTENDERS, report=print):
+    """The contenders of these names whose library is installed; the others are reported."""
+    unknown = [name for name in names if name not in contenders]
+    if unknown:
+        raise ValueError(f"the contenders are {', '.join(contenders)}; got {', '.join(unknown)}")
+    found = []
+    for name in names:
+        if importlib.util.find_spec(contenders[name].library):
+            found.append(contenders[name])
+        else:
+            report(f"{name} is left out: {contenders[name].library} is not installed")
+    return found
