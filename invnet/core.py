@@ -1,10 +1,12 @@
 """The contracts: Parameter, Module, Layer, Isometry, and the conditioner Net."""
 
 import inspect
+import math
 import numbers
 
 import numpy as np
 
+from .kept import Kept, using
 from .ops import get_ops, ops_named
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
@@ -264,10 +266,37 @@ class InPlaceLayer(Layer):
         if tuple(dZ.shape) != tuple(Z.shape) or dZ.dtype != Z.dtype:
             raise ValueError(f"the gradient needs the shape and dtype of its array, {tuple(Z.shape)} {Z.dtype}; got {tuple(dZ.shape)} {dZ.dtype}")
 
+    @property
+    def memory_budget(self):
+        """Bytes, or a share of the free memory below 1, for activations that spare backward its recomputing; 0 for none.
+
+        Each `forward` keeps what its couplings' conditioners computed, as far as that fits, until the `backward` that is
+        given its Z, or until the next `forward`. Gradients are the same. It counts for the layer whose forward and
+        backward are called, not for those within.
+        """
+        return getattr(self, "_memory_budget", 0)
+
+    @memory_budget.setter
+    def memory_budget(self, budget):
+        if not isinstance(budget, numbers.Real) or not budget >= 0 or budget == math.inf:
+            raise ValueError(f"memory_budget is a number of bytes, or a share of the free memory below 1; got {budget!r}")
+        self._memory_budget, self._kept, self._kept_before = budget, None, None
+
     def forward(self, X, cond=None):
-        ops = self.check(X)
+        ops, budget = self.check(X), self.memory_budget
         with ops.at_work():
-            return self.forward_(ops.fresh(X), cond)
+            if not budget:
+                return self.forward_(ops.fresh(X), cond)
+            self._kept, before = None, self._kept_before  # frees what an earlier call left
+            if before is None:
+                budget = budget if budget >= 1 else budget * ops.free_memory()
+                kept = Kept(budget, ops.lasting_memory(budget))
+            else:
+                kept = Kept(before.budget, before.memory, before)
+            with using(kept):
+                Z, logdet = self.forward_(ops.fresh(X), cond)
+            kept.mark, self._kept, self._kept_before = ops.checksum(Z), kept, kept
+            return Z, logdet
 
     def inverse(self, Z, cond=None):
         return self.inverse_logdet(Z, cond)[0]
@@ -280,7 +309,11 @@ class InPlaceLayer(Layer):
     def backward(self, dZ, Z, dlogdet=None, cond=None):
         ops = self.check(Z, "Z")
         self._check_gradient(dZ, Z)
-        with ops.at_work():
+        kept = None
+        if self.memory_budget and self._kept is not None:
+            kept, self._kept = self._kept, None
+            kept = kept if kept.mark == ops.checksum(Z) else None  # else this is the backward of another forward
+        with ops.at_work(), using(kept):
             return self.backward_(ops.fresh(dZ), ops.fresh(Z), as_dlogdet(dlogdet, Z), cond)
 
     def inverse_backward(self, dX, X, dlogdet=None, cond=None):
@@ -331,6 +364,8 @@ class Net(Module):
 
     #: floats that one evaluation holds per position: a coupling chooses its tile by it.
     floats_per_position = 1024
+    #: how many of them a pullback keeps; None: all.
+    kept_per_position = None
     #: how far an output position sees along each spatial axis, or None where it sees everything.
     reach = None
 

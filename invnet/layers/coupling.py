@@ -3,6 +3,7 @@
 import math
 
 from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops
+from ..kept import current, using
 
 
 class Coupling(InPlaceLayer):
@@ -31,6 +32,7 @@ class Coupling(InPlaceLayer):
             self._parameters = value.parameters()
             self._weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
             self._floats, self._reach = (getattr(value, name, getattr(Net, name)) for name in ("floats_per_position", "reach"))
+            self._kept_floats = getattr(value, "kept_per_position", None) or self._floats
 
     @classmethod
     def conditioner_channels(cls, channels):
@@ -55,30 +57,37 @@ class Coupling(InPlaceLayer):
         return dX, X
 
     def _map(self, couple_, X, cond):
-        ops, c = get_ops(X), self._condition_of(X, cond)
-        logdet = ops.fill(X.shape[0], 0.0, X)
+        ops, c, kept = get_ops(X), self._condition_of(X, cond), current()
+        logdet, tiles = ops.fill(X.shape[0], 0.0, X), self._tiles(ops, X)
         x1, x2 = X[:, :self._C1], X[:, self._C1:]
+        saved = None if kept is None else kept.place(self, self._kept_bytes(X), self._weights / self._kept_floats)
 
         def work(tile):
             x = tile.region(x1)
-            h = self._checked(self.net.forward(x, tile.condition(c)), x)
-            return tile, couple_(ops, tile.core(x2), tile.inner(h))
+            h, pullback = self.net.vjp(x, tile.condition(c)) if saved is not None else (self.net.forward(x, tile.condition(c)), None)
+            self._checked(h, x)
+            return tile, couple_(ops, tile.core(x2), tile.inner(h)), (h, pullback)
 
         def commit(result):
-            tile, part = result
+            tile, part, evaluation = result
             logdet[tile.samples] += part
+            if saved is not None:
+                saved.append(evaluation)
 
-        ops.map_tiles(work, self._tiles(ops, X), commit)
+        with using(None):
+            ops.map_tiles(work, tiles, commit, None if saved is None else kept.memory)
         return logdet
 
     def _pull(self, couple_backward_, dZ, Z, dlogdet, cond):
-        ops, c = get_ops(Z), self._condition_of(Z, cond)
+        ops, c, kept = get_ops(Z), self._condition_of(Z, cond), current()
         copied = lambda dcond: ops.copy(dcond) if isinstance(cond, Condition) and dcond is not None else None
         z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
+        tiles, saved = self._tiles(ops, Z), None if kept is None else kept.take(self)
 
-        def work(tile):
+        def work(turn):
+            tile, evaluation = turn
             z = tile.region(z1)
-            h, pullback = self.net.vjp(z, tile.condition(c))
+            h, pullback = evaluation or self.net.vjp(z, tile.condition(c))
             h = self._checked(h, z)
             dh = couple_backward_(ops, tile.core(dz2), tile.core(z2), tile.inner(h), dlogdet[tile.samples])
             if tile.whole:
@@ -103,7 +112,11 @@ class Coupling(InPlaceLayer):
             if dcond is not None:
                 tile.condition(cond.grad)[...] += dcond
 
-        ops.map_tiles(work, self._tiles(ops, Z), commit)
+        with using(None):
+            ops.map_tiles(work, list(zip(tiles, saved or [None] * len(tiles))), commit)
+
+    def _kept_bytes(self, X):
+        return self._kept_floats * math.prod(X.shape) // X.shape[1] * X.dtype.itemsize
 
     def _same(self, dx, x):
         if tuple(dx.shape) != tuple(x.shape) or dx.dtype != x.dtype:

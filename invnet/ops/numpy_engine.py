@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import zlib
 
 import array_api_compat.numpy
 import numpy as np
@@ -65,6 +66,9 @@ class NumpyOps(Ops):
 
     def diagonal_matrix(self, v):
         return np.diag(v)
+
+    def checksum(self, X):
+        return X.shape, zlib.crc32(np.ascontiguousarray(self.rows(X)))
 
     def sum_positions(self, R, N):
         return R.reshape(N, R.size // max(N, 1)).sum(axis=1)
@@ -132,7 +136,7 @@ class NumpyOps(Ops):
         tape, (work, offsets) = scratch((how.tape,), dtype), self._work(how, how.backward if keep else how.forward, dtype)
         y, rows = scratch((N * D * H * W, parameters[-1].size), dtype), _none(dtype) if added is None else added
         convolutions.forward(dtype.char, len(layers))(arrays, how.table, x, rows, tape, work, offsets, y, _LANES[dtype.itemsize])
-        kept = (work, offsets) if threads.in_tile() else None  # which may be kept for long where it is not a tile's
+        kept = (work, offsets) if threads.in_tile() else None
         return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, tape, kept, rows.shape, X.shape)
 
     def network_back(self, dY, tape, layers, parameters):
@@ -149,7 +153,7 @@ class NumpyOps(Ops):
 
     @staticmethod
     def _work(how, floats, dtype):
-        return scratch((floats,), dtype), scratch((4, how.offsets), _INT)
+        return threads.passing((floats,), dtype), threads.passing((4, how.offsets), _INT)
 
     def _readable(self, X):
         """X as compiled functions take it."""
@@ -284,8 +288,11 @@ class NumpyOps(Ops):
     def tiles(self, shape, floats_per_position, reach, weights):
         return tiles_of(tuple(shape), floats_per_position, reach, weights, TILE_BYTES)
 
-    def map_tiles(self, work, tiles, commit):
-        threads.map_tiles(work, tiles, commit)
+    def map_tiles(self, work, tiles, commit, memory=None):
+        threads.map_tiles(work, tiles, commit, memory)
+
+    def lasting_memory(self, size):
+        return threads.Pool(size)
 
     def at_work(self):
         return threads.single_threaded_blas

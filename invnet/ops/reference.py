@@ -72,6 +72,19 @@ class Ops:
         """Sums rows (N * positions, C) to one number for each sample, (N,)."""
         return self.xp.sum(self.xp.reshape(R, (N, -1)), axis=1)
 
+    def checksum(self, X):
+        """What tells X from any other array."""
+        return float(self.xp.sum(X)), float(self.xp.sum(X * X))
+
+    def lasting_memory(self, size):
+        """Memory of at most `size` bytes for map_tiles, where the library's own would be slow; or None."""
+
+    def free_memory(self):
+        """Bytes that are free where the arrays are."""
+        import psutil
+
+        return psutil.virtual_memory().available
+
     # ---- the channel mix, in place
 
     def mix_(self, X, M, b):
@@ -328,8 +341,11 @@ class Ops:
         """
         return [Tile(slice(0, shape[0]))]
 
-    def map_tiles(self, work, tiles, commit):
-        """commit(work(tile)) for every tile; work may run in threads, commits come one by one in the order of tiles."""
+    def map_tiles(self, work, tiles, commit, memory=None):
+        """commit(work(tile)) for every tile; work may run in threads, commits come one by one in the order of tiles.
+
+        What operations give within `work` lives for that tile, or, in lasting `memory`, as long as anyone holds it.
+        """
         for tile in tiles:
             commit(work(tile))
 

@@ -4,11 +4,13 @@ BLAS runs with one thread while tiles are at work: its own threads, alternating 
 whenever a core is busy with something else, and that costs a factor of 10 and more.
 """
 
+import ctypes
 import math
 import numbers
 import os
 import signal
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
@@ -78,14 +80,51 @@ def _executor(size):
 
 
 def in_tile():
-    """Whether a tile is at work, so that `scratch` gives its memory."""
-    return getattr(_local, "arena", None) is not None
+    """Whether what `scratch` gives is the memory of a tile at work."""
+    return getattr(_local, "arena", None) is not None and _local.lasting is None
 
 
 def scratch(shape, dtype):
-    """An uninitialised array: in the tile's memory while a tile is at work, ordinary otherwise."""
+    """An uninitialised array: in the tile's memory while a tile is at work, or lasting where that is wanted."""
+    lasting = getattr(_local, "lasting", None)
+    return passing(shape, dtype) if lasting is None else lasting.take(shape, np.dtype(dtype))
+
+
+def passing(shape, dtype):
+    """As `scratch`, for what does not outlive the tile in any case."""
     arena = getattr(_local, "arena", None)
     return np.empty(shape, dtype) if arena is None else arena.take(shape, np.dtype(dtype))
+
+
+class Pool:
+    """Memory for arrays that last: what an array leaves goes to the next of its size, since fresh pages are slow.
+
+    Args:
+        size: bytes; beyond so many, unused memory is given back.
+    """
+
+    def __init__(self, size):
+        self.size, self.total, self.unused, self.lock = size, 0, {}, threading.RLock()
+
+    def take(self, shape, dtype):
+        size = math.prod(shape) * dtype.itemsize
+        with self.lock:
+            same = self.unused.get(size)
+            if same:
+                memory = same.pop()
+            else:
+                if self.total + size > self.size:
+                    self.total -= sum(n * len(blocks) for n, blocks in self.unused.items())
+                    self.unused.clear()
+                self.total += size
+                memory = np.empty(size, np.uint8)
+        lent = (ctypes.c_char * size).from_buffer(memory)  # whatever views an array has, this lives as long as one of them
+        weakref.finalize(lent, self._take_back, size, memory).atexit = False
+        return np.ndarray(shape, dtype, lent)
+
+    def _take_back(self, size, memory):
+        with self.lock:
+            self.unused.setdefault(size, []).append(memory)
 
 
 class Arena:
@@ -112,7 +151,7 @@ class Arena:
         self.used = 0
 
 
-def _one_by_one(next_tile, do):
+def _one_by_one(next_tile, do, lasting):
     """Does tile after tile until next_tile() gives None, in this thread's arena, which outlives the call.
 
     A tile within a tile takes ordinary memory.
@@ -121,29 +160,30 @@ def _one_by_one(next_tile, do):
     kept = _local.__dict__.get("kept")
     if kept is None:
         kept = _local.kept = Arena()
-    _local.arena, _local.at_work = None if nested else kept, True
+    outer_lasting = getattr(_local, "lasting", None)
+    _local.arena, _local.lasting, _local.at_work = None if nested else kept, lasting, True
     try:
         while (tile := next_tile()) is not None:
             if not nested:
                 kept.start_tile()
             do(tile)
     finally:
-        _local.arena, _local.at_work = outer, nested
+        _local.arena, _local.lasting, _local.at_work = outer, outer_lasting, nested
 
 
-def map_tiles(work, tiles, commit):
+def map_tiles(work, tiles, commit, lasting=None):
     """commit(work(tile)) for all tiles, the work in threads, the commits one by one in the order of tiles.
 
-    What `work` returns must not lie in scratch memory.
+    What `work` returns must not lie in scratch memory, unless that is `lasting`, a Pool.
     """
     # A tile within a tile, as of a flow inside a conditioner, finds no free thread: all may be waiting for such as it.
     workers = 1 if len(tiles) < 2 or getattr(_local, "at_work", False) else min(num_threads(), len(tiles))
     with single_threaded_blas:
         if workers < 2:
             remaining = iter(tiles)
-            _one_by_one(lambda: next(remaining, None), lambda tile: commit(work(tile)))
+            _one_by_one(lambda: next(remaining, None), lambda tile: commit(work(tile)), lasting)
             return
-        turns = _Turns(work, tiles, commit, ahead=2 * workers)
+        turns = _Turns(work, tiles, commit, lasting, ahead=2 * workers)
         with InterruptLater():
             futures = []
             try:
@@ -187,14 +227,14 @@ class InterruptLater:
 class _Turns:
     """Hands out tiles in order and commits their results in order, at most `ahead` of them waiting."""
 
-    def __init__(self, work, tiles, commit, ahead):
-        self.work, self.tiles, self.commit, self.ahead = work, tiles, commit, ahead
+    def __init__(self, work, tiles, commit, lasting, ahead):
+        self.work, self.tiles, self.commit, self.lasting, self.ahead = work, tiles, commit, lasting, ahead
         self.taken, self.committed, self.done = 0, 0, {}
         self.changed = threading.Condition()
 
     def run(self):
         try:
-            _one_by_one(self._take, lambda turn: self._put(turn[0], self.work(turn[1])))
+            _one_by_one(self._take, lambda turn: self._put(turn[0], self.work(turn[1])), self.lasting)
         finally:
             self.stop()  # there is no more to take, or this thread failed and the others need not go on
 
