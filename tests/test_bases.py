@@ -237,8 +237,8 @@ MUTATIONS = [  # function, piece, replacement, the base whose comparison must fa
     ("mixture:GaussianMixture.log_prob_backward", " / s", "", "GaussianMixture"),
     ("mixture:GaussianMixture.log_prob_backward", "dZ -= dmean", "dZ += dmean", "GaussianMixture"),
     ("mixture:GaussianMixture.log_prob_backward", "(E * E - 1)", "(E * E)", "GaussianMixture"),
-    ("mixture:GaussianMixture.log_prob_backward", "(R - weights)", "R", "GaussianMixture"),
-    ("mixture:GaussianMixture.log_prob_backward", " * for_each(R[:, k], Z)", "", "GaussianMixture"),
+    ("mixture:GaussianMixture.log_prob_backward", "(R - weights[:, None])", "R", "GaussianMixture"),
+    ("mixture:GaussianMixture.log_prob_backward", " * for_each(R[k], Z)", "", "GaussianMixture"),
 ]
 
 

@@ -152,7 +152,7 @@ def test_conditional_objectives_agree_with_autograd(path, reverse):
 @pytest.mark.parametrize("name", NORMALS)
 def test_gradients_are_those_of_differences(name, reverse):
     """Of the total gradient, with the same noise on both sides."""
-    flow, h, X = flow_of(NORMALS[name][0](), reverse), 1e-6, noise(6, 3, seed=4)
+    flow, h, X = flow_of(NORMALS[name][0](), reverse), 1e-5, noise(6, 3, seed=4)
     for objective in (lambda: losses.forward_kl(flow, X), lambda: losses.reverse_kl(flow, log_p, 6, seed=3, beta=0.7)):
         flow.zero_grad()
         objective()
@@ -398,7 +398,7 @@ MISTAKES = {
     "NaN": (lambda: reverse(at_third(math.nan, 0)), FloatingPointError, r"log p is not finite at 1 of 4.*sample 2 it is nan, with x = \[.*,.*,.*\]"),
     "outside the support": (lambda: reverse(at_third(-math.inf, 0)), FloatingPointError, "sample 2 it is -inf"),
     "infinite gradient": (lambda: reverse(at_third(0, math.inf)), FloatingPointError, r"gradient of log p.*sample 2 it is \[ *0., inf, *0.\]"),
-    #     "density of another dimension": (lambda: reverse(invnet.data.Banana()), ValueError, r"Banana.*\(N, 2\).*\(4, 3\)"),
+    "density of another dimension": (lambda: reverse(invnet.data.Banana()), ValueError, r"Banana.*\(N, 2\).*\(4, 3\)"),
     "no samples": (lambda: reverse(log_p, n=0), ValueError, "integer from 1; got 0"),
     "a half sample": (lambda: reverse(log_p, n=1.5), ValueError, "1.5"),
     "beta": (lambda: reverse(log_p, beta=-1), ValueError, "beta.*-1"),

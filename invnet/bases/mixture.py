@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..core import get_ops
+from ..core import as_dlogdet, get_ops
 from .base import ParametricBase, add_gradient, for_each, sample_shape, start, state
 
 
@@ -56,17 +56,17 @@ class GaussianMixture(ParametricBase):
         ops, xp = get_ops(Z), get_ops(Z).xp
         _, R = mixture_log_prob(Z, self.means.data, self.log_s.data, self.logits.data)
         dZ, dmeans, dlog_s = ops.zeros_like(Z), [], []
-        for k in range(R.shape[1]):
+        for k in range(R.shape[0]):
             E, s = scaled(Z, self.means.data[k], self.log_s.data[k])
-            d = for_each(dlog_prob, Z) * for_each(R[:, k], Z)
+            d = for_each(dlog_prob, Z) * for_each(R[k], Z)
             dmean = d * E / s
             dZ -= dmean
             dmeans.append(xp.sum(dmean, axis=0))
             dlog_s.append(xp.sum(d * (E * E - 1), axis=0))
         add_gradient(self.means, xp.stack(dmeans))
         add_gradient(self.log_s, xp.stack(dlog_s))
-        weights = xp.exp(self.logits.data - log_sum_exp(self.logits.data[None])[0])
-        add_gradient(self.logits, xp.sum(for_each(dlog_prob, R) * (R - weights), axis=0))
+        weights = xp.exp(self.logits.data - log_sum_exp(self.logits.data))
+        add_gradient(self.logits, xp.sum(as_dlogdet(dlog_prob, Z) * (R - weights[:, None]), axis=1))
         return dZ
 
     def sample_backward(self, dZ, Z):
@@ -75,22 +75,23 @@ class GaussianMixture(ParametricBase):
 
 
 def mixture_log_prob(Z, means, log_s, logits):
-    """log p (N,), and the responsibilities (N, K), p(k | z)."""
-    xp, K = get_ops(Z).xp, means.shape[0]
-    joint = []
-    for k in range(K):  # one normal at a time: memory is that of a sample, and K numbers
+    """log p (N,), and the responsibilities (K, N), p(k | z)."""
+    xp, joint = get_ops(Z).xp, []
+    halves = xp.ones((math.prod(Z.shape[1:]),), dtype=Z.dtype, device=Z.device) / 2
+    for k in range(means.shape[0]):  # one normal at a time: memory is that of a sample, and K numbers
         E, _ = scaled(Z, means[k], log_s[k])
-        joint.append(-0.5 * xp.sum(E * E, axis=tuple(range(1, Z.ndim))) - xp.sum(log_s[k]))
-    joint = xp.stack(joint, axis=1) + logits - log_sum_exp(logits[None])[0]
+        # A product, since NumPy's sum over an axis of length 2 takes three times as long.
+        joint.append(-(xp.reshape(E * E, (Z.shape[0], -1)) @ halves) - xp.sum(log_s[k]))
+    joint = xp.stack(joint) + (logits - log_sum_exp(logits))[:, None]
     log_p = log_sum_exp(joint)
-    return log_p - 0.5 * math.prod(Z.shape[1:]) * math.log(2 * math.pi), xp.exp(joint - log_p[:, None])
+    return log_p - 0.5 * math.prod(Z.shape[1:]) * math.log(2 * math.pi), xp.exp(joint - log_p)
 
 
 def log_sum_exp(A):
-    """log sum exp of each row."""
+    """log sum exp along the first axis."""
     xp = get_ops(A).xp
-    largest = xp.max(A, axis=1)
-    return largest + xp.log(xp.sum(xp.exp(A - largest[:, None]), axis=1))
+    largest = xp.max(A, axis=0)
+    return largest + xp.log(xp.sum(xp.exp(A - largest), axis=0))
 
 
 def scaled(Z, mean, log_s):
