@@ -32,7 +32,7 @@ class Flow(Module):
             raise ValueError(f"the base is on samples of shape {tuple(expected)}, the flow on {self._shape}")
         dtypes = {str(array.dtype) for module in (layer, self.base) for array in _floats(module)}
         if len(dtypes) > 1:
-            raise ValueError(f"layer and base compute in one dtype; got {' and '.join(sorted(dtypes))}: .to(dtype=...) converts either")
+            raise ValueError(f"layer and base compute in one dtype; got {' and '.join(sorted(dtypes))}; .to(dtype=...) converts them")
 
     def log_prob(self, X, cond=None):
         """log density of each sample, (N,), in nats."""

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import integrate, stats
+from test_broken_backwards import mutant
 
 import invnet
 from invnet import data, losses
@@ -178,3 +179,30 @@ def test_error_says_what_was_required_and_what_came(name):
     mistake, kind, text = MISTAKES[name]
     with pytest.raises(kind, match=text):
         mistake()
+
+
+MUTATIONS = [  # function, piece, replacement, the target whose gradient must be found wrong
+    ("densities:Banana.value_and_gradient", "2 * self.curvature", "self.curvature", "Banana"),
+    ("densities:Banana.value_and_gradient", "d2 = -R", "d2 = R", "Banana"),
+    ("densities:Mixture.value_and_gradient", " / s", "", "EightGaussians"),
+    ("densities:Mixture.value_and_gradient", "R[k][:, None] * ", "", "Mixture"),
+    ("densities:Pinwheel.value_and_gradient", "(g1 * u2 - g2 * u1)", "(g1 * u1 - g2 * u2)", "Pinwheel"),
+    ("densities:Pinwheel.value_and_gradient", "+ B * s / self.ACROSS", "- B * s / self.ACROSS", "Pinwheel"),
+    ("densities:Pinwheel.value_and_gradient", "xp.sin(a) * g1 +", "-xp.sin(a) * g1 +", "Pinwheel, 3 arms"),
+    ("energies:Energy.value_and_gradient", "R * dw1 / 0.4", "R / 0.4", "Energy 2"),
+    ("energies:Energy.value_and_gradient", "d1 - xp.sign", "d1 + xp.sign", "Energy 2"),
+    ("energies:Energy.value_and_gradient", "(dw1 - dw)", "dw1", "Energy 3"),
+    ("energies:Energy.value_and_gradient", "p * R * dw1 / s", "p * R * dw1 / 0.35", "Energy 4"),
+    ("energies:Energy._crescents", "p * A + q * B", "p * A - q * B", "Energy 1"),
+    ("energies:Energy._crescents", "along * z2", "z2", "Energy 1"),
+    ("energies:Energy._branch", "(1 - p) / 0.3", "(1 - p)", "Energy 4"),
+]
+
+
+@pytest.mark.parametrize("function, piece, replacement, name", MUTATIONS)
+def test_a_broken_term_is_found(function, piece, replacement, name, monkeypatch):
+    monkeypatch.setattr(*mutant(f"invnet.data.{function}", piece, piece))
+    test_gradients_are_those_of_differences(name)
+    monkeypatch.setattr(*mutant(f"invnet.data.{function}", piece, replacement))
+    with pytest.raises(AssertionError):
+        test_gradients_are_those_of_differences(name)

@@ -55,7 +55,7 @@ class ParametricBase(Base):
 
     def check_shape(self, shape):
         if tuple(shape[1:]) != self.shape:
-            raise ValueError(f"this {type(self).__name__} is a distribution on arrays {batch_of(self.shape)}; got shape {tuple(shape)}")
+            raise ValueError(f"this {type(self).__name__} is a distribution on arrays {batch_of(self.shape)}; got {tuple(shape)}")
 
 
 def state(value, learn, dtype):

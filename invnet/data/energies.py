@@ -46,7 +46,7 @@ class Energy(Target):
             4: math.log(width * 0.75 * ROOT_2PI) if self.wall else 2.684568,  # the lower branch leaves [-4, 4]^2
         }[k]
         edge = EDGE + 4 * WALL if self.wall else EDGE
-        self.box = ((-edge, edge), (-edge, edge))
+        self.box = ((-edge, edge), (-edge if k == 4 else -EDGE, EDGE))
 
     def __repr__(self):
         return f"Energy({self.k}{', wall=False' if self.k > 1 and not self.wall else ''})"

@@ -39,7 +39,8 @@ def from_torch(function):
         if tuple(value.shape) != (X.shape[0],):
             raise ValueError(f"the function of from_torch gives a tensor (N,), here ({X.shape[0]},); got {tuple(value.shape)}")
         if not value.requires_grad:
-            raise ValueError("the function of from_torch is differentiated by autograd; its value does not depend on x, or was detached")
+            raise ValueError("the function of from_torch is differentiated by autograd; its value does not depend on x or was "
+                             "detached from it")
         (gradient,) = torch.autograd.grad(value, x, torch.ones_like(value))
         return ops.xp.from_dlpack(value.detach()), ops.xp.from_dlpack(gradient)
 

@@ -60,9 +60,9 @@ def likelihood_terms(rows, dimensions):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
     first = figure.axes[0]
-    line = first.axhline(0.5 * dimensions, linestyle="--", color="gray", linewidth=1.2, label=f"normal noise, $D/2 = {0.5 * dimensions:g}$")
-    low, high = first.get_ylim()
-    first.set_ylim(min(low, 0.5 * dimensions - 0.08 * (high - low)), max(high, 0.5 * dimensions + 0.08 * (high - low)))
+    level, (low, high) = 0.5 * dimensions, first.get_ylim()
+    line = first.axhline(level, linestyle="--", color="gray", linewidth=1.2, label=f"normal noise, $D/2 = {level:g}$")
+    first.set_ylim(min(low, level - 0.08 * (high - low)), max(high, level + 0.08 * (high - low)))
     first.legend(handles=[line], fontsize=8, frameon=False, loc="upper right")
     first.set_ylabel("nats, mean of the batch")
     figure.tight_layout(w_pad=1.5)
