@@ -1,7 +1,7 @@
 """invnet: memory-efficient invertible networks with manual backprop."""
 
-from . import data, layers, losses, models, nets, optim, plot, testing, train
-from .bases import Normal, Uniform
+from . import bases, data, layers, losses, models, nets, optim, plot, testing, train
+from .bases import DiagonalNormal, FullNormal, GaussianMixture, Normal, Uniform
 from .core import Condition, Isometry, Layer, Module, Net, Parameter
 from .flow import Flow
 from .io import load, save

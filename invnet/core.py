@@ -382,15 +382,15 @@ class Net(Module):
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
 
 
-def as_dlogdet(dlogdet, Z):
-    """The gradient in logdet as an (N,) array: None is -1/N, a number is repeated."""
+def as_dlogdet(dlogdet, Z, name="dlogdet"):
+    """The gradient in logdet, or in another number of each sample, as an (N,) array: None is -1/N, a number is repeated."""
     N, ops = Z.shape[0], get_ops(Z)
     if dlogdet is None:
         dlogdet = -1.0 / max(N, 1)
     if isinstance(dlogdet, numbers.Real) or getattr(dlogdet, "ndim", None) == 0:
         return ops.fill(N, float(dlogdet), Z)
     if tuple(getattr(dlogdet, "shape", ())) != (N,):
-        raise ValueError(f"dlogdet is a number or an array of shape ({N},); got {getattr(dlogdet, 'shape', dlogdet)!r}")
+        raise ValueError(f"{name} is a number or an array of shape ({N},); got {getattr(dlogdet, 'shape', dlogdet)!r}")
     each = ops.fill(N, 0.0, Z)
     each[...] = dlogdet
     return each

@@ -3,45 +3,66 @@
 import numpy as np
 
 from .bases import Normal
-from .core import Module, get_ops
+from .core import Layer, Module, get_ops
 
 
 class Flow(Module):
     """The density of X whose image Z = layer(X) follows the base: log p(X) = log base(Z) + logdet.
 
+    The layer goes from data to noise. One that was made the other way, from noise to data, is `Reverse(layer)`:
+    Flow(Reverse(layer), shape) samples with its forward, and has its parameters.
+
     Args:
         layer: a Layer from data to noise.
         shape: shape of one sample, (C, *spatial).
-        base: a distribution with log_prob and sample; None is the standard normal.
+        base: a distribution, as those of invnet.bases are; None is the standard normal.
+
+    Raises:
+        TypeError: `layer` is no Layer.
+        ValueError: the base is on another shape, or computes in another dtype than the layer.
     """
 
     def __init__(self, layer, shape, base=None):
-        self.layer, self.base = layer, base or Normal()
+        if not isinstance(layer, Layer):
+            raise TypeError(f"a Flow takes a Layer from data to noise; got {layer!r}")
+        self.layer, self.base = layer, Normal() if base is None else base
         self._shape = tuple(shape)
+        expected = getattr(self.base, "shape", None)
+        if expected is not None and tuple(expected) != self._shape:
+            raise ValueError(f"the base is on samples of shape {tuple(expected)}, the flow on {self._shape}")
+        dtypes = {str(array.dtype) for module in (layer, self.base) for array in _floats(module)}
+        if len(dtypes) > 1:
+            raise ValueError(f"layer and base compute in one dtype; got {' and '.join(sorted(dtypes))}; .to(dtype=...) converts them")
 
     def log_prob(self, X, cond=None):
         """log density of each sample, (N,), in nats."""
-        self._check(X)
+        self.check_shape(X)
         Z, logdet = self.layer.forward(X, cond)
         return self.base.log_prob(Z) + logdet
 
     def sample(self, n, temperature=1.0, seed=None, cond=None):
         """n samples (n, C, *spatial); `seed` is an int or a numpy Generator, `temperature` scales the base's deviation."""
-        return self.layer.inverse(self._noise(n, temperature, seed), cond)
+        return self.layer.inverse(self.noise(n, temperature, seed), cond)
 
     def sample_and_log_prob(self, n, temperature=1.0, seed=None, cond=None):
         """n samples and their log density, (n,), at temperature 1."""
-        Z = self._noise(n, temperature, seed)
+        Z = self.noise(n, temperature, seed)
         X, logdet = self.layer.inverse_logdet(Z, cond)
         return X, self.base.log_prob(Z) - logdet
 
-    def _noise(self, n, temperature, seed):
+    def noise(self, n, temperature=1.0, seed=None):
+        """n samples of the base, of the flow's engine and dtype."""
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"the temperature is not negative; got {temperature}")
-        like = next((p.data for p in self.layer.parameters()), np.zeros(0, "float32"))
+        like = next(_floats(self), np.zeros(0, "float32"))
         return self.base.sample((n, *self._shape), np.random.default_rng(seed), like, temperature)
 
-    def _check(self, X):
+    def check_shape(self, X):
         get_ops(X)
         if tuple(X.shape[1:]) != self._shape:
             raise ValueError(f"X has shape {('N', *self._shape)} with any number N of samples; got {tuple(X.shape)}".replace("'N'", "N"))
+
+
+def _floats(module):
+    """The floating-point arrays of a module's state."""
+    return (state.data for _, state in module.named_state() if get_ops(state.data).is_float(state.data))

@@ -182,8 +182,8 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{CORE}:Isometry.inverse_backward_", "self.apply(dX)", "self.unapply(dX)", "Reverse-Permute-2d", "dX"),
     (f"{CORE}:InPlaceLayer.backward", "as_dlogdet(dlogdet, Z)", "as_dlogdet(0.0, Z)", "Glow-three-levels", "dX"),
     (f"{CORE}:as_dlogdet", "-1.0 / max(N, 1)", "-1.0", "dlogdet-None", "log_s"),
-    ("invnet.losses:gaussian_nll", "R / N", "R", "likelihood", "dZ"),
-    ("invnet.losses:gaussian_nll", "-1.0 / N, Z", "1.0 / N, Z", "likelihood", "dlogdet"),
+    ("invnet.losses.likelihood:gaussian_nll", "R / N", "R", "likelihood", "dZ"),
+    ("invnet.losses.likelihood:gaussian_nll", "-1.0 / N, Z", "1.0 / N, Z", "likelihood", "dlogdet"),
     # conditioners
     (f"{NET}:ConvNet.vjp.pullback", "dW.append(dW_i)", "dW.append(-dW_i)", RELU, "W.0"),
     (f"{NET}:ConvNet.vjp.pullback", "db.append(db_i)", "db.append(0 * db_i)", RELU, "b.1"),

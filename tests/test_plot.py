@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import invnet
-from invnet import plot
+from invnet import data, plot
 
 
 def pixels(figure):
@@ -75,6 +75,90 @@ def test_pictures_use_no_global_state_of_matplotlib():
     plot.image_grid(images()).savefig(io.BytesIO())
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+# Points, densities
+
+
+def points(N=300, seed=0):
+    return np.random.default_rng(seed).standard_normal((N, 2)).astype("float32")
+
+
+def test_a_density_is_drawn_where_it_is_and_says_how_much_is_in_view():
+    flow = invnet.Flow(invnet.Chain(), (2,), invnet.DiagonalNormal([2.0, -1.0], 0.3))
+    figure = plot.density(flow, flow.sample(300, seed=0), box=((-4, 4), (-3, 3)))
+    left, right = figure.axes
+    (picture,) = left.get_images()
+    row, column = np.unravel_index(np.argmax(picture.get_array()), picture.get_array().shape)
+    assert picture.get_extent() == [-4, 4, -3, 3] and picture.origin == "lower"
+    assert abs(-4 + (column + 0.5) * 8 / 200 - 2) < 0.05 and abs(-3 + (row + 0.5) * 6 / 200 + 1) < 0.05
+    assert left.get_title() == "density, 100.0 % in view" and right.get_title() == "samples"
+    assert len(right.collections[0].get_offsets()) == 300
+    half = plot.density(flow, flow.sample(300, seed=0), box=((2, 4), (-3, 3)))
+    assert half.axes[0].get_title() == "density, 50.0 % in view"
+    assert pixels(figure).std() > 0.05
+
+
+def test_a_target_has_its_own_box():
+    target = data.Energy(2)
+    assert plot.density(target, target.sample(50, 0)).axes[0].get_xlim() == target.box[0]
+
+
+def test_data_and_model_have_the_same_axes_and_many_points_are_counted():
+    figure = plot.samples(points(6000), 3 * points(100, 1))
+    left, right = figure.axes
+    assert left.get_title() == "data, 5,000 of 6,000" and right.get_title() == "model"
+    assert left.get_xlim() == right.get_xlim() and left.get_ylim() == right.get_ylim()
+
+
+@pytest.mark.parametrize("shape, lines", [((200, 2), ["$z_{1}$", "$z_{2}$"]), ((50, 3, 2, 2), ["all 12 dimensions"])])
+def test_quantiles_of_normal_latent_vectors_are_on_the_diagonal(shape, lines):
+    figure = plot.latent(np.random.default_rng(0).standard_normal(shape))
+    drawn = {line.get_label(): line for line in figure.axes[1].get_lines() if not line.get_label().startswith("_")}
+    assert list(drawn) == lines
+    for line in drawn.values():
+        inner = abs(line.get_xdata()) < 1
+        assert abs(line.get_ydata() - line.get_xdata())[inner].max() < 0.25
+    assert pixels(figure).std() > 0.05
+
+
+def test_quantiles_show_a_wrong_deviation():
+    (line, *_) = [line for line in plot.latent(2 * points(2000)).axes[1].get_lines() if line.get_label() == "$z_{1}$"]
+    assert abs(np.polyfit(line.get_xdata(), line.get_ydata(), 1)[0] - 2) < 0.1
+
+
+def test_a_path_shows_every_state_in_the_colours_of_the_first():
+    figure = plot.path([points(), 2 * points(), points() @ np.array([[0, 1], [-1, 0]])], columns=2)
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == ["start", "after 1", "after 2"]
+    colors = [axes.collections[0].get_facecolor() for axes in shown]
+    assert (colors[0] == colors[1]).all() and (colors[0] == colors[2]).all() and len(np.unique(colors[0], axis=0)) > 100
+    assert [axes.get_title() for axes in plot.path([points()], titles=["x"]).axes] == ["x"]
+
+
+def test_the_terms_of_the_likelihood_are_drawn_with_the_line_of_noise():
+    rows = [{"step": i, "l2": 3 + 1 / (1 + i), "logdet": 0.1 * i} for i in range(40)]
+    figure = plot.likelihood_terms(rows, 6)
+    first, second, third = figure.axes
+    assert [line for line in first.get_lines() if line.get_label() == "normal noise, $D/2 = 3$"][0].get_ydata() == [3, 3]
+    np.testing.assert_allclose(second.get_lines()[0].get_ydata(), [0.1 * i for i in range(40)])
+    np.testing.assert_allclose(third.get_lines()[0].get_ydata(), [row["l2"] - row["logdet"] for row in rows])
+    low, high = first.get_ylim()
+    assert low < 3 < high
+    assert pixels(plot.likelihood_terms([], 2)).std() > 0 and pixels(plot.likelihood_terms(rows[:1], 2)).std() > 0
+
+
+@pytest.mark.parametrize("mistake, text", [
+    (lambda: plot.samples(np.zeros((4, 3)), points()), r"\(N, 2\).*\(4, 3\)"),
+    (lambda: plot.density(data.Banana(), points(), box=((1, 0), (0, 1))), "low below its high"),
+    (lambda: plot.path([points(4), points(5)]), r"same samples; got \[4, 5\]"),
+    (lambda: plot.path([]), "at least one state"),
+    (lambda: plot.path([points()], titles=["a", "b"]), "1 states.*title for each; got 2"),
+    (lambda: plot.latent(np.zeros((5, 1))), r"at least 2.*\(5, 1\)"),
+])  # fmt: skip
+def test_points_that_cannot_be_drawn_get_an_error(mistake, text):
+    with pytest.raises(ValueError, match=text):
+        mistake()
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (0, 1, 4, 6), (5, 2, 4, 6)])

@@ -1,19 +1,11 @@
-"""Pictures: grids of images, reconstructions, training curves. Each function returns a matplotlib Figure."""
+"""Pictures of images: grids, reconstructions."""
 
 import math
 
 import numpy as np
 
-from .core import get_ops
-
-DPI = 100
-
-
-def _figure(width, height):
-    # A Figure made directly belongs to no window and to no global state; savefig renders it without a display.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI)
+from ..core import get_ops
+from .figure import DPI, new_figure
 
 
 def image_grid(images, columns=8):
@@ -25,7 +17,7 @@ def image_grid(images, columns=8):
     images = _drawable(images)
     scale = max(1, min(8, 640 // (min(columns, len(images)) * images.shape[3])))
     picture = np.kron(_mosaic(images, columns), np.ones((scale, scale, 1)))
-    figure = _figure(picture.shape[1] / DPI, picture.shape[0] / DPI)
+    figure = new_figure(picture.shape[1] / DPI, picture.shape[0] / DPI)
     _show(figure.add_axes((0, 0, 1, 1)), picture)
     return figure
 
@@ -43,41 +35,12 @@ def reconstructions(net, images):
     largest = float(error.max())
     magnified = error / largest if largest > 0 else error
     rows = {"original": to_numpy(images), "rebuilt from Z": to_numpy(rebuilt), f"difference / {largest:.1e}": magnified}
-    figure = _figure(8, 0.7 + 3 * (0.3 + 7.6 * images.shape[2] / (images.shape[3] * len(images))))
+    figure = new_figure(8, 0.7 + 3 * (0.3 + 7.6 * images.shape[2] / (images.shape[3] * len(images))))
     for axes, (title, row) in zip(figure.subplots(3, 1), rows.items()):
         _show(axes, _mosaic(_drawable(row), len(row)))
         axes.set_title(title, fontsize=9, loc="left", pad=3)
     figure.suptitle(f"largest reconstruction error {largest:.1e}", fontsize=11)
     figure.tight_layout(pad=0.6)
-    return figure
-
-
-def training_curves(rows, baselines=None):
-    """Training and validation bits per dimension against steps, baselines as horizontal lines.
-
-    Args:
-        rows: of metrics, as `train.fit` returns them.
-        baselines: {name: bits per dimension}; the legend has those that lie too far off to be seen.
-    """
-    figure = _figure(7, 4.2)
-    axes = figure.add_subplot()
-    shown = []
-    for name, style in (("train", "-"), ("validation", "o-")):
-        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        if points:
-            axes.plot(*zip(*points), style, markersize=3, linewidth=1.2, label=name)
-            shown += [bits for _, bits in points]
-    for i, (name, bits) in enumerate((baselines or {}).items()):
-        axes.axhline(bits, linestyle=("--", ":", "-.")[i % 3], color="gray", linewidth=1, label=f"{name} {bits:.2f}")
-    if shown:  # the first steps, and a baseline that is far off, would flatten the rest
-        near = [bits for bits in (baselines or {}).values() if bits < 2 * min(shown)]
-        low, high = min(shown + near), max([*near, np.quantile(shown, 0.95)])
-        axes.set_ylim(low - 0.05 * (high - low) - 0.01, high + 0.1 * (high - low) + 0.01)
-        axes.legend(fontsize=8)
-    axes.set_xlabel("step")
-    axes.set_ylabel("bits per dimension")
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
     return figure
 
 

@@ -1,0 +1,99 @@
+"""Base: what a distribution of noise gives a flow."""
+
+import math
+
+import numpy as np
+
+from ..core import Buffer, Module, Parameter, as_dlogdet, float_dtype, get_ops
+
+
+class Base(Module):
+    """A distribution on arrays (N, C, *spatial), a sample along the first axis. It keeps no array between calls.
+
+    A subclass gives log_prob and sample; the two gradients too where it is to be trained, or trained through.
+    """
+
+    #: sample_backward exists: a sample is a smooth map of noise that has no parameters.
+    reparametrised = True
+
+    def log_prob(self, Z):
+        """log density of each sample, (N,), in nats."""
+        raise NotImplementedError(f"{type(self).__name__} needs log_prob(Z) -> (N,)")
+
+    def sample(self, shape, rng, like, temperature=1.0):
+        """Samples of `shape` (N, C, *spatial).
+
+        Args:
+            rng: a numpy Generator.
+            like: an array whose library, dtype and device the samples get.
+            temperature: a factor on the deviation from the centre, at least 0.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs sample(shape, rng, like, temperature) -> Z")
+
+    def log_prob_backward(self, dlog_prob, Z):
+        """dZ; adds to the parameters' grad.
+
+        Args:
+            dlog_prob: the loss's gradient in log_prob(Z), a number or (N,); None is -1/N.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs log_prob_backward(dlog_prob, Z) -> dZ")
+
+    def sample_backward(self, dZ, Z):
+        """Adds to the parameters' grad what reaches them through samples Z of temperature 1.
+
+        Args:
+            dZ: the loss's gradient in Z.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs sample_backward(dZ, Z)")
+
+
+class ParametricBase(Base):
+    """A Base with state of the shape of a sample: what its subclasses share."""
+
+    #: (C, *spatial), the shape of a sample
+    shape = None
+
+    def check_shape(self, shape):
+        if tuple(shape[1:]) != self.shape:
+            raise ValueError(f"this {type(self).__name__} is a distribution on arrays {batch_of(self.shape)}; got {tuple(shape)}")
+
+
+def state(value, learn, dtype):
+    """A Parameter, or a Buffer where it is not learned."""
+    return (Parameter if learn else Buffer)(np.array(value, float_dtype(dtype)))
+
+
+def add_gradient(parameter, gradient):
+    """Adds to the gradient of what is learned."""
+    if isinstance(parameter, Parameter):
+        parameter.grad += gradient
+
+
+def start(name, value, shape, least=-math.inf):
+    """A start value from numbers, an array or nested lists, finite and above `least`, repeated to `shape`."""
+    value = np.asarray(value, float)
+    try:
+        value = np.broadcast_to(value, shape)
+    except ValueError:
+        raise ValueError(f"{name} is a number or has shape {shape}; got {value.shape}") from None
+    if not (np.isfinite(value).all() and (value > least).all()):
+        raise ValueError(f"{name} is {'positive and ' if least == 0 else ''}finite; got {value.min():.6g} to {value.max():.6g}")
+    return value
+
+
+def sample_shape(mean):
+    """(C, *spatial) of a mean."""
+    shape = np.shape(mean)
+    if len(shape) not in (1, 2, 3, 4) or 0 in shape:
+        raise ValueError(f"the mean has the shape of one sample, (C, *spatial) with 0 to 3 spatial axes; got {shape}")
+    return shape
+
+
+def for_each(dlog_prob, Z):
+    """The gradient in log_prob, shaped to broadcast against Z; None is -1/N, as dlogdet is in a layer."""
+    return get_ops(Z).xp.reshape(as_dlogdet(dlog_prob, Z, "dlog_prob"), (-1,) + (1,) * (Z.ndim - 1))
+
+
+def batch_of(shape):
+    """(N, C, *spatial) as a text."""
+    return f"({', '.join(['N', *map(str, shape)])})"

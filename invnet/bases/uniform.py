@@ -1,0 +1,39 @@
+"""Uniform: the base of a flow to a cube."""
+
+import math
+
+from ..core import get_ops
+from .base import Base
+
+
+class Uniform(Base):
+    """The uniform distribution between two numbers in every dimension, on arrays of any shape.
+
+    log p(z) = -D log(high - low) within, the edges included, and -inf outside.
+
+    Args:
+        low, high: the edges, low below high.
+    """
+
+    def __init__(self, low=0.0, high=1.0):
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"low lies below high, both finite; got {low} and {high}")
+        self._low, self._high = low, high
+
+    def log_prob(self, Z):
+        ops = get_ops(Z)
+        R = ops.rows(Z)
+        outside = ops.astype(~((R >= self._low) & (R <= self._high)), Z.dtype)  # NaN is outside
+        inside = ops.sum_positions(outside, Z.shape[0]) == 0
+        within = ops.fill(Z.shape[0], -math.prod(Z.shape[1:]) * math.log(self._high - self._low), Z)
+        return ops.xp.where(inside, within, within - math.inf)
+
+    def sample(self, shape, rng, like, temperature=1.0):
+        centre, width = 0.5 * (self._low + self._high), self._high - self._low
+        return get_ops(like).asarray(centre + temperature * width * (rng.random(shape) - 0.5), like)
+
+    def log_prob_backward(self, dlog_prob, Z):
+        return get_ops(Z).zeros_like(Z)
+
+    def sample_backward(self, dZ, Z):
+        pass

@@ -1,0 +1,72 @@
+"""Target: a density in closed form, with its gradient and a sampler."""
+
+import math
+
+import numpy as np
+
+from ..core import get_ops
+
+
+class Target:
+    """A density on vectors (N, D). Called, it gives log p and its gradient, as `losses.reverse_kl` takes it.
+
+    A subclass gives value_and_gradient and draw; log_Z and box too.
+    """
+
+    #: D
+    dimensions = 2
+    #: log of the integral of exp(target(X)[0])
+    log_Z = 0.0
+    #: ((low, high), ...) for each dimension: all but less than a thousandth of the density lies within
+    box = None
+
+    def __call__(self, X):
+        """log p(X) up to the constant -log_Z, (N,), and its gradient, (N, D)."""
+        self._check(X)
+        return self.value_and_gradient(X)
+
+    def log_prob(self, X):
+        """log density of each sample, (N,), in nats, normalised."""
+        return self(X)[0] - self.log_Z
+
+    def sample(self, n, seed=None, dtype="float32"):
+        """n samples (n, D) as a NumPy array; `seed` is an int or a numpy Generator."""
+        if n < 0:
+            raise ValueError(f"n is a number of samples, from 0; got {n}")
+        return self.draw(n, np.random.default_rng(seed)).astype(dtype)
+
+    def value_and_gradient(self, X):
+        """What a call gives, for an array X that was checked."""
+        raise NotImplementedError(f"{type(self).__name__} needs value_and_gradient(X) -> (N,), (N, D)")
+
+    def draw(self, n, rng):
+        """n samples, float64."""
+        raise NotImplementedError(f"{type(self).__name__} needs draw(n, rng) -> (n, D)")
+
+    def __repr__(self):
+        return f"{type(self).__name__}()"
+
+    def _check(self, X):
+        if tuple(X.shape[1:]) != (self.dimensions,) or not get_ops(X).is_float(X):
+            raise ValueError(f"{type(self).__name__} is a density on float arrays (N, {self.dimensions}); got "
+                             f"{tuple(X.shape)} {X.dtype}")
+
+
+def columns(X):
+    """x1 and x2, (N,) each."""
+    return X[:, 0], X[:, 1]
+
+
+def positive(**values):
+    """Raises unless each value is a positive number."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is a positive number; got {value}")
+
+
+def accepted(n, propose):
+    """n samples of those that propose(m) gives of m proposals."""
+    found = [np.zeros((0, 2))]
+    while (missing := n - sum(map(len, found))) > 0:
+        found.append(propose(2 * missing + 64))
+    return np.concatenate(found)[:n]

@@ -1,0 +1,7 @@
+"""Pictures: images, densities and samples in two dimensions, curves. Each function returns a matplotlib Figure."""
+
+from .curves import likelihood_terms, training_curves
+from .images import image_grid, reconstructions
+from .points import density, latent, path, samples
+
+__all__ = ["density", "image_grid", "latent", "likelihood_terms", "path", "reconstructions", "samples", "training_curves"]
