@@ -40,13 +40,12 @@ class MaskedDenseNet(DenseNet):
         hidden = widths_of(hidden, depth)
         first = 0 if cond_channels else min(1, channels - 1)
         of_channels = np.argsort(order) + 1
-        self.degrees = [Buffer(of_channels)]
-        self.degrees += [Buffer(first + np.arange(width) * (channels - first) // width) for width in hidden]
-        self.degrees += [Buffer(np.tile(of_channels, outputs) - 1)]  # from here on "sees" is m <= d at every layer
-        self._masked = [not self._mask(i).all() for i in range(len(self.W))]
-        for i, W in enumerate(self.W):  # He's values for the inputs that are left
-            W.data *= np.sqrt(channels if i == 0 else hidden[i - 1]) / np.sqrt(np.maximum(1, self._mask(i).sum(axis=0, keepdims=True)))
-            W.data *= self._mask(i)
+        degrees = [of_channels, *(first + np.arange(width) * (channels - first) // width for width in hidden)]
+        masks = [before[:, None] <= after for before, after in zip(degrees, degrees[1:])]
+        masks.append(degrees[-1][:, None] < np.tile(of_channels, outputs))
+        self.mask = [None if mask.all() else Buffer(mask) for mask in masks]
+        for W, mask in zip(self.W, masks):  # He's values for the inputs that are left
+            W.data *= mask * np.sqrt(mask.shape[0] / np.maximum(1, mask.sum(axis=0)))
 
     def forward(self, x, cond=None):
         return super(MaskedDenseNet, self._with_masks()).forward(x, cond)
@@ -56,22 +55,17 @@ class MaskedDenseNet(DenseNet):
 
         def pullback(dy):
             dx, dcond, gradients = pullback_of_masked(dy)
-            return dx, dcond, [self._only(i, dW) for i, dW in enumerate(gradients[:len(self.W)])] + gradients[len(self.W):]
+            return dx, dcond, [*map(_masked, gradients, self.mask), *gradients[len(self.mask):]]
 
         return y, pullback
 
     def _with_masks(self):
         """This net, its weights multiplied by the masks."""
         net = object.__new__(MaskedDenseNet)
-        vars(net).update(vars(self), W=[Buffer(self._only(i, W.data)) for i, W in enumerate(self.W)])
+        vars(net).update(vars(self), W=[Buffer(_masked(W.data, mask)) for W, mask in zip(self.W, self.mask)])
         return net
 
-    def _only(self, i, W):
-        """W, or its gradient, where layer i has weights, and zero elsewhere."""
-        if not self._masked[i]:
-            return W
-        xp = get_ops(W).xp
-        return xp.where(self._mask(i), W, xp.zeros_like(W))
 
-    def _mask(self, i):
-        return self.degrees[i].data[:, None] <= self.degrees[i + 1].data[None, :]
+def _masked(W, mask):
+    """W, or its gradient, times the mask; None is a mask of ones."""
+    return W if mask is None else W * get_ops(W).astype(mask.data, W.dtype)
