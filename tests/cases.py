@@ -44,9 +44,18 @@ def coupling(cls, C, ndim, *, cond_channels=0, activation="softplus", **options)
     return cls(C, conditioner(C_in, C_out, ndim, cond_channels=cond_channels, activation=activation), **options)
 
 
-def autoregressive(C, fast="forward", *, scale="bounded", hidden=6, activation="softplus", **options):
-    net = MaskedDenseNet(C, hidden, activation=activation, dtype="float64", **options)
-    return AutoregressiveAffine(C, net, fast, scale)
+class Plain(MaskedDenseNet):
+    """An autoregressive conditioner that has what the contract asks for only."""
+
+    @property
+    def substitute(self):
+        raise AttributeError("a conditioner need not have this")
+
+    substitute_back = substitute
+
+
+def autoregressive(C, fast="forward", *, scale="bounded", hidden=6, net=MaskedDenseNet, activation="softplus", **options):
+    return AutoregressiveAffine(C, net(C, hidden, activation=activation, dtype="float64", **options), fast, scale)
 
 
 class CubeRoot(invnet.Layer):
@@ -106,6 +115,10 @@ for fast in ("forward", "inverse"):
         LAYERS[f"{name}, {C} channels"] = Case(lambda C=C, f=fast: autoregressive(C, f), (3, C))
     for C in (1, 2, 3):
         LAYERS[f"{name}, {C} channels, conditional"] = Case(lambda C=C, f=fast: autoregressive(C, f, cond_channels=2), (3, C), cond=(3, 2))
+    for C in (1, 2, 5):
+        LAYERS[f"{name}, {C} channels, plain conditioner"] = Case(lambda C=C, f=fast: autoregressive(C, f, net=Plain), (3, C))
+    LAYERS[f"{name}, at positions, conditional, plain conditioner"] = Case(
+        lambda f=fast: autoregressive(3, f, net=Plain, cond_channels=2), (3, 3, 4), cond=(3, 2))
     LAYERS[f"{name}, another order"] = Case(lambda f=fast: autoregressive(4, f, order=[2, 0, 3, 1], activation="silu"), (3, 4))
     LAYERS[f"{name}, sigmoid scale"] = Case(lambda f=fast: autoregressive(3, f, scale="sigmoid"), (3, 3))
     LAYERS[f"{name}, no hidden layer"] = Case(lambda f=fast: autoregressive(4, f, hidden=()), (3, 4))

@@ -5,6 +5,7 @@ import invnet
 import numpy as np
 import pytest
 import torch
+from cases import Plain
 from invnet import IAF, MAF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, ConvNet, DenseNet
 from invnet import FactorOut, Glow, Logit, MaskedDenseNet, Permute, Reverse, Squeeze, Unsqueeze
 from invnet.ops import _of_type, numpy_engine
@@ -36,8 +37,8 @@ def affine(C=5, ndim=2, scale="bounded", bound=4.0, **more):
     return AffineCoupling(C, net(*AffineCoupling.conditioner_channels(C), ndim, **more), scale, bound)
 
 
-def autoregressive(C=5, fast="forward", scale="bounded", hidden=8, **more):
-    return AutoregressiveAffine(C, MaskedDenseNet(C, hidden, **more, **f64), fast, scale)
+def autoregressive(C=5, fast="forward", scale="bounded", hidden=8, net=MaskedDenseNet, **more):
+    return AutoregressiveAffine(C, net(C, hidden, **more, **f64), fast, scale)
 
 
 def factor_out(C, ndim, prior):
@@ -97,6 +98,8 @@ for fast in ("forward", "inverse"):
     LAYERS |= {f"{row}-{C}-channels": (autoregressive(C, fast), shape(0, C)) for C in (1, 2, 3, 17)}
     LAYERS |= {
         f"{row}-order": (autoregressive(5, fast, order=[3, 0, 4, 1, 2], activation="silu"), shape(0)),
+        f"{row}-plain": (autoregressive(5, fast, net=Plain), shape(0)),
+        f"{row}-plain-2d": (autoregressive(3, fast, net=Plain, order=[2, 0, 1]), shape(2, 3)),
         f"{row}-sigmoid": (autoregressive(5, fast, "sigmoid"), shape(0)),
         f"{row}-few-hidden": (autoregressive(5, fast, hidden=(3, 9, 2), activation="softplus"), shape(0)),
         f"{row}-no-hidden": (autoregressive(5, fast, hidden=()), shape(0)),
@@ -123,6 +126,10 @@ WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
     "AffineCoupling-much-finer-1d": (affine(5, 1, cond_channels=12), shape(1), (4, 3, 24)),
     **{f"AutoregressiveAffine-{fast}-{C}-channels": (autoregressive(C, fast, cond_channels=3), shape(0, C), (5, 3))
        for fast in ("forward", "inverse") for C in (1, 2, 3, 17)},
+    **{f"AutoregressiveAffine-{fast}-plain": (autoregressive(5, fast, net=Plain, cond_channels=3), shape(0), (5, 3))
+       for fast in ("forward", "inverse")},
+    **{f"AutoregressiveAffine-{fast}-no-hidden": (autoregressive(5, fast, hidden=(), cond_channels=3), shape(0), (5, 3))
+       for fast in ("forward", "inverse")},
     **{f"AutoregressiveAffine-{fast}-spatial": (autoregressive(5, fast, cond_channels=3), shape(2), (3, 3, 4, 6))
        for fast in ("forward", "inverse")},
     **{f"{model.__name__}-vector": (model(4, 8, 3, cond_channels=3, **f64), shape(0, 4), (5, 3)) for model in (MAF, IAF)},
@@ -267,7 +274,8 @@ def threads(request):
     "AffineCoupling": (affine(5, cond_channels=3), (7, 5, 4, 6), (7, 3, 4, 6)),
     "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)),
     **{f"AutoregressiveAffine-{fast}": (autoregressive(4, fast), (7, 4)) for fast in ("forward", "inverse")},
-    **{f"AutoregressiveAffine-{fast}-cond": (autoregressive(4, fast, cond_channels=3), (7, 4), (7, 3)) for fast in ("forward", "inverse")},
+    **{f"AutoregressiveAffine-{fast}-{net.__name__}-cond": (autoregressive(4, fast, net=net, cond_channels=3), (7, 4), (7, 3))
+       for fast in ("forward", "inverse") for net in (MaskedDenseNet, Plain)},
     "Glow": (Glow(3, levels=2, **small), (7, 3, 4, 8)),
 }))
 def test_gradients_summed_over_samples_agree_with_autograd(thing, size, cond_size, monkeypatch):

@@ -14,6 +14,7 @@ import invnet
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cases import Plain
 
 torch.set_num_threads(1)  # the arrays are tiny
 
@@ -396,7 +397,7 @@ TWINS = {
     invnet.AutoregressiveAffine: AutoregressiveAffineTwin, invnet.MAF: ChainTwin, invnet.IAF: ChainTwin, invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
     invnet.Logit: LogitTwin, invnet.Permute: PermuteTwin, invnet.Reverse: ReverseTwin, invnet.Squeeze: SqueezeTwin,
     invnet.Unsqueeze: UnsqueezeTwin, invnet.ConvNet: ConditionerTwin, invnet.DenseNet: ConditionerTwin,
-    invnet.MaskedDenseNet: MaskedTwin,
+    invnet.MaskedDenseNet: MaskedTwin, Plain: MaskedTwin,
 }
 
 

@@ -7,25 +7,24 @@ from .coupling import AffineCoupling, Coupling
 
 
 class Autoregressive(Coupling):
-    """What autoregressive layers share: a coupling in which no channel passes, channel i being changed given h_i(u_1 ... u_{i-1}).
+    """What autoregressive layers share: a coupling in which no channel passes, each being changed given those before it.
 
-    The conditioner sees one side u of the layer, X or Z, so that one direction, from u to the other side v, is a single
-    evaluation: the fast one. The other, from v to u, is a triangular system of equations, solved for all channels at once
-    by sweeps u <- what v and h(u) give. Each sweep makes at least one more channel right, the next in the order, so that
-    sweep C changes nothing any more; it ends earlier where nothing changes, with the same bits. The first sweep costs
-    nothing without a condition: the first channel's h is then the same for all samples. So the costs, in evaluations of the
-    conditioner (a pullback is worth two) with C channels, or C + 1 with a condition:
+    The conditioner sees one side of the layer, u, which is X with fast="forward" and Z with fast="inverse": h = net(u), where
+    the outputs for a channel depend on the channels before it. From u to the other side, v, is one evaluation. From v to u
+    is a triangular system of equations, which is solved channel by channel, as is that of its gradient. A MaskedDenseNet
+    does so in no more multiplications than one evaluation has, each unit being computed once (`substitute`). Another
+    conditioner is evaluated again and again, all channels at once, until nothing changes: one more channel is right each
+    time, so that C times are enough, and what comes out has the same bits however few it took. Hence the cost, in
+    evaluations, where a pullback is worth two:
 
-    | | fast="forward", h of X | fast="inverse", h of Z |
-    |---|---|---|
-    | forward: density | 1 | at most C - 1, at least 1 |
-    | inverse: sampling | at most C - 1, at least 1 | 1 |
-    | backward: training by likelihood | at most C - 1, and a pullback | 1, and at most C - 1 pullbacks |
-    | inverse_backward: training by samples | 1, and at most C - 1 pullbacks | at most C - 1, and a pullback |
+    | | fast="forward" | fast="inverse" | where "substitution" is another conditioner's |
+    |---|---|---|---|
+    | forward: density | 1 | 1 + substitution | at most C - 1 |
+    | inverse: sampling | 1 + substitution | 1 | at most C - 1 |
+    | backward: training by likelihood | 3 + substitution | 3 | at most C - 1; C pullbacks |
+    | inverse_backward: training by samples | 3 | 3 + substitution | C pullbacks; at most C - 1 |
 
-    With two channels both directions cost the same.
-
-    A subclass has the methods of a coupling, couple_, uncouple_ and their gradients, which go channel by channel; inheriting
+    A subclass has the methods of a coupling, couple_, uncouple_ and their gradients, which go channel by channel. To inherit
     from a coupling and from this class, in this order, is enough.
     """
 
@@ -88,11 +87,7 @@ class Autoregressive(Coupling):
 
         ops.map_tiles(work, self._tiles(ops, V), lambda result: self._add(cond, *result))
 
-    # ---- the slow direction, from v to u, solved for by sweeps
-
-    def _sweeps(self, c):
-        """Evaluations of the conditioner after which every channel's h is right."""
-        return self.channels if c is not None else max(1, self.channels - 1)
+    # ---- the slow direction, from v to u
 
     def _solve(self, uncouple_, V, cond):
         """V becomes U; gives logdet."""
@@ -101,72 +96,66 @@ class Autoregressive(Coupling):
         return self._logdet_of_tiles(ops, V, lambda tile, v: uncouple_(ops, v, self._h(nearly(tile), tile.condition(c))))
 
     def _nearly_solved(self, ops, uncouple_, V, c):
-        """A function of a tile: u with every channel right but the last, which no h sees."""
-        nearly, U, tiles = self._first_solved(ops, uncouple_, V, c), None, self._tiles(ops, V)
-        for _ in range(self._sweeps(c) - 1):
-            into, changing = ops.zeros_like(V) if U is None else U, []
+        """A function of a tile that gives u, right but for the last channel, which no h sees."""
+        if not hasattr(self.net, "substitute"):
+            return self._swept(ops, uncouple_, V, c)
 
-            def work(tile):
-                before, after = nearly(tile), ops.fresh(tile.core(V))
-                uncouple_(ops, after, self._h(before, tile.condition(c)))
-                changes = not ops.xp.all(before == after)
-                tile.core(into)[...] = after
-                return tile, changes
-
-            ops.map_tiles(work, tiles, lambda result: changing.append(result[0]) if result[1] else None)
-            U, tiles, nearly = into, changing, lambda tile: tile.core(into)
-        return nearly
-
-    def _first_solved(self, ops, uncouple_, V, c):
-        """A function of a tile: u with the first channel right, where one sample's h says it for all; v with a condition."""
-        if c is not None:
-            return lambda tile: ops.fresh(tile.core(V))
-        one = ops.rows(self._h(_one_position(V), None))
-
-        def first(tile):
+        def substituted(tile):
             u = ops.fresh(tile.core(V))
-            h = ops.xp.zeros((ops.rows(u).shape[0], one.shape[1]), dtype=one.dtype, device=one.device) + one
-            uncouple_(ops, u, ops.images(h, (u.shape[0], h.shape[1], *u.shape[2:])))
+            self.net.substitute(u, lambda i, h: uncouple_(ops, u[:, i:i + 1], h), tile.condition(c))
             return u
 
-        return first
+        return substituted
 
-    def _solved_pull(self, uncouple_backward_, dU, U, dlogdet, cond):
-        """The gradient of _solve: U becomes V, and dU becomes dV, for which dU + pullback(dh(dU')) = dU' is solved."""
-        ops, c = get_ops(U), self._condition_of(U, cond)
-        last, first_channel = self._sweeps(c) - 1, 0.0
-
-        def back(tile, du, h):
-            dv, v = ops.fresh(du), ops.fresh(tile.core(U))
-            return uncouple_backward_(ops, dv, v, h, dlogdet[tile.samples]), dv, v
+    def _swept(self, ops, uncouple_, V, c):
+        """The same by evaluations of all channels, until nothing changes; a NaN changes always, hence the limit."""
+        U, tiles = ops.fresh(V), self._tiles(ops, V)
 
         def work(tile):
-            u, du, rest = tile.core(U), tile.core(dU), 0.0
+            before, after = tile.core(U), ops.fresh(tile.core(V))
+            uncouple_(ops, after, self._h(before, tile.condition(c)))
+            changes = not ops.xp.all(before == after)
+            before[...] = after
+            return tile, changes
+
+        for _ in range(self.channels - 1):
+            changing = []
+            ops.map_tiles(work, tiles, lambda result: changing.append(result[0]) if result[1] else None)
+            tiles = changing
+        return lambda tile: tile.core(U)
+
+    def _solved_pull(self, uncouple_backward_, dU, U, dlogdet, cond):
+        """The gradient of _solve: U becomes V, and dU becomes dV, of which dU + pullback(dh(dU')) = dU' is solved."""
+        ops, c = get_ops(U), self._condition_of(U, cond)
+
+        def substituted_back(tile, u, du, dlogdet):
+            def step(i, h, dx):
+                u_i, du_i = u[:, i:i + 1], du[:, i:i + 1]
+                du_i += dx
+                return uncouple_backward_(ops, du_i, u_i, h, dlogdet)
+
+            return self.net.substitute_back(u, step, tile.condition(c))
+
+        def swept_back(tile, u, du, dlogdet):
             h, pullback = self.net.vjp(u, tile.condition(c))
             h, total = self._checked(h, u), du
-            for sweep in range(last + 1):
-                dh, dv, v = back(tile, total, h)
-                dx, dcond, gradients = pullback(dh) if sweep == last else _aside(ops, pullback, dh)
+            for _ in range(self.channels):
+                dv, v = ops.fresh(total), ops.fresh(u)
+                dh = uncouple_backward_(ops, dv, v, h, dlogdet)
+                dx, dcond, gradients = _aside(ops, pullback, dh)
                 before, total = total, du + self._same(dx, u)
-                if sweep < last and ops.xp.all(before == total):
+                if ops.xp.all(before == total):
                     break
-            if c is None:  # only now is dh right for the first channel, on which dx does not depend
-                right, dv, v = back(tile, total, h)
-                rest = ops.xp.sum(ops.rows(right) - ops.rows(dh), axis=0)
             du[...], u[...] = dv, v
-            return tile, self._kept(ops, dcond, cond), gradients, rest
+            return dcond, gradients
 
-        def commit(result):
-            nonlocal first_channel
-            *result, rest = result
-            self._add(cond, *result)
-            first_channel = first_channel + rest
+        back = substituted_back if hasattr(self.net, "substitute_back") else swept_back
 
-        tiles = self._tiles(ops, U)
-        ops.map_tiles(work, tiles, commit)
-        if c is None and tiles:
-            h, pullback = self.net.vjp(_one_position(U))
-            self._add(None, None, None, pullback(ops.images(first_channel[None, :], h.shape))[2])
+        def work(tile):
+            dcond, gradients = back(tile, tile.core(U), tile.core(dU), dlogdet[tile.samples])
+            return tile, self._kept(ops, dcond, cond), gradients
+
+        ops.map_tiles(work, self._tiles(ops, U), lambda result: self._add(cond, *result))
 
     # ---- what they share
 
@@ -204,12 +193,6 @@ class Autoregressive(Coupling):
             tile.condition(cond.grad)[...] += dcond
 
 
-def _one_position(X):
-    """Zeros in the shape of one position of one sample."""
-    ops = get_ops(X)
-    return ops.zeros_like(X[(slice(0, 1), slice(None), *[slice(0, 1)] * (X.ndim - 2))])
-
-
 def _aside(ops, function, argument):
     """function(argument) in memory of its own, where a tile's would fill with what many calls leave."""
     results = []
@@ -225,8 +208,8 @@ class AutoregressiveAffine(AffineCoupling, Autoregressive):
     fast. The second, fast="inverse", is the inverse autoregressive flow (IAF), x = z exp(alpha(z)) + mu(z): samples are fast.
     In both mu = -t and alpha = -log s. A zero conditioner makes the layer the identity, with the "bounded" scale.
 
-    The other direction takes as many evaluations of the net as there are channels less one, or with a condition as there
-    are channels, and fewer where they change nothing any more; `Autoregressive` has the table. Two channels cost the same both ways.
+    The other direction goes channel by channel: with a MaskedDenseNet as many multiplications as two evaluations, in C small
+    steps; with a conditioner of your own up to C evaluations, and C pullbacks. `Autoregressive` has the table.
 
     Args:
         channels: C, at least 1.

@@ -48,6 +48,12 @@ class NumpyOps(Ops):
     def fill(self, N, value, like):
         return np.full(N, value, like.dtype.newbyteorder("="))
 
+    def empty(self, shape, like):
+        return scratch(shape, like.dtype)
+
+    def product(self, A, B):
+        return _product(A, B)
+
     def images(self, R, shape):
         N, C, *spatial = shape
         return R.reshape(N, *spatial, C).transpose(_FIRST[len(shape)])
