@@ -46,6 +46,11 @@ def factor_out(C, ndim, prior):
     return FactorOut(C, inner, affine(C, ndim, activation="silu") if prior else None)
 
 
+def shared_autoregressive():
+    layer = autoregressive(4)
+    return Chain(layer, Permute.reversal(4), Reverse(layer))
+
+
 def shared():
     layer = affine(4)
     return Chain(layer, Permute.reversal(4), Reverse(layer), Permute.random(4), layer)
@@ -92,6 +97,7 @@ LAYERS |= {
     "Chain-with-Reverse": (Chain(ActNorm(5, **f64), Reverse(Conv1x1(5, **f64)), Reverse(affine(5)),
                                  ActNorm(5, **f64)), shape(2)),
     "Chain-shares-a-layer": (shared(), shape(2, 4)),
+    "Chain-shares-an-autoregressive-layer": (shared_autoregressive(), shape(0, 4)),
 }
 for fast in ("forward", "inverse"):
     row = f"AutoregressiveAffine-{fast}"
@@ -124,15 +130,15 @@ WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
     "AffineCoupling-spatial-1d": (affine(5, 1, cond_channels=3), shape(1), (4, 3, 6)),
     "AffineCoupling-finer": (affine(5, 2, cond_channels=12), shape(2), (3, 3, 8, 12)),
     "AffineCoupling-much-finer-1d": (affine(5, 1, cond_channels=12), shape(1), (4, 3, 24)),
-    **{f"AutoregressiveAffine-{fast}-{C}-channels": (autoregressive(C, fast, cond_channels=3), shape(0, C), (5, 3))
+    **{f"AutoregressiveAffine-{fast}-{C}-channels-cond": (autoregressive(C, fast, cond_channels=3), shape(0, C), (5, 3))
        for fast in ("forward", "inverse") for C in (1, 2, 3, 17)},
-    **{f"AutoregressiveAffine-{fast}-plain": (autoregressive(5, fast, net=Plain, cond_channels=3), shape(0), (5, 3))
+    **{f"AutoregressiveAffine-{fast}-plain-cond": (autoregressive(5, fast, net=Plain, cond_channels=3), shape(0), (5, 3))
        for fast in ("forward", "inverse")},
-    **{f"AutoregressiveAffine-{fast}-no-hidden": (autoregressive(5, fast, hidden=(), cond_channels=3), shape(0), (5, 3))
+    **{f"AutoregressiveAffine-{fast}-no-hidden-cond": (autoregressive(5, fast, hidden=(), cond_channels=3), shape(0), (5, 3))
        for fast in ("forward", "inverse")},
     **{f"AutoregressiveAffine-{fast}-spatial": (autoregressive(5, fast, cond_channels=3), shape(2), (3, 3, 4, 6))
        for fast in ("forward", "inverse")},
-    **{f"{model.__name__}-vector": (model(4, 8, 3, cond_channels=3, **f64), shape(0, 4), (5, 3)) for model in (MAF, IAF)},
+    **{f"{model.__name__}-cond": (model(4, 8, 3, cond_channels=3, **f64), shape(0, 4), (5, 3)) for model in (MAF, IAF)},
     "Chain-vector": (Chain(ActNorm(5, **f64), affine(5, cond_channels=3), Permute.reversal(5), additive(5, cond_channels=3)),
                      shape(2), (3, 3)),
 }
