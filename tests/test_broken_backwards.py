@@ -172,7 +172,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "ops.add_(dv, self._same(du, u))", "pass", MAF_ROW, "dX"),
     (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "dlogdet[tile.samples]", "0 * dlogdet[tile.samples]", MAF_ROW, "net.W.2"),
     (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "nearly(tile), tile", "ops.fresh(tile.core(V)), tile", MAF_ROW, "X"),
-    (f"{AUTOREGRESSIVE}:Autoregressive._nearly_solved.substituted", "uncouple_(ops, u[:, i:i + 1], h)", "0", MAF_ROW, "X"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._nearly_solved.substituted", "uncouple_(ops, u[:, i:i + 1], self._of_one(h))", "0", MAF_ROW, "X"),
     (f"{AUTOREGRESSIVE}:Autoregressive._swept", "self.channels - 1", "self.channels - 3", f"{MAF_ROW[:-3]}-plain", "X"),
     (f"{AUTOREGRESSIVE}:Autoregressive._swept.work", "not ops.xp.all(before == after)", "False", f"{MAF_ROW[:-3]}-plain", "X"),
     (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.work", "dlogdet[tile.samples]", "0 * dlogdet[tile.samples]", IAF_ROW, "net.W.2"),

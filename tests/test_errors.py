@@ -104,6 +104,8 @@ MISTAKES = {
     "scale of an autoregressive layer": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8), scale="exp"), ValueError, "'exp'"),
     "no channels": (lambda: AutoregressiveAffine(0, MaskedDenseNet(2, 8)), ValueError, "at least 1.*0"),
     "outputs of an autoregressive conditioner": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3)).forward(zeros(1, 2)), ValueError, r"\(1, 4\).*\(1, 6\)"),
+    "outputs of a conditioner that is solved for": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3), "inverse").forward(zeros(1, 2)), ValueError, "2 outputs.*3"),
+    "outputs of a conditioner that is solved for, backwards": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3), "inverse").backward(zeros(1, 2), zeros(1, 2)), ValueError, "2 outputs.*3"),
     "channels of an autoregressive layer": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8)).forward(zeros(1, 3)), ValueError, r"2 channels.*\(1, 3\)"),
     "condition of more samples than an autoregressive layer's": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2), zeros(5, 3)), ValueError, r"\(2, K\).*\(5, 3\)"),
     "no condition for an autoregressive layer": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2)), ValueError, "needs a condition of 3"),

@@ -102,7 +102,7 @@ class Autoregressive(Coupling):
 
         def substituted(tile):
             u = ops.fresh(tile.core(V))
-            self.net.substitute(u, lambda i, h: uncouple_(ops, u[:, i:i + 1], h), tile.condition(c))
+            self.net.substitute(u, lambda i, h: uncouple_(ops, u[:, i:i + 1], self._of_one(h)), tile.condition(c))
             return u
 
         return substituted
@@ -132,7 +132,7 @@ class Autoregressive(Coupling):
             def step(i, h, dx):
                 u_i, du_i = u[:, i:i + 1], du[:, i:i + 1]
                 du_i += dx
-                return uncouple_backward_(ops, du_i, u_i, h, dlogdet)
+                return uncouple_backward_(ops, du_i, u_i, self._of_one(h), dlogdet)
 
             return self.net.substitute_back(u, step, tile.condition(c))
 
@@ -161,6 +161,11 @@ class Autoregressive(Coupling):
 
     def _h(self, u, c):
         return self._checked(self.net.forward(u, c), u)
+
+    def _of_one(self, h):
+        if h.shape[1] != self.outputs:
+            raise ValueError(f"the conditioner of {type(self).__name__} must give {self.outputs} outputs for each channel; got {h.shape[1]}")
+        return h
 
     def _tiles(self, ops, X):
         weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)

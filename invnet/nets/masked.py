@@ -87,6 +87,8 @@ class MaskedDenseNet(DenseNet):
         for k, i in enumerate(self._order[:-1]):
             for l, activation in enumerate(self._activations):
                 seen, new = slice(0, ends[l][k + 1]), slice(ends[l + 1][k], ends[l + 1][k + 1])
+                if new.start == new.stop:
+                    continue
                 A = ops.product(T[l][:, seen], W[l][seen, new])
                 if l == 0 and added is not None:
                     A += added[:, new]
@@ -121,6 +123,8 @@ class MaskedDenseNet(DenseNet):
             dA[-1][:, new] = ops.rows(step(i, shaped(T[-1][:, new]), shaped(dx)))
             for l in reversed(range(len(W) - 1)):
                 later, new = slice(ends[l + 2][k], None), slice(ends[l + 1][k], ends[l + 1][k + 1])
+                if new.start == new.stop:
+                    continue
                 dA[l][:, new] = ops.product(dA[l + 1][:, later], W[l + 1][new, later].T) * slopes[l][:, new]
         dW, db, dcond, dV = [t.T @ da for t, da in zip(T, dA)], [ops.xp.sum(da, axis=0) for da in dA], None, []
         dW[0] = ops.xp.take(dW[0], self.original[0].data, axis=0)
