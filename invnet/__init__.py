@@ -6,8 +6,8 @@ from .core import Condition, Isometry, Layer, Module, Net, Parameter
 from .flow import Flow
 from .io import load, save
 from .layers import *  # noqa: F403
-from .models import Glow
-from .nets import ConvNet, DenseNet
+from .models import IAF, MAF, Glow
+from .nets import ConvNet, DenseNet, MaskedDenseNet
 from .ops.threads import num_threads, set_num_threads
 
 __version__ = "0.1.0"

@@ -9,9 +9,9 @@ from typing import Callable
 import numpy as np
 
 import invnet
-from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Logit, Permute, Reverse,
-                           Squeeze, Unsqueeze)
-from invnet.nets import ConvNet, DenseNet
+from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, FactorOut, Logit,
+                           Permute, Reverse, Squeeze, Unsqueeze)
+from invnet.nets import ConvNet, DenseNet, MaskedDenseNet
 
 SPATIAL = {0: (), 1: (4,), 2: (4, 2), 3: (2, 2, 4)}
 
@@ -42,6 +42,20 @@ def conditioner(C_in, C_out, ndim, **options):
 def coupling(cls, C, ndim, *, cond_channels=0, activation="softplus", **options):
     C_in, C_out = cls.conditioner_channels(C)
     return cls(C, conditioner(C_in, C_out, ndim, cond_channels=cond_channels, activation=activation), **options)
+
+
+class Plain(MaskedDenseNet):
+    """An autoregressive conditioner that has what the contract asks for only."""
+
+    @property
+    def substitute(self):
+        raise AttributeError("a conditioner need not have this")
+
+    substitute_back = substitute
+
+
+def autoregressive(C, fast="forward", *, scale="bounded", hidden=6, net=MaskedDenseNet, activation="softplus", **options):
+    return AutoregressiveAffine(C, net(C, hidden, activation=activation, dtype="float64", **options), fast, scale)
 
 
 class CubeRoot(invnet.Layer):
@@ -95,6 +109,27 @@ LAYERS = {
     "Glow, vectors, conditional": Case(lambda: invnet.Glow(5, 6, 1, 2, ndim=0, cond_channels=2, dtype="float64"), (4, 5), cond=(4, 2)),
 }
 
+for fast in ("forward", "inverse"):
+    name = f"AutoregressiveAffine fast {fast}"
+    for C in (1, 2, 3, 17):
+        LAYERS[f"{name}, {C} channels"] = Case(lambda C=C, f=fast: autoregressive(C, f), (3, C))
+    for C in (1, 2, 3):
+        LAYERS[f"{name}, {C} channels, conditional"] = Case(lambda C=C, f=fast: autoregressive(C, f, cond_channels=2), (3, C), cond=(3, 2))
+    for C in (1, 2, 5):
+        LAYERS[f"{name}, {C} channels, plain conditioner"] = Case(lambda C=C, f=fast: autoregressive(C, f, net=Plain), (3, C))
+    LAYERS[f"{name}, at positions, conditional, plain conditioner"] = Case(
+        lambda f=fast: autoregressive(3, f, net=Plain, cond_channels=2), (3, 3, 4), cond=(3, 2))
+    LAYERS[f"{name}, another order"] = Case(lambda f=fast: autoregressive(4, f, order=[2, 0, 3, 1], activation="silu"), (3, 4))
+    LAYERS[f"{name}, sigmoid scale"] = Case(lambda f=fast: autoregressive(3, f, scale="sigmoid"), (3, 3))
+    LAYERS[f"{name}, no hidden layer"] = Case(lambda f=fast: autoregressive(4, f, hidden=()), (3, 4))
+    LAYERS[f"{name}, at positions"] = Case(lambda f=fast: autoregressive(3, f), (3, 3, 4, 2))
+    LAYERS[f"{name}, at positions, conditional"] = Case(lambda f=fast: autoregressive(3, f, cond_channels=2), (3, 3, 4), cond=(3, 2, 4))
+for model in (invnet.MAF, invnet.IAF):
+    for C in (1, 2, 3, 17):
+        LAYERS[f"{model.__name__}, {C} features"] = Case(lambda C=C, m=model: m(C, 5, 2, activation="softplus", dtype="float64"), (3, C))
+    LAYERS[f"{model.__name__}, conditional, random orders"] = Case(
+        lambda m=model: m(4, (5, 6), 3, order="random", activation="silu", cond_channels=2, dtype="float64"), (3, 4), cond=(3, 2))
+
 for d, size in SPATIAL.items():
     for C in (3, 4):
         shape, axes = (3, C, *size), f"{d} axes, {C} channels"
@@ -124,6 +159,11 @@ NETS = {
     "ConvNet, finer condition": Case(lambda: ConvNet(3, 4, 2, cond_channels=4, dtype="float64"), (2, 3, 2, 3), cond=(2, 1, 4, 6)),
     "DenseNet, deep": Case(lambda: DenseNet(3, 6, 4, depth=4, dtype="float64"), (5, 3)),
     "DenseNet at positions": Case(lambda: DenseNet(3, 6, 4, dtype="float64"), (2, 3, 2, 2)),
+    "MaskedDenseNet": Case(lambda: MaskedDenseNet(3, 6, dtype="float64"), (4, 3)),
+    "MaskedDenseNet, one channel": Case(lambda: MaskedDenseNet(1, 4, 3, dtype="float64"), (4, 1)),
+    "MaskedDenseNet, order, condition": Case(
+        lambda: MaskedDenseNet(4, (7, 5), 3, order=[3, 1, 0, 2], activation="silu", cond_channels=2, dtype="float64"), (4, 4), cond=(4, 2)),
+    "MaskedDenseNet, no hidden layer": Case(lambda: MaskedDenseNet(4, (), dtype="float64"), (3, 4)),
     "DenseNet, condition": Case(lambda: DenseNet(3, (6, 4), 2, cond_channels=3, dtype="float64"), (4, 3), cond=(4, 3)),
 }
 for d, size in SPATIAL.items():

@@ -5,8 +5,9 @@ import invnet
 import numpy as np
 import pytest
 import torch
-from invnet import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, ConvNet, DenseNet, FactorOut, Glow, Logit
-from invnet import Permute, Reverse, Squeeze, Unsqueeze
+from cases import Plain
+from invnet import IAF, MAF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, ConvNet, DenseNet
+from invnet import FactorOut, Glow, Logit, MaskedDenseNet, Permute, Reverse, Squeeze, Unsqueeze
 from invnet.losses import likelihood
 from invnet.ops import _of_type, numpy_engine
 from invnet.ops.numpy_engine import NumpyOps
@@ -37,9 +38,18 @@ def affine(C=5, ndim=2, scale="bounded", bound=4.0, **more):
     return AffineCoupling(C, net(*AffineCoupling.conditioner_channels(C), ndim, **more), scale, bound)
 
 
+def autoregressive(C=5, fast="forward", scale="bounded", hidden=8, net=MaskedDenseNet, **more):
+    return AutoregressiveAffine(C, net(C, hidden, **more, **f64), fast, scale)
+
+
 def factor_out(C, ndim, prior):
     inner = Chain(ActNorm(C - C // 2, **f64), affine(C - C // 2, ndim))
     return FactorOut(C, inner, affine(C, ndim, activation="silu") if prior else None)
+
+
+def shared_autoregressive():
+    layer = autoregressive(4)
+    return Chain(layer, Permute.reversal(4), Reverse(layer))
 
 
 def shared():
@@ -55,6 +65,8 @@ for d in range(4):
     LAYERS[f"AdditiveCoupling-{d}d"] = additive(5, d), shape(d)
     for scale in ("bounded", "sigmoid"):
         LAYERS[f"AffineCoupling-{scale}-{d}d"] = affine(5, d, scale), shape(d)
+    for fast in ("forward", "inverse"):
+        LAYERS[f"AutoregressiveAffine-{fast}-{d}d"] = autoregressive(5, fast), shape(d)
     for prior in (False, True):
         LAYERS[f"FactorOut-{'prior' if prior else 'plain'}-{d}d"] = factor_out(5, d, prior), shape(d)
     for kind in ("lu", "householder", "full"):
@@ -86,7 +98,26 @@ LAYERS |= {
     "Chain-with-Reverse": (Chain(ActNorm(5, **f64), Reverse(Conv1x1(5, **f64)), Reverse(affine(5)),
                                  ActNorm(5, **f64)), shape(2)),
     "Chain-shares-a-layer": (shared(), shape(2, 4)),
+    "Chain-shares-an-autoregressive-layer": (shared_autoregressive(), shape(0, 4)),
 }
+for fast in ("forward", "inverse"):
+    row = f"AutoregressiveAffine-{fast}"
+    LAYERS |= {f"{row}-{C}-channels": (autoregressive(C, fast), shape(0, C)) for C in (1, 2, 3, 17)}
+    LAYERS |= {
+        f"{row}-order": (autoregressive(5, fast, order=[3, 0, 4, 1, 2], activation="silu"), shape(0)),
+        f"{row}-plain": (autoregressive(5, fast, net=Plain), shape(0)),
+        f"{row}-plain-2d": (autoregressive(3, fast, net=Plain, order=[2, 0, 1]), shape(2, 3)),
+        f"{row}-sigmoid": (autoregressive(5, fast, "sigmoid"), shape(0)),
+        f"{row}-few-hidden": (autoregressive(5, fast, hidden=(3, 9, 2), activation="softplus"), shape(0)),
+        f"{row}-no-hidden": (autoregressive(5, fast, hidden=()), shape(0)),
+    }
+for model in (MAF, IAF):
+    LAYERS |= {
+        f"{model.__name__}-two": (model(2, 8, 4, **f64), shape(0, 2)),
+        f"{model.__name__}-random-orders": (model(5, (8, 7), 3, order="random", scale="sigmoid", **f64), shape(0)),
+        f"{model.__name__}-same-order": (model(3, 8, 2, depth=1, order="same", bound=2.0, activation="silu", **f64), shape(0, 3)),
+        f"{model.__name__}-no-steps": (model(3, 8, 0, **f64), shape(0, 3)),
+    }
 LAYERS |= {f"Reverse-{name}": (Reverse(layer), layer.forward(np.full(size, 0.5))[0].shape)
            for name, (layer, size) in LAYERS.items()}
 LAYERS["Reverse-Reverse"] = Reverse(Reverse(Chain(ActNorm(5, **f64), affine(5)))), shape(2)
@@ -100,6 +131,15 @@ WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
     "AffineCoupling-spatial-1d": (affine(5, 1, cond_channels=3), shape(1), (4, 3, 6)),
     "AffineCoupling-finer": (affine(5, 2, cond_channels=12), shape(2), (3, 3, 8, 12)),
     "AffineCoupling-much-finer-1d": (affine(5, 1, cond_channels=12), shape(1), (4, 3, 24)),
+    **{f"AutoregressiveAffine-{fast}-{C}-channels-cond": (autoregressive(C, fast, cond_channels=3), shape(0, C), (5, 3))
+       for fast in ("forward", "inverse") for C in (1, 2, 3, 17)},
+    **{f"AutoregressiveAffine-{fast}-plain-cond": (autoregressive(5, fast, net=Plain, cond_channels=3), shape(0), (5, 3))
+       for fast in ("forward", "inverse")},
+    **{f"AutoregressiveAffine-{fast}-no-hidden-cond": (autoregressive(5, fast, hidden=(), cond_channels=3), shape(0), (5, 3))
+       for fast in ("forward", "inverse")},
+    **{f"AutoregressiveAffine-{fast}-spatial": (autoregressive(5, fast, cond_channels=3), shape(2), (3, 3, 4, 6))
+       for fast in ("forward", "inverse")},
+    **{f"{model.__name__}-cond": (model(4, 8, 3, cond_channels=3, **f64), shape(0, 4), (5, 3)) for model in (MAF, IAF)},
     "Chain-vector": (Chain(ActNorm(5, **f64), affine(5, cond_channels=3), Permute.reversal(5), additive(5, cond_channels=3)),
                      shape(2), (3, 3)),
 }
@@ -132,6 +172,11 @@ NETS = {  # id: (conditioner, shape of x, shape of cond)
     "DenseNet-depth-4": (DenseNet(3, 6, 4, depth=4, **f64), shape(0, 3), None),
     "DenseNet-widths": (DenseNet(3, (7, 2), 4, **f64), shape(0, 3), None),
     "DenseNet-cond": (DenseNet(3, 6, 4, cond_channels=2, **f64), shape(0, 3), (5, 2)),
+    **{f"MaskedDenseNet-{C}-channels": (MaskedDenseNet(C, 8, **f64), shape(0, C), None) for C in (1, 2, 5, 17)},
+    "MaskedDenseNet-outputs": (MaskedDenseNet(3, (7, 4), 5, order=[2, 0, 1], activation="silu", **f64), shape(0, 3), None),
+    "MaskedDenseNet-cond": (MaskedDenseNet(3, 6, cond_channels=2, **f64), shape(0, 3), (5, 2)),
+    "MaskedDenseNet-depth-0-cond": (MaskedDenseNet(3, (), cond_channels=2, **f64), shape(0, 3), (5, 2)),
+    "MaskedDenseNet-at-each-position": (MaskedDenseNet(3, 6, **f64), shape(2, 3), None),
     "DenseNet-at-each-position": (DenseNet(3, 6, 4, **f64), shape(2, 3), None),
     "DenseNet-at-each-position-cond": (DenseNet(3, 6, 4, cond_channels=2, **f64), shape(3, 3), (2, 2)),
 }
@@ -234,7 +279,11 @@ def threads(request):
 @pytest.mark.parametrize("thing, size, cond_size", rows({
     "AdditiveCoupling": (additive(5), (7, 5, 4, 6)),
     "AffineCoupling": (affine(5, cond_channels=3), (7, 5, 4, 6), (7, 3, 4, 6)),
-    "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)), "Glow": (Glow(3, levels=2, **small), (7, 3, 4, 8)),
+    "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)),
+    **{f"AutoregressiveAffine-{fast}": (autoregressive(4, fast), (7, 4)) for fast in ("forward", "inverse")},
+    **{f"AutoregressiveAffine-{fast}-{net.__name__}-cond": (autoregressive(4, fast, net=net, cond_channels=3), (7, 4), (7, 3))
+       for fast in ("forward", "inverse") for net in (MaskedDenseNet, Plain)},
+    "Glow": (Glow(3, levels=2, **small), (7, 3, 4, 8)),
 }))
 def test_gradients_summed_over_samples_agree_with_autograd(thing, size, cond_size, monkeypatch):
     monkeypatch.setattr(NumpyOps, "tiles", lambda ops, size, *_: [Tile(slice(n, n + 1)) for n in range(size[0])])

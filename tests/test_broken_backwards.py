@@ -34,9 +34,12 @@ CASES = {
 
 ACTNORM, AFFINE, COMPOSE, CONV = (f"invnet.layers.{name}" for name in ("actnorm", "channel_affine", "compose", "conv1x1"))
 COUPLING, LOGIT, NET, CORE = "invnet.layers.coupling", "invnet.layers.logit", "invnet.nets.conv", "invnet.core"
+AUTOREGRESSIVE, MASKED = "invnet.layers.autoregressive", "invnet.nets.masked"
 REFERENCE, ENGINE, KERNELS, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "kernels", "tile"))
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
 RELU, LEAKY, SILU, SOFTPLUS = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus"))
+
+MAF_ROW, IAF_ROW, PLAIN = "AutoregressiveAffine-forward-0d", "AutoregressiveAffine-inverse-0d", "AutoregressiveAffine-inverse-plain"
 
 MUTATIONS = [  # function, piece, replacement, case, what must be reported
     # ActNorm
@@ -158,6 +161,53 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{TILE}:Tile.condition", "cond[self.samples]", "cond[:1]", "blocks-AffineCoupling-vector", "Z"),
     (f"{ENGINE}:NumpyOps.tiles", "block, spatial, reach", "block, spatial, reach - 1", "blocks-AffineCoupling-reach-6", "Z"),
     (f"{ENGINE}:NumpyOps._write_back", "X[...] = self", "self", "blocks-AffineCoupling", "Z"),
+    # autoregressive layers and their conditioner
+    (f"{AUTOREGRESSIVE}:Autoregressive.backward_", "self.couple_backward_, dZ, Z, dlogdet, cond)\n        else",
+     "self.couple_backward_, dZ, Z, 0 * dlogdet, cond)\n        else", MAF_ROW, "net.b.2"),
+    (f"{AUTOREGRESSIVE}:Autoregressive.backward_", "self._solved_pull(self.couple_backward_", "self._solved_pull(self.uncouple_backward_", IAF_ROW, "X"),
+    (f"{AUTOREGRESSIVE}:Autoregressive.inverse_backward_", "self._solved_pull(self.uncouple_backward_", "self._solved_pull(self.couple_backward_",
+     f"Reverse-{MAF_ROW}", "X"),
+    (f"{AUTOREGRESSIVE}:Autoregressive.inverse_backward_", "_pull(self.couple_, self.uncouple_backward_, dX, X, dlogdet",
+     "_pull(self.couple_, self.uncouple_backward_, dX, X, -dlogdet", f"Reverse-{IAF_ROW}", "layer.net.b.2"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "ops.add_(dv, self._same(du, u))", "pass", MAF_ROW, "dX"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "dlogdet[tile.samples]", "0 * dlogdet[tile.samples]", MAF_ROW, "net.W.2"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "nearly(tile), tile", "ops.fresh(tile.core(V)), tile", MAF_ROW, "X"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._nearly_solved.substituted", "uncouple_(ops, u[:, i:i + 1], self._of_one(h))", "0", MAF_ROW, "X"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._swept", "self.channels - 1", "self.channels - 3", f"{MAF_ROW[:-3]}-plain", "X"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._swept.work", "not ops.xp.all(before == after)", "False", f"{MAF_ROW[:-3]}-plain", "X"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.work", "dlogdet[tile.samples]", "0 * dlogdet[tile.samples]", IAF_ROW, "net.W.2"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.substituted_back", "return uncouple", "return -uncouple", IAF_ROW, "net.W.0"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.substituted_back.step", "du_i += dx", "pass", IAF_ROW, "dX"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.substituted_back.step", "du_i += dx", "du_i -= dx", IAF_ROW, "net.W.0"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.swept_back", "du + self._same(dx, u)", "total + self._same(dx, u)", PLAIN, "dX"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.swept_back", "du + self._same(dx, u)", "du - self._same(dx, u)", PLAIN, "net.W.0"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.swept_back", "in range(self.channels)", "in range(self.channels - 2)", PLAIN, "net.W.0"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.swept_back", "ops.xp.all(", "ops.xp.any(", PLAIN, "net.W.0"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.swept_back", "du[...], u[...] = dv, v", "du[...], u[...] = total, v", PLAIN, "dX"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._add", "grad += gradient", "grad[...] = gradient", "Chain-shares-an-autoregressive-layer", "layers.0.net.W.0"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._add", "[...] += dcond", "[...] = dcond", "MAF-cond", "dcond"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._kept", "ops.copy(dcond)", "-ops.copy(dcond)", "IAF-cond", "dcond"),
+    (f"{MASKED}:MaskedDenseNet.vjp.pullback", "map(_masked, gradients, self.mask)", "gradients[:len(self.mask)]", "MaskedDenseNet-5-channels", "W.0"),
+    (f"{MASKED}:MaskedDenseNet.vjp.pullback", "_masked, gradients", "lambda W, mask: W.T.T * 2, gradients", "MaskedDenseNet-5-channels", "W.2"),
+    (f"{MASKED}:_masked", "W * ", "W - ", "MaskedDenseNet-5-channels", "Z"),
+    *[(f"{MASKED}:MaskedDenseNet.substitute_back", piece, wrong, IAF_ROW, reported) for piece, wrong, reported in (
+        ("W[0][k:k + 1, later].T", "-W[0][k:k + 1, later].T", "dX"),
+        ("slice(ends[1][k + 1], None)", "slice(ends[1][-1], None)", "dX"),
+        ("[:, new] = ops.rows(step", "[:, new] = -ops.rows(step", "net.W.1"),
+        ("slice(ends[l + 2][k], None)", "slice(ends[l + 2][k + 1], None)", "net.W.0"),
+        (" * slopes[l][:, new]", "", "net.W.0"),
+        ("ones[...] = 1.0", "ones[...] = 2.0", "net.W.0"),
+        ("t.T @ da for", "t.T @ -da for", "net.W.1"),
+        ("ops.xp.sum(da", "-ops.xp.sum(da", "net.b.1"),
+        ("_masked, dW", "lambda W, mask: W, dW", "net.W.1"),
+        ("[_masked(W.data, mask) for", "[W.data for", "X"))],
+    *[(f"{MASKED}:MaskedDenseNet.substitute_back", piece, wrong, "AutoregressiveAffine-inverse-order", reported) for piece, wrong, reported in (
+        ("dW[0] = ops.xp.take(dW[0], self.original[0].data, axis=0)", "pass", "net.W.0"),
+        ("for d in (dW[-1], db[-1], dA[-1])", "if False else d for d in (dW[-1], db[-1], dA[-1])", "net.b.2"))],
+    *[(f"{MASKED}:MaskedDenseNet.substitute_back", piece, wrong, "AutoregressiveAffine-inverse-3-channels-cond", reported) for piece, wrong, reported in (
+        ("dV.append(dV_0)", "dV.append(-dV_0)", "net.V"),
+        ("dA[0], cond, x.shape)\n            dV", "-dA[0], cond, x.shape)\n            dV", "dcond"))],
+    (f"{MASKED}:MaskedDenseNet._added", "return added if len(self.W) > 1 else", "return added if True else", "AutoregressiveAffine-inverse-no-hidden-cond", "Z"),
     # Logit, compositions, isometries, the default of dlogdet
     (f"{LOGIT}:Logit.backward_", "(2 * p - 1)", "(1 - 2 * p)", "Logit-2d", "dX"),
     (f"{LOGIT}:Logit.backward_", "** 2 / e", "** 2 * e", "Logit-2d", "dX"),

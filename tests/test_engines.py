@@ -68,6 +68,7 @@ OPERATIONS = {
     "mix_ by a diagonal": lambda ops, x: in_place(lambda X: ops.mix_(X, M[0], b), x),
     "mix_backward_": lambda ops, x: in_place(lambda dX, X: ops.mix_backward_(dX, X, M, Minv, b), 2 * x, x),
     "mix_backward_ by a diagonal": lambda ops, x: in_place(lambda dX, X: ops.mix_backward_(dX, X, M[0], Minv[0], b), 2 * x, x),
+    "product": lambda ops, x: [ops.product(ops.rows(x), M), ops.product(ops.rows(x)[:, 1:3], M[1:3, ::2])],
     "taps": lambda ops, x: [ops.taps(x, KERNEL[:x.ndim - 2])],
     "taps of part of the channels": lambda ops, x: [ops.taps(x[:, 1:3], KERNEL[:x.ndim - 2])],
     "shift_add": lambda ops, x: [ops.shift_add(columns_of(x), x.shape, KERNEL[:x.ndim - 2])],
@@ -117,7 +118,7 @@ def test_every_override_has_a_row():
     overridden = {name for name in vars(NumpyOps) if name in vars(Ops) and not name.startswith("_")}
     tested = {name.split()[0] for name in OPERATIONS} | {"convolve_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
-               "sum_positions", "tiles", "map_tiles", "copy", "at_work"}
+               "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty"}
     assert overridden <= tested | trivial, overridden - tested - trivial
 
 

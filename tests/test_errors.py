@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import invnet
-from invnet import Glow
-from invnet.layers import ActNorm, AffineCoupling, Chain, Conv1x1, FactorOut, Logit, Permute, Reverse, Squeeze, Unsqueeze
-from invnet.nets import ConvNet, DenseNet
+from invnet import IAF, MAF, Glow
+from invnet.layers import ActNorm, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, FactorOut, Logit, Permute, Reverse, Squeeze, Unsqueeze
+from invnet.nets import ConvNet, DenseNet, MaskedDenseNet
 
 
 def zeros(*shape, dtype="float32"):
@@ -95,6 +95,25 @@ MISTAKES = {
     "no layer": (lambda: Chain(ActNorm(3), "Conv1x1"), TypeError, "Conv1x1"),
     "an unfinished layer": (lambda: invnet.Layer().forward(zeros(2, 3)), NotImplementedError, "Layer needs forward"),
     "unknown engine": (lambda: ActNorm(3).to("tpu"), ValueError, "numpy.*'tpu'"),
+    "order that repeats": (lambda: MaskedDenseNet(3, 8, order=[0, 0, 2]), ValueError, r"0 to 2, each once.*\[0, 0, 2\]"),
+    "order of other channels": (lambda: MaskedDenseNet(3, 8, order=[1, 0]), ValueError, r"0 to 2, each once.*\[1, 0\]"),
+    "no channels to mask": (lambda: MaskedDenseNet(0, 8), ValueError, "positive.*0"),
+    "no outputs": (lambda: MaskedDenseNet(2, 8, 0), ValueError, "positive.*2 and 0"),
+    "input of a masked conditioner": (lambda: MaskedDenseNet(2, 8).forward(zeros(1, 3)), ValueError, r"MaskedDenseNet takes 2 channels.*\(1, 3\)"),
+    "direction": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8), "backward"), ValueError, "'backward'"),
+    "scale of an autoregressive layer": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8), scale="exp"), ValueError, "'exp'"),
+    "no channels": (lambda: AutoregressiveAffine(0, MaskedDenseNet(2, 8)), ValueError, "at least 1.*0"),
+    "outputs of an autoregressive conditioner": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3)).forward(zeros(1, 2)), ValueError, r"\(1, 4\).*\(1, 6\)"),
+    "outputs of a conditioner that is solved for": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3), "inverse").forward(zeros(1, 2)), ValueError, "2 outputs.*3"),
+    "outputs of a conditioner that is solved for, backwards": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3), "inverse").backward(zeros(1, 2), zeros(1, 2)), ValueError, "2 outputs.*3"),
+    "channels of an autoregressive layer": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8)).forward(zeros(1, 3)), ValueError, r"2 channels.*\(1, 3\)"),
+    "condition of more samples than an autoregressive layer's": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2), zeros(5, 3)), ValueError, r"\(2, K\).*\(5, 3\)"),
+    "no condition for an autoregressive layer": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2)), ValueError, "needs a condition of 3"),
+    "rank of a MAF": (lambda: MAF(3, 8, 1).forward(zeros(2, 3, 4)), ValueError, r"MAF takes \(N, C\).*\(2, 3, 4\)"),
+    "order of a MAF": (lambda: MAF(3, 8, 1, order="shuffled"), ValueError, "'shuffled'"),
+    "dim of a MAF": (lambda: MAF(0, 8, 1), ValueError, "0 and 1"),
+    "half a step": (lambda: IAF(2, 8, 1.5), TypeError, "integers.*1.5"),
+    "width of a MAF": (lambda: MAF(2, 8.0, 1), TypeError, "8.0"),
     "shape of a Flow": (lambda: invnet.Flow(ActNorm(3), (3,)).log_prob(zeros(2, 4)), ValueError, r"\(N, 3\).*\(2, 4\)"),
     "threads": (lambda: invnet.set_num_threads(0), ValueError, "0"),
     "foreign state": (lambda: ActNorm(3).load_state_dict(Conv1x1(3).state_dict()), ValueError, "missing.*'b'.*unknown.*'L'"),

@@ -14,6 +14,7 @@ import invnet
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cases import Plain
 
 torch.set_num_threads(1)  # the arrays are tiny
 
@@ -208,6 +209,32 @@ class AffineCouplingTwin(AdditiveCouplingTwin):
         return torch.cat([z1, x2], dim=1), logdet
 
 
+class AutoregressiveAffineTwin:
+    """The recurrence channel by channel, in the order of the net."""
+
+    def __init__(self, layer, leaf):
+        self.net, o = TWINS[type(layer.net)](layer.net, leaf), options(layer)
+        self.scale, self.fast = (o["scale"], o["bound"]), o["fast"]
+
+    def forward(self, X, cond):
+        if self.fast == "forward":
+            return affine(X, self.net.forward(X, cond), *self.scale)
+        return self.recurrence(affine, X, cond)
+
+    def inverse(self, Z, cond):
+        if self.fast == "inverse":
+            return affine_inverse(Z, self.net.forward(Z, cond), *self.scale)
+        return self.recurrence(affine_inverse, Z, cond)
+
+    def recurrence(self, step, given, cond):
+        found = [torch.zeros_like(given[:, i]) for i in range(given.shape[1])]
+        for i in self.net.order:
+            h = self.net.forward(torch.stack(found, dim=1), cond)
+            found[i] = step(given, h, *self.scale)[0][:, i]
+        found = torch.stack(found, dim=1)
+        return found, step(given, self.net.forward(found, cond), *self.scale)[1]
+
+
 class PermuteTwin:
     def __init__(self, layer, leaf):
         self.order = torch.tensor(np.array(options(layer)["order"]))
@@ -348,11 +375,29 @@ class ConditionerTwin:
         return conditioner(x, cond, self.W, self.b, self.V, self.activation)
 
 
+class MaskedTwin(ConditionerTwin):
+    """Weights that are zero where a unit may not see another, by the rule of the paper, one pair at a time."""
+
+    def __init__(self, net, leaf):
+        super().__init__(net, leaf)
+        o = options(net)
+        C, first = o["channels"], 0 if o["cond_channels"] else min(1, o["channels"] - 1)
+        self.order = list(range(C)) if o["order"] is None else list(o["order"])
+        channels = [self.order.index(i) + 1 for i in range(C)]
+        widths = [len(b.detach()) for b in self.b]
+        degrees = [channels, *([first + j * (C - first) // n for j in range(n)] for n in widths[:-1]), channels * o["outputs"]]
+        for i, (before, after) in enumerate(zip(degrees, degrees[1:])):
+            last = i == len(self.W) - 1
+            sees = [[float(m < d if last else m <= d) for d in after] for m in before]
+            self.W[i] = self.W[i] * torch.tensor(sees, dtype=self.W[i].dtype)
+
+
 TWINS = {
     invnet.ActNorm: ActNormTwin, invnet.AdditiveCoupling: AdditiveCouplingTwin, invnet.AffineCoupling: AffineCouplingTwin,
-    invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
+    invnet.AutoregressiveAffine: AutoregressiveAffineTwin, invnet.MAF: ChainTwin, invnet.IAF: ChainTwin, invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
     invnet.Logit: LogitTwin, invnet.Permute: PermuteTwin, invnet.Reverse: ReverseTwin, invnet.Squeeze: SqueezeTwin,
     invnet.Unsqueeze: UnsqueezeTwin, invnet.ConvNet: ConditionerTwin, invnet.DenseNet: ConditionerTwin,
+    invnet.MaskedDenseNet: MaskedTwin, Plain: MaskedTwin,
 }
 
 

@@ -16,10 +16,12 @@ class Coupling(InPlaceLayer):
 
     #: channels of h for each channel of x2
     outputs = 1
+    #: the fewest channels that can be told apart into those that pass and the others
+    least = 2
 
     def __init__(self, channels, net):
-        if channels < 2:
-            raise ValueError(f"{type(self).__name__} splits the channels, which must be at least 2; got {channels}")
+        if channels < self.least:
+            raise ValueError(f"{type(self).__name__} takes at least {self.least} channels; got {channels}")
         for method in ("forward", "vjp", "parameters"):
             if not callable(getattr(net, method, None)):
                 raise TypeError(f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Net has; got {net!r}")

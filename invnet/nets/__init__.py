@@ -2,5 +2,6 @@
 
 from .conv import ConvNet
 from .dense import DenseNet
+from .masked import MaskedDenseNet
 
-__all__ = ["ConvNet", "DenseNet"]
+__all__ = ["ConvNet", "DenseNet", "MaskedDenseNet"]

@@ -51,6 +51,12 @@ class NumpyOps(Ops):
     def fill(self, N, value, like):
         return np.full(N, value, like.dtype.newbyteorder("="))
 
+    def empty(self, shape, like):
+        return scratch(shape, like.dtype)
+
+    def product(self, A, B):
+        return np.matmul(A, B, out=scratch((A.shape[0], B.shape[1]), A.dtype))
+
     def images(self, R, shape):
         N, C, *spatial = shape
         return R.reshape(N, *spatial, C).transpose(_FIRST[len(shape)])

@@ -51,6 +51,14 @@ class Ops:
         """(N,) of one value, with the dtype and device of `like`."""
         return self.xp.full((N,), value, dtype=like.dtype, device=like.device)
 
+    def empty(self, shape, like):
+        """An array of any numbers, with the dtype and device of `like`, that lives no longer than the tile at work."""
+        return self.xp.empty(shape, dtype=like.dtype, device=like.device)
+
+    def product(self, A, B):
+        """The matrix product, which lives no longer than the tile at work."""
+        return A @ B
+
     def images(self, R, shape):
         """Rows (N * positions, C) as an array of shape (N, C, *spatial)."""
         N, C, *spatial = shape

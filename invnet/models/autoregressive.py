@@ -1,0 +1,70 @@
+"""MAF and IAF: stacks of autoregressive layers for vectors."""
+
+import numbers
+
+import numpy as np
+
+from ..core import SHAPES
+from ..layers import AutoregressiveAffine, Chain
+from ..nets import MaskedDenseNet
+
+
+class MAF(Chain):
+    """Masked autoregressive flow: `steps` times z_i = (x_i + t_i) s_i with t and s of the channels before i, densities fast.
+
+    The channels' order changes from step to step, which is a permutation between the steps that moves no data.
+
+    Args:
+        dim: C of the data (N, C), at least 1.
+        hidden: width of the conditioners' hidden layers, a number or one for each.
+        steps: autoregressive layers.
+        depth: number of hidden layers, where `hidden` is a number.
+        order: "reversal" (from step to step), "random" (another in every step) or "same".
+        scale, bound: as in AffineCoupling.
+        activation, cond_channels: as in MaskedDenseNet.
+        seed: an int; the same seed gives the same bits.
+        dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: `order` is unknown, or a number is out of range.
+
+    References:
+        Papamakarios, Pavlakou & Murray, Masked Autoregressive Flow for Density Estimation, 2017, section 3.
+    """
+
+    #: the direction of every layer that is one evaluation of its conditioner
+    fast = "forward"
+
+    def __init__(self, dim, hidden, steps, depth=2, order="reversal", scale="bounded", bound=4.0, activation="relu",
+                 cond_channels=0, seed=0, dtype="float32"):
+        if not all(isinstance(n, numbers.Integral) for n in (dim, steps)):
+            raise TypeError(f"dim and steps are integers; got {dim!r} and {steps!r}")
+        if dim < 1 or steps < 0:
+            raise ValueError(f"dim is positive and steps not negative; got {dim} and {steps}")
+        if order not in ("reversal", "random", "same"):
+            raise ValueError(f'order is "reversal", "random" or "same"; got {order!r}')
+        rng, layers = np.random.default_rng(seed), []
+        for step in range(steps):
+            channels = {"reversal": np.arange(dim)[::-1 if step % 2 else 1], "random": rng.permutation(dim), "same": None}[order]
+            net = MaskedDenseNet(dim, hidden, AutoregressiveAffine.outputs, depth, channels, activation, cond_channels, rng, dtype)
+            layers.append(AutoregressiveAffine(dim, net, self.fast, scale, bound))
+        super().__init__(*layers)
+        self.channels = dim
+
+    def check_shape(self, X, name="X"):
+        super().check_shape(X, name)
+        if X.ndim != 2:
+            raise ValueError(f"{type(self).__name__} takes {SHAPES[2]}; got {name} of shape {tuple(X.shape)}")
+
+
+class IAF(MAF):
+    """Inverse autoregressive flow: `steps` times x_i = z_i / s_i - t_i with t and s of the noise's channels before i, samples fast.
+
+    Args:
+        as MAF's.
+
+    References:
+        Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016, section 3.
+    """
+
+    fast = "inverse"

@@ -1,0 +1,150 @@
+"""MaskedDenseNet: the autoregressive conditioner, MADE."""
+
+import numpy as np
+
+from ..core import Buffer, get_ops
+from .conv import widths_of
+from .dense import DenseNet
+
+
+class MaskedDenseNet(DenseNet):
+    """y = W_k act(... act(W_1 x + V cond + b_1)) + b_k with masked W, so that y for a channel sees the channels before it only.
+
+    The channels come in an order, and have degrees 1 to C in it. A hidden unit of degree m sees the channels and units of
+    degrees up to m, and the outputs of a channel of degree d see the units of degrees below d: those of the first channel
+    see nothing but their biases, and the condition, which no mask concerns. Hidden units have degrees 1 to C - 1, about the
+    same number of each, in ascending order; with a condition they begin at 0, so that it reaches the first channel too.
+    The last layer starts at zero.
+
+    `substitute` and `substitute_back` compute every unit once, in the order of degrees, where x itself depends on y.
+
+    Args:
+        channels: C of x, at least 1.
+        hidden: width of the hidden layers, a number or one for each.
+        outputs: p for each channel. Output j of channel i is y[:, j C + i], so that p = 2 makes the halves [first, second].
+        depth: number of hidden layers, where `hidden` is a number.
+        order: a permutation of 0 ... C-1, channel order[0] being the first, which sees nothing; None is 0 ... C-1.
+        activation, cond_channels, seed, dtype: as in ConvNet.
+
+    Raises:
+        ValueError: `order` is no permutation, or a number is out of range.
+
+    References:
+        Germain, Gregor, Murray & Larochelle, MADE: Masked Autoencoder for Distribution Estimation, 2015, sections 3 and 4.
+    """
+
+    def __init__(self, channels, hidden, outputs=2, depth=2, order=None, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+        if channels < 1 or outputs < 1:
+            raise ValueError(f"channels and outputs are positive; got {channels} and {outputs}")
+        order = np.arange(channels) if order is None else np.asarray(order)
+        if order.ndim != 1 or sorted(order.tolist()) != list(range(channels)):
+            raise ValueError(f"order is a permutation of 0 to {channels - 1}, each once; got {order.tolist()}")
+        super().__init__(channels, hidden, outputs * channels, depth, activation, cond_channels, seed, dtype)
+        hidden = widths_of(hidden, depth)
+        first, degrees_of_channels = 0 if cond_channels else min(1, channels - 1), np.argsort(order) + 1
+        degrees = [degrees_of_channels, *(first + np.arange(width) * (channels - first) // width for width in hidden)]
+        degrees.append(np.tile(degrees_of_channels, outputs) - 1)  # so that "sees" is m <= d at the last layer too
+        masks = [before[:, None] <= after for before, after in zip(degrees, degrees[1:])]
+        self.mask = [None if mask.all() else Buffer(mask) for mask in masks]
+        for W, mask in zip(self.W, masks):  # He's values for the inputs that are left
+            W.data *= mask * np.sqrt(mask.shape[0] / np.maximum(1, mask.sum(axis=0)))
+        self._order = order.tolist()
+        # In ascending order of degrees, units of degree k are _ends[layer][k] to _ends[layer][k + 1].
+        self._ends = [np.searchsorted(np.sort(d), np.arange(channels + 1)).tolist() for d in degrees]
+        self.ascending = [Buffer(np.argsort(d, kind="stable")) for d in (degrees[0], degrees[-1])]
+        self.original = [Buffer(np.argsort(order.data)) for order in self.ascending]
+
+    def vjp(self, x, cond=None):
+        y, pullback_of_masked = super().vjp(x, cond)
+
+        def pullback(dy):
+            dx, dcond, gradients = pullback_of_masked(dy)
+            return dx, dcond, [*map(_masked, gradients, self.mask), *gradients[len(self.mask):]]
+
+        return y, pullback
+
+    def _weights(self):
+        return [array for W, b, mask in zip(self.W, self.b, self.mask) for array in (_masked(W.data, mask), b.data)]
+
+    # ---- x that depends on y: units in ascending order of degrees, each of which is computed once
+
+    def substitute(self, x, step, cond=None):
+        """Calls step(i, y_i) for all channels i but the last, in their order: it sets x[:, i], which the next ones see.
+
+        y_i is (N, outputs, *spatial). All calls together have the multiplications of one evaluation at most.
+        """
+        ops, ends = get_ops(x), self._ends
+        (W, b), rows = self._ascending(ops, [W.data for W in self.W]), ops.rows(x)
+        T = [ops.empty((rows.shape[0], width), rows) for width in (self._C_in, *(end[-1] for end in ends[1:]))]
+        added = self._added_rows(ops, x, cond)
+        for k, i in enumerate(self._order[:-1]):
+            for l, (_, activation, _) in enumerate(self._layers):
+                seen, new = slice(0, ends[l][k + 1]), slice(ends[l + 1][k], ends[l + 1][k + 1])
+                if new.start == new.stop:
+                    continue
+                A = ops.product(T[l][:, seen], W[l][seen, new])
+                if l == 0 and added is not None:
+                    A += added[:, new]
+                T[l + 1][:, new] = ops.activate(A + b[l][new], activation)[0]
+            step(i, ops.images(T[-1][:, new], (x.shape[0], new.stop - new.start, *x.shape[2:])))
+            T[0][:, k] = ops.rows(x[:, i:i + 1])[:, 0]
+
+    def substitute_back(self, x, step, cond=None):
+        """dcond (None without cond) and the gradients, in the order of parameters(), where dy depends on dx.
+
+        step(i, y_i, dx_i) -> dy_i is called for all channels, from the last to the first: dx_i (N, 1, *spatial) is what the
+        calls before it make of it. The multiplications are at most those of a vjp.
+        """
+        ops, ends = get_ops(x), self._ends
+        added = self._added_rows(ops, x, cond)
+        W, b = self._ascending(ops, [_masked(W.data, mask) for W, mask in zip(self.W, self.mask)])
+        T, slopes, dA = [ops.xp.take(ops.rows(x), self.ascending[0].data, axis=1)], [], []
+        for l, (_, activation, _) in enumerate(self._layers):
+            A = ops.product(T[l], W[l])
+            if l == 0 and added is not None:
+                A += added
+            H, S = ops.activate(A + b[l], activation)
+            ones = ops.empty(S.shape, S)
+            ones[...] = 1.0
+            slopes.append(ops.activate_backward(ones, S, activation))
+            T.append(H)
+            dA.append(ops.empty(H.shape, H))
+        shaped = lambda R: ops.images(R, (x.shape[0], R.shape[1], *x.shape[2:]))
+        for k, i in reversed(list(enumerate(self._order))):
+            later, new = slice(ends[1][k + 1], None), slice(ends[-1][k], ends[-1][k + 1])
+            dx = ops.product(dA[0][:, later], W[0][k:k + 1, later].T)
+            dA[-1][:, new] = ops.rows(step(i, shaped(T[-1][:, new]), shaped(dx)))
+            for l in reversed(range(len(W) - 1)):
+                later, new = slice(ends[l + 2][k], None), slice(ends[l + 1][k], ends[l + 1][k + 1])
+                if new.start == new.stop:
+                    continue
+                dA[l][:, new] = ops.product(dA[l + 1][:, later], W[l + 1][new, later].T) * slopes[l][:, new]
+        dW, db, dcond, dV = [t.T @ da for t, da in zip(T, dA)], [ops.xp.sum(da, axis=0) for da in dA], None, []
+        dW[0] = ops.xp.take(dW[0], self.original[0].data, axis=0)
+        dW[-1], db[-1], dA[-1] = (ops.xp.take(d, self.original[1].data, axis=d.ndim - 1) for d in (dW[-1], db[-1], dA[-1]))
+        if cond is not None:
+            rows = self._condition(ops, cond, x.shape)
+            dadded = ops.xp.sum(ops.xp.reshape(dA[0], (rows.shape[0], -1, dA[0].shape[1])), axis=1)
+            dcond, dV = self._condition_back(ops, dadded, cond, x.shape), [rows.T @ dadded]
+        return dcond, [*map(_masked, dW, self.mask), *db, *dV]
+
+    def _ascending(self, ops, W):
+        """Weights and biases, the channels of x and those of y in ascending order of degrees."""
+        take, b = ops.xp.take, [b.data for b in self.b]
+        W[0] = take(W[0], self.ascending[0].data, axis=0)
+        W[-1], b[-1] = take(W[-1], self.ascending[1].data, axis=1), take(b[-1], self.ascending[1].data, axis=0)
+        return W, b
+
+    def _added_rows(self, ops, x, cond):
+        """What a condition adds to the first layer at every row, its units in ascending order."""
+        added = self._added(ops, x, cond)
+        if added is None:
+            return None
+        positions = ops.rows(x).shape[0] // max(1, added.shape[0])
+        added = ops.xp.reshape(ops.xp.broadcast_to(added[:, None, :], (added.shape[0], positions, added.shape[1])), (-1, added.shape[1]))
+        return added if len(self.W) > 1 else ops.xp.take(added, self.ascending[1].data, axis=1)
+
+
+def _masked(W, mask):
+    """W, or its gradient, times the mask; None is a mask of ones."""
+    return W if mask is None else W * get_ops(W).astype(mask.data, W.dtype)
