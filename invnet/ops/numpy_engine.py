@@ -1,4 +1,4 @@
-"""The NumPy engine: BLAS products, Numba kernels, and tiles that worker threads share."""
+"""The NumPy engine: compiled networks, mixes and couplings, and tiles that worker threads share."""
 
 import functools
 import itertools
