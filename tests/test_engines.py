@@ -77,6 +77,18 @@ def network_rows(x, widths, activation, groups):
     return layers, parameters, np.sin(np.arange(n * widths[0])).reshape(n, widths[0]) if n else None
 
 
+def split(ops, x, change, count):
+    """The first channels, and the array that has them again: by the engine within the memory of the array."""
+    before, numpy_engine.SPLIT_IN_PLACE = numpy_engine.SPLIT_IN_PLACE, 0
+    try:
+        X = ENGINE.fresh(x)
+        first = ops.split_(X, count)
+        given = ENGINE.fresh(first)
+        return [given, ops.join_(X, 2 * given if change else first)]
+    finally:
+        numpy_engine.SPLIT_IN_PLACE = before
+
+
 M, Minv, b = array((4, 4)), array((4, 4)), array((4, 1))[:, 0]
 OPERATIONS = {
     "mix_": lambda ops, x: in_place(lambda X: ops.mix_(X, M, b), x),
@@ -100,6 +112,8 @@ OPERATIONS = {
     "network of every other channel": lambda ops, x: networked(ops, x[:, ::2], *network_rows(x[:, ::2], (6, 2), "silu", "")),
     "network of one sample": lambda ops, x: networked(ops, x[:1], *network_rows(x[:1], (6, 7, 2), "silu", "samples")),
     "network of no sample": lambda ops, x: networked(ops, x[:0], *network_rows(x[:0], (6, 7, 2), "silu", "samples")),
+    **{f"{name} {count}": lambda ops, x, change=change, count=count: split(ops, x, change, count)
+       for name, change in (("split_", False), ("join_", True)) for count in (1, 3)},
     "add_": lambda ops, x: in_place(lambda X: ops.add_(X[:, 1:3], h_of(x)[:, 2:4] * 0 + 1), x),
     "diagonal_matrix": lambda ops, x: [ops.diagonal_matrix(b)],
     "log_scale bounded": lambda ops, x: [ops.log_scale(ops.rows(x), ("bounded", 3.0))],
@@ -270,7 +284,7 @@ def test_blocks_of_an_image_give_what_the_whole_gives(name, monkeypatch):
     whole = everything()
     made = []
     monkeypatch.setattr(numpy_engine, "tiles_of", numpy_engine.tiles_of.__wrapped__)  # or it remembers tiles
-    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 4000)
+    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 2500)
     monkeypatch.setattr(numpy_engine, "Tile", lambda *a: made.append(Tile(*a)) or made[-1])
     for got, expected in zip(everything(), whole, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
