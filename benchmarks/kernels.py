@@ -25,41 +25,30 @@ def operations(hidden, N=8, size=16, C=12):
     rng, fresh, rows = np.random.default_rng(0), NumpyOps().fresh, NumpyOps().rows
     image = lambda channels: fresh(rng.standard_normal((N, channels, size, size), dtype=np.float32))
     R, half, scale = N * size * size, C // 2, ("bounded", 4.0)
-    x, x1, x2, hidden_image, out = image(C), image(half), image(half), image(hidden), 1e-3 * image(C)
-    W_in, W_out = (0.1 * rng.standard_normal((3, 3, n, hidden), dtype=np.float32) for n in (half, C))
-    b_in, b_out = np.zeros(hidden, np.float32), np.zeros(C, np.float32)
+    x, x1, x2, out = image(C), image(half), image(half), 1e-3 * image(C)
+    shapes = ((3, 3, half, hidden), "relu", False), ((1, 1, hidden, hidden), "relu", False), ((3, 3, C, hidden), None, True)
+    parameters = []
+    for size_of, _, transposed in shapes:
+        W = rng.standard_normal(size_of, dtype=np.float32) / np.sqrt(np.prod(size_of[:3]), dtype=np.float32)
+        parameters += [W, np.zeros(size_of[-2] if transposed else size_of[-1], np.float32)]
     M, _ = np.linalg.qr(rng.standard_normal((C, C)))
-    M, zero = M.astype(np.float32), np.zeros(C, np.float32)
-    H, dH, each = rows(hidden_image), rows(image(hidden)), np.zeros(N, np.float32)
-    columns = rng.standard_normal((R, 9 * C), dtype=np.float32)
-    tapes = {}
+    M, s, zero, each = M.astype(np.float32), np.ones(C, np.float32), np.zeros(C, np.float32), np.zeros(N, np.float32)
 
-    def convolve(ops, X, W, b, activation, transposed):
-        Y, tape = ops.convolve(X, W, b, activation, transposed)
-        tapes[ops.name, transposed] = fresh(Y), tuple(np.array(a) for a in tape)
+    def both(ops):
+        y, tape = ops.network(x1, shapes, parameters)
+        ops.network_back(fresh(y), tape, shapes, parameters)
 
-    def convolve_back(ops, W, activation, transposed):
-        if (ops.name, transposed) not in tapes:
-            convolve(ops, hidden_image if transposed else x1, W, b_out if transposed else b_in, activation, transposed)
-        Y, tape = tapes[ops.name, transposed]
-        ops.convolve_back(Y, tape, W, activation, transposed)
-
-    floats, product = lambda n: 4 * R * n, lambda taps: 2 * R * taps * hidden
+    floats, product = lambda n: 4 * R * n, 2 * R * hidden * (9 * half + hidden + 9 * C)
     return {
-        "taps, 6 channels": (lambda ops: ops.taps(x1, (3, 3)), floats(10 * half), 0),
-        "taps, 12 channels": (lambda ops: ops.taps(out, (3, 3)), floats(10 * C), 0),
-        "shift_add, 12 channels": (lambda ops: ops.shift_add(columns, out.shape, (3, 3)), floats(10 * C), 9 * R * C),
-        "activate_ relu": (lambda ops: ops.activate_(H, b_in, "relu"), floats(2 * hidden), 0),
-        "activate_backward_ relu": (lambda ops: ops.activate_backward_(dH, H, "relu"), floats(3 * hidden), 0),
-        f"convolve 6 to {hidden}, relu": (lambda ops: ops.convolve(x1, W_in, b_in, "relu", False), floats(half + hidden), product(9 * half)),
-        f"convolve {hidden} to 12": (lambda ops: ops.convolve(hidden_image, W_out, b_out, None, True), floats(hidden + C), product(9 * C)),
-        "convolve_back of the first": (lambda ops: convolve_back(ops, W_in, "relu", False), floats(2 * hidden + half), 2 * product(9 * half)),
-        "convolve_back of the second": (lambda ops: convolve_back(ops, W_out, None, True), floats(2 * hidden + C), 2 * product(9 * C)),
+        "network": (lambda ops: ops.network(x1, shapes, parameters, keep=False), floats(half + C), product),
+        "network and network_back": (both, floats(2 * half + 2 * C), 3 * product),
         "couple_": (lambda ops: ops.couple_(x2, out, scale), floats(2 * half + C), 0),
         "uncouple_": (lambda ops: ops.uncouple_(x2, out, scale), floats(2 * half + C), 0),
         "couple_backward_": (lambda ops: ops.couple_backward_(x1, x2, out, scale, each), floats(4 * half + 2 * C), 0),
         "mix_": (lambda ops: ops.mix_(x, M, zero), floats(2 * C), 2 * R * C * C),
         "mix_backward_": (lambda ops: ops.mix_backward_(out, x, M, M.T, zero), floats(4 * C), 6 * R * C * C),
+        "mix_ by a diagonal": (lambda ops: ops.mix_(x, s, zero), floats(2 * C), 0),
+        "mix_backward_ by a diagonal": (lambda ops: ops.mix_backward_(out, x, s, s, zero), floats(4 * C), 0),
         "squeeze_ and unsqueeze_": (lambda ops: ops.unsqueeze_(ops.squeeze_(x)), floats(4 * C), 0),
         "add_": (lambda ops: ops.add_(x[:, :half], x2), floats(3 * half), 0),
     }

@@ -38,14 +38,6 @@ def in_place(method, *in_place_arrays):
     return [*arrays, *(returned if isinstance(returned, tuple) else (returned,))]
 
 
-KERNEL = (5, 1, 3)
-
-
-def columns_of(x):
-    T = np.tile(ENGINE.rows(x), int(np.prod(KERNEL[:x.ndim - 2])))
-    return T * np.sin(np.arange(T.shape[1]))
-
-
 def even(x):
     """x twice along every spatial axis, in memory of its own."""
     for axis in range(2, x.ndim):
@@ -53,13 +45,48 @@ def even(x):
     return ENGINE.fresh(x)
 
 
-def convolved(ops, x, activation, transposed):
-    """A convolution of x and its gradients, by convolve and convolve_back; without spatial axes none is transposed."""
-    transposed = transposed and x.ndim > 2
-    kernel, (narrow, wide) = KERNEL[:x.ndim - 2], ((2, 4) if transposed else (4, 6))
-    W = np.sin(np.arange(np.prod(kernel, dtype=int) * narrow * wide)).reshape(*kernel, narrow, wide)
-    Y, tape = ops.convolve(x, W, np.cos(np.arange(2 if transposed else 6)), activation, transposed)
-    return [Y, *ops.convolve_back(ENGINE.fresh(Y * Y), tape, W, activation, transposed)]
+KERNEL = (5, 1, 3)
+ACTIVATIONS = ("relu", "leaky_relu", "silu", "softplus", None)
+STACKS = {"wider": (6,), "narrower": (2,), "two": (7, 3), "three": (5, 9, 2)}
+
+
+def network_of(widths, ndim, activation, kernel=KERNEL, dtype="float64"):
+    """Layers and parameters from width to width: `kernel` and 1x1 in turn, to fewer channels transposed."""
+    layers, parameters, numbers = [], [], np.random.default_rng(1)
+    for i, (m, n) in enumerate(zip(widths, widths[1:])):
+        k = kernel[:ndim] if i % 2 == 0 else (1,) * ndim
+        transposed = m > n and np.prod(k) > 1
+        shape = (*k, n, m) if transposed else (*k, m, n)
+        layers.append((shape, activation, bool(transposed)))
+        parameters += [(numbers.standard_normal(size) / np.sqrt(m * np.prod(k))).astype(dtype) for size in (shape, n)]
+    return tuple(layers), parameters
+
+
+def networked(ops, x, layers, parameters, added=None, weigh=np.sin):
+    """What a network and its gradient give: y, dx, those of the parameters, and of `added`."""
+    y, tape = ops.network(x, layers, parameters, added)
+    alone, _ = ops.network(x, layers, parameters, added, keep=False)
+    np.testing.assert_array_equal(alone, y)
+    dx, gradients, dadded = ops.network_back(ops.fresh(weigh(y)), tape, layers, parameters)
+    return [y, dx, *gradients, *([] if dadded is None else [dadded])]
+
+
+def network_rows(x, widths, activation, groups):
+    layers, parameters = network_of((x.shape[1], *widths), x.ndim - 2, activation)
+    n = {"": 0, "samples": len(x), "positions": x.size // x.shape[1]}[groups]
+    return layers, parameters, np.sin(np.arange(n * widths[0])).reshape(n, widths[0]) if n else None
+
+
+def split(ops, x, change, count):
+    """The first channels, and the array that has them again: by the engine within the memory of the array."""
+    before, numpy_engine.SPLIT_IN_PLACE = numpy_engine.SPLIT_IN_PLACE, 0
+    try:
+        X = ENGINE.fresh(x)
+        first = ops.split_(X, count)
+        given = ENGINE.fresh(first)
+        return [given, ops.join_(X, 2 * given if change else first)]
+    finally:
+        numpy_engine.SPLIT_IN_PLACE = before
 
 
 M, Minv, b = array((4, 4)), array((4, 4)), array((4, 1))[:, 0]
@@ -69,24 +96,30 @@ OPERATIONS = {
     "mix_backward_": lambda ops, x: in_place(lambda dX, X: ops.mix_backward_(dX, X, M, Minv, b), 2 * x, x),
     "mix_backward_ by a diagonal": lambda ops, x: in_place(lambda dX, X: ops.mix_backward_(dX, X, M[0], Minv[0], b), 2 * x, x),
     "product": lambda ops, x: [ops.product(ops.rows(x), M), ops.product(ops.rows(x)[:, 1:3], M[1:3, ::2])],
-    "taps": lambda ops, x: [ops.taps(x, KERNEL[:x.ndim - 2])],
-    "taps of part of the channels": lambda ops, x: [ops.taps(x[:, 1:3], KERNEL[:x.ndim - 2])],
-    "shift_add": lambda ops, x: [ops.shift_add(columns_of(x), x.shape, KERNEL[:x.ndim - 2])],
+    "mix_ of part of the channels": lambda ops, x: in_place(lambda X: ops.mix_(X[:, 1:], M[1:, 1:], b[1:]), x),
+    "mix_ by a diagonal of part of the channels": lambda ops, x: in_place(lambda X: ops.mix_(X[:, 1:], M[0, 1:], b[1:]), x),
+    "mix_ of every other channel": lambda ops, x: in_place(lambda X: ops.mix_(X[:, ::2], M[::2, ::2], b[:2]), x),
+    "mix_backward_ of part of the channels": lambda ops, x: in_place(
+        lambda dX, X: ops.mix_backward_(dX[:, 1:], X[:, :-1], M[1:, 1:], Minv[1:, 1:], b[1:]), 2 * x, x),
+    "mix_backward_ of every other channel": lambda ops, x: in_place(
+        lambda dX, X: ops.mix_backward_(dX[:, ::2], X[:, ::-2], M[::2, ::2], Minv[::2, ::2], b[:2]), 2 * x, x),
     "squeeze_": lambda ops, x: [ops.squeeze_(even(x))] if x.ndim > 2 else [],
     "squeeze_ of part of the channels": lambda ops, x: [ops.squeeze_(even(x)[:, 1:])] if x.ndim > 2 else [],
     "unsqueeze_": lambda ops, x: [ops.unsqueeze_(ENGINE.fresh(np.concatenate([x] * 4, axis=1)))] if x.ndim > 2 else [],
     "fresh": lambda ops, x: [ops.fresh(x[:, ::-1])],
-    **{f"convolve {activation}{' transposed' * transposed}": lambda ops, x, a=activation, t=transposed: convolved(ops, x, a, t)
-       for activation in ("relu", "silu", None) for transposed in (False, True)},
+    **{f"network {name}, {activation}, {groups}": lambda ops, x, how=(widths, activation, groups): networked(ops, x, *network_rows(x, *how))
+       for name, widths in STACKS.items() for activation in ACTIVATIONS for groups in ("", "samples", "positions")},
+    "network of part of the channels": lambda ops, x: networked(ops, x[:, 1:], *network_rows(x[:, 1:], (6, 2), "silu", "")),
+    "network of every other channel": lambda ops, x: networked(ops, x[:, ::2], *network_rows(x[:, ::2], (6, 2), "silu", "")),
+    "network of one sample": lambda ops, x: networked(ops, x[:1], *network_rows(x[:1], (6, 7, 2), "silu", "samples")),
+    "network of no sample": lambda ops, x: networked(ops, x[:0], *network_rows(x[:0], (6, 7, 2), "silu", "samples")),
+    **{f"{name} {count}": lambda ops, x, change=change, count=count: split(ops, x, change, count)
+       for name, change in (("split_", False), ("join_", True)) for count in (1, 3)},
     "add_": lambda ops, x: in_place(lambda X: ops.add_(X[:, 1:3], h_of(x)[:, 2:4] * 0 + 1), x),
     "diagonal_matrix": lambda ops, x: [ops.diagonal_matrix(b)],
     "log_scale bounded": lambda ops, x: [ops.log_scale(ops.rows(x), ("bounded", 3.0))],
     "log_scale sigmoid": lambda ops, x: [ops.log_scale(ops.rows(x), ("sigmoid", 3.0))],
 }
-for activation in ("relu", "leaky_relu", "softplus", "silu", None):
-    OPERATIONS[f"activate_ {activation}"] = lambda ops, x, a=activation: list(ops.activate_(ops.rows(x).copy(), b, a))
-    OPERATIONS[f"activate_backward_ {activation}"] = lambda ops, x, a=activation: list(ops.activate_backward_(
-        ops.rows(x).copy(), ops.activate_(ops.rows(x)[::-1].copy(), b, a)[1], a))
 for scale in (("bounded", 3.0), ("sigmoid", 1.0)):
     h, each = {shape: h_of(array(shape)) for shape in SHAPES}, np.array([0.3, -0.7, 0.2])
     OPERATIONS[f"couple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(lambda X: ops.couple_(X, h[x.shape], s), x)
@@ -106,6 +139,100 @@ def test_the_engine_gives_what_the_reference_gives(name, shape):
             np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
+def distance(a, b):
+    """Relative to the norm."""
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-300)
+
+
+#: x's shape, widths after its channels, kernel
+RAGGED = {
+    **{f"{m} to {n}": ((2, m, 4, 5), (n,), (3, 3)) for m in (1, 3, 17, 20, 33) for n in (1, 3, 17, 20, 33)},
+    **{f"1x1, {m} to {n}": ((2, m, 4, 5), (n,), (1, 1)) for m in (1, 17, 33) for n in (1, 17, 33)},
+    "vectors, 17 to 33 to 5": ((30, 17), (33, 5), ()),
+    "many rows": ((2, 6, 12, 13), (20, 33, 17), (3, 3)),
+    "many rows of vectors": ((333, 6), (20, 17, 3), ()),
+    "wide": ((2, 3, 9, 8), (300, 300, 5), (3, 3)),
+    "wide vectors": ((250, 17), (300, 261, 300, 2), ()),
+    "wide, one row": ((1, 300), (300,), ()),
+    "a kernel wider than the image": ((2, 3, 2, 1), (5, 4, 2), (7, 5)),
+    "one transposed tap": ((2, 6, 4, 5), (3,), None),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RAGGED)
+def test_networks_of_ragged_and_wide_layers(name, dtype):
+    shape, widths, kernel = RAGGED[name]
+    layers, parameters = network_of((shape[1], *widths), len(shape) - 2, "silu", kernel or (1, 1), dtype)
+    if kernel is None:
+        layers, parameters[0] = (((1, 1, 3, 6), "silu", True),), parameters[0].reshape(1, 1, 3, 6)
+    x, added = array(shape, dtype), rng.standard_normal((shape[0], widths[0])).astype(dtype)
+    got = networked(ENGINE, x, layers, parameters, added)
+    expected = networked(REFERENCE, x.astype("float64"), layers, [a.astype("float64") for a in parameters], added.astype("float64"))
+    for a, e in zip(got, expected, strict=True):
+        assert a.dtype == dtype
+        assert distance(a, e) < (1e-5 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("C", [1, 3, 17, 48])
+def test_mixes_of_ragged_numbers_of_channels(C, dtype):
+    numbers = np.random.default_rng(C)
+    M, Minv = (numbers.standard_normal((C, C)).astype(dtype) / np.sqrt(C) for _ in range(2))
+    z, dz, b = array((3, C + 2, 5, 11), dtype), array((3, C + 2, 5, 11), dtype), numbers.standard_normal(C).astype(dtype)
+    for matrix, inverse in ((M, Minv), (M[0].copy(), Minv[0].copy())):
+        calls = [lambda ops, Z, dZ, matrix, inverse, b: [ops.mix_(Z[:, 1:-1], matrix, b)],
+                 lambda ops, Z, dZ, matrix, inverse, b: ops.mix_backward_(dZ[:, 1:-1], Z[:, 1:-1], matrix, inverse, b)]
+        for call in calls:
+            got, expected = [], []
+            for ops, results, kind in ((ENGINE, got, dtype), (REFERENCE, expected, "float64")):
+                Z, dZ, *others = (a.astype(kind) for a in (z, dz, matrix, inverse, b))
+                Z, dZ = ops.fresh(Z), ops.fresh(dZ)
+                results += [*call(ops, Z, dZ, *others), Z, dZ]
+            for a, e in zip(got, expected, strict=True):
+                assert e is None or distance(a, e) < (1e-5 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("change", ["read-only", "byte order", "channels first", "reversed"])
+def test_a_network_takes_arrays_as_they_come(change):
+    def as_it_comes(a):
+        if change == "read-only":
+            a = a.copy()
+            a.flags.writeable = False
+        return {"byte order": lambda: a.astype(">f8"), "channels first": lambda: np.ascontiguousarray(a),
+                "reversed": lambda: a[::-1, :, ::-1][::-1, :, ::-1], "read-only": lambda: a}[change]()
+
+    x, (layers, parameters) = array((2, 4, 5, 3)), network_of((4, 6, 2), 2, "softplus")
+    expected = networked(REFERENCE, x, layers, parameters)
+    y, tape = ENGINE.network(as_it_comes(x), layers, parameters)
+    dx, gradients, _ = ENGINE.network_back(as_it_comes(np.sin(y)), tape, layers, parameters)
+    for got, e in zip([y, dx, *gradients], expected, strict=True):
+        assert got.dtype.isnative
+        np.testing.assert_allclose(got, e, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("ops", [ENGINE, REFERENCE], ids=lambda ops: ops.name)
+@pytest.mark.parametrize("activation, slope", [("relu", 0.0), ("leaky_relu", 0.01)])
+def test_a_rectifier_keeps_nan_and_takes_infinities(ops, activation, slope):
+    x = np.array([[np.nan], [-np.inf], [np.inf], [-2.0], [3.0]])
+    layers, parameters = (((1, 1), activation, False),), [np.ones((1, 1)), np.zeros(1)]
+    y, tape = ops.network(x, layers, parameters)
+    low = -np.inf if slope else 0.0
+    np.testing.assert_array_equal(y[:, 0], [np.nan, low, np.inf, -2 * slope, 3])
+    dx, _, _ = ops.network_back(np.ones_like(y), tape, layers, parameters)
+    np.testing.assert_array_equal(dx[1:, 0], [slope, 1, slope, 1])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool"])
+def test_a_condition_of_another_dtype(dtype):
+    net, x = invnet.ConvNet(3, 6, 4, cond_channels=2), array((2, 3, 4, 5), "float32")
+    cond = np.eye(2, dtype=dtype)
+    y, pull = net.vjp(x, cond)
+    expected, expected_pull = net.vjp(x, cond.astype("float32"))
+    for got, e in zip([y, *pull(y)[:2], *pull(y)[2]], [expected, *expected_pull(y)[:2], *expected_pull(y)[2]], strict=True):
+        np.testing.assert_allclose(got, e, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_slope_of_a_saturated_sigmoid_does_not_cancel(dtype):
     raw = np.array([[-30.0], [0.0], [10.0], [18.0]], dtype)
@@ -116,9 +243,9 @@ def test_the_slope_of_a_saturated_sigmoid_does_not_cancel(dtype):
 
 def test_every_override_has_a_row():
     overridden = {name for name in vars(NumpyOps) if name in vars(Ops) and not name.startswith("_")}
-    tested = {name.split()[0] for name in OPERATIONS} | {"convolve_back"}
+    tested = {name.split()[0] for name in OPERATIONS} | {"network_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
-               "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty"}
+               "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty", "checksum", "lasting_memory"}
     assert overridden <= tested | trivial, overridden - tested - trivial
 
 
@@ -157,7 +284,8 @@ def test_blocks_of_an_image_give_what_the_whole_gives(name, monkeypatch):
 
     whole = everything()
     made = []
-    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 4000)
+    monkeypatch.setattr(numpy_engine, "tiles_of", numpy_engine.tiles_of.__wrapped__)  # or it remembers tiles
+    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 2500)
     monkeypatch.setattr(numpy_engine, "Tile", lambda *a: made.append(Tile(*a)) or made[-1])
     for got, expected in zip(everything(), whole, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)

@@ -126,7 +126,9 @@ class ConvNet(Net):
 
     def _added(self, ops, x, cond):
         self._check(ops, x, cond)
-        return None if cond is None else self._condition(ops, cond, x.shape) @ self.V.data
+        if cond is None:
+            return None
+        return ops.astype(self._condition(ops, cond, x.shape) @ self.V.data, self.V.data.dtype)  # of any dtype, as one-hot often is
 
     def _condition_back(self, ops, dadded, cond, shape):
         dcond = dadded @ self.V.data.T

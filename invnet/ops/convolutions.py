@@ -66,7 +66,7 @@ def plan(layers, N, D, H, W, itemsize, keep):
         t[DW], t[DB] = gradients, gradients + taps * narrow * wide
         gradients = int(t[DB]) + C_out
         offsets = max(offsets, R, taps * C_in, taps * C_out)
-        for key, floats in ((ZEROS, max(taps * narrow, wide)), (TAPS, R * rounded(taps * narrow, lanes) if taps > 1 else 0),
+        for key, floats in ((ZEROS, max(taps * narrow, wide)), (TAPS, R * rounded(taps * narrow, lanes) if taps > 1 or transposed else 0),
                             (G, max(rows_in, rows)), (OTHER, max(rows_in, rows)), (PADDED_G, around * C_out if transposed else 0),
                             (PRODUCT, taps * narrow * rounded(wide, lanes)), (PANEL, ROWS_AT_ONCE * rounded(ROWS, lanes))):
             largest[key] = max(largest[key], floats)
@@ -186,7 +186,8 @@ def backward(char, layers):
                             work, dW, pitch_wide, lanes)
                     product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, work, t[WEIGHTS], pitch_wide, wide, work, zeros, 0,
                             work, other + r * pitch_in, pitch_in, lanes)
-            take_rows(work[scratch[PRODUCT]:], pitch_wide, gradients[t[DW]:t[DW] + narrow * wide].reshape((narrow, wide)))
+            if R > 0:
+                take_rows(work[scratch[PRODUCT]:], pitch_wide, gradients[t[DW]:t[DW] + narrow * wide].reshape((narrow, wide)))
             g, other = other, g
         take_rows(work[g:], rounded(table[0, C_IN], lanes), dx)
 

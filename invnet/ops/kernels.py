@@ -1,8 +1,7 @@
-"""Numba kernels of the NumPy engine: passes over the rows of a tile, each beside its reference in reference.py.
+"""How functions are compiled with Numba, and the small ones of the NumPy engine: passes over the rows of a tile.
 
-A kernel is found by the character of its dtype, as in `bias_relu("f")(A, b, slope)`. Arrays are rows (positions,
-channels) or images (N, D, H, W, C). Every loop runs over channels innermost, so that LLVM vectorises it without
-reordering a sum: results depend neither on the processor's vector width nor on threads.
+A kernel is found by the character of its dtype, as in `couple("f")(x2, h, s)`; its reference is in reference.py. Arrays
+are rows (positions, channels). Loops run over channels innermost, so that LLVM vectorises them without reordering a sum.
 """
 
 import functools

@@ -19,16 +19,15 @@ def room(C, lanes):
 def mix(char):
     def mix(R, M, b, work, offsets, lanes):
         """R = R M^T + b for rows R (n, C) and a matrix M, flat."""
-        (n, C), rows, ones = R.shape, offsets[0], offsets[1]
-        pitch, stride = rounded(C, lanes), R.strides[0] // R.itemsize
+        (n, C), rows, channels, pitch = R.shape, offsets[0], offsets[1], rounded(R.shape[1], lanes)
         bias, out = C * pitch, (C + 1) * pitch
         place(b, 1, C, work, bias, pitch)
         place_transposed(M, C, C, work, 0, pitch, lanes)
-        multiples(ones, C, 1)
-        multiples(rows, n, stride)
+        multiples(rows, n, R.strides[0] // R.itemsize)
+        multiples(channels, C, R.strides[1] // R.itemsize)
         for r in range(0, n, ROWS_AT_ONCE):
             end = min(n, r + ROWS_AT_ONCE)
-            product(R, 0, rows, r, end, ones, C, work, 0, pitch, C, work, bias, 0, work, out, pitch, lanes)
+            product(R, 0, rows, r, end, channels, C, work, 0, pitch, C, work, bias, 0, work, out, pitch, lanes)
             for i in range(r, end):
                 row = work[out + (i - r) * pitch:out + (i - r) * pitch + C]
                 for c in range(C):
@@ -41,7 +40,7 @@ def mix(char):
 def mix_backward(char):
     def mix_backward(dR, R, M, Minv, c, dM, db, work, offsets, lanes):
         """R = R Minv^T + c, dR = dR M; adds dR^T R (with the new R and the old dR) to dM, and the sum of dR to db."""
-        (n, C), rows, ones, d_rows = R.shape, offsets[0], offsets[1], offsets[2]
+        (n, C), rows, channels, d_rows, d_channels = R.shape, offsets[0], offsets[1], offsets[2], offsets[3]
         pitch = rounded(C, lanes)
         forth, d, bias, zeros = C * pitch, 2 * C * pitch, 3 * C * pitch, (3 * C + 1) * pitch
         x, dx = zeros + pitch, zeros + (1 + ROWS_AT_ONCE) * pitch
@@ -49,20 +48,21 @@ def mix_backward(char):
         work[zeros:x] = 0
         place_transposed(Minv, C, C, work, 0, pitch, lanes)
         place(M, C, C, work, forth, pitch)
-        multiples(ones, C, 1)
         multiples(rows, n, R.strides[0] // R.itemsize)
+        multiples(channels, C, R.strides[1] // R.itemsize)
         multiples(d_rows, n, dR.strides[0] // R.itemsize)
+        multiples(d_channels, C, dR.strides[1] // R.itemsize)
         for r in range(0, n, ROWS_AT_ONCE):
             end = min(n, r + ROWS_AT_ONCE)
-            product(R, 0, rows, r, end, ones, C, work, 0, pitch, C, work, bias, 0, work, x, pitch, lanes)
-            product(dR, 0, d_rows, r, end, ones, C, work, forth, pitch, C, work, zeros, 0, work, dx, pitch, lanes)
+            product(R, 0, rows, r, end, channels, C, work, 0, pitch, C, work, bias, 0, work, x, pitch, lanes)
+            product(dR, 0, d_rows, r, end, d_channels, C, work, forth, pitch, C, work, zeros, 0, work, dx, pitch, lanes)
             for i in range(r, end):
                 row = work[x + (i - r) * pitch:x + (i - r) * pitch + C]
                 for k in range(C):
                     R[i, k] = row[k]
                     db[k] += dR[i, k]
             so, lds = (d, pitch) if r else (zeros, 0)
-            product(dR, 0, ones, 0, C, d_rows[r:], end - r, work, x, pitch, C, work, so, lds, work, d, pitch, lanes)
+            product(dR, 0, d_channels, 0, C, d_rows[r:], end - r, work, x, pitch, C, work, so, lds, work, d, pitch, lanes)
             for i in range(r, end):
                 row = work[dx + (i - r) * pitch:dx + (i - r) * pitch + C]
                 for k in range(C):

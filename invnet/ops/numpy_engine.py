@@ -1,4 +1,4 @@
-"""The NumPy engine: BLAS products, Numba kernels, and tiles that worker threads share."""
+"""The NumPy engine: compiled networks, mixes and couplings, and tiles that worker threads share."""
 
 import functools
 import itertools
@@ -136,26 +136,29 @@ class NumpyOps(Ops):
     # ---- networks
 
     def network(self, X, layers, parameters, added=None, keep=True):
-        x, arrays, dtype = _five(self._readable(X)), tuple([a.reshape(-1) for a in parameters]), X.dtype
+        X = self._readable(X)
+        x, arrays, dtype = _five(X), tuple([a.reshape(-1) for a in parameters]), X.dtype
         N, D, H, W, _ = x.shape
         how = convolutions.plan(layers, N, D, H, W, dtype.itemsize, keep)
         tape, (work, offsets) = scratch((how.tape,), dtype), self._work(how, how.backward if keep else how.forward, dtype)
         y, rows = scratch((N * D * H * W, parameters[-1].size), dtype), _none(dtype) if added is None else added
         convolutions.forward(dtype.char, len(layers))(arrays, how.table, x, rows, tape, work, offsets, y, _LANES[dtype.itemsize])
         kept = (work, offsets) if threads.in_tile() else None
-        return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, tape, kept, rows.shape, X.shape)
+        groups = None if added is None else added.shape
+        return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, tape, kept, groups, X.shape)
 
     def network_back(self, dY, tape, layers, parameters):
+        dY = self._readable(dY)
         (how, arrays, tape, kept, groups, shape), dtype = tape, dY.dtype
-        dy, dx = _five(self._readable(dY)), scratch((dY.size // dY.shape[1], shape[1]), dtype)
+        dy, dx = _five(dY), scratch((dY.size // dY.shape[1], shape[1]), dtype)
         work, offsets = kept or self._work(how, how.backward, dtype)
-        flat, dadded = np.zeros(how.gradients, dtype), np.zeros(groups, dtype)
+        flat, dadded = np.zeros(how.gradients, dtype), _none(dtype) if groups is None else np.zeros(groups, dtype)
         convolutions.backward(dtype.char, len(layers))(arrays, how.table, tape, work, offsets, dy, dx, flat, dadded, _LANES[dtype.itemsize])
         gradients, start = [], 0
         for a in parameters:
             gradients.append(flat[start:start + a.size].reshape(a.shape))
             start += a.size
-        return self.images(dx, shape), gradients, dadded if groups[0] else None
+        return self.images(dx, shape), gradients, None if groups is None else dadded
 
     @staticmethod
     def _work(how, floats, dtype):
@@ -340,4 +343,4 @@ def _five(X):
 def _mix_scratch(R):
     """Scratch of a mix of rows R, and the lanes of a vector."""
     (n, C), lanes = R.shape, _LANES[R.itemsize]
-    return scratch((mix.room(C, lanes),), R.dtype), scratch((3, max(n, C) + SLACK), _INT), lanes
+    return scratch((mix.room(C, lanes),), R.dtype), scratch((4, max(n, C) + SLACK), _INT), lanes

@@ -58,8 +58,14 @@ def multiples(offsets, count, step):
 
 @njit(error_model="numpy", nogil=True)
 def place(B, K, N, out, oo, ldo):
-    """Rows of a matrix B (K, N), ldo apart, with zeros after them."""
-    copy_rows(B, 0, N, out, oo, ldo, K, ldo, N)
+    """Rows of a matrix B (K, N), ldo apart, with zeros after them; B may be a user's array: no number beyond it is read."""
+    whole = max(0, (K * N - ldo) // N + 1)  # so many rows have `ldo` numbers of B from their first on
+    copy_rows(B, 0, N, out, oo, ldo, whole, ldo, N)
+    for k in range(whole, K):
+        row = out[oo + k * ldo:oo + (k + 1) * ldo]
+        for j in range(N):
+            row[j] = B[k * N + j]
+        row[N:] = 0
 
 
 @njit(error_model="numpy", nogil=True)

@@ -141,7 +141,7 @@ class Ops:
             dY, dW, db, dA = self._convolve_back(dY, saved, W, activation, transposed)
             gradients += [db, dW]
         if groups is not None:
-            dadded = self.xp.sum(self.xp.reshape(dA, (groups, -1, dA.shape[1])), axis=1)
+            dadded = self.xp.sum(self._grouped(dA, groups), axis=1)
         return dY, gradients[::-1], dadded
 
     def _convolve(self, X, W, b, activation, transposed, added):
@@ -154,9 +154,13 @@ class Ops:
             A = T @ M
         A = A + b
         if added is not None:
-            A = self.xp.reshape(self.xp.reshape(A, (added.shape[0], -1, A.shape[1])) + added[:, None, :], A.shape)
+            A = self.xp.reshape(self._grouped(A, added.shape[0]) + added[:, None, :], A.shape)
         H, S = self.activate(A, activation)
         return self.images(H, (X.shape[0], H.shape[1], *X.shape[2:])), (T, S)
+
+    def _grouped(self, R, groups):
+        """Rows as (groups, rows of a group, C)."""
+        return self.xp.reshape(R, (groups, R.shape[0] // max(1, groups), R.shape[1]))
 
     def _convolve_back(self, dY, tape, W, activation, transposed):
         (T, S), kernel, M = tape, W.shape[:-2], self.xp.reshape(W, (-1, W.shape[-1]))

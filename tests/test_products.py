@@ -1,0 +1,233 @@
+"""The products, copies and sums of taps that networks are made of, against NumPy, and on processors with shorter vectors.
+
+Arrays lie in larger ones, `GUARD` floats from their ends. What surrounds them is NaN, or for what is written a value that
+must still be there.
+"""
+
+import itertools
+import os
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from invnet.ops.products import place, place_transposed, product, product_of_transpose, rounded
+from invnet.ops.taps import all_taps, first_taps, pad, sum_taps
+from invnet.ops.vectors import BYTES, ROWS, SLACK
+
+DTYPES = ("float32", "float64")
+#: M, N, K: around one vector, two, and a block of rows, and whatever comes
+SIZES = [*itertools.product((1, ROWS, ROWS + 1), (1, 7, 8, 9, 16, 17, 33, 70), (1, 3)),
+         *(tuple(np.random.default_rng(i).integers(1, 71, 3)) for i in range(60))]
+GUARD, KEPT = 2 * SLACK, -7.0
+
+
+def surrounded(values, pitch, around=np.nan):
+    """A flat array with the rows of `values` `pitch` apart, `around` between and around them; and where they begin."""
+    rows = np.full((len(values), pitch), around, values.dtype)
+    rows[:, :values.shape[1]] = values
+    guard = np.full(GUARD, around, values.dtype)
+    return np.concatenate([guard, rows.reshape(-1), guard]), GUARD
+
+
+def offsets(*numbers):
+    """With a few more behind, as callers have, of which none may be used."""
+    return np.concatenate([*numbers, np.full(SLACK, 1 << 60)]).astype(np.int64)
+
+
+def inside(flat, M, N, pitch):
+    """The rows in a `surrounded` array, after a look at what lies around and between them."""
+    rows, lanes = flat[GUARD:GUARD + M * pitch].reshape(M, pitch), BYTES // flat.itemsize
+    assert (flat[:GUARD] == KEPT).all() and (flat[GUARD + M * pitch:] == KEPT).all()
+    assert (rows[:, rounded(N, lanes):] == KEPT).all()
+    return rows[:, :N]
+
+
+def assert_close(got, expected, scale):
+    assert np.abs(got - expected).max(initial=0.0) <= 4 * np.finfo(got.dtype).eps * max(1.0, scale.max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_product(dtype):
+    lanes = BYTES // np.dtype(dtype).itemsize
+    for M, N, K in SIZES:
+        rng = np.random.default_rng(M + 100 * N + 10000 * K)
+        A, B, S = (rng.standard_normal(size).astype(dtype) for size in ((M, K), (K, N), (M, N)))
+        pitch = int(rounded(N, lanes))
+        expected, scale = A.astype("f8") @ B + S, np.abs(A.astype("f8")) @ np.abs(B) + np.abs(S)
+        for transposed in (False, True):
+            a, ao = surrounded(A.T if transposed else A, (M if transposed else K) + 3)
+            rows, columns = offsets(np.arange(M) * (K + 3)), offsets(np.arange(K))
+            if transposed:
+                rows, columns = offsets(np.arange(M)), offsets(np.arange(K) * (M + 3))
+            (b, bo), (s, so), (c, co) = surrounded(B, pitch), surrounded(S, pitch + lanes), surrounded(0 * S, pitch + lanes, KEPT)
+            product(a, ao, rows, 0, M, columns, K, b, bo, pitch, N, s, so, pitch + lanes, c, co, pitch + lanes, lanes)
+            assert_close(inside(c, M, N, pitch + lanes), expected, scale)
+        c, co = surrounded(S, pitch, KEPT)  # S is C, and the rows of A from the second on
+        product(a, ao, rows, 1, M, columns, K, b, bo, pitch, N, c, co + pitch, pitch, c, co + pitch, pitch, lanes)
+        assert_close(inside(c, M, N, pitch)[1:], expected[1:], scale)
+        assert (inside(c, M, N, pitch)[:1] == S[:1]).all()
+        c, co = surrounded(0 * S, pitch, KEPT)  # one row of S for all
+        product(a, ao, rows, 0, M, columns, K, b, bo, pitch, N, s, so, 0, c, co, pitch, lanes)
+        assert_close(inside(c, M, N, pitch), expected - S + S[:1], scale + np.abs(S[:1]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_product_of_transpose(dtype):
+    lanes = BYTES // np.dtype(dtype).itemsize
+    for M, N, K in SIZES:
+        rng = np.random.default_rng(M + 100 * N + 10000 * K)
+        A, B, S = (rng.standard_normal(size).astype(dtype) for size in ((K, M), (K, N), (M, N)))
+        pitch, width = int(rounded(N, lanes)), int(rounded(ROWS, lanes))
+        (a, ao), (b, bo) = surrounded(A, M + 2), surrounded(B, pitch)
+        (s, so), (c, co) = surrounded(S, pitch), surrounded(0 * S, pitch, KEPT)
+        panel, po = surrounded(np.zeros((K, width), dtype), width, KEPT)
+        rows, ones = offsets(np.zeros(K)), offsets(np.zeros(ROWS))
+        product_of_transpose(a, ao, M + 2, M, K, b, bo, pitch, N, s, so, pitch, c, co, pitch, panel, po, rows, ones, lanes)
+        expected, scale = A.T.astype("f8") @ B + S, np.abs(A.T.astype("f8")) @ np.abs(B) + np.abs(S)
+        assert_close(inside(c, M, N, pitch), expected, scale)
+        inside(panel, K, width, width)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_place_and_place_transposed(dtype):
+    lanes = BYTES // np.dtype(dtype).itemsize
+    for _, N, K in SIZES:
+        B = np.random.default_rng(N + 100 * K).standard_normal((K, N)).astype(dtype)
+        memory = np.concatenate([B.reshape(-1), np.full(GUARD, np.nan, dtype)])
+        for expected, call in ((B, lambda out, oo, ldo: place(memory[:B.size], K, N, out, oo, ldo)),
+                               (B.T, lambda out, oo, ldo: place_transposed(memory[:B.size], K, N, out, oo, ldo, lanes))):
+            M, n = expected.shape
+            ldo = int(rounded(n, lanes))
+            out, oo = surrounded(np.full((M, ldo), np.nan, dtype), ldo, KEPT)
+            call(out, oo, ldo)
+            rows = inside(out, M, ldo, ldo)
+            np.testing.assert_array_equal(rows[:, :n], expected)
+            assert (rows[:, n:] == 0).all()
+
+
+IMAGES = [((2, 3, 4, 5), (3, 1, 3)), ((1, 1, 4, 5), (1, 3, 3)), ((2, 1, 1, 7), (1, 1, 5)),
+          ((2, 2, 2, 1), (3, 5, 7)), ((3, 1, 1, 1), (1, 3, 3))]
+
+
+def neighbours(x, kernel):
+    """(N, D, H, W, taps, C): what a kernel sees of images (N, D, H, W, C)."""
+    padded = np.pad(x, [(0, 0), *((k // 2, k // 2) for k in kernel), (0, 0)])
+    D, H, W = x.shape[1:4]
+    return np.stack([padded[:, d:d + D, h:h + H, w:w + W] for d, h, w in itertools.product(*map(range, kernel))], axis=4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size, kernel", IMAGES, ids=str)
+def test_taps_are_read_and_summed(size, kernel, dtype):
+    lanes, R, taps = BYTES // np.dtype(dtype).itemsize, int(np.prod(size)), int(np.prod(kernel))
+    for C in (1, 3, lanes, lanes + 1):
+        rng, pitch = np.random.default_rng(C), int(rounded(C, lanes))
+        x, Y, bias = rng.standard_normal((*size, C)), rng.standard_normal((R, taps * C)), rng.standard_normal((1, C))
+        x, Y, bias = (a.astype(dtype) for a in (x, Y, bias))
+        # read: a padded image at the offsets of taps
+        (rows, start), around = surrounded(x.reshape(R, C), pitch), size[0] * int(np.prod(np.add(size[1:], kernel) - 1))
+        image, o = surrounded(np.zeros((around, C), dtype), C, KEPT)
+        pad(rows[start:], pitch, image, o, *size, C, *kernel)
+        padded = image[o:o + around * C]
+        assert (image[:o] == KEPT).all() and (image[o + around * C:] == KEPT).all()
+        first, after = offsets(np.zeros(R)), offsets(np.zeros(taps * C))
+        first_taps(first, *size, C, *kernel)
+        all_taps(after, *size[2:], C, *kernel)
+        read = padded[first[:R, None] + after[:taps * C]]
+        np.testing.assert_array_equal(read, neighbours(x, kernel).reshape(R, taps * C))
+        # summed: its transpose
+        columns = int(rounded(taps * C, lanes))
+        (work, at), (out, to) = surrounded(Y, columns), surrounded(np.zeros((R, C), dtype), pitch, KEPT)
+        (more, b), (inner, near) = surrounded(bias, pitch), (offsets(np.zeros(taps)), offsets(np.zeros(taps)))
+        sum_taps(np.concatenate([work, more]), at, columns, work.size + b, out, to, pitch, *size, C, *kernel, inner, near)
+        summed = inside(out, R, C, pitch)
+        expected, images = np.zeros((R, C)), np.eye(R).reshape(R, *size[0:])
+        for p in range(R):  # <summed, e> = <Y, read(e)>
+            mask = neighbours(images[p][..., None], kernel).reshape(R, taps)
+            expected[p] = (Y.reshape(R, taps, C) * mask[..., None]).sum(axis=(0, 1)) + bias[0]
+        np.testing.assert_allclose(summed, expected, atol=4 * taps * np.finfo(dtype).eps)
+
+
+# ---- other processes: memory that ends behind every array, and shorter vectors
+
+START = """
+import sys
+import numpy as np, invnet
+from invnet.ops import vectors
+from invnet.ops.numpy_engine import NumpyOps
+
+assert vectors.BYTES == int(sys.argv[1]), vectors.BYTES
+"""
+
+GUARDED = """
+import ctypes, mmap
+
+libc, kept = ctypes.CDLL(None), []
+
+def last_before_nothing(a):
+    size = -(-a.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    kept.append(memory)
+    end = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + size
+    assert libc.mprotect(ctypes.c_void_p(end), mmap.PAGESIZE, 0) == 0
+    b = np.frombuffer(memory, a.dtype, a.size, size - a.nbytes).reshape(a.shape)
+    b[...] = a
+    return b
+
+def image(*shape):
+    return last_before_nothing(np.ones(shape, "float32")).transpose(0, 3, 1, 2)
+
+net, ops = invnet.ConvNet(3, (7, 9), 5, cond_channels=2), NumpyOps()
+for p in net.parameters():
+    p.data = last_before_nothing(p.data)
+y, pull = net.vjp(image(2, 4, 4, 3), last_before_nothing(np.ones((2, 2), "float32")))
+pull(image(2, 4, 4, 5))
+M, b = last_before_nothing(np.eye(3, dtype="float32")), last_before_nothing(np.ones(3, "float32"))
+ops.mix_(image(2, 4, 4, 3), M, b)
+ops.mix_backward_(image(2, 4, 4, 3), image(2, 4, 4, 3), M, M, b)
+"""
+
+GLOW = """
+import array_api_compat.numpy
+from invnet.ops import _of_type
+from invnet.ops.reference import Ops
+
+def gradient(dtype, hidden, shape):
+    net = invnet.Glow(shape[1], hidden, 1, 2, ndim=len(shape) - 2, activation="silu", dtype=dtype)
+    for p in net.parameters():
+        p.data += (0.1 / hidden ** 0.5 * np.random.default_rng(1).standard_normal(p.data.shape)).astype(dtype)
+    X = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    Z, logdet = net.forward(X)
+    dX, X_back = net.backward(np.sin(Z), Z, 0.3)
+    return [Z, logdet, dX, X_back, *(p.grad for p in net.parameters())]
+
+for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-11)):
+    for hidden, shape in ((20, (2, 3, 8, 10)), (260, (2, 3, 8, 10))):
+        results = []
+        for ops in (NumpyOps(), Ops(array_api_compat.numpy)):
+            _of_type[np.ndarray] = ops
+            results.append(gradient(dtype, hidden, shape))
+        for a, b in zip(*results, strict=True):
+            assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b), (dtype, hidden, a.shape)
+"""
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+PROCESSORS = {  # name: its variables for Numba, bytes of a vector
+    "this": ({}, BYTES),
+    "haswell": ({"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse2"}, 32),
+    "generic": ({"NUMBA_CPU_NAME": "generic"}, 16),
+}
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_memory_that_ends_and_shorter_vectors(processor, tmp_path):
+    variables, size = PROCESSORS[processor]
+    if variables and (not X86 or BYTES < size):
+        pytest.skip("not a kind of this processor")
+    script = START + GUARDED * hasattr(os, "fork") + GLOW * bool(variables)  # this processor's gradients have tests enough
+    env = {**os.environ, **variables, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script, str(size)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"exit status {done.returncode}: {done.stderr}"
