@@ -6,7 +6,9 @@ from .conv1x1 import Conv1x1
 from .coupling import AdditiveCoupling, AffineCoupling
 from .logit import Logit
 from .permute import Permute
+from .planar import Planar, Radial
 from .squeeze import Squeeze, Unsqueeze
 
-__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "Chain", "Conv1x1", "FactorOut", "Logit", "Permute", "Reverse",
+__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "Chain", "Conv1x1", "FactorOut", "Logit", "Permute",
+           "Planar", "Radial", "Reverse",
            "Squeeze", "Unsqueeze"]

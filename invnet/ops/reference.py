@@ -280,6 +280,117 @@ class Ops:
         order = (0, *[k for i in range(d) for k in (1 + i, d + 2 + i)], d + 1)
         return self.images(xp.reshape(xp.permute_dims(blocks, order), (-1, C)), (N, C, *[2 * s for s in half]))
 
+    # ---- planar: z = x + uh tanh(w.x + b), uh = u + k w with w.uh = s - 1 > -1; `inverse` says that x is made of z
+
+    def planar_(self, X, u, w, b, inverse):
+        """X becomes Z, or Z becomes X; gives log|det| of the map taken, (N,)."""
+        uh, s, *_ = self._steered(u, w)
+        R = self.rows(X)
+        t, q = self._tanh(R @ w + b, s, inverse)
+        logdet = self.sum_positions(self.xp.log(t * t + s * q), X.shape[0])
+        X[...] = self.images(R + (-t if inverse else t)[:, None] * uh, X.shape)
+        return -logdet if inverse else logdet
+
+    def planar_backward_(self, dX, X, u, w, b, dlogdet, inverse):
+        """The gradient of planar_, from its outputs to its inputs, in place; gives du, dw and db."""
+        xp, (uh, s, slope, k, over_n) = self.xp, self._steered(u, w)
+        dR, R, dl = self.rows(dX), self.rows(X), self.at_positions(dlogdet, X)[:, 0]
+        t, q = self._tanh(R @ w + b, s, not inverse)
+        det = t * t + s * q
+        dv = q * (dR @ uh - 2 * (s - 1) * t * dl / det)
+        if inverse:  # the gradients of the forward map for the two that it would return, with the sign turned
+            dv, dl, t = -dv / det, -dl, -t
+        other, dother = R - t[:, None] * uh, dR + dv[:, None] * w
+        duh, dw = (t @ dother, dv @ R) if inverse else (t @ dR, dv @ other)
+        X[...], dX[...] = self.images(other, X.shape), self.images(dother, X.shape)
+        # uh = u + k w with k = (s - 1 - a) / n, a = w.u, n = w.w and s = softplus(a)
+        dk = xp.sum(duh * w)
+        da = (xp.sum(dl * q / det) + dk * over_n) * slope - dk * over_n
+        return duh + da * w, dw + k * duh + da * u - 2 * dk * k * over_n * w, xp.sum(dv, keepdims=True)
+
+    def _steered(self, u, w):
+        """uh, s = softplus(w.u), its slope in w.u, k and 1 / w.w; uh is u where w is zero."""
+        xp = self.xp
+        a, n = xp.sum(u * w), xp.sum(w * w)
+        some, zero = n > 0, xp.zeros_like(n)
+        e = xp.exp(-xp.abs(a))
+        s = xp.where(some, xp.where(a > 0, a, zero) + xp.log1p(e), zero + 1)
+        over_n = xp.where(some, 1 / xp.where(some, n, zero + 1), zero)
+        k = (s - 1 - a) * over_n
+        return u + k * w, s, xp.where(some, self._sigmoid(a), zero), k, over_n
+
+    def _tanh(self, v, s, solve):
+        """t = tanh(v) and 1 - t^2; where `solve`, of the root of v' + (s - 1) tanh(v') = v instead.
+
+        Newton's method from a bound on that side of the root from which convexity lets it only come nearer.
+        """
+        xp, y, tiny = self.xp, self.xp.abs(v), self.xp.finfo(v.dtype).smallest_normal
+        if solve:
+            ends = xp.stack([y + (1 - s), y / (s + tiny)])
+            y, v_of_y = xp.where(s > 1, xp.max(ends, axis=0), xp.min(ends, axis=0)), y
+            for _ in range(100):
+                t, q = self._tanh_of(y)
+                f = v_of_y - (y - t) - s * t
+                step = f / (t * t + s * q + tiny)
+                y = y + step
+                eps = xp.finfo(v.dtype).eps
+                if not bool(xp.any((xp.abs(step) > eps**0.6 * y) & (xp.abs(f) > 4 * eps * (y + v_of_y)))):
+                    break
+        t, q = self._tanh_of(y)
+        return xp.where(v < 0, -t, t), q
+
+    def _tanh_of(self, v):
+        """tanh(v) of v >= 0, and 1 - tanh(v)^2 without cancellation."""
+        E = self.xp.expm1(-2 * v)
+        return -E / (2 + E), 4 * (1 + E) / (2 + E) ** 2
+
+    # ---- radial: with d = x - x0 and r = |d|, z = x0 + d (s + r) / (alpha + r); theta is [alpha, s], both positive
+
+    def radial_(self, X, x0, theta, inverse):
+        """X becomes Z, or Z becomes X; gives log|det| of the map taken, (N,)."""
+        xp, R, alpha, s = self.xp, self.rows(X) - x0, theta[0], theta[1]
+        r = self._radius(R, alpha, s, inverse)
+        h, stretch = 1 / (alpha + r), (s + r) / (alpha + r)
+        logdet = (R.shape[1] - 1) * xp.log(stretch) + xp.log(r * h * (r * h + 2 * alpha * h) + alpha * h * (s * h))
+        X[...] = self.images(x0 + R * (1 / stretch if inverse else stretch)[:, None], X.shape)
+        logdet = self.sum_positions(logdet, X.shape[0])
+        return -logdet if inverse else logdet
+
+    def radial_backward_(self, dX, X, x0, theta, dlogdet, inverse):
+        """The gradient of radial_, from its outputs to its inputs, in place; gives dx0 and dtheta."""
+        xp, alpha, s = self.xp, theta[0], theta[1]
+        dR, R, dl = self.rows(dX), self.rows(X) - x0, self.at_positions(dlogdet, X)[:, 0]
+        C, r = R.shape[1], self._radius(R, alpha, s, not inverse)
+        h, q = 1 / (alpha + r), r * (r + 2 * alpha) + alpha * s
+        stretch, dstretch_dr = (s + r) * h, (alpha - s) * h * h
+        dell_dr = (alpha - s) * h * ((C - 1) / (s + r) + 2 * alpha / q)
+        d = R if inverse else R / stretch[:, None]  # x - x0
+        e = d / xp.where(r > 0, r, xp.ones_like(r))[:, None]
+        if inverse:  # with J = stretch I + (p - stretch) e e^T, then the forward map's gradients with the sign turned
+            p = q * h * h
+            along = xp.sum(dR * e, axis=1) * (1 / p - 1 / stretch) - dl * dell_dr / p
+            after = dR / stretch[:, None] + along[:, None] * e
+            g, dl = -xp.sum(after * d, axis=1), -dl
+        else:
+            g = xp.sum(dR * d, axis=1)
+            after = dR * stretch[:, None] + (g * dstretch_dr + dl * dell_dr)[:, None] * e
+        dalpha = -g * stretch * h + dl * ((s + 2 * r) / q - (C + 1) * h)
+        ds = g * h + dl * ((C - 1) / (s + r) + alpha / q)
+        dx0 = xp.sum(dR - after, axis=0)
+        X[...] = self.images(x0 + (d * stretch[:, None] if inverse else d), X.shape)
+        dX[...] = self.images(after, X.shape)
+        return dx0, xp.stack([xp.sum(dalpha), xp.sum(ds)])
+
+    def _radius(self, d, alpha, s, solve):
+        """|d|, or where `solve` the r whose image r (s + r) / (alpha + r) it is."""
+        xp, rho = self.xp, self.xp.sqrt(self.xp.sum(d * d, axis=1))
+        if not solve:
+            return rho
+        h = rho - s
+        D = xp.sqrt(h * h + 4 * alpha * rho)
+        tiny = xp.finfo(d.dtype).smallest_normal
+        return xp.where(h > 0, (h + D) / 2, 2 * alpha * rho / (xp.where(h > 0, D, D - h) + tiny))
+
     # ---- tiles
 
     def tiles(self, shape, floats_per_position, reach, weights):
