@@ -7,8 +7,8 @@ from .coupling import AdditiveCoupling, AffineCoupling
 from .logit import Logit
 from .permute import Permute
 from .planar import Planar, Radial
+from .spline_coupling import SplineCoupling
 from .squeeze import Squeeze, Unsqueeze
 
-__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "Chain", "Conv1x1", "FactorOut", "Logit", "Permute",
-           "Planar", "Radial", "Reverse",
-           "Squeeze", "Unsqueeze"]
+__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "Chain", "Conv1x1", "FactorOut", "Logit", "Permute", "Planar", "Radial",
+           "Reverse", "SplineCoupling", "Squeeze", "Unsqueeze"]

@@ -8,7 +8,7 @@ from collections import namedtuple
 import array_api_compat.numpy
 import numpy as np
 
-from . import kernels, planar_kernels, threads
+from . import kernels, planar_kernels, spline_kernels, threads
 from .reference import Ops
 from .tile import Tile
 from .threads import scratch
@@ -290,9 +290,8 @@ class NumpyOps(Ops):
         return -logdet if inverse else logdet
 
     def planar_backward_(self, dX, X, u, w, b, dlogdet, inverse):
-        u, w, b, dl, kernel = _double(u), _double(w), float(b[0]), self._of_rows(dlogdet, X), planar_kernels.planar_backward(X.dtype.char)
-        return self._backward_by_rows(dX, X, lambda dR, R, rows, *sums: kernel(dR, R, u, w, b, dl[rows], inverse, *sums),
-                                      np.zeros_like(u), np.zeros_like(w), np.zeros(1))
+        kernel, theta, dl = planar_kernels.planar_backward(X.dtype.char), (_double(u), _double(w), float(b[0])), self.at_rows(dlogdet, X)
+        return self._backward_by_rows(dX, X, lambda dR, R, rows, *sums: kernel(dR, R, *theta, dl[rows], inverse, *sums), u.size, u.size, 1)
 
     def radial_(self, X, x0, theta, inverse):
         R, kernel = self.rows(X), planar_kernels.radial(X.dtype.char)
@@ -302,26 +301,53 @@ class NumpyOps(Ops):
         return self._of_samples(logdet, X)
 
     def radial_backward_(self, dX, X, x0, theta, dlogdet, inverse):
-        x0, alpha, s, dl, kernel = _double(x0), float(theta[0]), float(theta[1]), self._of_rows(dlogdet, X), planar_kernels.radial_backward(X.dtype.char)
-        return self._backward_by_rows(dX, X, lambda dR, R, rows, *sums: kernel(dR, R, x0, alpha, s, dl[rows], inverse, *sums),
-                                      np.zeros_like(x0), np.zeros(2))
+        kernel, dl = planar_kernels.radial_backward(X.dtype.char), self.at_rows(dlogdet, X)
+        theta = _double(x0), float(theta[0]), float(theta[1])
+        return self._backward_by_rows(dX, X, lambda dR, R, rows, *sums: kernel(dR, R, *theta, dl[rows], inverse, *sums), x0.size, 2)
 
-    def _backward_by_rows(self, dX, X, kernel, *sums):
-        """Calls kernel(dR, R, rows, *sums) in place on all rows and gives the sums, the gradients that it adds to."""
+    def _backward_by_rows(self, dX, X, kernel, *sizes):
+        """Calls kernel(dR, R, rows, *sums) in place on all rows; gives the sums, gradients in float64 that it adds to."""
         def work(rows):
-            part = [np.zeros_like(total) for total in sums]
+            part = [np.zeros(n) for n in sizes]
             kernel(dR[rows], R[rows], rows, *part)
             return part
 
         def commit(part):
-            for total, each in zip(sums, part):
-                total += each
+            nonlocal sums
+            sums = part if sums is None else [total + each for total, each in zip(sums, part)]
 
-        dR, R = self.rows(dX), self.rows(X)
+        dR, R, sums = self.rows(dX), self.rows(X), None
         self._by_rows(work, R, commit)
         self._write_back(dR, dX)
         self._write_back(R, X)
         return sums
+
+    # ---- the spline
+
+    def spline(self, R, P, bound):
+        return self._spline(R, P, bound, False)
+
+    def spline_inverse(self, S, P, bound):
+        return self._spline(S, P, bound, True)
+
+    def _spline(self, R, P, bound, inverse):
+        S, logdet, kernel = scratch(R.shape, R.dtype), np.empty(R.shape[0], R.dtype), spline_kernels.spline(R.dtype.char)
+        self._by_rows(lambda rows: kernel(R[rows], P[rows], bound, inverse, S[rows], logdet[rows]), R)
+        return S, logdet
+
+    def spline_backward(self, dS, S, P, bound, dlogdet):
+        return self._spline_backward(dS, S, P, bound, dlogdet, False)
+
+    def spline_inverse_backward(self, dR, R, P, bound, dlogdet):
+        return self._spline_backward(dR, R, P, bound, dlogdet, True)
+
+    def _spline_backward(self, dS, S, P, bound, dlogdet, inverse):
+        dR, R, dP = (scratch(a.shape, a.dtype) for a in (dS, S, P))
+        kernel = spline_kernels.spline_backward(S.dtype.char)
+        self._by_rows(lambda rows: kernel(dS[rows], S[rows], P[rows], bound, dlogdet[rows], inverse, dR[rows], R[rows], dP[rows]), S)
+        return dR, R, dP
+
+    # ---- what these have in common
 
     @staticmethod
     def _by_rows(work, R, commit=lambda _: None):
@@ -335,7 +361,7 @@ class NumpyOps(Ops):
         """Numbers of rows summed to one for each sample."""
         return each if X.ndim == 2 else self.sum_positions(each, X.shape[0])
 
-    def _of_rows(self, each, X):
+    def at_rows(self, each, X):
         """A number of each sample for each of its rows."""
         return each if X.ndim == 2 else np.repeat(each, math.prod(X.shape[2:]))
 
