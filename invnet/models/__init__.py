@@ -1,5 +1,8 @@
 """Models: networks that are built from layers in one call."""
 
 from .glow import Glow
+from .nsf import NSF
+from .planar import PlanarFlow, RadialFlow
+from .realnvp import RealNVP
 
-__all__ = ["Glow"]
+__all__ = ["Glow", "NSF", "PlanarFlow", "RadialFlow", "RealNVP"]
