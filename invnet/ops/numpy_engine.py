@@ -8,8 +8,8 @@ from collections import namedtuple
 import array_api_compat.numpy
 import numpy as np
 
-from . import kernels, planar_kernels, spline_kernels, threads
-from .reference import Ops
+from . import bending_kernels, kernels, threads
+from .reference import LEAST, Ops
 from .tile import Tile
 from .threads import scratch
 
@@ -282,44 +282,44 @@ class NumpyOps(Ops):
     # ---- planar and radial layers
 
     def planar_(self, X, u, w, b, inverse):
-        R, kernel = self.rows(X), planar_kernels.planar(X.dtype.char)
-        det, theta = np.empty(R.shape[0], R.dtype), (_double(u), _double(w), float(b[0]))
-        self._by_rows(lambda rows: kernel(R[rows], *theta, inverse, det[rows]), R)
-        self._write_back(R, X)
+        R, kernel = self.rows(X), bending_kernels.planar(X.dtype.char)
+        det = np.empty(R.shape[0], R.dtype)
+        self._by_rows(lambda rows: kernel(R[rows], u, w, b, inverse, det[rows]), R)
+        if R is not X:
+            self._write_back(R, X)
         logdet = self._of_samples(np.log(det, out=det), X)
         return -logdet if inverse else logdet
 
     def planar_backward_(self, dX, X, u, w, b, dlogdet, inverse):
-        kernel, theta, dl = planar_kernels.planar_backward(X.dtype.char), (_double(u), _double(w), float(b[0])), self.at_rows(dlogdet, X)
-        return self._backward_by_rows(dX, X, lambda dR, R, rows, *sums: kernel(dR, R, *theta, dl[rows], inverse, *sums), u.size, u.size, 1)
+        return self._backward_by_rows(bending_kernels.planar_backward, dX, X, (u, w, b), dlogdet, inverse)
 
     def radial_(self, X, x0, theta, inverse):
-        R, kernel = self.rows(X), planar_kernels.radial(X.dtype.char)
-        logdet, theta = np.empty(R.shape[0], R.dtype), (_double(x0), float(theta[0]), float(theta[1]))
-        self._by_rows(lambda rows: kernel(R[rows], *theta, inverse, logdet[rows]), R)
-        self._write_back(R, X)
+        R, kernel = self.rows(X), bending_kernels.radial(X.dtype.char)
+        logdet = np.empty(R.shape[0], R.dtype)
+        self._by_rows(lambda rows: kernel(R[rows], x0, theta, inverse, logdet[rows]), R)
+        if R is not X:
+            self._write_back(R, X)
         return self._of_samples(logdet, X)
 
     def radial_backward_(self, dX, X, x0, theta, dlogdet, inverse):
-        kernel, dl = planar_kernels.radial_backward(X.dtype.char), self.at_rows(dlogdet, X)
-        theta = _double(x0), float(theta[0]), float(theta[1])
-        return self._backward_by_rows(dX, X, lambda dR, R, rows, *sums: kernel(dR, R, *theta, dl[rows], inverse, *sums), x0.size, 2)
+        return self._backward_by_rows(bending_kernels.radial_backward, dX, X, (x0, theta), dlogdet, inverse)
 
-    def _backward_by_rows(self, dX, X, kernel, *sizes):
-        """Calls kernel(dR, R, rows, *sums) in place on all rows; gives the sums, gradients in float64 that it adds to."""
+    def _backward_by_rows(self, kernel, dX, X, parameters, dlogdet, inverse):
+        """Calls a kernel in place on all rows; gives the gradients of the parameters."""
         def work(rows):
-            part = [np.zeros(n) for n in sizes]
-            kernel(dR[rows], R[rows], rows, *part)
-            return part
+            gradients = [np.empty(p.size, p.dtype) for p in parameters]
+            kernel(dR[rows], R[rows], *parameters, dl[rows], inverse, *gradients)
+            return gradients
 
         def commit(part):
             nonlocal sums
             sums = part if sums is None else [total + each for total, each in zip(sums, part)]
 
-        dR, R, sums = self.rows(dX), self.rows(X), None
+        kernel, dR, R, dl, sums = kernel(X.dtype.char), self.rows(dX), self.rows(X), self.at_rows(dlogdet, X), None
         self._by_rows(work, R, commit)
-        self._write_back(dR, dX)
-        self._write_back(R, X)
+        if R is not X:
+            self._write_back(dR, dX)
+            self._write_back(R, X)
         return sums
 
     # ---- the spline
@@ -331,8 +331,8 @@ class NumpyOps(Ops):
         return self._spline(S, P, bound, True)
 
     def _spline(self, R, P, bound, inverse):
-        S, logdet, kernel = scratch(R.shape, R.dtype), np.empty(R.shape[0], R.dtype), spline_kernels.spline(R.dtype.char)
-        self._by_rows(lambda rows: kernel(R[rows], P[rows], bound, inverse, S[rows], logdet[rows]), R)
+        S, logdet, kernel = scratch(R.shape, R.dtype), np.empty(R.shape[0], R.dtype), bending_kernels.spline(R.dtype.char)
+        self._by_rows(lambda rows: kernel(R[rows], P[rows], bound, LEAST, inverse, S[rows], logdet[rows]), R)
         return S, logdet
 
     def spline_backward(self, dS, S, P, bound, dlogdet):
@@ -343,8 +343,8 @@ class NumpyOps(Ops):
 
     def _spline_backward(self, dS, S, P, bound, dlogdet, inverse):
         dR, R, dP = (scratch(a.shape, a.dtype) for a in (dS, S, P))
-        kernel = spline_kernels.spline_backward(S.dtype.char)
-        self._by_rows(lambda rows: kernel(dS[rows], S[rows], P[rows], bound, dlogdet[rows], inverse, dR[rows], R[rows], dP[rows]), S)
+        kernel = bending_kernels.spline_backward(S.dtype.char)
+        self._by_rows(lambda rows: kernel(dS[rows], S[rows], P[rows], bound, LEAST, dlogdet[rows], inverse, dR[rows], R[rows], dP[rows]), S)
         return dR, R, dP
 
     # ---- what these have in common
@@ -390,10 +390,6 @@ def _on_three_axes(kernel):
 
 def _product(A, B):
     return np.matmul(A, B, out=scratch((A.shape[0], B.shape[1]), A.dtype))
-
-
-def _double(v):
-    return v.astype(np.float64, copy=False)
 
 
 def _times(R, M):
