@@ -104,7 +104,7 @@ def steered(u, w, uh):
         n += w[c] * w[c]
     e = math.exp(-abs(a))
     s, slope, over_n = max(a, 0.0) + math.log1p(e), (1.0 if a > 0 else e) / (1 + e), 1 / n
-    if n == 0:
+    if n < 2.3e-308:  # w is zero
         s, slope, over_n = 1.0, 0.0, 0.0
     k = (s - 1 - a) * over_n
     for c in range(w.size):
@@ -184,7 +184,6 @@ def planar_backward(dR, R, u, w, b, dlogdet, inverse, du, dw, db):
         du[c] = duh[c] + da * w[c]
         dw[c] = dv_x[c] + k * duh[c] + da * u[c] - 2 * dk * k * over_n * w[c]
     db[0] = dv_sum
-
 
 
 # ---- radial: with r = |x - x0|, z - x0 = stretch (x - x0) where stretch = (s + r) / (alpha + r)

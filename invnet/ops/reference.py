@@ -327,7 +327,7 @@ class Ops:
         """uh, s = softplus(w.u), its slope in w.u, k and 1 / w.w; uh is u where w is zero."""
         xp = self.xp
         a, n = xp.sum(u * w), xp.sum(w * w)
-        some, zero = n > 0, xp.zeros_like(n)
+        some, zero = n >= xp.finfo(n.dtype).smallest_normal, xp.zeros_like(n)
         s = xp.where(some, self._softplus(a), zero + 1)
         over_n = xp.where(some, 1 / xp.where(some, n, zero + 1), zero)
         k = (s - 1 - a) * over_n
