@@ -73,8 +73,8 @@ def root_pass(Y, s, LOW, HIGH, V, T, Q):
     """
     m = s - 1
     for i in range(Y.size):
-        bound, other = Y[i] - m, Y[i] / (s + 1e-300)
-        V[i] = max(bound, other) if m > 0 else min(bound, other)
+        one, other = Y[i] - m, Y[i] / s if s > 1e-6 else Y[i] + 1
+        V[i] = max(one, other) if m > 0 else min(one, other)
         LOW[i], HIGH[i] = min(V[i], Y[i]), max(V[i], Y[i])
     for _ in range(100):
         tanh_pass(V, T, Q)
@@ -112,11 +112,20 @@ def steered(u, w, uh):
     return s, slope, k, over_n
 
 
+@helper
+def along(a, w, over_n, x):
+    """Moves x along w to w.x = a, which is known better than by x = z - uh t where uh t is much larger than x."""
+    for c in range(x.size):
+        a -= w[c] * x[c]
+    for c in range(x.size):
+        x[c] += a * over_n * w[c]
+
+
 @kernel("void($[:,:], $[::1], $[::1], $[::1], boolean, $[::1])")
 def planar(R, u, w, b, inverse, det):
     """R becomes Z, or X where `inverse`; det (rows,) is that of the layer at X."""
-    C, uh, u, w = R.shape[1], np.empty(R.shape[1]), u.astype(np.float64), w.astype(np.float64)
-    s, _, _, _ = steered(u, w, uh)
+    C, uh, x, u, w = R.shape[1], np.empty(R.shape[1]), np.empty(R.shape[1]), u.astype(np.float64), w.astype(np.float64)
+    s, _, _, over_n = steered(u, w, uh)
     A, Y, V, T, Q = np.empty(ROWS), np.empty(ROWS), np.empty(ROWS), np.empty(ROWS), np.empty(ROWS)
     LOW, HIGH = np.empty(ROWS), np.empty(ROWS)
     for start in range(0, R.shape[0], ROWS):
@@ -134,13 +143,17 @@ def planar(R, u, w, b, inverse, det):
             det[start + i] = T[i] * T[i] + s * Q[i]
             t = math.copysign(T[i], -A[i] if inverse else A[i])
             for c in range(C):
-                R[start + i, c] += uh[c] * t
+                x[c] = R[start + i, c] + uh[c] * t
+            if inverse:
+                along(math.copysign(V[i], A[i]) - b[0], w, over_n, x)
+            for c in range(C):
+                R[start + i, c] = x[c]
 
 
 @kernel("void($[:,:], $[:,:], $[::1], $[::1], $[::1], $[::1], boolean, $[::1], $[::1], $[::1])")
 def planar_backward(dR, R, u, w, b, dlogdet, inverse, du, dw, db):
     """R becomes X and dR the gradient in it, or Z and that in Z where `inverse`; du, dw and db are set."""
-    C, uh, u, w = R.shape[1], np.empty(R.shape[1]), u.astype(np.float64), w.astype(np.float64)
+    C, uh, x, u, w = R.shape[1], np.empty(R.shape[1]), np.empty(R.shape[1]), u.astype(np.float64), w.astype(np.float64)
     s, slope, k, over_n = steered(u, w, uh)
     m, dm, dv_sum, duh, dv_x = s - 1, 0.0, 0.0, np.zeros(C), np.zeros(C)
     A, Y, V, T, Q = np.empty(ROWS), np.empty(ROWS), np.empty(ROWS), np.empty(ROWS), np.empty(ROWS)
@@ -167,8 +180,12 @@ def planar_backward(dR, R, u, w, b, dlogdet, inverse, du, dw, db):
             dm += dl * q / det
             dv_sum += dv
             for c in range(C):
+                x[c] = R[r, c] - uh[c] * t
+            if not inverse:
+                along(math.copysign(V[i], A[i]) - b[0], w, over_n, x)
+            for c in range(C):
                 before = R[r, c]
-                R[r, c] -= uh[c] * t
+                R[r, c] = x[c]
                 dv_x[c] += dv * (before if inverse else R[r, c])
                 if inverse:
                     dR[r, c] += w[c] * dv
@@ -330,7 +347,7 @@ def spline(R, P, bound, least, inverse, S, logdet):
                 value, q = np.float64(R[r, c]), shares[i:i + 2 * K]
                 i += 2 * K
                 S[r, c] = value
-                if not -bound <= value <= bound:
+                if not -bound < value < bound:
                     continue
                 k, x, y, w, h = bin_of(value, bound, least, 1 if inverse else 0, q, K)
                 d0 = slope_of(zero + P[r, c, 2 * K + k - 1], least) if k > 0 else 1.0
@@ -373,7 +390,7 @@ def spline_backward(dS, S, P, bound, least, dlogdet, inverse, dR, R, dP):
                 R[r, c], dR[r, c] = value, dvalue
                 for j in range(3 * K - 1):
                     dP[r, c, j] = 0
-                if not -bound <= value <= bound:
+                if not -bound < value < bound:
                     continue
                 k, x, y, w, h = bin_of(value, bound, least, 0 if inverse else 1, q, K)
                 d0 = slope_of(zero + P[r, c, 2 * K + k - 1], least) if k > 0 else 1.0

@@ -299,29 +299,35 @@ class Ops:
 
     def planar_(self, X, u, w, b, inverse):
         """X becomes Z, or Z becomes X; gives log|det| of the map taken, (N,)."""
-        uh, s, *_ = self._steered(u, w)
-        R = self.rows(X)
-        t, q = self._tanh(R @ w + b, s, inverse)
+        (uh, s, _, _, over_n), R = self._steered(u, w), self.rows(X)
+        v, t, q = self._tanh(R @ w + b, s, inverse)
         logdet = self.sum_positions(self.xp.log(t * t + s * q), X.shape[0])
-        X[...] = self.images(R + (-t if inverse else t)[:, None] * uh, X.shape)
+        X[...] = self.images(self._planar_x(R, v - b, t, uh, w, over_n) if inverse else R + t[:, None] * uh, X.shape)
         return -logdet if inverse else logdet
 
     def planar_backward_(self, dX, X, u, w, b, dlogdet, inverse):
         """The gradient of planar_, from its outputs to its inputs, in place; gives du, dw and db."""
         xp, (uh, s, slope, k, over_n) = self.xp, self._steered(u, w)
         dR, R, dl = self.rows(dX), self.rows(X), self.at_rows(dlogdet, X)
-        t, q = self._tanh(R @ w + b, s, not inverse)
+        v, t, q = self._tanh(R @ w + b, s, not inverse)
+        other = R + t[:, None] * uh if inverse else self._planar_x(R, v - b, t, uh, w, over_n)
         det = t * t + s * q
         dv = q * (dR @ uh - 2 * (s - 1) * t * dl / det)
         if inverse:  # the gradients of the forward map for the two that it would return, with the sign turned
             dv, dl, t = -dv / det, -dl, -t
-        other, dother = R - t[:, None] * uh, dR + dv[:, None] * w
+        dother = dR + dv[:, None] * w
         duh, dw = (t @ dother, dv @ R) if inverse else (t @ dR, dv @ other)
         X[...], dX[...] = self.images(other, X.shape), self.images(dother, X.shape)
         # uh = u + k w with k = (s - 1 - a) / n, a = w.u, n = w.w and s = softplus(a)
         dk = xp.sum(duh * w)
         da = (xp.sum(dl * q / det) + dk * over_n) * slope - dk * over_n
         return duh + da * w, dw + k * duh + da * u - 2 * dk * k * over_n * w, xp.sum(dv, keepdims=True)
+
+    @staticmethod
+    def _planar_x(R, a, t, uh, w, over_n):
+        """x = z - uh t, and then w.x made a, which is known better where uh t is much larger than x."""
+        R = R - t[:, None] * uh
+        return R + ((a - R @ w) * over_n)[:, None] * w
 
     def _steered(self, u, w):
         """uh, s = softplus(w.u), its slope in w.u, k and 1 / w.w; uh is u where w is zero."""
@@ -334,7 +340,7 @@ class Ops:
         return u + k * w, s, xp.where(some, self._sigmoid(a), zero), k, over_n
 
     def _tanh(self, c, s, solve):
-        """t = tanh(c) and 1 - t^2; where `solve`, of the v with v + (s - 1) tanh(v) = c.
+        """v = c, or where `solve` the v with v + (s - 1) tanh(v) = c; t = tanh(v), and 1 - t^2.
 
         Halley's method from that end of a bracket of the root that lies on the good side by convexity; where a step would
         leave the bracket, its middle is taken.
@@ -342,8 +348,8 @@ class Ops:
         xp, y, tiny, eps = self.xp, self.xp.abs(c), self.xp.finfo(c.dtype).smallest_normal, self.xp.finfo(c.dtype).eps
         v = y
         if solve:
-            ends = xp.stack([y + (1 - s), y / (s + tiny)])
-            v = xp.where(s > 1, xp.max(ends, axis=0), xp.min(ends, axis=0))
+            one, other = y + (1 - s), xp.where(s > 1e-6, y / xp.where(s > 1e-6, s, xp.ones_like(s)), y + 1)
+            v = xp.where((one > other) == (s > 1), one, other)  # the larger for s > 1, else the smaller
             low, high = xp.where(v < y, v, y), xp.where(v < y, y, v)
             for _ in range(100):
                 t, q = self._tanh_of(v)
@@ -358,7 +364,7 @@ class Ops:
                 if not bool(going):
                     break
         t, q = self._tanh_of(v)
-        return xp.where(c < 0, -t, t), q
+        return xp.where(c < 0, -v, v), xp.where(c < 0, -t, t), q
 
     def _tanh_of(self, v):
         """tanh(v) of v >= 0, and 1 - tanh(v)^2 without cancellation."""
@@ -467,7 +473,7 @@ class Ops:
             knots.append(sizes[-1] @ before - bound)
         ends = xp.ones((*R.shape, 1), dtype=P.dtype, device=P.device)
         slopes = xp.concat([ends, LEAST + self._softplus(P[..., 2 * K:] + ZERO_IS_SLOPE_ONE), ends], axis=-1)
-        inside = (R >= -bound) & (R <= bound)
+        inside = (R > -bound) & (R < bound)
         value = xp.where(inside, R, xp.zeros_like(R))
         passed = value[..., None] >= knots[axis][..., 1:]
         first, last = xp.ones_like(passed[..., :1]), xp.zeros_like(passed[..., :1])
