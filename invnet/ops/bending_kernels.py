@@ -322,7 +322,7 @@ def root(eta, delta, d0, d1):
     D = math.sqrt(u * u + 4 * delta * delta * eta * (1 - eta))
     if b > 0:
         return 2 * delta * eta / (b + D)
-    return (D - b) / (2 * (delta - d0 + (d0 + d1 - 2 * delta) * eta))
+    return (D - b) / (2 * (delta * (1 - 2 * eta) - u))
 
 
 @kernel("void($[:,:], $[:,:,:], float64, float64, boolean, $[:,::1], $[::1])")
@@ -367,7 +367,7 @@ def spline(R, P, bound, least, inverse, S, logdet):
             logdet[r] = -total if inverse else total
 
 
-@kernel("void($[:,:], $[:,:], $[:,:,:], float64, float64, $[::1], boolean, $[:,::1], $[:,::1], $[:,:,:])")
+@kernel("void($[:,:], $[:,:], $[:,:,:], float64, float64, $[:], boolean, $[:,::1], $[:,::1], $[:,:,:])")
 def spline_backward(dS, S, P, bound, least, dlogdet, inverse, dR, R, dP):
     """dR, R and dP, of S and the gradient dS in it; where `inverse`, S is of R and all else likewise."""
     rows, C, K = P.shape[0], P.shape[1], (P.shape[2] + 1) // 3

@@ -500,11 +500,9 @@ class Ops:
 
     def _spline_root(self, eta, at):
         """xi with rise(xi) = eta: the root of a xi^2 + b xi = delta eta in [0, 1]; its discriminant is a sum of squares."""
-        xp = self.xp
-        b = at.d0 * (1 - eta) - at.d1 * eta + 2 * at.delta * eta
-        a = at.delta - at.d0 + (at.d0 + at.d1 - 2 * at.delta) * eta
-        D = xp.sqrt((at.d0 * (1 - eta) - at.d1 * eta) ** 2 + 4 * at.delta**2 * eta * (1 - eta))
-        one = xp.ones_like(b)
+        xp, u = self.xp, at.d0 * (1 - eta) - at.d1 * eta
+        a, b = at.delta * (1 - 2 * eta) - u, u + 2 * at.delta * eta
+        D, one = xp.sqrt(u * u + 4 * at.delta**2 * eta * (1 - eta)), xp.ones_like(b)
         return xp.where(b > 0, 2 * at.delta * eta / xp.where(b > 0, b + D, one), (D - b) / xp.where(b > 0, one, 2 * a))
 
     @staticmethod
