@@ -68,5 +68,6 @@ class Spline:
         if self.tails is None and math.prod(x.shape):
             least, most = float(ops.xp.min(x)), float(ops.xp.max(x))
             if not (-self.bound <= least and most <= self.bound):
-                raise ValueError(f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from {least:.6g} to {most:.6g}")
+                raise ValueError(f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from "
+                                 f"{least:.6g} to {most:.6g}")
         return ops

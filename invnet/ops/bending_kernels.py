@@ -61,7 +61,7 @@ def tanh_pass(V, T, Q):
 
 # ---- planar: a block of rows at a time, in passes; the search of a root takes 18 ns a row, with libm's tanh 80
 
-ROWS = 256
+BLOCK = 256  # rows
 
 
 @helper
@@ -126,10 +126,10 @@ def planar(R, u, w, b, inverse, det):
     """R becomes Z, or X where `inverse`; det (rows,) is that of the layer at X."""
     C, uh, x, u, w = R.shape[1], np.empty(R.shape[1]), np.empty(R.shape[1]), u.astype(np.float64), w.astype(np.float64)
     s, _, _, over_n = steered(u, w, uh)
-    A, Y, V, T, Q = np.empty(ROWS), np.empty(ROWS), np.empty(ROWS), np.empty(ROWS), np.empty(ROWS)
-    LOW, HIGH = np.empty(ROWS), np.empty(ROWS)
-    for start in range(0, R.shape[0], ROWS):
-        rows = min(ROWS, R.shape[0] - start)
+    A, Y, V, T, Q = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    LOW, HIGH = np.empty(BLOCK), np.empty(BLOCK)
+    for start in range(0, R.shape[0], BLOCK):
+        rows = min(BLOCK, R.shape[0] - start)
         for i in range(rows):
             A[i] = b[0]
             for c in range(C):
@@ -156,10 +156,10 @@ def planar_backward(dR, R, u, w, b, dlogdet, inverse, du, dw, db):
     C, uh, x, u, w = R.shape[1], np.empty(R.shape[1]), np.empty(R.shape[1]), u.astype(np.float64), w.astype(np.float64)
     s, slope, k, over_n = steered(u, w, uh)
     m, dm, dv_sum, duh, dv_x = s - 1, 0.0, 0.0, np.zeros(C), np.zeros(C)
-    A, Y, V, T, Q = np.empty(ROWS), np.empty(ROWS), np.empty(ROWS), np.empty(ROWS), np.empty(ROWS)
-    LOW, HIGH = np.empty(ROWS), np.empty(ROWS)
-    for start in range(0, R.shape[0], ROWS):
-        rows = min(ROWS, R.shape[0] - start)
+    A, Y, V, T, Q = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    LOW, HIGH = np.empty(BLOCK), np.empty(BLOCK)
+    for start in range(0, R.shape[0], BLOCK):
+        rows = min(BLOCK, R.shape[0] - start)
         for i in range(rows):
             A[i] = b[0]
             for c in range(C):
