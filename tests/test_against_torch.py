@@ -43,6 +43,13 @@ def spline(C=5, ndim=2, bins=4, bound=1.5, **more):
     return layer
 
 
+def steep():
+    """A planar layer of slope 9 across its plane."""
+    layer = Planar(5, **f64)
+    layer.u.data[...] = 9 * layer.w.data
+    return layer
+
+
 def factor_out(C, ndim, prior):
     inner = Chain(ActNorm(C - C // 2, **f64), affine(C - C // 2, ndim))
     return FactorOut(C, inner, affine(C, ndim, activation="silu") if prior else None)
@@ -82,6 +89,7 @@ LAYERS |= {
     "LeakyReLU-steep": (LeakyReLU(3.0), shape(2)),
     **{f"{cls.__name__}-{C}-channels": (cls(C, seed=C, **f64), (7, C)) for cls in (Planar, Radial) for C in (1, 2, 3, 17)},
     **{f"SplineCoupling-{C}-channels": (spline(C, 0), (7, C)) for C in (2, 3, 17)},
+    "Planar-steep": (steep(), shape(2)),
     "SplineCoupling-two-bins": (spline(2, 0, bins=2), (17, 2)),
     "SplineCoupling-ten-bins": (spline(2, 0, bins=10, bound=5.0), (17, 2)),
     "SplineCoupling-dense-at-each-position": (spline(5, 0), shape(2)),

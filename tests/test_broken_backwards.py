@@ -187,7 +187,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         ("t * dR[r, c]\n                else", "dR[r, c]\n                else", "Reverse-Planar-2d", "layer.u"),
         ("dR[r, c] += w[c] * dv\n    dk", "dR[r, c] -= w[c] * dv\n    dk", "Planar-2d", "dX"),
         ("- uh[c] * t", "- uh[c] * t * t", "Planar-2d", "X"),
-        ("V[i], A[i]) - b[0]", "V[i], A[i])", "Planar-2d", "X"),
+        ("V[i], A[i]) - b[0]", "V[i], A[i])", "Planar-steep", "X"),
         ("dk += duh[c] * w[c]", "pass", "Planar-2d", "u"),
         ("(dm + dk * over_n) * slope", "dm * slope", "Planar-2d", "w"),
         (" * slope - dk * over_n", " * slope", "Planar-2d", "u"),

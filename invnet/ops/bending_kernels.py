@@ -62,6 +62,7 @@ def tanh_pass(V, T, Q):
 # ---- planar: a block of rows at a time, in passes; the search of a root takes 18 ns a row, with libm's tanh 80
 
 BLOCK = 256  # rows
+STEEP = 4.0  # the largest slope to which x = z - uh t is good enough
 
 
 @helper
@@ -90,7 +91,7 @@ def root_pass(Y, s, LOW, HIGH, V, T, Q):
             going |= (abs(step) > 5e-6 * v) & (abs(f) > 1e-15 * (v + Y[i]))
             V[i] = v + step
             T[i] = t + q * step * (1 - t * step)
-            Q[i] = q - 2 * t * q * step + q * (3 * t * t - 1) * step * step
+            Q[i] = q * (1 - step * (2 * t - (3 * t * t - 1) * step))
         if not going:
             break
 
@@ -144,7 +145,7 @@ def planar(R, u, w, b, inverse, det):
             t = math.copysign(T[i], -A[i] if inverse else A[i])
             for c in range(C):
                 x[c] = R[start + i, c] + uh[c] * t
-            if inverse:
+            if inverse and s > STEEP:
                 along(math.copysign(V[i], A[i]) - b[0], w, over_n, x)
             for c in range(C):
                 R[start + i, c] = x[c]
@@ -181,7 +182,7 @@ def planar_backward(dR, R, u, w, b, dlogdet, inverse, du, dw, db):
             dv_sum += dv
             for c in range(C):
                 x[c] = R[r, c] - uh[c] * t
-            if not inverse:
+            if not inverse and s > STEEP:
                 along(math.copysign(V[i], A[i]) - b[0], w, over_n, x)
             for c in range(C):
                 before = R[r, c]
