@@ -6,7 +6,7 @@ from .core import Condition, Isometry, Layer, Module, Net, Parameter
 from .flow import Flow
 from .io import load, save
 from .layers import *  # noqa: F403
-from .models import IAF, MAF, Glow
+from .models import *  # noqa: F403
 from .nets import ConvNet, DenseNet, MaskedDenseNet
 from .ops.threads import num_threads, set_num_threads
 

@@ -9,8 +9,8 @@ from typing import Callable
 import numpy as np
 
 import invnet
-from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, FactorOut, Logit,
-                           Permute, Reverse, Squeeze, Unsqueeze)
+from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, FactorOut, LeakyReLU, Logit,
+                           Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze)
 from invnet.nets import ConvNet, DenseNet, MaskedDenseNet
 
 SPATIAL = {0: (), 1: (4,), 2: (4, 2), 3: (2, 2, 4)}
@@ -58,6 +58,13 @@ def autoregressive(C, fast="forward", *, scale="bounded", hidden=6, net=MaskedDe
     return AutoregressiveAffine(C, net(C, hidden, activation=activation, dtype="float64", **options), fast, scale)
 
 
+def spline(C, ndim, bins=4, bound=1.5, tails="linear", **options):
+    """A spline coupling with bins of unequal sizes, which normal numbers fill and leave."""
+    net = conditioner(*SplineCoupling.conditioner_channels(C, bins), ndim, activation="softplus", **options)
+    net.b[-1].data += 0.3 * np.random.default_rng(0).standard_normal(net.b[-1].data.shape)
+    return SplineCoupling(C, net, bins, bound, tails)
+
+
 class CubeRoot(invnet.Layer):
     """A user's own layer, by the public contract alone: Z = X + X^3 / 3 on few values, its inverse by Newton's method."""
 
@@ -88,6 +95,14 @@ LAYERS = {
     "Permute random": Case(lambda: Permute.random(5, seed=1), (3, 5, 4)),
     "Logit": Case(lambda: Logit(0.05), (3, 2, 4, 2), unit=True),
     "Logit, vectors": Case(lambda: Logit(1e-3), (3, 3), unit=True),
+    "Sigmoid, inverse of Logit": Case(Sigmoid, (3, 2, 4)),
+    "Sigmoid with a margin, inverse of Logit": Case(lambda: Sigmoid(0.1), (3, 2)),
+    "LeakyReLU": Case(lambda: LeakyReLU(0.3), (3, 2, 4, 2)),
+    "LeakyReLU, vectors": Case(lambda: LeakyReLU(0.05), (4, 3)),
+    "SplineCoupling, vector condition": Case(lambda: spline(5, 2, cond_channels=3), (3, 5, 4, 2), cond=(3, 3)),
+    "SplineCoupling, two bins": Case(lambda: spline(2, 0, 2), (9, 2)),
+    "SplineCoupling, ten bins": Case(lambda: spline(3, 0, 10, 3.0), (9, 3)),
+    "SplineCoupling, no tails": Case(lambda: spline(4, 1, bound=6.0, tails=None), (3, 4, 2)),
     "user's own layer": Case(CubeRoot, (3, 3, 2)),
     "Chain around a user's own layer": Case(lambda: Chain(ActNorm(3, dtype="float64"), CubeRoot(), Conv1x1(3, dtype="float64")), (3, 3, 2)),
     "Chain of nothing": Case(lambda: Chain(), (3, 3, 2)),
@@ -129,6 +144,17 @@ for model in (invnet.MAF, invnet.IAF):
         LAYERS[f"{model.__name__}, {C} features"] = Case(lambda C=C, m=model: m(C, 5, 2, activation="softplus", dtype="float64"), (3, C))
     LAYERS[f"{model.__name__}, conditional, random orders"] = Case(
         lambda m=model: m(4, (5, 6), 3, order="random", activation="silu", cond_channels=2, dtype="float64"), (3, 4), cond=(3, 2))
+for C in (1, 2, 3, 17):
+    for cls in (Planar, Radial, invnet.PlanarFlow, invnet.RadialFlow):
+        length = (3,) if issubclass(cls, Chain) else ()
+        LAYERS[f"{cls.__name__}, {C} features"] = Case(lambda C=C, cls=cls, n=length: cls(C, *n, seed=C, dtype="float64"), (4, C))
+    if C > 1:
+        LAYERS[f"RealNVP, {C} features"] = Case(lambda C=C: invnet.RealNVP(C, 5, 3, activation="silu", dtype="float64"), (4, C))
+        LAYERS[f"NSF, {C} features"] = Case(lambda C=C: invnet.NSF(C, 5, 3, bins=3, bound=2.0, activation="silu", dtype="float64"), (4, C))
+LAYERS["RealNVP, mix"] = Case(
+    lambda: invnet.RealNVP(4, (5, 6), 2, activation="softplus", mix="lu", actnorm=True, cond_channels=2, dtype="float64"), (4, 4), cond=(4, 2))
+LAYERS["NSF, mix"] = Case(
+    lambda: invnet.NSF(4, 5, 2, depth=1, activation="softplus", mix="householder", actnorm=True, cond_channels=2, dtype="float64"), (4, 4), cond=(4, 2))
 
 for d, size in SPATIAL.items():
     for C in (3, 4):
@@ -139,6 +165,9 @@ for d, size in SPATIAL.items():
         LAYERS[f"AdditiveCoupling, {axes}"] = Case(lambda C=C, d=d: coupling(AdditiveCoupling, C, d), shape)
         for scale in ("bounded", "sigmoid"):
             LAYERS[f"AffineCoupling {scale}, {axes}"] = Case(lambda C=C, d=d, s=scale: coupling(AffineCoupling, C, d, scale=s), shape)
+        LAYERS[f"SplineCoupling, {axes}"] = Case(lambda C=C, d=d: spline(C, d % 3), shape)  # dense on 3 axes: a spline's condition must stay small
+        LAYERS[f"Planar, {axes}"] = Case(lambda C=C: Planar(C, dtype="float64"), shape)
+        LAYERS[f"Radial, {axes}"] = Case(lambda C=C: Radial(C, dtype="float64"), shape)
         LAYERS[f"FactorOut, {axes}"] = Case(lambda C=C, d=d: FactorOut(C, Conv1x1(2, dtype="float64")), shape)
         LAYERS[f"FactorOut with prior, {axes}"] = Case(
             lambda C=C, d=d: FactorOut(C, coupling(AffineCoupling, 2, d), coupling(AffineCoupling, C, d)), shape)
@@ -149,6 +178,7 @@ LAYERS["Conv1x1 householder, 2 reflections"] = Case(lambda: Conv1x1(5, "househol
 LAYERS.update({f"Reverse of {name}": Case(lambda case=case: Reverse(case.make()), case.shape, case.cond)
                for name, case in LAYERS.items() if "user" not in name and "Logit" not in name and not name.startswith("Squeeze")})
 LAYERS["Reverse of Logit"] = Case(lambda: Reverse(Logit(0.05)), (3, 2, 4))
+LAYERS["Reverse of Sigmoid"] = Case(lambda: Reverse(Sigmoid(0.01)), (3, 2, 4), unit=True)
 LAYERS["Reverse of Reverse"] = Case(lambda: Reverse(Reverse(Logit(0.05))), (3, 2, 4), unit=True)
 
 NETS = {

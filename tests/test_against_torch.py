@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from cases import Plain
-from invnet import IAF, MAF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, ConvNet, DenseNet
-from invnet import FactorOut, Glow, Logit, MaskedDenseNet, Permute, Reverse, Squeeze, Unsqueeze
+from invnet import IAF, MAF, NSF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, ConvNet, DenseNet
+from invnet import FactorOut, Glow, LeakyReLU, Logit, MaskedDenseNet, Permute, Planar, PlanarFlow, Radial, RadialFlow, RealNVP, Reverse
+from invnet import Sigmoid, SplineCoupling, Squeeze, Unsqueeze
 from invnet.losses import likelihood
 from invnet.ops import _of_type, numpy_engine
 from invnet.ops.numpy_engine import NumpyOps
@@ -42,6 +43,20 @@ def autoregressive(C=5, fast="forward", scale="bounded", hidden=8, net=MaskedDen
     return AutoregressiveAffine(C, net(C, hidden, **more, **f64), fast, scale)
 
 
+def spline(C=5, ndim=2, bins=4, bound=1.5, **more):
+    """A spline coupling whose bins, all met by normal numbers, are of any sizes."""
+    layer = SplineCoupling(C, net(*SplineCoupling.conditioner_channels(C, bins), ndim, **more), bins, bound)
+    layer.net.b[-1].data += np.random.default_rng(0).standard_normal(layer.net.b[-1].data.shape)
+    return layer
+
+
+def steep():
+    """A planar layer of slope 9 across its plane."""
+    layer = Planar(5, **f64)
+    layer.u.data[...] = 9 * layer.w.data
+    return layer
+
+
 def factor_out(C, ndim, prior):
     inner = Chain(ActNorm(C - C // 2, **f64), affine(C - C // 2, ndim))
     return FactorOut(C, inner, affine(C, ndim, activation="silu") if prior else None)
@@ -62,7 +77,12 @@ for d in range(4):
     LAYERS[f"ActNorm-{d}d"] = ActNorm(5, **f64), shape(d)
     LAYERS[f"Permute-{d}d"] = Permute.random(5, seed=d), shape(d)
     LAYERS[f"Logit-{d}d"] = Logit(0.05), shape(d)
+    LAYERS[f"Sigmoid-{d}d"] = Sigmoid(), shape(d)
+    LAYERS[f"LeakyReLU-{d}d"] = LeakyReLU(0.2), shape(d)
+    LAYERS[f"Planar-{d}d"] = Planar(5, seed=d, **f64), shape(d)
+    LAYERS[f"Radial-{d}d"] = Radial(5, seed=d, **f64), shape(d)
     LAYERS[f"AdditiveCoupling-{d}d"] = additive(5, d), shape(d)
+    LAYERS[f"SplineCoupling-{d}d"] = spline(5, d), shape(d)
     for scale in ("bounded", "sigmoid"):
         LAYERS[f"AffineCoupling-{scale}-{d}d"] = affine(5, d, scale), shape(d)
     for fast in ("forward", "inverse"):
@@ -79,6 +99,14 @@ LAYERS |= {
     "Conv1x1-householder-three-reflections": (Conv1x1(6, "householder", reflections=3, **f64), shape(1, 6)),
     "Conv1x1-lu-one-channel": (Conv1x1(1, "lu", **f64), shape(2, 1)),
     "Logit-wide-margin": (Logit(0.3), shape(2)),
+    "Sigmoid-with-a-margin": (Sigmoid(0.1), shape(2)),
+    "LeakyReLU-steep": (LeakyReLU(3.0), shape(2)),
+    **{f"{cls.__name__}-{C}-channels": (cls(C, seed=C, **f64), (7, C)) for cls in (Planar, Radial) for C in (1, 2, 3, 17)},
+    **{f"SplineCoupling-{C}-channels": (spline(C, 0), (7, C)) for C in (2, 3, 17)},
+    "Planar-steep": (steep(), shape(2)),
+    "SplineCoupling-two-bins": (spline(2, 0, bins=2), (17, 2)),
+    "SplineCoupling-ten-bins": (spline(2, 0, bins=10, bound=5.0), (17, 2)),
+    "SplineCoupling-dense-at-each-position": (spline(5, 0), shape(2)),
     "AffineCoupling-narrow-bound": (affine(5, bound=1.2), shape(2)),
     "AffineCoupling-two-channels": (affine(2), shape(2, 2)),
     "AffineCoupling-three-channels": (affine(3, ndim=0), shape(0, 3)),
@@ -123,6 +151,10 @@ LAYERS |= {f"Reverse-{name}": (Reverse(layer), layer.forward(np.full(size, 0.5))
 LAYERS["Reverse-Reverse"] = Reverse(Reverse(Chain(ActNorm(5, **f64), affine(5)))), shape(2)
 
 WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
+    "SplineCoupling-vector": (spline(5, 2, cond_channels=3), shape(2), (3, 3)),
+    "SplineCoupling-spatial": (spline(5, 2, cond_channels=3), shape(2), (3, 3, 4, 6)),
+    "RealNVP-vector": (RealNVP(5, 6, 2, cond_channels=3, **f64), shape(0), (5, 3)),
+    "NSF-vector": (NSF(5, 6, 2, bins=3, cond_channels=3, **f64), shape(0), (5, 3)),
     "AdditiveCoupling-vector": (additive(5, 2, cond_channels=3), shape(2), (3, 3)),
     "AffineCoupling-vector-to-vectors": (affine(5, 0, cond_channels=3), shape(0), (5, 3)),
     "AffineCoupling-vector": (affine(5, 2, cond_channels=3), shape(2), (3, 3)),
@@ -144,6 +176,16 @@ WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
                      shape(2), (3, 3)),
 }
 WITH_CONDITION |= {f"Reverse-{name}": (Reverse(layer), *sizes) for name, (layer, *sizes) in WITH_CONDITION.items()}
+
+FLOWS = {  # id: (flow of vectors, shape of X)
+    **{f"RealNVP-{C}": (RealNVP(C, 6, 3, **f64), (7, C)) for C in (2, 3, 17)},
+    "RealNVP-mix": (RealNVP(5, (6, 4), 2, scale="sigmoid", activation="leaky_relu", mix="householder", actnorm=True, **f64), (7, 5)),
+    **{f"NSF-{C}": (NSF(C, 6, 3, bins=3, bound=2.0, **f64), (7, C)) for C in (2, 3, 17)},
+    "NSF-mix": (NSF(5, 6, 2, depth=1, activation="silu", mix="lu", actnorm=True, **f64), (7, 5)),
+    **{f"PlanarFlow-{C}": (PlanarFlow(C, 4, **f64), (7, C)) for C in (1, 2, 3, 17)},
+    **{f"RadialFlow-{C}": (RadialFlow(C, 4, **f64), (7, C)) for C in (1, 2, 3, 17)},
+}
+FLOWS |= {f"Reverse-{name}": (Reverse(flow), size) for name, (flow, size) in FLOWS.items()}
 
 NAMES = ("relu", "leaky_relu", "silu", "softplus")
 NETS = {  # id: (conditioner, shape of x, shape of cond)
@@ -229,7 +271,8 @@ def check_likelihood(size):
 
 
 def takes_unit_interval(thing):
-    return isinstance(thing.layers[0] if isinstance(thing, Chain) and thing.layers else thing, Logit)
+    first = thing.layers[0] if isinstance(thing, Chain) and thing.layers else thing
+    return isinstance(first, Logit) or (isinstance(first, Reverse) and isinstance(first.layer, Sigmoid))
 
 
 @pytest.fixture(params=["numpy", "reference"])
@@ -240,7 +283,7 @@ def engine(request, monkeypatch):
 
 
 @pytest.mark.parametrize("dlogdet", ["random", None], ids=["dlogdet", "dlogdet-None"])
-@pytest.mark.parametrize("layer, size, cond_size", rows(LAYERS) + rows(WITH_CONDITION))
+@pytest.mark.parametrize("layer, size, cond_size", rows(LAYERS) + rows(WITH_CONDITION) + rows(FLOWS))
 def test_a_layer_and_its_gradients_agree_with_autograd(layer, size, cond_size, dlogdet, engine):
     check(layer, size, cond_size, dlogdet)
 
@@ -279,6 +322,7 @@ def threads(request):
 @pytest.mark.parametrize("thing, size, cond_size", rows({
     "AdditiveCoupling": (additive(5), (7, 5, 4, 6)),
     "AffineCoupling": (affine(5, cond_channels=3), (7, 5, 4, 6), (7, 3, 4, 6)),
+    "SplineCoupling": (spline(5), (7, 5, 4, 6)), "NSF": (NSF(5, 6, 2, bins=3, **f64), (7, 5)),
     "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)),
     **{f"AutoregressiveAffine-{fast}": (autoregressive(4, fast), (7, 4)) for fast in ("forward", "inverse")},
     **{f"AutoregressiveAffine-{fast}-{net.__name__}-cond": (autoregressive(4, fast, net=net, cond_channels=3), (7, 4), (7, 3))
@@ -301,6 +345,7 @@ BLOCKS = {  # id: (layer, shape of X, shape of cond): cut into blocks where smal
     "AffineCoupling-spatial": (affine(5, cond_channels=3), (2, 5, 7, 9), (2, 3, 7, 9)),
     "AffineCoupling-finer": (affine(5, cond_channels=12), (2, 5, 7, 9), (2, 3, 14, 18)),
     "AffineCoupling-dense-at-each-position": (affine(5, ndim=0), (2, 5, 11, 13)),
+    "SplineCoupling": (spline(5), (2, 5, 7, 9)),
     "AffineCoupling-reach-0": (affine(5, kernels=(1, 1)), (2, 5, 13, 11)),
     "AffineCoupling-reach-6": (affine(5, kernels=(5, 5, 5)), (1, 5, 4, 15)),
     "Glow": (Glow(3, levels=2, **small), (2, 3, 16, 20)),

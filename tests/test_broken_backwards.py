@@ -19,13 +19,13 @@ import array_api_compat.numpy
 import invnet
 import numpy as np
 import pytest
-from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute
+from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute, Planar, Radial
 from invnet.ops import _of_type, convolutions
 from invnet.ops.reference import Ops
-from test_against_torch import BLOCKS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles
+from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles
 
 CASES = {
-    **LAYERS, **WITH_CONDITION, **NETS, **{f"Glow-{name}": row for name, row in GLOWS.items()},
+    **LAYERS, **WITH_CONDITION, **FLOWS, **NETS, **{f"Glow-{name}": row for name, row in GLOWS.items()},
     **{f"blocks-{name}": row for name, row in BLOCKS.items()},
     "gathers-3d": (ConvNet(2, (), 4, kernels=(3,), ndim=3, **f64), (2, 2, 3, 4, 5)),
     "scatters-3d": (ConvNet(4, (), 2, kernels=(3,), ndim=3, **f64), (2, 4, 3, 4, 5)),
@@ -36,6 +36,8 @@ CASES = {
     "ConvNet-square": (ConvNet(3, (3,), 3, kernels=(1, 1), ndim=0, **f64), shape(0, 3)),
     "some-rows": (Chain(ActNorm(8, **f64), Conv1x1(8, **f64)), (3, 8, 12, 13)),
     "many-rows": (Chain(ActNorm(8, **f64), Conv1x1(8, **f64)), (3, 8, 120, 130)),
+    "many-rows-bent": (Chain(Planar(2, **f64), Radial(2, **f64)), (3, 2, 60, 60)),
+    "planar-twice": (Chain(*[Planar(5, **f64), Radial(5, **f64)] * 2), shape(0)),
     "twice": (Chain(*[ActNorm(5, **f64), Permute.random(5)] * 2), shape(2)),
 }
 
@@ -45,6 +47,8 @@ AUTOREGRESSIVE, MASKED = "invnet.layers.autoregressive", "invnet.nets.masked"
 REFERENCE, ENGINE, KERNELS, TILE, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"invnet.ops.{name}" for name in (
     "reference", "numpy_engine", "kernels", "tile", "convolutions", "mix", "activations", "products", "taps"))
 BACK, MANY = f"{CONVOLUTIONS}:backward.backward", "many-positions"
+PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", "invnet.ops.bending_kernels"
+SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
 RELU, LEAKY, SILU, SOFTPLUS = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus"))
 
@@ -217,6 +221,179 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         ("[rows.T @ dadded]", "[-rows.T @ dadded]", "net.V"),
         ("_back(ops, dadded", "_back(ops, -dadded", "dcond"))],
     (f"{MASKED}:MaskedDenseNet._added_rows", "return added if len(self.W) > 1 else", "return added if True else", "AutoregressiveAffine-inverse-no-hidden-cond", "Z"),
+    # planar and radial layers
+    *[(f"{PLANAR}:{cls}.{method}", f"dlogdet, {turned}", f"0 * dlogdet, {turned}", f"{reverse}{cls}-2d", f"{layer}{parameter}")
+      for cls, parameter in (("Planar", "w"), ("Radial", "beta"))
+      for method, turned, reverse, layer in (("backward_", "False", "", ""), ("inverse_backward_", "True", "Reverse-", "layer."))],
+    *[(f"{PLANAR}:Planar._pull", f"self.{name}.grad += d", f"self.{name}.grad -= d", "Planar-2d", name) for name in "uwb"],
+    (f"{PLANAR}:Planar._pull", "self.u.grad += du", "self.u.grad[...] = du", "planar-twice", "layers.0.u"),
+    (f"{PLANAR}:Radial._pull", "self.x0.grad += dx0", "self.x0.grad[...] = dx0", "planar-twice", "layers.1.x0"),
+    (f"{PLANAR}:Radial._pull", "self.x0.grad += d", "self.x0.grad -= d", "Radial-2d", "x0"),
+    (f"{PLANAR}:Radial._pull", " * theta[0]", "", "Radial-2d", "log_alpha"),
+    (f"{PLANAR}:Radial._pull", " * -xp.expm1(-theta[1])", "", "Radial-2d", "beta"),
+    *[(f"{BENDING}:planar_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        (" - 2 * m * t * dl / det", "", "Planar-2d", "dX"),
+        ("2 * m * t * dl / det", "2 * t * dl / det", "Reverse-Planar-2d", "dX"),
+        ("-dv / det", "-dv", "Reverse-Planar-2d", "dX"),
+        ("-dl, -t", "dl, -t", "Reverse-Planar-2d", "layer.u"),
+        ("dm += dl * q / det", "pass", "Planar-0d", "u"),
+        ("dl * q / det", "dl * q", "Planar-2d", "w"),
+        ("dlogdet[r]", "dlogdet[0]", "Planar-3d", "dX"),
+        ("dv_sum += dv", "dv_sum -= dv", "Planar-1d", "b"),
+        ("(before if inverse else R[r, c])", "before", "Planar-2d", "w"),
+        ("(before if inverse else R[r, c])", "R[r, c]", "Reverse-Planar-2d", "layer.w"),
+        ("t * dR[r, c]\n                    dR", "dR[r, c]\n                    dR", "Planar-2d", "u"),
+        ("t * dR[r, c]\n                else", "dR[r, c]\n                else", "Reverse-Planar-2d", "layer.u"),
+        ("dR[r, c] += w[c] * dv\n    dk", "dR[r, c] -= w[c] * dv\n    dk", "Planar-2d", "dX"),
+        ("- uh[c] * t", "- uh[c] * t * t", "Planar-2d", "X"),
+        ("V[i], A[i]) - b[0]", "V[i], A[i])", "Planar-steep", "X"),
+        ("dk += duh[c] * w[c]", "pass", "Planar-2d", "u"),
+        ("(dm + dk * over_n) * slope", "dm * slope", "Planar-2d", "w"),
+        (" * slope - dk * over_n", " * slope", "Planar-2d", "u"),
+        (" * slope - dk", " - dk", "Planar-2d", "u"),
+        (" + da * w[c]", "", "Planar-2d", "u"),
+        (" + k * duh[c]", "", "Planar-2d", "w"),
+        (" + da * u[c]", "", "Planar-2d", "w"),
+        (" - 2 * dk * k * over_n * w[c]", "", "Planar-2d", "w"))],
+    *[(f"{REFERENCE}:Ops.planar_backward_", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        (" - 2 * (s - 1) * t * dl / det", "", "Planar-2d", "dX"),
+        ("-dv / det", "-dv", "Reverse-Planar-2d", "dX"),
+        ("-dl, -t", "dl, -t", "Reverse-Planar-2d", "layer.u"),
+        ("dv[:, None] * w", "0 * w", "Planar-2d", "dX"),
+        ("dv @ other", "dv @ R", "Planar-2d", "w"),
+        ("dv @ R)", "dv @ other)", "Reverse-Planar-2d", "layer.w"),
+        ("t @ dother", "t @ dR", "Reverse-Planar-2d", "layer.u"),
+        ("t @ dR", "t @ dother", "Planar-2d", "u"),
+        ("v - b, t, uh", "v, t, uh", "Planar-2d", "X"),
+        ("xp.sum(duh * w)", "0", "Planar-2d", "u"),
+        ("dl * q / det", "dl * q", "Planar-2d", "w"),
+        ("xp.sum(dl * q / det) + dk * over_n", "xp.sum(dl * q / det)", "Planar-2d", "u"),
+        (" * slope - dk * over_n", " * slope", "Planar-2d", "u"),
+        (" + da * w,", ",", "Planar-2d", "u"),
+        (" + k * duh", "", "Planar-2d", "w"),
+        (" + da * u", "", "Planar-2d", "w"),
+        (" - 2 * dk * k * over_n * w", "", "Planar-2d", "w"),
+        ("xp.sum(dv, keepdims=True)", "-xp.sum(dv, keepdims=True)", "Planar-2d", "b"))],
+    *[(f"{BENDING}:radial_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        (" - dl * dell_dr / p", "", "Reverse-Radial-2d", "dX"),
+        (" + dl * dell_dr", "", "Radial-2d", "dX"),
+        ("(C - 1) / (s + r) + 2", "2", "Radial-2d", "dX"),
+        (" + 2 * alpha / q", "", "Radial-2d", "dX"),
+        ("(1 / p - 1 / stretch)", "(1 / p)", "Reverse-Radial-2d", "dX"),
+        (" + along * r * r", "", "Reverse-Radial-2d", "layer.log_alpha"),
+        ("dl = -dl", "pass", "Reverse-Radial-2d", "layer.beta"),
+        ("dlogdet[i]", "dlogdet[0]", "Radial-3d", "dX"),
+        ("g *= factor", "pass", "Radial-2d", "beta"),
+        ("-g * stretch * h + ", "", "Radial-2d", "log_alpha"),
+        ("(s / q + 2 * r / q - (C + 1) * h)", "(s / q + 2 * r / q)", "Radial-2d", "log_alpha"),
+        ("s / q + 2", "2", "Radial-0d", "log_alpha"),
+        ("ds += g * h + ", "ds += ", "Radial-2d", "beta"),
+        (" + alpha / q", "", "Radial-1d", "beta"),
+        ("before - after", "before", "Radial-2d", "x0"),
+        (" + along * d", "", "Radial-2d", "dX"),
+        ("(1 / stretch if inverse else stretch)", "stretch", "Reverse-Radial-2d", "dX"),
+        ("x0[c] + d * factor", "x0[c] + d", "Radial-2d", "X"))],
+    *[(f"{REFERENCE}:Ops.radial_backward_", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        (" - dl * dell_dr / p", "", "Reverse-Radial-2d", "dX"),
+        (" + dl * dell_dr", "", "Radial-2d", "dX"),
+        ("(C - 1) / (s + r) + 2", "2", "Radial-2d", "dX"),
+        (" + 2 * alpha / q", "", "Radial-2d", "dX"),
+        ("(1 / p - 1 / stretch)", "(1 / p)", "Reverse-Radial-2d", "dX"),
+        ("-xp.sum(after * d, axis=1), -dl", "-xp.sum(dR * d, axis=1), -dl", "Reverse-Radial-2d", "layer.log_alpha"),
+        ("axis=1), -dl", "axis=1), dl", "Reverse-Radial-2d", "layer.beta"),
+        ("g * dstretch_dr + ", "", "Radial-2d", "dX"),
+        ("-g * stretch * h + ", "", "Radial-2d", "log_alpha"),
+        (" - (C + 1) * h", "", "Radial-2d", "log_alpha"),
+        ("ds = g * h + ", "ds = ", "Radial-2d", "beta"),
+        (" + alpha / q)\n", ")\n", "Radial-2d", "beta"),
+        ("dR - after", "dR", "Radial-2d", "x0"),
+        ("inverse else d)", "inverse else R)", "Radial-2d", "X"))],
+    *[(f"{ENGINE}:NumpyOps.{name}_backward_", "dlogdet, inverse)\n", "0 * dlogdet, inverse)\n", f"{name.title()}-2d", "dX")
+      for name in ("planar", "radial")],
+    (f"{ENGINE}:NumpyOps._backward_by_rows", "total + each", "each", "many-rows-bent", "layers.0.w"),
+    (f"{ENGINE}:NumpyOps._backward_by_rows", "dl[rows]", "dl[:len(dl[rows])]", "many-rows-bent", "layers.1.beta"),
+    # splines
+    (f"{SPLINE}:Spline.backward", "dlogdet)\n", "0 * dlogdet)\n", "SplineCoupling-2d", "net.b.2"),
+    (f"{SPLINE}:Spline.inverse_backward", "dlogdet)\n", "0 * dlogdet)\n", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+    (f"{SPLINE_COUPLING}.couple_backward_", "dlogdet, self", "0 * dlogdet, self", "SplineCoupling-2d", "net.b.2"),
+    (f"{SPLINE_COUPLING}.uncouple_backward_", "dlogdet, self", "0 * dlogdet, self", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+    (f"{SPLINE_COUPLING}._bend_back", "ops.at_rows(dlogdet, z2)", "-ops.at_rows(dlogdet, z2)", "SplineCoupling-0d", "dX"),
+    (f"{SPLINE_COUPLING}._bend_back", "ops.images(dR", "ops.images(-dR", "SplineCoupling-2d", "dX"),
+    (f"{SPLINE_COUPLING}._bend_back", "xp.reshape(dh,", "xp.reshape(dh[:, ::-1],", "SplineCoupling-2d", "net.W.0"),
+    (f"{SPLINE_COUPLING}._bend_back", "ops.images(R", "ops.images(-R", "SplineCoupling-2d", "X"),
+    *[(f"{ENGINE}:NumpyOps.{method}", f"dlogdet, {turned}", f"0 * dlogdet, {turned}", f"{reverse}SplineCoupling-2d", f"{layer}net.b.2")
+      for method, turned, reverse, layer in (("spline_backward", "False", "", ""), ("spline_inverse_backward", "True", "Reverse-", "layer."))],
+    (f"{ENGINE}:NumpyOps._spline_backward", "dlogdet[rows]", "-dlogdet[rows]", "SplineCoupling-2d", "dX"),
+    *[(f"{BENDING}:spline_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        (" - dl * log_xi / w", "", "Reverse-SplineCoupling-2d", "dX"),
+        ("dvalue, dl = -dvalue, -dl", "dl = -dl", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+        ("dvalue, dl = -dvalue, -dl", "dvalue = -dvalue", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+        (" * below * below / (delta * delta * rest)", " / delta", "Reverse-SplineCoupling-2d", "dX"),
+        ("dlogdet[r]", "dlogdet[0]", "SplineCoupling-2d", "dX"),
+        ("R[r, c], dR[r, c] = value, dvalue", "R[r, c], dR[r, c] = value, 0", "SplineCoupling-2d", "dX"),
+        (" + dl * log_xi\n", "\n", "SplineCoupling-2d", "dX"),
+        ("2 * (d1 * xi + delta", "2 * (delta", "SplineCoupling-2d", "dX"),
+        ("delta * (1 - 2 * xi)", "delta", "SplineCoupling-2d", "dX"),
+        (" - d0 * left) / rest", ") / rest", "SplineCoupling-2d", "dX"),
+        ("2 * (d0 + d1 - 2 * delta) * (1 - 2 * xi) / below", "0", "SplineCoupling-2d", "dX"),
+        ("g * delta * rest + ", "", "SplineCoupling-2d", "dX"),
+        ("g * between * (d1 * xi * xi - d0 * left * left) + ", "", "SplineCoupling-2d", "net.b.2"),
+        ("(2 / delta + ", "(", "SplineCoupling-2d", "net.b.2"),
+        ("2 * between / rest - 2 * (1", "-2 * (1", "SplineCoupling-2d", "net.b.2"),
+        (" - 2 * (1 - 2 * between) / below", "", "SplineCoupling-2d", "net.b.2"),
+        ("dx = -dxi / w", "dx = 0.0", "SplineCoupling-2d", "net.b.2"),
+        ("(dxi * xi + ddelta * delta)", "ddelta * delta", "SplineCoupling-2d", "net.b.2"),
+        ("(dxi * xi + ddelta * delta)", "dxi * xi", "SplineCoupling-2d", "net.b.2"),
+        ("dvalue * rise + ddelta / w", "ddelta / w", "SplineCoupling-2d", "net.b.2"),
+        (" + ddelta / w", "", "SplineCoupling-2d", "net.b.2"),
+        ("dR[r, c] = -dx", "dR[r, c] = dx", "SplineCoupling-2d", "dX"),
+        ("q[k] * dw, q", "0.0, q", "SplineCoupling-2d", "net.b.2"),
+        ("q[K + k] * dh", "0.0", "SplineCoupling-2d", "net.b.2"),
+        ("mean_x += q[j] * dx", "pass", "SplineCoupling-2d", "net.b.2"),
+        ("mean_y += q[K + j] * dvalue", "pass", "SplineCoupling-2d", "net.b.2"),
+        ("(dx if j < k", "(dx if j < 0", "SplineCoupling-2d", "net.b.2"),
+        ("(dvalue if j < k", "(dvalue if j < 0", "SplineCoupling-2d", "net.b.2"),
+        ("scale * q[j]", "q[j]", "SplineCoupling-2d", "net.b.2"),
+        ("scale * q[K + j]", "q[K + j]", "SplineCoupling-2d", "net.b.2"),
+        ("g * between * (delta * left * left + d1 * between) + ", "", "SplineCoupling-2d", "net.b.2"),
+        ("(left * left / rest - 2 * between / below)", "0", "SplineCoupling-2d", "net.b.2"),
+        ("-g * between * (delta * xi * xi + d0 * between) + ", "", "SplineCoupling-2d", "net.b.2"),
+        ("(xi * xi / rest - 2 * between / below)", "0", "SplineCoupling-2d", "net.b.2"),
+        ("dd0 * -math.expm1(least - d0)", "dd0", "SplineCoupling-2d", "net.b.2"),
+        ("dd1 * -math.expm1(least - d1)", "dd1", "SplineCoupling-2d", "net.b.2"),
+        ("else x + w * xi", "else x", "SplineCoupling-2d", "X"))],
+    (f"{REFERENCE}:Ops.spline_backward", "dlogdet, xi", "0 * dlogdet, xi", "SplineCoupling-2d", "net.b.2"),
+    (f"{REFERENCE}:Ops.spline_backward", "(at.inside, dR, dS)", "(at.inside, dR, 0 * dS)", "SplineCoupling-2d", "dX"),
+    (f"{REFERENCE}:Ops.spline_backward", "at.x + at.w * xi", "at.x", "SplineCoupling-2d", "X"),
+    (f"{REFERENCE}:Ops.spline_inverse_backward", " - dlogdet[:, None] * log_xi / at.w", "", "Reverse-SplineCoupling-2d", "dX"),
+    (f"{REFERENCE}:Ops.spline_inverse_backward", "-self._spline_log_slope", "self._spline_log_slope", "Reverse-SplineCoupling-2d", "dX"),
+    (f"{REFERENCE}:Ops.spline_inverse_backward", "(-dS, -dlogdet", "(dS, -dlogdet", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+    (f"{REFERENCE}:Ops.spline_inverse_backward", "(-dS, -dlogdet", "(-dS, dlogdet", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+    *[(f"{REFERENCE}:Ops._spline_derivatives", piece, wrong, "SplineCoupling-2d", reported) for piece, wrong, reported in (
+        ("delta * rest / below**2", "delta / below**2", "dX"),
+        ("delta * (1 - 2 * xi) -", "delta -", "dX"),
+        ("between * (d1 * xi**2 - d0 * left**2)", "(d1 * xi**2 - d0 * left**2)", "net.b.2"),
+        ("2 / delta + ", "", "net.b.2"),
+        ("between * (delta * left**2 + d1 * between)", "0", "net.b.2"),
+        ("left**2 / rest - ", "-", "net.b.2"),
+        ("-between * (delta", "between * (delta", "net.b.2"),
+        ("            xi**2 / rest - ", "            -", "net.b.2"))],
+    *[(f"{REFERENCE}:Ops._spline_gradient", piece, wrong, "SplineCoupling-2d", reported) for piece, wrong, reported in (
+        ("dS * at.h * rise_xi + ", "", "dX"), (" + dl * log_xi,", ",", "dX"),
+        ("dS * at.h * rise_delta + ", "", "net.b.2"), (" + dl * log_delta", "", "net.b.2"),
+        ("dS * at.h * rise_d0 + ", "", "net.b.2"), (" + dl * log_d0", "", "net.b.2"),
+        ("dS * at.h * rise_d1 + ", "", "net.b.2"), (" + dl * log_d1\n", "\n", "net.b.2"),
+        ("dxi * xi + ", "", "net.b.2"), (" + ddelta * at.delta", "", "net.b.2"),
+        (" + ddelta / at.w", "", "net.b.2"), ("dS * self._spline_rise(xi, at) + ", "", "net.b.2"),
+        ("k=-1", "k=0", "net.b.2"), ("dw, -dR", "dw, dR", "net.b.2"), ("dh, dS", "dh, -dS", "net.b.2"),
+        (" - xp.sum(p * dp, axis=-1, keepdims=True)", "", "net.b.2"), ("2 * bound * ", "", "net.b.2"),
+        ("here[..., 1:] * dd0", "here[..., :-1] * dd0", "net.b.2"), ("here[..., :-1] * dd1", "here[..., 1:] * dd1", "net.b.2"),
+        (" * self._sigmoid(P[..., 2 * K:] + ZERO_IS_SLOPE_ONE)", "", "net.b.2"))],
+    # LeakyReLU
+    (f"{LEAKY_RELU}:LeakyReLU.backward_", "self._slope", "1 / self._slope", "LeakyReLU-2d", "dX"),
+    (f"{LEAKY_RELU}:LeakyReLU.inverse_backward_", "1 / self._slope", "self._slope", "Reverse-LeakyReLU-2d", "dX"),
+    (f"{LEAKY_RELU}:LeakyReLU._bend_back", "slope * dR", "dR", "LeakyReLU-0d", "dX"),
+    (f"{LEAKY_RELU}:LeakyReLU._bend_back", "R / slope", "R", "LeakyReLU-1d", "X"),
     # Logit, compositions, isometries, the default of dlogdet
     (f"{LOGIT}:Logit.backward_", "(2 * p - 1)", "(1 - 2 * p)", "Logit-2d", "dX"),
     (f"{LOGIT}:Logit.backward_", "** 2 / e", "** 2 * e", "Logit-2d", "dX"),
@@ -437,7 +614,7 @@ BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_o
 def hand_written_backwards():
     packages = [f"{package.__name__}.{info.name}" for package in (invnet.layers, invnet.nets)
                 for info in pkgutil.iter_modules(package.__path__)]
-    for module in [*packages, REFERENCE, ENGINE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS]:
+    for module in [*packages, REFERENCE, ENGINE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING]:
         for path, source in functions(module).items():
             if BACKWARD.search(path) and "raise NotImplementedError" not in source:
                 yield f"{module}:{path}"

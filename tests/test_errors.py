@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import invnet
-from invnet import IAF, MAF, Glow
-from invnet.layers import ActNorm, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, FactorOut, Logit, Permute, Reverse, Squeeze, Unsqueeze
+from invnet import IAF, MAF, NSF, Glow, PlanarFlow, RealNVP
+from invnet.layers import (ActNorm, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, FactorOut, LeakyReLU, Logit, Permute, Planar,
+                           Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze)
+from invnet.layers.spline import Spline
 from invnet.nets import ConvNet, DenseNet, MaskedDenseNet
 
 
@@ -24,6 +26,10 @@ def conditional():
     return AffineCoupling(4, ConvNet(2, 6, 4, cond_channels=3))
 
 
+def domain(value):
+    return SplineCoupling(2, DenseNet(1, 4, 23), tails=None).forward(zeros(3, 2) + value)
+
+
 MISTAKES = {
     "rank too high": (lambda: ActNorm(3).forward(zeros(2, 3, 1, 1, 1, 1)), ValueError, r"\(2, 3, 1, 1, 1, 1\)"),
     "rank of a Glow": (lambda: Glow(3, 8, 1, 1).forward(zeros(2, 3, 8)), ValueError, r"\(N, C, H, W\).*\(2, 3, 8\)"),
@@ -40,6 +46,26 @@ MISTAKES = {
     "logit of what is no unit": (lambda: Logit().forward(zeros(1, 2) + 2), ValueError, "2"),
     "logit of NaN": (lambda: Logit().forward(zeros(1, 2) * np.nan), ValueError, "nan"),
     "alpha": (lambda: Logit(0.5), ValueError, "0.5"),
+    "alpha of Sigmoid": (lambda: Sigmoid(-0.1), ValueError, "-0.1"),
+    "inverse of a sigmoid that is 1": (lambda: Sigmoid().inverse(zeros(1, 2) + 1), ValueError, "from 1 to 1"),
+    "backward of a sigmoid that is 1": (lambda: Sigmoid().backward(zeros(1, 2), zeros(1, 2) + 1), ValueError, "from 1 to 1"),
+    "slope of LeakyReLU": (lambda: LeakyReLU(0), ValueError, "slope.*0"),
+    "channels of Planar": (lambda: Planar(0), ValueError, "positive; got 0"),
+    "channels of Radial": (lambda: Radial(0), ValueError, "positive; got 0"),
+    "other channels in Planar": (lambda: Planar(2).forward(zeros(4, 3)), ValueError, r"2 channels.*\(4, 3\)"),
+    "dtype in Planar": (lambda: Planar(2, dtype="float64").forward(zeros(4, 2)), TypeError, "float64.*float32"),
+    "length of PlanarFlow": (lambda: PlanarFlow(2, -1), ValueError, "length.*-1"),
+    "one channel in RealNVP": (lambda: RealNVP(1, 8, 2), ValueError, "RealNVP splits.*at least 2.*1"),
+    "one channel in NSF": (lambda: NSF(1, 8, 2), ValueError, "NSF splits.*at least 2.*1"),
+    "half a step": (lambda: RealNVP(2, 8, 1.5), TypeError, "integers.*1.5"),
+    "mix": (lambda: NSF(2, 8, 2, mix="qr"), ValueError, "'qr'"),
+    "one bin": (lambda: Spline(1), ValueError, "2 to 500; got 1"),
+    "half a bin": (lambda: Spline(2.5), TypeError, "2.5"),
+    "bound of a spline": (lambda: Spline(bound=0), ValueError, "got 0"),
+    "tails": (lambda: Spline(tails="circular"), ValueError, "linear.*'circular'"),
+    "outside of a spline without tails": (lambda: domain(4.0), ValueError, r"a spline with tails=None takes values in \[-3, 3\]; got.* 4"),
+    "NaN in a spline without tails": (lambda: domain(np.nan), ValueError, r"\[-3, 3\]; got.*nan"),
+    "output of a spline's conditioner": (lambda: SplineCoupling(4, DenseNet(2, 4, 22)).forward(zeros(1, 4)), ValueError, r"\(1, 46\).*\(1, 22\)"),
     "no permutation": (lambda: Permute([0, 0, 1]), ValueError, r"\[0, 0, 1\]"),
     "parametrisation": (lambda: Conv1x1(3, "qr"), ValueError, "householder.*'qr'"),
     "reflections": (lambda: Conv1x1(3, "householder", 4), ValueError, "4"),

@@ -40,6 +40,10 @@ NETS = {
     "Logit and Glow": (lambda: Chain(Logit(0.01), invnet.Glow(1, 4, 1, 2)), (2, 1, 4, 4)),
     "Permute": (lambda: Chain(Permute.random(12, seed=5), Permute([2, 0, 1] * 1 + list(range(3, 12)))), (2, 12, 2, 2)),
     "everything": (everything, (2, 1, 4, 4)),
+    "RealNVP": (lambda: invnet.RealNVP(5, (8, 4), 3, mix="lu", actnorm=True), (4, 5)),
+    "NSF": (lambda: invnet.NSF(3, 8, 3, bins=5, bound=2.0), (4, 3)),
+    "planar, radial and element-wise layers": (
+        lambda: Chain(invnet.PlanarFlow(2, 3), invnet.RadialFlow(2, 2, seed=np.random.default_rng(2)), invnet.LeakyReLU(0.2), invnet.Sigmoid()), (4, 2)),
 }
 
 

@@ -99,6 +99,106 @@ def logit_inverse(Z, alpha):
     return (p - alpha) / (1 - 2 * alpha), total(torch.log(p * (1 - p)) - math.log(1 - 2 * alpha))
 
 
+def rows(X):
+    """(N * positions, C)."""
+    return torch.movedim(X, 1, -1).reshape(-1, X.shape[1])
+
+
+def images(R, shape):
+    """Rows as (N, C, *spatial)."""
+    return torch.movedim(R.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def by_rows(X, bend):
+    """A map of rows (z, logdet of each row) as one of arrays."""
+    R, logdet = bend(rows(X))
+    return images(R, X.shape), logdet.reshape(X.shape[0], -1).sum(1)
+
+
+def steered(u, w):
+    """The u of an invertible planar layer."""
+    a = torch.dot(w, u)
+    return u + (F.softplus(a) - 1 - a) * w / torch.dot(w, w)
+
+
+def planar(R, u, w, b):
+    uh, t = steered(u, w), torch.tanh(R @ w + b)
+    return R + t[:, None] * uh, torch.log(torch.abs(1 + torch.dot(w, uh) * (1 - t**2)))
+
+
+def planar_inverse(R, u, w, b):
+    uh = steered(u, w)
+    m, c = torch.dot(w, uh), R @ w + b
+    with torch.no_grad():  # v + m tanh(v) = c, bisected
+        low, high = c - torch.abs(m) - 1e-3, c + torch.abs(m) + 1e-3
+        for _ in range(80):
+            v = (low + high) / 2
+            below = v + m * torch.tanh(v) < c
+            low, high = torch.where(below, v, low), torch.where(below, high, v)
+        slope = 1 + m * (1 - torch.tanh(v) ** 2)
+    v = v - (v + m * torch.tanh(v) - c) / slope  # a step of Newton's, through which the root has its derivatives
+    t = torch.tanh(v)
+    return R - t[:, None] * uh, -torch.log(torch.abs(1 + m * (1 - t**2)))
+
+
+def radial_terms(log_alpha, beta):
+    alpha = log_alpha.exp()
+    return alpha, F.softplus(beta) - alpha
+
+
+def radial(R, x0, log_alpha, beta):
+    alpha, beta = radial_terms(log_alpha, beta)
+    d = R - x0
+    r = torch.linalg.norm(d, dim=1)
+    h = 1 / (alpha + r)
+    logdet = (R.shape[1] - 1) * torch.log(1 + beta * h) + torch.log(1 + beta * h - beta * h**2 * r)
+    return R + (beta * h)[:, None] * d, logdet
+
+
+def radial_inverse(R, x0, log_alpha, beta):
+    alpha, b = radial_terms(log_alpha, beta)
+    rho = torch.linalg.norm(R - x0, dim=1)
+    half = (rho - alpha - b) / 2
+    r = half + torch.sqrt(half**2 + alpha * rho)
+    X = x0 + (R - x0) * (r / rho)[:, None]
+    return X, -radial(X, x0, log_alpha, beta)[1]
+
+
+def spline_knots(P, bound, least=1e-3):
+    """Knots in x and in y and the slopes at them, of parameters (..., 3 K - 1)."""
+    K = (P.shape[-1] + 1) // 3
+    knots = []
+    for logits in (P[..., :K], P[..., K:2 * K]):
+        sizes = 2 * bound * (least + (1 - least * K) * torch.softmax(logits, dim=-1))
+        knots.append(F.pad(torch.cumsum(sizes, dim=-1), (1, 0)) - bound)
+    slopes = least + F.softplus(P[..., 2 * K:] + math.log(math.exp(1 - least) - 1))
+    return *knots, F.pad(slopes, (1, 1), value=1.0)
+
+
+def spline(x, P, bound, inverse=False):
+    """Rational quadratic pieces of numbers x with their parameters P (..., 3 K - 1): the image and the log slope."""
+    inside = (x > -bound) & (x < bound)
+    v = torch.where(inside, x, torch.zeros_like(x))
+    knots_x, knots_y, slopes = spline_knots(P, bound)
+    k = torch.sum(v[..., None] >= (knots_y if inverse else knots_x)[..., 1:-1], dim=-1, keepdim=True)
+    at = lambda values: torch.gather(values, -1, k)[..., 0]
+    x0, y0, d0 = at(knots_x), at(knots_y), at(slopes)
+    x1, y1, d1 = at(knots_x[..., 1:]), at(knots_y[..., 1:]), at(slopes[..., 1:])
+    w, h = x1 - x0, y1 - y0
+    s = h / w
+    if inverse:
+        a = h * (s - d0) + (v - y0) * (d1 + d0 - 2 * s)
+        b = h * d0 - (v - y0) * (d1 + d0 - 2 * s)
+        c = -s * (v - y0)
+        xi = 2 * c / (-b - torch.sqrt(b**2 - 4 * a * c))
+    else:
+        xi = (v - x0) / w
+    below = s + (d1 + d0 - 2 * s) * xi * (1 - xi)
+    y = xi * w + x0 if inverse else y0 + h * (s * xi**2 + d0 * xi * (1 - xi)) / below
+    log_slope = torch.log(s**2 * (d1 * xi**2 + 2 * s * xi * (1 - xi) + d0 * (1 - xi) ** 2) / below**2)
+    return torch.where(inside, y, x), torch.where(inside, -log_slope if inverse else log_slope, torch.zeros_like(x))
+
+
 def corners(d):
     """Where the 2**d members of a block lie, in the order of their channels."""
     return [(..., *(slice(o, None, 2) for o in offsets)) for offsets in product((0, 1), repeat=d)]
@@ -259,6 +359,60 @@ class LogitTwin:
         return logit_inverse(Z, self.alpha)
 
 
+class PlanarTwin:
+    def __init__(self, layer, leaf):
+        self.parameters = leaf(layer.u), leaf(layer.w), leaf(layer.b)
+
+    def forward(self, X, cond):
+        return by_rows(X, lambda R: planar(R, *self.parameters))
+
+    def inverse(self, Z, cond):
+        return by_rows(Z, lambda R: planar_inverse(R, *self.parameters))
+
+
+class RadialTwin:
+    def __init__(self, layer, leaf):
+        self.parameters = leaf(layer.x0), leaf(layer.log_alpha), leaf(layer.beta)
+
+    def forward(self, X, cond):
+        return by_rows(X, lambda R: radial(R, *self.parameters))
+
+    def inverse(self, Z, cond):
+        return by_rows(Z, lambda R: radial_inverse(R, *self.parameters))
+
+
+class LeakyReLUTwin:
+    def __init__(self, layer, leaf):
+        self.slope = options(layer)["slope"]
+
+    def bend(self, X, slope):
+        return torch.where(X < 0, slope * X, X), total(math.log(slope) * (X < 0).to(X.dtype))
+
+    def forward(self, X, cond):
+        return self.bend(X, self.slope)
+
+    def inverse(self, Z, cond):
+        return self.bend(Z, 1 / self.slope)
+
+
+class SplineCouplingTwin(AdditiveCouplingTwin):
+    def __init__(self, layer, leaf):
+        super().__init__(layer, leaf)
+        self.bins, self.bound = options(layer)["bins"], options(layer)["bound"]
+
+    def both(self, X, cond, inverse):
+        x1, x2 = split(X)
+        P = self.net.forward(x1, cond).unflatten(1, (x2.shape[1], 3 * self.bins - 1)).movedim(2, -1)
+        z2, log_slope = spline(x2, P, self.bound, inverse)
+        return torch.cat([x1, z2], dim=1), total(log_slope)
+
+    def forward(self, X, cond):
+        return self.both(X, cond, False)
+
+    def inverse(self, Z, cond):
+        return self.both(Z, cond, True)
+
+
 class SqueezeTwin:
     def __init__(self, layer, leaf):
         pass
@@ -394,10 +548,13 @@ class MaskedTwin(ConditionerTwin):
 
 TWINS = {
     invnet.ActNorm: ActNormTwin, invnet.AdditiveCoupling: AdditiveCouplingTwin, invnet.AffineCoupling: AffineCouplingTwin,
-    invnet.AutoregressiveAffine: AutoregressiveAffineTwin, invnet.MAF: ChainTwin, invnet.IAF: ChainTwin, invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
-    invnet.Logit: LogitTwin, invnet.Permute: PermuteTwin, invnet.Reverse: ReverseTwin, invnet.Squeeze: SqueezeTwin,
-    invnet.Unsqueeze: UnsqueezeTwin, invnet.ConvNet: ConditionerTwin, invnet.DenseNet: ConditionerTwin,
+    invnet.AutoregressiveAffine: AutoregressiveAffineTwin, invnet.MAF: ChainTwin, invnet.IAF: ChainTwin,
     invnet.MaskedDenseNet: MaskedTwin, Plain: MaskedTwin,
+    invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
+    invnet.LeakyReLU: LeakyReLUTwin, invnet.Logit: LogitTwin, invnet.NSF: ChainTwin, invnet.Permute: PermuteTwin,
+    invnet.Planar: PlanarTwin, invnet.PlanarFlow: ChainTwin, invnet.Radial: RadialTwin, invnet.RadialFlow: ChainTwin,
+    invnet.RealNVP: ChainTwin, invnet.Reverse: ReverseTwin, invnet.Sigmoid: ReverseTwin, invnet.SplineCoupling: SplineCouplingTwin,
+    invnet.Squeeze: SqueezeTwin, invnet.Unsqueeze: UnsqueezeTwin, invnet.ConvNet: ConditionerTwin, invnet.DenseNet: ConditionerTwin,
 }
 
 

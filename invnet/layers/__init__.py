@@ -5,9 +5,12 @@ from .autoregressive import AutoregressiveAffine
 from .compose import Chain, FactorOut, Reverse
 from .conv1x1 import Conv1x1
 from .coupling import AdditiveCoupling, AffineCoupling
-from .logit import Logit
+from .leaky_relu import LeakyReLU
+from .logit import Logit, Sigmoid
 from .permute import Permute
+from .planar import Planar, Radial
+from .spline_coupling import SplineCoupling
 from .squeeze import Squeeze, Unsqueeze
 
-__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "AutoregressiveAffine", "Chain", "Conv1x1", "FactorOut", "Logit",
-           "Permute", "Reverse", "Squeeze", "Unsqueeze"]
+__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "AutoregressiveAffine", "Chain", "Conv1x1", "FactorOut", "LeakyReLU",
+           "Logit", "Permute", "Planar", "Radial", "Reverse", "Sigmoid", "SplineCoupling", "Squeeze", "Unsqueeze"]

@@ -30,6 +30,23 @@ class Chain(InPlaceLayer):
                 layer = Folded(self._steps.pop(), layer)
             self._steps.append(layer)
 
+    def states(self, X, cond=None):
+        """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
+
+        All are kept at once, and no neighbours are folded. `inverse_states` goes the other way.
+        """
+        states = [X]
+        for layer in self.layers:
+            states.append(layer.forward(states[-1], cond)[0])
+        return states
+
+    def inverse_states(self, Z, cond=None):
+        """Z and what the inverse of each layer makes of it, from the last layer to the first: the way of a sample."""
+        states = [Z]
+        for layer in reversed(self.layers):
+            states.append(layer.inverse(states[-1], cond))
+        return states
+
     def forward_(self, X, cond=None):
         logdet = get_ops(X).fill(X.shape[0], 0.0, X)
         for layer in self._steps:

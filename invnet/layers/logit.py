@@ -1,35 +1,32 @@
-"""Logit: from the unit interval to the line."""
+"""Logit and Sigmoid: from the unit interval to the line, and back."""
 
 import math
 
 from ..core import InPlaceLayer, get_ops
+from .compose import Reverse
 
 
 class Logit(InPlaceLayer):
     """Z = log(p / (1 - p)) with p = alpha + (1 - 2 alpha) X, for data X in [0, 1], element by element.
 
     Args:
-        alpha: the margin that keeps p off 0 and 1; between 0 and 1/2.
+        alpha: the margin that keeps p off 0 and 1; from 0, where X may be neither 0 nor 1, to below 1/2.
 
     Raises:
         ValueError: forward meets a value whose p is not between 0 and 1. Values a little outside [0, 1], which samples
-            can have, are no error.
+            can have, are no error where alpha is positive.
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 4.1.
     """
 
     def __init__(self, alpha=0.05):
-        if not 0 < alpha < 0.5:
-            raise ValueError(f"alpha is a margin between 0 and 0.5; got {alpha}")
+        if not 0 <= alpha < 0.5:
+            raise ValueError(f"alpha is a margin from 0 to below 0.5; got {alpha}")
         self._alpha = alpha
 
     def forward_(self, X, cond=None):
-        ops, xp = get_ops(X), get_ops(X).xp
-        p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
-        if math.prod(X.shape) and not (float(xp.min(p)) > 0 and float(xp.max(p)) < 1):
-            raise ValueError(f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from "
-                             f"{float(xp.min(X)):.6g} to {float(xp.max(X)):.6g}")
+        ops, xp, p = get_ops(X), get_ops(X).xp, self._p_of(X)
         return ops.images(xp.log(p) - xp.log1p(-p), X.shape), -self._log_slope(ops, xp.log(p) + xp.log1p(-p), X)
 
     def inverse_logdet_(self, Z, cond=None):
@@ -47,10 +44,18 @@ class Logit(InPlaceLayer):
         return ops.images(dR, Z.shape), ops.images((p - self._alpha) / (1 - 2 * self._alpha), Z.shape)
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        ops, xp = get_ops(X), get_ops(X).xp
-        p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
+        ops, xp, p = get_ops(X), get_ops(X).xp, self._p_of(X)
         dR = ops.rows(dX) * (p * (1 - p) / (1 - 2 * self._alpha)) + ops.at_positions(dlogdet, X) * (1 - 2 * p)
         return ops.images(dR, X.shape), ops.images(xp.log(p) - xp.log1p(-p), X.shape)
+
+    def _p_of(self, X):
+        """p, in rows."""
+        ops, xp = get_ops(X), get_ops(X).xp
+        p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
+        if math.prod(X.shape) and not (float(xp.min(p)) > 0 and float(xp.max(p)) < 1):
+            raise ValueError(f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from "
+                             f"{float(xp.min(X)):.6g} to {float(xp.max(X)):.6g}")
+        return p
 
     def _p(self, xp, R):
         e = xp.exp(-xp.abs(R))
@@ -60,3 +65,20 @@ class Logit(InPlaceLayer):
         """log|det dX/dZ|."""
         dimensions = math.prod(X.shape[1:])
         return ops.sum_positions(log_p_q, X.shape[0]) - dimensions * math.log(1 - 2 * self._alpha)
+
+
+class Sigmoid(Reverse):
+    """Z = 1 / (1 + exp(-X)), element by element, onto the unit interval: the inverse of Logit(alpha).
+
+    With a margin alpha, Z = (sigmoid(X) - alpha) / (1 - 2 alpha), which reaches a little beyond [0, 1].
+
+    Args:
+        alpha: the margin, from 0 to below 1/2.
+
+    Raises:
+        ValueError: inverse or backward meets a value not between 0 and 1, as where the sigmoid was rounded to 1: in float32 of
+            numbers above 17.
+    """
+
+    def __init__(self, alpha=0.0):
+        super().__init__(Logit(alpha))

@@ -2,5 +2,8 @@
 
 from .autoregressive import IAF, MAF
 from .glow import Glow
+from .nsf import NSF
+from .planar import PlanarFlow, RadialFlow
+from .realnvp import RealNVP
 
-__all__ = ["Glow", "IAF", "MAF"]
+__all__ = ["Glow", "IAF", "MAF", "NSF", "PlanarFlow", "RadialFlow", "RealNVP"]

@@ -8,8 +8,8 @@ import zlib
 import array_api_compat.numpy
 import numpy as np
 
-from . import convolutions, kernels, mix, threads
-from .reference import Ops
+from . import bending_kernels, convolutions, kernels, mix, threads
+from .reference import LEAST, Ops
 from .tile import Tile
 from .threads import scratch
 from .vectors import BYTES, SLACK
@@ -20,6 +20,8 @@ from .vectors import BYTES, SLACK
 TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 32 << 20
 #: Bytes from which part of the channels is taken out in place: a copy of less is faster.
 SPLIT_IN_PLACE = 32 << 20
+#: Of an element-wise or planar layer: 0.2 ms and more, where the waking of a thread takes 0.1.
+ROWS = 8192
 
 
 class NumpyOps(Ops):
@@ -305,6 +307,92 @@ class NumpyOps(Ops):
 
     def at_work(self):
         return threads.single_threaded_blas
+
+    # ---- planar and radial layers
+
+    def planar_(self, X, u, w, b, inverse):
+        R, kernel = self.rows(X), bending_kernels.planar(X.dtype.char)
+        det = np.empty(R.shape[0], R.dtype)
+        self._by_rows(lambda rows: kernel(R[rows], u, w, b, inverse, det[rows]), R)
+        if R is not X:
+            self._write_back(R, X)
+        logdet = self._of_samples(np.log(det, out=det), X)
+        return -logdet if inverse else logdet
+
+    def planar_backward_(self, dX, X, u, w, b, dlogdet, inverse):
+        return self._backward_by_rows(bending_kernels.planar_backward, dX, X, (u, w, b), dlogdet, inverse)
+
+    def radial_(self, X, x0, theta, inverse):
+        R, kernel = self.rows(X), bending_kernels.radial(X.dtype.char)
+        logdet = np.empty(R.shape[0], R.dtype)
+        self._by_rows(lambda rows: kernel(R[rows], x0, theta, inverse, logdet[rows]), R)
+        if R is not X:
+            self._write_back(R, X)
+        return self._of_samples(logdet, X)
+
+    def radial_backward_(self, dX, X, x0, theta, dlogdet, inverse):
+        return self._backward_by_rows(bending_kernels.radial_backward, dX, X, (x0, theta), dlogdet, inverse)
+
+    def _backward_by_rows(self, kernel, dX, X, parameters, dlogdet, inverse):
+        """Calls a kernel in place on all rows; gives the gradients of the parameters."""
+        def work(rows):
+            gradients = [np.empty(p.size, p.dtype) for p in parameters]
+            kernel(dR[rows], R[rows], *parameters, dl[rows], inverse, *gradients)
+            return gradients
+
+        def commit(part):
+            nonlocal sums
+            sums = part if sums is None else [total + each for total, each in zip(sums, part)]
+
+        kernel, dR, R, dl, sums = kernel(X.dtype.char), self.rows(dX), self.rows(X), self.at_rows(dlogdet, X), None
+        self._by_rows(work, R, commit)
+        if R is not X:
+            self._write_back(dR, dX)
+            self._write_back(R, X)
+        return sums
+
+    # ---- the spline
+
+    def spline(self, R, P, bound):
+        return self._spline(R, P, bound, False)
+
+    def spline_inverse(self, S, P, bound):
+        return self._spline(S, P, bound, True)
+
+    def _spline(self, R, P, bound, inverse):
+        S, logdet, kernel = scratch(R.shape, R.dtype), np.empty(R.shape[0], R.dtype), bending_kernels.spline(R.dtype.char)
+        self._by_rows(lambda rows: kernel(R[rows], P[rows], bound, LEAST, inverse, S[rows], logdet[rows]), R)
+        return S, logdet
+
+    def spline_backward(self, dS, S, P, bound, dlogdet):
+        return self._spline_backward(dS, S, P, bound, dlogdet, False)
+
+    def spline_inverse_backward(self, dR, R, P, bound, dlogdet):
+        return self._spline_backward(dR, R, P, bound, dlogdet, True)
+
+    def _spline_backward(self, dS, S, P, bound, dlogdet, inverse):
+        dR, R, dP = (scratch(a.shape, a.dtype) for a in (dS, S, P))
+        kernel = bending_kernels.spline_backward(S.dtype.char)
+        self._by_rows(lambda rows: kernel(dS[rows], S[rows], P[rows], bound, LEAST, dlogdet[rows], inverse, dR[rows], R[rows], dP[rows]), S)
+        return dR, R, dP
+
+    # ---- what these have in common
+
+    @staticmethod
+    def _by_rows(work, R, commit=lambda _: None):
+        """commit(work(rows)) for parts of the rows, each worth the waking of a thread."""
+        if R.shape[0] <= ROWS:
+            commit(work(slice(None)))
+        else:
+            threads.map_tiles(work, [slice(i, i + ROWS) for i in range(0, R.shape[0], ROWS)], commit)
+
+    def _of_samples(self, each, X):
+        """Numbers of rows summed to one for each sample."""
+        return each if X.ndim == 2 else self.sum_positions(each, X.shape[0])
+
+    def at_rows(self, each, X):
+        """A number of each sample for each of its rows."""
+        return each if X.ndim == 2 else np.repeat(each, math.prod(X.shape[2:]))
 
 
 @functools.lru_cache(maxsize=1024)

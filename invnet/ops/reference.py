@@ -7,9 +7,17 @@ it does measurably faster; this file says what is computed.
 
 import contextlib
 import math
+from collections import namedtuple
 from itertools import product
 
 from .tile import Tile
+
+#: Of a spline: the least width and height of a bin, as a share of the domain, and the least slope at a knot.
+LEAST = 1e-3
+ZERO_IS_SLOPE_ONE = math.log(math.expm1(1 - LEAST))  # softplus of it is 1 - LEAST
+#: For each value: which is its bin, whether it is in the domain, the value there and 0 elsewhere, the left and lower knot of the
+#: bin, its width, height and mean slope, and the slopes at its ends.
+SplineBin = namedtuple("SplineBin", "bins inside value x y w h delta d0 d1")
 
 
 class Ops:
@@ -222,7 +230,7 @@ class Ops:
             A = xp.where(A <= 0, 0.01 * A, A)
             return A, A
         if activation == "softplus":
-            A = xp.where(A > 0, A, xp.zeros_like(A)) + xp.log1p(xp.exp(-xp.abs(A)))
+            A = self._softplus(A)
             return A, A
         return A * self._sigmoid(A), A  # silu
 
@@ -239,6 +247,9 @@ class Ops:
             sigmoid = self._sigmoid(S)
             return dH * sigmoid * (1 + S * (1 - sigmoid))
         return dH
+
+    def _softplus(self, A):
+        return self.xp.where(A > 0, A, self.xp.zeros_like(A)) + self.xp.log1p(self.xp.exp(-self.xp.abs(A)))
 
     def _sigmoid(self, A):
         e = self.xp.exp(-self.xp.abs(A))
@@ -303,6 +314,10 @@ class Ops:
         each = self.xp.reshape(each, (X.shape[0],) + (1,) * (X.ndim - 1))
         return self.rows(self.xp.broadcast_to(each, X.shape))
 
+    def at_rows(self, each, X):
+        """(N,) repeated for every row of X."""
+        return self.at_positions(each, X)[:, 0]
+
     def _halves(self, h):
         R = self.rows(h)
         C = R.shape[1] // 2
@@ -342,6 +357,254 @@ class Ops:
         blocks = xp.reshape(xp.permute_dims(Z, (0, *range(2, Z.ndim), 1)), (N, *half, C, *[2] * d))
         order = (0, *[k for i in range(d) for k in (1 + i, d + 2 + i)], d + 1)
         return self.images(xp.reshape(xp.permute_dims(blocks, order), (-1, C)), (N, C, *[2 * s for s in half]))
+
+    # ---- planar: z = x + uh tanh(w.x + b), uh = u + k w with w.uh = s - 1 > -1; `inverse` says that x is made of z
+
+    def planar_(self, X, u, w, b, inverse):
+        """X becomes Z, or Z becomes X; gives log|det| of the map taken, (N,)."""
+        (uh, s, _, _, over_n), R = self._steered(u, w), self.rows(X)
+        v, t, q = self._tanh(R @ w + b, s, inverse)
+        logdet = self.sum_positions(self.xp.log(t * t + s * q), X.shape[0])
+        X[...] = self.images(self._planar_x(R, v - b, t, uh, w, over_n) if inverse else R + t[:, None] * uh, X.shape)
+        return -logdet if inverse else logdet
+
+    def planar_backward_(self, dX, X, u, w, b, dlogdet, inverse):
+        """The gradient of planar_, from its outputs to its inputs, in place; gives du, dw and db."""
+        xp, (uh, s, slope, k, over_n) = self.xp, self._steered(u, w)
+        dR, R, dl = self.rows(dX), self.rows(X), self.at_rows(dlogdet, X)
+        v, t, q = self._tanh(R @ w + b, s, not inverse)
+        other = R + t[:, None] * uh if inverse else self._planar_x(R, v - b, t, uh, w, over_n)
+        det = t * t + s * q
+        dv = q * (dR @ uh - 2 * (s - 1) * t * dl / det)
+        if inverse:  # the gradients of the forward map for the two that it would return, with the sign turned
+            dv, dl, t = -dv / det, -dl, -t
+        dother = dR + dv[:, None] * w
+        duh, dw = (t @ dother, dv @ R) if inverse else (t @ dR, dv @ other)
+        X[...], dX[...] = self.images(other, X.shape), self.images(dother, X.shape)
+        # uh = u + k w with k = (s - 1 - a) / n, a = w.u, n = w.w and s = softplus(a)
+        dk = xp.sum(duh * w)
+        da = (xp.sum(dl * q / det) + dk * over_n) * slope - dk * over_n
+        return duh + da * w, dw + k * duh + da * u - 2 * dk * k * over_n * w, xp.sum(dv, keepdims=True)
+
+    @staticmethod
+    def _planar_x(R, a, t, uh, w, over_n):
+        """x = z - uh t, and then w.x made a, which is known better where uh t is much larger than x."""
+        R = R - t[:, None] * uh
+        return R + ((a - R @ w) * over_n)[:, None] * w
+
+    def _steered(self, u, w):
+        """uh, s = softplus(w.u), its slope in w.u, k and 1 / w.w; uh is u where w is zero."""
+        xp = self.xp
+        a, n = xp.sum(u * w), xp.sum(w * w)
+        some, zero = n >= xp.finfo(n.dtype).smallest_normal, xp.zeros_like(n)
+        s = xp.where(some, self._softplus(a), zero + 1)
+        over_n = xp.where(some, 1 / xp.where(some, n, zero + 1), zero)
+        k = (s - 1 - a) * over_n
+        return u + k * w, s, xp.where(some, self._sigmoid(a), zero), k, over_n
+
+    def _tanh(self, c, s, solve):
+        """v = c, or where `solve` the v with v + (s - 1) tanh(v) = c; t = tanh(v), and 1 - t^2.
+
+        Halley's method from that end of a bracket of the root that lies on the good side by convexity; where a step would
+        leave the bracket, its middle is taken.
+        """
+        xp, y, tiny, eps = self.xp, self.xp.abs(c), self.xp.finfo(c.dtype).smallest_normal, self.xp.finfo(c.dtype).eps
+        v = y
+        if solve:
+            one, other = y + (1 - s), xp.where(s > 1e-6, y / xp.where(s > 1e-6, s, xp.ones_like(s)), y + 1)
+            v = xp.where((one > other) == (s > 1), one, other)  # the larger for s > 1, else the smaller
+            low, high = xp.where(v < y, v, y), xp.where(v < y, y, v)
+            for _ in range(100):
+                t, q = self._tanh_of(v)
+                f, slope = y - (v - t) - s * t, t * t + s * q
+                step = f * slope / (slope * slope - f * (s - 1) * t * q + tiny)
+                low, high = xp.where(f > 0, v, low), xp.where(f < 0, v, high)
+                inside = (v + step >= low) & (v + step <= high)
+                step = xp.where(inside, step, (low + high) / 2 - v)
+                # Convergence is cubic: after a step this small comes none. Where f is rounding alone, steps say nothing.
+                going = xp.any((xp.abs(step) > eps**0.35 * v) & (xp.abs(f) > 4 * eps * (v + y)))
+                v = v + step
+                if not bool(going):
+                    break
+        t, q = self._tanh_of(v)
+        return xp.where(c < 0, -v, v), xp.where(c < 0, -t, t), q
+
+    def _tanh_of(self, v):
+        """tanh(v) of v >= 0, and 1 - tanh(v)^2 without cancellation."""
+        E = self.xp.expm1(-2 * v)
+        return -E / (2 + E), 4 * (1 + E) / (2 + E) ** 2
+
+    # ---- radial: with d = x - x0 and r = |d|, z = x0 + d (s + r) / (alpha + r); theta is [alpha, s], both positive
+
+    def radial_(self, X, x0, theta, inverse):
+        """X becomes Z, or Z becomes X; gives log|det| of the map taken, (N,)."""
+        xp, R, alpha, s = self.xp, self.rows(X) - x0, theta[0], theta[1]
+        r = self._radius(R, alpha, s, inverse)
+        h, stretch = 1 / (alpha + r), (s + r) / (alpha + r)
+        logdet = (R.shape[1] - 1) * xp.log(stretch) + xp.log(r * h * (r * h + 2 * alpha * h) + alpha * h * (s * h))
+        X[...] = self.images(x0 + R * (1 / stretch if inverse else stretch)[:, None], X.shape)
+        logdet = self.sum_positions(logdet, X.shape[0])
+        return -logdet if inverse else logdet
+
+    def radial_backward_(self, dX, X, x0, theta, dlogdet, inverse):
+        """The gradient of radial_, from its outputs to its inputs, in place; gives dx0 and dtheta."""
+        xp, alpha, s = self.xp, theta[0], theta[1]
+        dR, R, dl = self.rows(dX), self.rows(X) - x0, self.at_rows(dlogdet, X)
+        C, r = R.shape[1], self._radius(R, alpha, s, not inverse)
+        h, q = 1 / (alpha + r), r * (r + 2 * alpha) + alpha * s
+        stretch, dstretch_dr = (s + r) * h, (alpha - s) * h * h
+        dell_dr = (alpha - s) * h * ((C - 1) / (s + r) + 2 * alpha / q)
+        d = R if inverse else R / stretch[:, None]  # x - x0
+        e = d / xp.where(r > 0, r, xp.ones_like(r))[:, None]
+        if inverse:  # with J = stretch I + (p - stretch) e e^T, then the forward map's gradients with the sign turned
+            p = q * h * h
+            along = xp.sum(dR * e, axis=1) * (1 / p - 1 / stretch) - dl * dell_dr / p
+            after = dR / stretch[:, None] + along[:, None] * e
+            g, dl = -xp.sum(after * d, axis=1), -dl
+        else:
+            g = xp.sum(dR * d, axis=1)
+            after = dR * stretch[:, None] + (g * dstretch_dr + dl * dell_dr)[:, None] * e
+        dalpha = -g * stretch * h + dl * ((s + 2 * r) / q - (C + 1) * h)
+        ds = g * h + dl * ((C - 1) / (s + r) + alpha / q)
+        dx0 = xp.sum(dR - after, axis=0)
+        X[...] = self.images(x0 + (d * stretch[:, None] if inverse else d), X.shape)
+        dX[...] = self.images(after, X.shape)
+        return dx0, xp.stack([xp.sum(dalpha), xp.sum(ds)])
+
+    def _radius(self, d, alpha, s, solve):
+        """|d|, or where `solve` the r whose image r (s + r) / (alpha + r) it is."""
+        xp, rho = self.xp, self.xp.sqrt(self.xp.sum(d * d, axis=1))
+        if not solve:
+            return rho
+        h = rho - s
+        D = xp.sqrt(h * h + 4 * alpha * rho)
+        tiny = xp.finfo(d.dtype).smallest_normal
+        return xp.where(h > 0, (h + D) / 2, 2 * alpha * rho / (xp.where(h > 0, D, D - h) + tiny))
+
+    # ---- the spline: monotone, of rational quadratic pieces, from [-bound, bound] onto itself, the identity outside
+    # R holds values (rows, C), P their parameters (rows, C, 3 bins - 1): widths and heights of the bins as logits, then the
+    # slopes at the knots between them. Log-determinants and their gradients are of rows, (rows,).
+
+    def spline(self, R, P, bound):
+        """The image S of R, and log|det|."""
+        xi, at = self._spline_at(R, P, bound)
+        S = self.xp.clip(at.y + at.h * self._spline_rise(xi, at), -bound, bound)
+        return self._spline_result(R, S, self._spline_log_slope(xi, at), at)
+
+    def spline_inverse(self, S, P, bound):
+        """R of its image S, and log|det| of this inverse."""
+        xi, at = self._spline_back_at(S, P, bound)
+        R = self.xp.clip(at.x + at.w * xi, -bound, bound)
+        return self._spline_result(S, R, -self._spline_log_slope(xi, at), at)
+
+    def spline_backward(self, dS, S, P, bound, dlogdet):
+        """dR, R and dP."""
+        xp, (xi, at) = self.xp, self._spline_back_at(S, P, bound)
+        dR, dP = self._spline_gradient(dS, dlogdet, xi, at, P, bound)
+        R = xp.clip(at.x + at.w * xi, -bound, bound)
+        return xp.where(at.inside, dR, dS), xp.where(at.inside, R, S), dP
+
+    def spline_inverse_backward(self, dR, R, P, bound, dlogdet):
+        """dS, S and dP of the inverse, `dlogdet` being the gradient in its log|det|."""
+        xp, (xi, at) = self.xp, self._spline_at(R, P, bound)
+        S = xp.clip(at.y + at.h * self._spline_rise(xi, at), -bound, bound)
+        _, log_xi, *_ = self._spline_derivatives(xi, at)
+        dS = (dR - dlogdet[:, None] * log_xi / at.w) * xp.exp(-self._spline_log_slope(xi, at))
+        dS = xp.where(at.inside, dS, dR)
+        # the gradients of the forward map for the two that it would return, with the sign turned
+        return dS, xp.where(at.inside, S, R), self._spline_gradient(-dS, -dlogdet, xi, at, P, bound)[1]
+
+    def _spline_at(self, R, P, bound):
+        """xi, the place of each value in the width of its bin, from 0 to 1, and the bin."""
+        at = self._spline_bin(R, P, bound, 0)
+        return self.xp.clip((at.value - at.x) / at.w, 0, 1), at
+
+    def _spline_back_at(self, S, P, bound):
+        """xi of the preimage of each value, and the bin."""
+        at = self._spline_bin(S, P, bound, 1)
+        return self._spline_root(self.xp.clip((at.value - at.y) / at.h, 0, 1), at), at
+
+    def _spline_bin(self, R, P, bound, axis):
+        """What belongs to the bin of each value, found among the knots in x (axis 0) or in y (axis 1)."""
+        xp, K = self.xp, (P.shape[2] + 1) // 3
+        sizes, knots = [], []
+        for logits in (P[..., :K], P[..., K:2 * K]):
+            p = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+            p = p / xp.sum(p, axis=-1, keepdims=True)
+            sizes.append(2 * bound * (LEAST + (1 - K * LEAST) * p))
+            before = xp.triu(xp.ones((K, K), dtype=P.dtype, device=P.device), k=1)
+            knots.append(sizes[-1] @ before - bound)
+        ends = xp.ones((*R.shape, 1), dtype=P.dtype, device=P.device)
+        slopes = xp.concat([ends, LEAST + self._softplus(P[..., 2 * K:] + ZERO_IS_SLOPE_ONE), ends], axis=-1)
+        inside = (R > -bound) & (R < bound)
+        value = xp.where(inside, R, xp.zeros_like(R))
+        passed = value[..., None] >= knots[axis][..., 1:]
+        first, last = xp.ones_like(passed[..., :1]), xp.zeros_like(passed[..., :1])
+        bins = xp.concat([first, passed], axis=-1) & ~xp.concat([passed, last], axis=-1)
+        pick = lambda of_bins: xp.sum(xp.where(bins, of_bins, xp.zeros_like(of_bins)), axis=-1)
+        w, h = pick(sizes[0]), pick(sizes[1])
+        return SplineBin(bins, inside, value, pick(knots[0]), pick(knots[1]), w, h, h / w,
+                         pick(slopes[..., :-1]), pick(slopes[..., 1:]))
+
+    def _spline_result(self, R, S, log_slope, at):
+        xp = self.xp
+        return xp.where(at.inside, S, R), xp.sum(xp.where(at.inside, log_slope, xp.zeros_like(R)), axis=1)
+
+    @staticmethod
+    def _spline_rise(xi, at):
+        """(S - y) / h, from 0 to 1 with xi = (R - x) / w."""
+        between = xi * (1 - xi)
+        return (at.delta * xi**2 + at.d0 * between) / (at.delta + (at.d0 + at.d1 - 2 * at.delta) * between)
+
+    def _spline_log_slope(self, xi, at):
+        between, xp = xi * (1 - xi), self.xp
+        rest = at.d1 * xi**2 + 2 * at.delta * between + at.d0 * (1 - xi) ** 2
+        return 2 * xp.log(at.delta) + xp.log(rest) - 2 * xp.log(at.delta + (at.d0 + at.d1 - 2 * at.delta) * between)
+
+    def _spline_root(self, eta, at):
+        """xi with rise(xi) = eta: the root of a xi^2 + b xi = delta eta in [0, 1]; its discriminant is a sum of squares."""
+        xp, u = self.xp, at.d0 * (1 - eta) - at.d1 * eta
+        a, b = at.delta * (1 - 2 * eta) - u, u + 2 * at.delta * eta
+        D, one = xp.sqrt(u * u + 4 * at.delta**2 * eta * (1 - eta)), xp.ones_like(b)
+        return xp.where(b > 0, 2 * at.delta * eta / xp.where(b > 0, b + D, one), (D - b) / xp.where(b > 0, one, 2 * a))
+
+    @staticmethod
+    def _spline_derivatives(xi, at):
+        """Of the rise and of the log slope in xi, then of both in delta, in d0 and in d1."""
+        delta, d0, d1 = at.delta, at.d0, at.d1
+        between, left = xi * (1 - xi), 1 - xi
+        below = delta + (d0 + d1 - 2 * delta) * between
+        rest = d1 * xi**2 + 2 * delta * between + d0 * left**2
+        return (delta * rest / below**2,
+                2 * (d1 * xi + delta * (1 - 2 * xi) - d0 * left) / rest - 2 * (d0 + d1 - 2 * delta) * (1 - 2 * xi) / below,
+                between * (d1 * xi**2 - d0 * left**2) / below**2,
+                2 / delta + 2 * between / rest - 2 * (1 - 2 * between) / below,
+                between * (delta * left**2 + d1 * between) / below**2,
+                left**2 / rest - 2 * between / below,
+                -between * (delta * xi**2 + d0 * between) / below**2,
+                xi**2 / rest - 2 * between / below)
+
+    def _spline_gradient(self, dS, dlogdet, xi, at, P, bound):
+        """dR, where that is in the domain, and dP."""
+        xp, K, zero = self.xp, (P.shape[2] + 1) // 3, self.xp.zeros_like(xi)
+        dS, dl = xp.where(at.inside, dS, zero), xp.where(at.inside, dlogdet[:, None], zero)
+        rise_xi, log_xi, rise_delta, log_delta, rise_d0, log_d0, rise_d1, log_d1 = self._spline_derivatives(xi, at)
+        dxi, ddelta = dS * at.h * rise_xi + dl * log_xi, dS * at.h * rise_delta + dl * log_delta
+        dd0, dd1 = dS * at.h * rise_d0 + dl * log_d0, dS * at.h * rise_d1 + dl * log_d1
+        dR = dxi / at.w
+        # xi = (R - x) / w, delta = h / w, S = y + h rise; x and y are the sums of the sizes before
+        dw, dh = -(dxi * xi + ddelta * at.delta) / at.w, dS * self._spline_rise(xi, at) + ddelta / at.w
+        here = xp.astype(at.bins, P.dtype)
+        before = here @ xp.tril(xp.ones((K, K), dtype=P.dtype, device=P.device), k=-1)
+        parts = []
+        for logits, dsize, dknot in ((P[..., :K], dw, -dR), (P[..., K:2 * K], dh, dS)):
+            p = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+            p = p / xp.sum(p, axis=-1, keepdims=True)
+            dp = 2 * bound * (1 - K * LEAST) * (here * dsize[..., None] + before * dknot[..., None])
+            parts.append(p * (dp - xp.sum(p * dp, axis=-1, keepdims=True)))
+        dslopes = here[..., 1:] * dd0[..., None] + here[..., :-1] * dd1[..., None]
+        parts.append(dslopes * self._sigmoid(P[..., 2 * K:] + ZERO_IS_SLOPE_ONE))
+        return dR, xp.concat(parts, axis=-1)
 
     # ---- tiles
 

@@ -1,0 +1,41 @@
+"""LeakyReLU: an invertible activation."""
+
+import math
+
+from ..core import InPlaceLayer, get_ops
+
+
+class LeakyReLU(InPlaceLayer):
+    """Z = X where X is positive, slope X elsewhere, element by element; logdet is log(slope) times the number of the latter.
+
+    Args:
+        slope: below zero, positive; the inverse multiplies an error there by 1 / slope.
+    """
+
+    def __init__(self, slope=0.01):
+        if not 0 < slope < math.inf:
+            raise ValueError(f"slope is positive and finite; got {slope}")
+        self._slope = float(slope)
+
+    def forward_(self, X, cond=None):
+        return self._bend(X, self._slope)
+
+    def inverse_logdet_(self, Z, cond=None):
+        return self._bend(Z, 1 / self._slope)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        return self._bend_back(dZ, Z, self._slope)
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        return self._bend_back(dX, X, 1 / self._slope)
+
+    def _bend(self, X, slope):
+        ops, xp, R = get_ops(X), get_ops(X).xp, get_ops(X).rows(X)
+        logdet = math.log(slope) * ops.sum_positions(ops.astype(R < 0, X.dtype), X.shape[0])
+        return ops.images(xp.where(R < 0, slope * R, R), X.shape), logdet
+
+    def _bend_back(self, dZ, Z, slope):
+        """dX and X; logdet is constant but for jumps, so that its gradient is none."""
+        ops, xp, dR, R = get_ops(Z), get_ops(Z).xp, get_ops(Z).rows(dZ), get_ops(Z).rows(Z)
+        dX, X = xp.where(R < 0, slope * dR, dR), xp.where(R < 0, R / slope, R)
+        return ops.images(dX, Z.shape), ops.images(X, Z.shape)

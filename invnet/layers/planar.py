@@ -1,0 +1,114 @@
+"""Planar and Radial: the two layers of the first normalizing flows, which bend space along a plane or about a point."""
+
+import math
+
+import numpy as np
+
+from ..core import InPlaceLayer, Parameter, float_dtype, get_ops
+
+ONE = math.log(math.e - 1)  # softplus(ONE) = 1
+
+
+class Planar(InPlaceLayer):
+    """Stretches space across the plane w.x + b = 0, z = x + uh tanh(w.x + b); logdet is log(1 + w.uh (1 - tanh^2)).
+
+    The layer is invertible for w.uh > -1, which uh = u + (softplus(w.u) - 1 - w.u) w / w.w keeps for every u; where w is
+    zero, uh = u and the layer is a shift. The inverse finds w.x, the root of a monotone function of one number, to the
+    precision of the dtype. A new layer is the identity, with a plane at random.
+
+    On arrays with spatial axes it acts at each position alone.
+
+    Args:
+        channels: C.
+        seed: an int or a numpy Generator.
+        dtype: "float32" or "float64".
+
+    References:
+        Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1 and appendix A.1.
+    """
+
+    def __init__(self, channels, seed=0, dtype="float32"):
+        if channels < 1:
+            raise ValueError(f"the number of channels is positive; got {channels}")
+        rng, dtype = np.random.default_rng(seed), float_dtype(dtype)
+        self.channels = channels
+        w = rng.standard_normal(channels)
+        w /= np.linalg.norm(w)
+        self.u = Parameter((ONE * w).astype(dtype))  # uh = 0
+        self.w = Parameter(w.astype(dtype))
+        self.b = Parameter(rng.standard_normal(1).astype(dtype))
+
+    def forward_(self, X, cond=None):
+        return X, get_ops(X).planar_(X, self.u.data, self.w.data, self.b.data, False)
+
+    def inverse_logdet_(self, Z, cond=None):
+        return Z, get_ops(Z).planar_(Z, self.u.data, self.w.data, self.b.data, True)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        self._pull(dZ, Z, dlogdet, False)
+        return dZ, Z
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        self._pull(dX, X, dlogdet, True)
+        return dX, X
+
+    def _pull(self, dX, X, dlogdet, inverse):
+        du, dw, db = get_ops(X).planar_backward_(dX, X, self.u.data, self.w.data, self.b.data, dlogdet, inverse)
+        self.u.grad += du
+        self.w.grad += dw
+        self.b.grad += db
+
+
+class Radial(InPlaceLayer):
+    """Pushes space away from a point or draws it near, z = x + beta_h (x - x0) / (alpha + r), r = |x - x0|.
+
+    alpha = exp(log_alpha) is positive, and beta_h = softplus(beta) - alpha > -alpha, which makes the layer invertible; its
+    inverse solves a quadratic equation in r. Logdet is (C - 1) log(1 + beta_h h) + log(1 + alpha beta_h h^2), h = 1 / (alpha + r).
+    A new layer is the identity, with a point at random.
+
+    On arrays with spatial axes it acts at each position alone.
+
+    Args:
+        channels: C.
+        seed: an int or a numpy Generator.
+        dtype: "float32" or "float64".
+
+    References:
+        Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1 and appendix A.2.
+    """
+
+    def __init__(self, channels, seed=0, dtype="float32"):
+        if channels < 1:
+            raise ValueError(f"the number of channels is positive; got {channels}")
+        dtype = float_dtype(dtype)
+        self.channels = channels
+        self.x0 = Parameter(np.random.default_rng(seed).standard_normal(channels).astype(dtype))
+        self.log_alpha = Parameter(np.zeros(1, dtype))
+        self.beta = Parameter(np.full(1, ONE, dtype))
+
+    def forward_(self, X, cond=None):
+        return X, get_ops(X).radial_(X, self.x0.data, self._theta(), False)
+
+    def inverse_logdet_(self, Z, cond=None):
+        return Z, get_ops(Z).radial_(Z, self.x0.data, self._theta(), True)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        self._pull(dZ, Z, dlogdet, False)
+        return dZ, Z
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        self._pull(dX, X, dlogdet, True)
+        return dX, X
+
+    def _theta(self):
+        """alpha, and s = alpha + beta_h, both positive."""
+        xp, beta = get_ops(self.beta.data).xp, self.beta.data
+        s = xp.where(beta > 0, beta, xp.zeros_like(beta)) + xp.log1p(xp.exp(-xp.abs(beta)))
+        return xp.concat([xp.exp(self.log_alpha.data), s])
+
+    def _pull(self, dX, X, dlogdet, inverse):
+        xp, theta = get_ops(X).xp, self._theta()
+        dx0, dtheta = get_ops(X).radial_backward_(dX, X, self.x0.data, theta, dlogdet, inverse)
+        self.x0.grad += dx0
+        self.log_alpha.grad += dtheta[0] * theta[0]
+        self.beta.grad += dtheta[1] * -xp.expm1(-theta[1])

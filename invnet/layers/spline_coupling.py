@@ -1,0 +1,60 @@
+"""SplineCoupling: the coupling whose map of x2 is a spline."""
+
+from .coupling import Coupling
+from .spline import Spline
+
+
+class SplineCoupling(Coupling):
+    """Z = [x1, spline(x2; h)], h = net(x1), each number of x2 by a monotone rational quadratic spline of its own: see Spline.
+
+    Its pieces reach from -bound to bound, outside it is the identity; so the data should be scaled to lie within for the most
+    part. A zero conditioner makes the layer the identity.
+
+    Args:
+        channels: C, at least 2; x1 has ceil(C/2) of them.
+        net: a conditioner from ceil(C/2) to (3 bins - 1) floor(C/2) channels: all parameters of the first of x2, then the next.
+        bins: how many pieces a spline has, from 2.
+        bound: half the width of the domain, positive.
+        tails: "linear" for the identity outside the domain, or None where x2 is never outside.
+
+    Raises:
+        ValueError: without tails, x2 has a value outside the domain, or NaN.
+
+    References:
+        Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, sections 3.1 and 3.2.
+    """
+
+    def __init__(self, channels, net, bins=8, bound=3.0, tails="linear"):
+        self._spline = Spline(bins, bound, tails)
+        self.outputs = self._spline.size
+        super().__init__(channels, net)
+
+    @classmethod
+    def conditioner_channels(cls, channels, bins=8):
+        return channels - channels // 2, (3 * bins - 1) * (channels // 2)
+
+    def couple_(self, ops, x2, h):
+        return self._bend(ops, x2, h, self._spline.forward)
+
+    def uncouple_(self, ops, z2, h):
+        return self._bend(ops, z2, h, self._spline.inverse_logdet)
+
+    def couple_backward_(self, ops, dz2, z2, h, dlogdet):
+        return self._bend_back(ops, dz2, z2, h, dlogdet, self._spline.backward)
+
+    def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
+        return self._bend_back(ops, dx2, x2, h, dlogdet, self._spline.inverse_backward)
+
+    def _bend(self, ops, x2, h, spline):
+        R, logdet = spline(ops.rows(x2), self._of_numbers(ops, x2, h))
+        x2[...] = ops.images(R, x2.shape)
+        return ops.sum_positions(logdet, x2.shape[0])
+
+    def _bend_back(self, ops, dz2, z2, h, dlogdet, spline_backward):
+        dR, R, dh = spline_backward(ops.rows(dz2), ops.rows(z2), self._of_numbers(ops, z2, h), ops.at_rows(dlogdet, z2))
+        dz2[...], z2[...] = ops.images(dR, z2.shape), ops.images(R, z2.shape)
+        return ops.images(ops.xp.reshape(dh, (-1, h.shape[1])), h.shape)
+
+    def _of_numbers(self, ops, x2, h):
+        """Rows of h as (rows, C of x2, parameters of one number)."""
+        return ops.xp.reshape(ops.rows(h), (-1, x2.shape[1], self.outputs))

@@ -1,0 +1,41 @@
+"""PlanarFlow and RadialFlow: many layers of a few parameters each."""
+
+import numpy as np
+
+from ..layers import Chain, Planar, Radial
+
+
+class PlanarFlow(Chain):
+    """Planar layers one after the other. A new one is the identity.
+
+    Args:
+        channels: C.
+        length: how many layers.
+        seed: an int or a numpy Generator.
+        dtype: "float32" or "float64".
+
+    References:
+        Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
+    """
+
+    layer = Planar
+
+    def __init__(self, channels, length, seed=0, dtype="float32"):
+        if length < 0:
+            raise ValueError(f"length is not negative; got {length}")
+        rng = np.random.default_rng(seed)
+        super().__init__(*[self.layer(channels, rng, dtype) for _ in range(length)])
+        self.channels = channels
+
+
+class RadialFlow(PlanarFlow):
+    """Radial layers one after the other. A new one is the identity.
+
+    Args:
+        channels, length, seed, dtype: as in PlanarFlow.
+
+    References:
+        Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
+    """
+
+    layer = Radial

@@ -1,0 +1,43 @@
+"""RealNVP: affine couplings that take turns."""
+
+import numpy as np
+
+from ..layers import AffineCoupling, Chain
+from ..nets import DenseNet
+from .alternating import alternating, checked
+
+
+class RealNVP(Chain):
+    """Affine couplings of vectors with dense conditioners; between two of them the halves of the channels change places.
+
+    A new one is the identity but for the order of the channels, or a rotation with another `mix`. On arrays with spatial axes it
+    acts at each position alone.
+
+    Args:
+        channels: C, at least 2.
+        hidden: width of the conditioners, a number or one for each hidden layer.
+        steps: how many couplings.
+        depth: hidden layers of a conditioner, where `hidden` is a number.
+        scale, bound: of the couplings, see AffineCoupling.
+        activation: of the conditioners, see ConvNet.
+        mix: "swap" for halves that change places, or a Conv1x1 before every coupling: "lu", "householder" or "full".
+        actnorm: an ActNorm before every coupling; `initialize` sets them.
+        cond_channels: K of a condition (N, K), 0 for none.
+        seed: an int or a numpy Generator.
+        dtype: "float32" or "float64".
+
+    References:
+        Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, sections 3.2 to 3.5.
+    """
+
+    def __init__(self, channels, hidden, steps, depth=2, scale="bounded", bound=4.0, activation="relu", mix="swap", actnorm=False,
+                 cond_channels=0, seed=0, dtype="float32"):
+        checked("RealNVP", channels, steps)
+        rng, widths = np.random.default_rng(seed), AffineCoupling.conditioner_channels(channels)
+
+        def couple():
+            net = DenseNet(widths[0], hidden, widths[1], depth, activation, cond_channels, rng, dtype)
+            return AffineCoupling(channels, net, scale, bound)
+
+        super().__init__(*alternating(channels, steps, couple, mix, actnorm, rng, dtype))
+        self.channels = channels
