@@ -65,3 +65,11 @@ def using(kept):
         yield
     finally:
         _current.kept = before
+
+
+def aside(kept):
+    """Within, `current()` is not `kept` but None: for flows inside a conditioner, whose calls are not those of the pass."""
+    return _nothing if kept is None else using(None)
+
+
+_nothing = contextlib.nullcontext()

@@ -59,6 +59,11 @@ class Optimizer:
         self.steps += 1
         self._update(get_ops(self.data).xp, self.data, self.grad, lr)
 
+    def zero_grad(self):
+        """Sets the gradients to zero, all in one pass."""
+        self._gather()
+        self.grad[...] = 0
+
     def _update(self, xp, data, grad, lr):
         raise NotImplementedError
 

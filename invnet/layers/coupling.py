@@ -3,7 +3,7 @@
 import math
 
 from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops
-from ..kept import current, using
+from ..kept import aside, current
 
 
 class Coupling(InPlaceLayer):
@@ -76,7 +76,7 @@ class Coupling(InPlaceLayer):
             if saved is not None:
                 saved.append(evaluation)
 
-        with using(None):
+        with aside(kept):
             ops.map_tiles(work, tiles, commit, None if saved is None else kept.memory)
         return logdet
 
@@ -114,7 +114,7 @@ class Coupling(InPlaceLayer):
             if dcond is not None:
                 tile.condition(cond.grad)[...] += dcond
 
-        with using(None):
+        with aside(kept):
             ops.map_tiles(work, list(zip(tiles, saved or [None] * len(tiles))), commit)
 
     def _kept_bytes(self, X):

@@ -12,7 +12,7 @@ from . import bending_kernels, convolutions, kernels, mix, threads
 from .reference import LEAST, Ops
 from .tile import Tile
 from .threads import scratch
-from .vectors import BYTES, SLACK
+from .vectors import BYTES
 
 # A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
 # the waking of one, and positions enough for a matrix product to reach its rate. Where one image needs more memory than a
@@ -84,33 +84,32 @@ class NumpyOps(Ops):
     # ---- the channel mix
 
     def mix_(self, X, M, b):
-        def work(R):
-            if M.ndim == 1:
-                mix.scale(char)(R, M, b)
-            else:
-                mix.mix(char)(R, flat, b, *_mix_scratch(R))
-
-        char, flat = b.dtype.char, M.reshape(-1)
-        threads.map_tiles(lambda tile: self._on_rows(work, X[tile]), self._row_tiles(X), lambda _: None)
+        kernel, flat = (mix.scale if M.ndim == 1 else mix.mix)(b.dtype.char), M.reshape(-1)
+        self._map_rows(lambda R: kernel(R, flat, b), lambda _: None, X)
 
     def mix_backward_(self, dZ, Z, M, Minv, b):
         def work(dR, R):
-            dM, db = np.zeros(M.size, b.dtype), np.zeros_like(b)
-            if M.ndim == 1:
-                mix.scale_backward(char)(dR, R, M, Minv, c, dM, db)
-            else:
-                mix.mix_backward(char)(dR, R, flat, flat_inverse, c, dM, db, *_mix_scratch(R))
-            return dM, db
+            part = np.zeros(M.size + b.size, b.dtype)
+            kernel(dR, R, flat, flat_inverse, c, part[:M.size], part[M.size:])
+            return part
 
         def commit(part):
-            nonlocal dM, db
-            dM += part[0]
-            db += part[1]
+            nonlocal total
+            total = part if total is None else total + part
 
-        char, c, dM, db = b.dtype.char, -(Minv @ b if M.ndim == 2 else Minv * b), np.zeros(M.size, b.dtype), np.zeros_like(b)
-        flat, flat_inverse = M.reshape(-1), Minv.reshape(-1)
-        threads.map_tiles(lambda tile: self._on_rows(work, dZ[tile], Z[tile]), self._row_tiles(Z), commit)
-        return dM.reshape(M.shape), db
+        kernel = (mix.scale_backward if M.ndim == 1 else mix.mix_backward)(b.dtype.char)
+        flat, flat_inverse, total, c = M.reshape(-1), Minv.reshape(-1), None, -(Minv @ b if M.ndim == 2 else Minv * b)
+        self._map_rows(work, commit, dZ, Z)
+        total = np.zeros(M.size + b.size, b.dtype) if total is None else total
+        return total[:M.size].reshape(M.shape), total[M.size:]
+
+    def _map_rows(self, work, commit, *arrays):
+        """commit(work(rows)) for the rows, in place, of parts of the arrays."""
+        tiles = self._row_tiles(arrays[0])
+        if len(tiles) == 1:
+            commit(self._on_rows(work, *arrays))
+        else:
+            threads.map_tiles(lambda tile: self._on_rows(work, *[X[tile] for X in arrays]), tiles, commit)
 
     def _on_rows(self, work, *arrays):
         """work(rows of the arrays, in place)."""
@@ -426,9 +425,3 @@ def _five(X):
     """(N, C, *spatial) as a view (N, D, H, W, C), absent axes of length 1."""
     last = X.transpose(_LAST[X.ndim])
     return last[(slice(None),) + (None,) * (5 - X.ndim)]
-
-
-def _mix_scratch(R):
-    """Scratch of a mix of rows R, and the lanes of a vector."""
-    (n, C), lanes = R.shape, _LANES[R.itemsize]
-    return scratch((mix.room(C, lanes),), R.dtype), scratch((4, max(n, C) + SLACK), _INT), lanes
