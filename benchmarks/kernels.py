@@ -33,7 +33,7 @@ def operations(hidden, N=8, size=16, C=12):
         parameters += [W, np.zeros(size_of[-2] if transposed else size_of[-1], np.float32)]
     M, _ = np.linalg.qr(rng.standard_normal((C, C)))
     M, s, zero, each = M.astype(np.float32), np.ones(C, np.float32), np.zeros(C, np.float32), np.zeros(N, np.float32)
-    each_point = np.full(R, 0.1, np.float32)
+    two, each_point = np.ones(2, np.float32), np.full(R, 0.1, np.float32)
     points, points2, P = (rng.standard_normal((R, *more), dtype=np.float32) for more in ((2,), (2,), (1, 23)))
 
     def both(ops):
@@ -54,12 +54,12 @@ def operations(hidden, N=8, size=16, C=12):
         "squeeze_ and unsqueeze_": (lambda ops: ops.unsqueeze_(ops.squeeze_(x)), floats(4 * C), 0),
         "add_": (lambda ops: ops.add_(x[:, :half], x2), floats(3 * half), 0),
         # what no tile of an image has: 2048 rows of vectors of 2 features, and of one number with its spline of 8 bins
-        "planar_": (lambda ops: ops.planar_(points, zero[:2] + 1, b_in[:2] + 1, zero[:1], False), 5 * 4 * R, 0),
-        "planar_ inverse": (lambda ops: ops.planar_(points, zero[:2] + 1, b_in[:2] + 1, zero[:1], True), 5 * 4 * R, 0),
-        "planar_backward_": (lambda ops: ops.planar_backward_(points, points2, zero[:2] + 1, b_in[:2] + 1, zero[:1], each_point, False),
+        "planar_": (lambda ops: ops.planar_(points, two, two, zero[:1], False), 5 * 4 * R, 0),
+        "planar_ inverse": (lambda ops: ops.planar_(points, two, two, zero[:1], True), 5 * 4 * R, 0),
+        "planar_backward_": (lambda ops: ops.planar_backward_(points, points2, two, two, zero[:1], each_point, False),
                              9 * 4 * R, 0),
-        "radial_": (lambda ops: ops.radial_(points, zero[:2], b_in[:2] + 1, False), 5 * 4 * R, 0),
-        "radial_backward_": (lambda ops: ops.radial_backward_(points, points2, zero[:2], b_in[:2] + 1, each_point, False), 9 * 4 * R, 0),
+        "radial_": (lambda ops: ops.radial_(points, zero[:2], two, False), 5 * 4 * R, 0),
+        "radial_backward_": (lambda ops: ops.radial_backward_(points, points2, zero[:2], two, each_point, False), 9 * 4 * R, 0),
         "spline": (lambda ops: ops.spline(points[:, :1], P, 3.0), 26 * 4 * R, 0),
         "spline_inverse": (lambda ops: ops.spline_inverse(points[:, :1], P, 3.0), 26 * 4 * R, 0),
         "spline_backward": (lambda ops: ops.spline_backward(points2[:, :1], points[:, :1], P, 3.0, points[:, 1]), 52 * 4 * R, 0),

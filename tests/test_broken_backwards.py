@@ -133,25 +133,25 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ENGINE}:NumpyOps.couple_backward_", "dlogdet, dh)", "-dlogdet, dh)", "AffineCoupling-sigmoid-2d", "net.b.2"),
     (f"{ENGINE}:NumpyOps.add_", "self.rows(Y)", "-self.rows(Y)", "AdditiveCoupling-2d", "dX"),
     (f"{KERNELS}:add", "+= B[r, c]", "= B[r, c]", "AffineCoupling-bounded-2d", "dX"),
-    (f"{REFERENCE}:Ops.add_", "X += Y", "X -= Y", "AdditiveCoupling-2d", "dX"),
-    (f"{REFERENCE}:Ops.couple_backward_", " + self.at_positions(dlogdet, z2)", "", "AffineCoupling-bounded-2d", "net.b.2"),
-    (f"{REFERENCE}:Ops.couple_backward_", " * slope", "", "AffineCoupling-sigmoid-2d", "net.b.2"),
-    (f"{REFERENCE}:Ops.couple_backward_", "[dx2, draw]", "[-dx2, draw]", "AffineCoupling-sigmoid-2d", "net.b.2"),
-    (f"{REFERENCE}:Ops.couple_backward_", "dx2 = dR * self.xp.exp(log_s)", "dx2 = dR", "AffineCoupling-sigmoid-2d", "dX"),
-    (f"{REFERENCE}:Ops.uncouple_backward_", "draw = -(", "draw = (", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
-    (f"{REFERENCE}:Ops.uncouple_backward_", " + self.at_positions(dlogdet, x2)", "",
+    (f"{REFERENCE}.coupling:Couplings.add_", "X += Y", "X -= Y", "AdditiveCoupling-2d", "dX"),
+    (f"{REFERENCE}.coupling:Couplings.couple_backward_", " + self.at_positions(dlogdet, z2)", "", "AffineCoupling-bounded-2d", "net.b.2"),
+    (f"{REFERENCE}.coupling:Couplings.couple_backward_", " * slope", "", "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{REFERENCE}.coupling:Couplings.couple_backward_", "[dx2, draw]", "[-dx2, draw]", "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{REFERENCE}.coupling:Couplings.couple_backward_", "dx2 = dR * self.xp.exp(log_s)", "dx2 = dR", "AffineCoupling-sigmoid-2d", "dX"),
+    (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", "draw = -(", "draw = (", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
+    (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", " + self.at_positions(dlogdet, x2)", "",
      "Reverse-AffineCoupling-sigmoid-2d", "layer.net.b.2"),
-    (f"{REFERENCE}:Ops.uncouple_backward_", "[-dR, draw]", "[dR, draw]",
+    (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", "[-dR, draw]", "[dR, draw]",
      "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
-    (f"{REFERENCE}:Ops.uncouple_backward_", "self.rows(x2) + t", "self.rows(x2)",
+    (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", "self.rows(x2) + t", "self.rows(x2)",
      "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
-    (f"{REFERENCE}:Ops.uncouple_backward_", "dR * self.xp.exp(-log_s)", "dR", "Reverse-AffineCoupling-bounded-2d", "dX"),
-    (f"{REFERENCE}:Ops.uncouple_backward_", "R * self.xp.exp(log_s)", "R", "Reverse-AffineCoupling-sigmoid-2d", "X"),
-    (f"{REFERENCE}:Ops.uncouple_backward_", ") * slope", ")", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
-    (f"{REFERENCE}:Ops.log_scale_slope", "-self.xp.expm1(log_s)", "self.xp.exp(log_s)",
+    (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", "dR * self.xp.exp(-log_s)", "dR", "Reverse-AffineCoupling-bounded-2d", "dX"),
+    (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", "R * self.xp.exp(log_s)", "R", "Reverse-AffineCoupling-sigmoid-2d", "X"),
+    (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", ") * slope", ")", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
+    (f"{REFERENCE}.coupling:Couplings.log_scale_slope", "-self.xp.expm1(log_s)", "self.xp.exp(log_s)",
      "AffineCoupling-sigmoid-2d", "net.b.2"),
-    (f"{REFERENCE}:Ops.log_scale_slope", " ** 2", "", "AffineCoupling-bounded-2d", "net.b.2"),
-    (f"{REFERENCE}:Ops.log_scale_slope", "math.log(bound)", "bound", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
+    (f"{REFERENCE}.coupling:Couplings.log_scale_slope", " ** 2", "", "AffineCoupling-bounded-2d", "net.b.2"),
+    (f"{REFERENCE}.coupling:Couplings.log_scale_slope", "math.log(bound)", "bound", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
     # blocks of an image and what the conditioner sees around them
     (f"{COUPLING}:Coupling._pull.work", "ops.zeros_like(h)", "h", "blocks-AffineCoupling", "dX"),
     (f"{COUPLING}:Coupling._pull.work", "(h)\n", "(h) + 1\n", "blocks-AdditiveCoupling", "net.W.0"),
@@ -255,7 +255,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         (" + k * duh[c]", "", "Planar-2d", "w"),
         (" + da * u[c]", "", "Planar-2d", "w"),
         (" - 2 * dk * k * over_n * w[c]", "", "Planar-2d", "w"))],
-    *[(f"{REFERENCE}:Ops.planar_backward_", piece, wrong, case, reported) for piece, wrong, case, reported in (
+    *[(f"{REFERENCE}.bending:Bending.planar_backward_", piece, wrong, case, reported) for piece, wrong, case, reported in (
         (" - 2 * (s - 1) * t * dl / det", "", "Planar-2d", "dX"),
         ("-dv / det", "-dv", "Reverse-Planar-2d", "dX"),
         ("-dl, -t", "dl, -t", "Reverse-Planar-2d", "layer.u"),
@@ -293,7 +293,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         (" + along * d", "", "Radial-2d", "dX"),
         ("(1 / stretch if inverse else stretch)", "stretch", "Reverse-Radial-2d", "dX"),
         ("x0[c] + d * factor", "x0[c] + d", "Radial-2d", "X"))],
-    *[(f"{REFERENCE}:Ops.radial_backward_", piece, wrong, case, reported) for piece, wrong, case, reported in (
+    *[(f"{REFERENCE}.bending:Bending.radial_backward_", piece, wrong, case, reported) for piece, wrong, case, reported in (
         (" - dl * dell_dr / p", "", "Reverse-Radial-2d", "dX"),
         (" + dl * dell_dr", "", "Radial-2d", "dX"),
         ("(C - 1) / (s + r) + 2", "2", "Radial-2d", "dX"),
@@ -362,14 +362,14 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         ("dd0 * -math.expm1(least - d0)", "dd0", "SplineCoupling-2d", "net.b.2"),
         ("dd1 * -math.expm1(least - d1)", "dd1", "SplineCoupling-2d", "net.b.2"),
         ("else x + w * xi", "else x", "SplineCoupling-2d", "X"))],
-    (f"{REFERENCE}:Ops.spline_backward", "dlogdet, xi", "0 * dlogdet, xi", "SplineCoupling-2d", "net.b.2"),
-    (f"{REFERENCE}:Ops.spline_backward", "(at.inside, dR, dS)", "(at.inside, dR, 0 * dS)", "SplineCoupling-2d", "dX"),
-    (f"{REFERENCE}:Ops.spline_backward", "at.x + at.w * xi", "at.x", "SplineCoupling-2d", "X"),
-    (f"{REFERENCE}:Ops.spline_inverse_backward", " - dlogdet[:, None] * log_xi / at.w", "", "Reverse-SplineCoupling-2d", "dX"),
-    (f"{REFERENCE}:Ops.spline_inverse_backward", "-self._spline_log_slope", "self._spline_log_slope", "Reverse-SplineCoupling-2d", "dX"),
-    (f"{REFERENCE}:Ops.spline_inverse_backward", "(-dS, -dlogdet", "(dS, -dlogdet", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
-    (f"{REFERENCE}:Ops.spline_inverse_backward", "(-dS, -dlogdet", "(-dS, dlogdet", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
-    *[(f"{REFERENCE}:Ops._spline_derivatives", piece, wrong, "SplineCoupling-2d", reported) for piece, wrong, reported in (
+    (f"{REFERENCE}.spline:Splines.spline_backward", "dlogdet, xi", "0 * dlogdet, xi", "SplineCoupling-2d", "net.b.2"),
+    (f"{REFERENCE}.spline:Splines.spline_backward", "(at.inside, dR, dS)", "(at.inside, dR, 0 * dS)", "SplineCoupling-2d", "dX"),
+    (f"{REFERENCE}.spline:Splines.spline_backward", "at.x + at.w * xi", "at.x", "SplineCoupling-2d", "X"),
+    (f"{REFERENCE}.spline:Splines.spline_inverse_backward", " - dlogdet[:, None] * log_xi / at.w", "", "Reverse-SplineCoupling-2d", "dX"),
+    (f"{REFERENCE}.spline:Splines.spline_inverse_backward", "-self._spline_log_slope", "self._spline_log_slope", "Reverse-SplineCoupling-2d", "dX"),
+    (f"{REFERENCE}.spline:Splines.spline_inverse_backward", "(-dS, -dlogdet", "(dS, -dlogdet", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+    (f"{REFERENCE}.spline:Splines.spline_inverse_backward", "(-dS, -dlogdet", "(-dS, dlogdet", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+    *[(f"{REFERENCE}.spline:Splines._spline_derivatives", piece, wrong, "SplineCoupling-2d", reported) for piece, wrong, reported in (
         ("delta * rest / below**2", "delta / below**2", "dX"),
         ("delta * (1 - 2 * xi) -", "delta -", "dX"),
         ("between * (d1 * xi**2 - d0 * left**2)", "(d1 * xi**2 - d0 * left**2)", "net.b.2"),
@@ -378,7 +378,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         ("left**2 / rest - ", "-", "net.b.2"),
         ("-between * (delta", "between * (delta", "net.b.2"),
         ("            xi**2 / rest - ", "            -", "net.b.2"))],
-    *[(f"{REFERENCE}:Ops._spline_gradient", piece, wrong, "SplineCoupling-2d", reported) for piece, wrong, reported in (
+    *[(f"{REFERENCE}.spline:Splines._spline_gradient", piece, wrong, "SplineCoupling-2d", reported) for piece, wrong, reported in (
         ("dS * at.h * rise_xi + ", "", "dX"), (" + dl * log_xi,", ",", "dX"),
         ("dS * at.h * rise_delta + ", "", "net.b.2"), (" + dl * log_delta", "", "net.b.2"),
         ("dS * at.h * rise_d0 + ", "", "net.b.2"), (" + dl * log_d0", "", "net.b.2"),
@@ -429,22 +429,22 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{NET}:ConvNet._condition_back", "dadded @ self.V.data.T", "-dadded @ self.V.data.T", "ConvNet-vector-cond-0d", "dcond"),
     (f"{NET}:ConvNet._condition_back", "unsqueeze_(dcond)", "unsqueeze_(ops.xp.flip(dcond, axis=1))", "ConvNet-finer-cond-2d", "dcond"),
     # their network, by the reference
-    (f"{REFERENCE}:Ops.network_back", "gradients += [db, dW]", "gradients += [-db, dW]", RELU, "b.1"),
-    (f"{REFERENCE}:Ops.network_back", "gradients += [db, dW]", "gradients += [db, -dW]", RELU, "W.1"),
-    (f"{REFERENCE}:Ops.network_back", "(dA, groups)", "(-dA, groups)", "ConvNet-vector-cond-2d", "dcond"),
-    (f"{REFERENCE}:Ops.network_back", "return dY", "return -dY", RELU, "dX"),
-    (f"{REFERENCE}:Ops._convolve_back", "T.T @ dA", "-T.T @ dA", GATHER, "W.0"),
-    (f"{REFERENCE}:Ops._convolve_back", "dA @ M.T", "dA @ M[::-1].T", GATHER, "dX"),
-    (f"{REFERENCE}:Ops._convolve_back", "columns.T @ T", "columns[:, ::-1].T @ T", SCATTER, "W.0"),
-    (f"{REFERENCE}:Ops._convolve_back", "columns @ M", "columns @ M[::-1]", SCATTER, "dX"),
-    (f"{REFERENCE}:Ops._convolve_back", "self.xp.sum(dA", "-self.xp.sum(dA", RELU, "b.0"),
-    (f"{REFERENCE}:Ops._convolve_back", "S, activation", "S, None", SILU, "W.0"),
-    (f"{REFERENCE}:Ops.activate_backward", "xp.zeros_like(dH)", "dH", RELU, "W.0"),
-    (f"{REFERENCE}:Ops.activate_backward", "0.01 * dH", "0.02 * dH", LEAKY, "W.0"),
-    (f"{REFERENCE}:Ops.activate_backward", "-dH * xp.expm1(-S)", "dH * xp.exp(-S)", SOFTPLUS, "W.0"),
-    (f"{REFERENCE}:Ops.activate_backward", "(1 - sigmoid)", "sigmoid", SILU, "W.0"),
-    (f"{REFERENCE}:Ops.shift_add", "X[there] += part[here]", "X[here] += part[there]", "gathers-3d", "dX"),
-    (f"{REFERENCE}:Ops.taps", "T[here] = X[there]", "T[there] = X[here]", "scatters-3d", "dX"),
+    (f"{REFERENCE}.network:Network.network_back", "gradients += [db, dW]", "gradients += [-db, dW]", RELU, "b.1"),
+    (f"{REFERENCE}.network:Network.network_back", "gradients += [db, dW]", "gradients += [db, -dW]", RELU, "W.1"),
+    (f"{REFERENCE}.network:Network.network_back", "(dA, groups)", "(-dA, groups)", "ConvNet-vector-cond-2d", "dcond"),
+    (f"{REFERENCE}.network:Network.network_back", "return dY", "return -dY", RELU, "dX"),
+    (f"{REFERENCE}.network:Network._convolve_back", "T.T @ dA", "-T.T @ dA", GATHER, "W.0"),
+    (f"{REFERENCE}.network:Network._convolve_back", "dA @ M.T", "dA @ M[::-1].T", GATHER, "dX"),
+    (f"{REFERENCE}.network:Network._convolve_back", "columns.T @ T", "columns[:, ::-1].T @ T", SCATTER, "W.0"),
+    (f"{REFERENCE}.network:Network._convolve_back", "columns @ M", "columns @ M[::-1]", SCATTER, "dX"),
+    (f"{REFERENCE}.network:Network._convolve_back", "self.xp.sum(dA", "-self.xp.sum(dA", RELU, "b.0"),
+    (f"{REFERENCE}.network:Network._convolve_back", "S, activation", "S, None", SILU, "W.0"),
+    (f"{REFERENCE}.network:Network.activate_backward", "xp.zeros_like(dH)", "dH", RELU, "W.0"),
+    (f"{REFERENCE}.network:Network.activate_backward", "0.01 * dH", "0.02 * dH", LEAKY, "W.0"),
+    (f"{REFERENCE}.network:Network.activate_backward", "-dH * xp.expm1(-S)", "dH * xp.exp(-S)", SOFTPLUS, "W.0"),
+    (f"{REFERENCE}.network:Network.activate_backward", "(1 - sigmoid)", "sigmoid", SILU, "W.0"),
+    (f"{REFERENCE}.network:Network.shift_add", "X[there] += part[here]", "X[here] += part[there]", "gathers-3d", "dX"),
+    (f"{REFERENCE}.network:Network.taps", "T[here] = X[there]", "T[there] = X[here]", "scatters-3d", "dX"),
     # by the engine
     (f"{ENGINE}:NumpyOps.network_back", "start += a.size", "start += 0", RELU, "W.1"),
     (f"{ENGINE}:NumpyOps.network_back", "images(dx", "images(-dx", RELU, "dX"),
@@ -521,11 +521,11 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ENGINE}:NumpyOps.mix_backward_", "total + part", "part", "many-rows", "layers.1.L"),
     (f"{ENGINE}:NumpyOps.mix_backward_", "total[M.size:]", "-total[M.size:]", FOLD, "layers.0.b"),
     (f"{ENGINE}:NumpyOps.mix_backward_", "total[:M.size]", "-total[:M.size]", "Conv1x1-lu-2d", "L"),
-    (f"{REFERENCE}:Ops.mix_backward_", "self.rows(Z) - b", "self.rows(Z)", "ActNorm-2d", "log_s"),
-    (f"{REFERENCE}:Ops.mix_backward_", "dM = dR.T @ R", "dM = R.T @ dR", "Conv1x1-lu-2d", "L"),
-    (f"{REFERENCE}:Ops.mix_backward_", "dR @ M\n", "dR @ M.T\n", "Conv1x1-full-2d", "dX"),
-    (f"{REFERENCE}:Ops.mix_backward_", "sum(dR * R, axis=0)", "sum(dR, axis=0)", "ActNorm-2d", "log_s"),
-    (f"{REFERENCE}:Ops.mix_backward_", "db = self.xp.sum(dR", "db = -self.xp.sum(dR", "ActNorm-2d", "b"),
+    (f"{REFERENCE}.channels:Channels.mix_backward_", "self.rows(Z) - b", "self.rows(Z)", "ActNorm-2d", "log_s"),
+    (f"{REFERENCE}.channels:Channels.mix_backward_", "dM = dR.T @ R", "dM = R.T @ dR", "Conv1x1-lu-2d", "L"),
+    (f"{REFERENCE}.channels:Channels.mix_backward_", "dR @ M\n", "dR @ M.T\n", "Conv1x1-full-2d", "dX"),
+    (f"{REFERENCE}.channels:Channels.mix_backward_", "sum(dR * R, axis=0)", "sum(dR, axis=0)", "ActNorm-2d", "log_s"),
+    (f"{REFERENCE}.channels:Channels.mix_backward_", "db = self.xp.sum(dR", "db = -self.xp.sum(dR", "ActNorm-2d", "b"),
 ]
 
 
@@ -608,13 +608,14 @@ def test_a_broken_term_is_found(target, piece, replacement, case, reported, monk
     assert reported in FORWARD or not FORWARD & wrong, "the forward pass was broken too"
 
 
+REFERENCES = [f"{REFERENCE}.{name}" for name in ("arrays", "channels", "network", "coupling", "bending", "spline")]
 BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_of_transpose|sum_rows|sum_taps|pad|first_taps|all_taps)$")
 
 
 def hand_written_backwards():
     packages = [f"{package.__name__}.{info.name}" for package in (invnet.layers, invnet.nets)
                 for info in pkgutil.iter_modules(package.__path__)]
-    for module in [*packages, REFERENCE, ENGINE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING]:
+    for module in [*packages, *REFERENCES, ENGINE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING]:
         for path, source in functions(module).items():
             if BACKWARD.search(path) and "raise NotImplementedError" not in source:
                 yield f"{module}:{path}"

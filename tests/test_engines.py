@@ -262,7 +262,7 @@ def test_the_slope_of_a_saturated_sigmoid_does_not_cancel(dtype):
 
 
 def test_every_override_has_a_row():
-    overridden = {name for name in vars(NumpyOps) if name in vars(Ops) and not name.startswith("_")}
+    overridden = {name for name in vars(NumpyOps) if hasattr(Ops, name) and not name.startswith("_")}
     tested = {name.split()[0] for name in OPERATIONS} | {"network_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
                "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty", "checksum", "lasting_memory"}

@@ -104,16 +104,18 @@ def forward(char, layers):
                         work, scratch[TAPS], wide, lanes)
                 sum_taps(work, scratch[TAPS], wide, t[BIAS], tape, t[OUTPUT], pitch, N, D, H, W, C_out, kd, kh, kw, rows, columns)
             else:
-                place(V, taps * C_in, C_out, work, t[WEIGHTS], pitch)
+                if C_out % lanes:
+                    place(V, taps * C_in, C_out, work, t[WEIGHTS], pitch)
                 if taps > 1:
                     pad(tape[A:], pitch_in, tape, t[PADDED], N, D, H, W, C_in, kd, kh, kw)
                     first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
                     all_taps(columns, H, W, C_in, kd, kh, kw)
                     A = t[PADDED]
+            B, bo = (work, t[WEIGHTS]) if C_out % lanes else (V, 0)  # rows of whole vectors serve where they are
             for r in range(0, R, ROWS_AT_ONCE):
                 n, at = min(ROWS_AT_ONCE, R - r), t[OUTPUT] + r * pitch
                 if not transposed:
-                    product(tape, A, rows, r, r + n, columns, taps * C_in, work, t[WEIGHTS], pitch, C_out, work, t[BIAS], 0,
+                    product(tape, A, rows, r, r + n, columns, taps * C_in, B, bo, pitch, C_out, work, t[BIAS], 0,
                             tape, at, pitch, lanes)
                 if l == 0 and added.size > 0:
                     add_to_rows(tape[at:at + n * pitch], pitch, added, r, group)
@@ -148,7 +150,8 @@ def backward(char, layers):
             db = gradients[t[DB]:t[DB] + C_out].reshape((1, C_out))
             multiples(steps, R, pitch)
             if transposed:
-                place(V, narrow, wide, work, t[WEIGHTS], pitch_wide)
+                if wide % lanes:
+                    place(V, narrow, wide, work, t[WEIGHTS], pitch_wide)
                 first_taps(rows, N, D, H, W, C_out, kd, kh, kw)
                 all_taps(columns, H, W, C_out, kd, kh, kw)
             else:
@@ -178,13 +181,14 @@ def backward(char, layers):
             if reads:
                 sum_taps(work, target, pitch_narrow, zeros, work, other, pitch_in, N, D, H, W, C_in, kd, kh, kw, rows, columns)
             if transposed:
+                B, bo = (work, t[WEIGHTS]) if wide % lanes else (V, 0)
                 pad(work[g:], pitch, work, scratch[PADDED_G], N, D, H, W, C_out, kd, kh, kw)
                 for r in range(0, R, ROWS_AT_ONCE):
                     n, at, dW = min(ROWS_AT_ONCE, R - r), A + r * pitch_in, scratch[PRODUCT]
                     so, lds = (dW, pitch_wide) if r else (zeros, 0)
                     product(work, scratch[PADDED_G], columns, 0, narrow, rows[r:], n, tape, at, pitch_in, wide, work, so, lds,
                             work, dW, pitch_wide, lanes)
-                    product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, work, t[WEIGHTS], pitch_wide, wide, work, zeros, 0,
+                    product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, B, bo, pitch_wide, wide, work, zeros, 0,
                             work, other + r * pitch_in, pitch_in, lanes)
             if R > 0:
                 take_rows(work[scratch[PRODUCT]:], pitch_wide, gradients[t[DW]:t[DW] + narrow * wide].reshape((narrow, wide)))

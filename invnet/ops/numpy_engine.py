@@ -9,9 +9,9 @@ import array_api_compat.numpy
 import numpy as np
 
 from . import bending_kernels, convolutions, kernels, mix, threads
+from .memory import Pool, in_tile, passing, scratch
 from .reference import LEAST, Ops
 from .tile import Tile
-from .threads import scratch
 from .vectors import BYTES
 
 # A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
@@ -144,7 +144,7 @@ class NumpyOps(Ops):
         tape, (work, offsets) = scratch((how.tape,), dtype), self._work(how, how.backward if keep else how.forward, dtype)
         y, rows = scratch((N * D * H * W, parameters[-1].size), dtype), _none(dtype) if added is None else added
         convolutions.forward(dtype.char, len(layers))(arrays, how.table, x, rows, tape, work, offsets, y, _LANES[dtype.itemsize])
-        kept = (work, offsets) if threads.in_tile() else None
+        kept = (work, offsets) if in_tile() else None
         groups = None if added is None else added.shape
         return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, tape, kept, groups, X.shape)
 
@@ -163,7 +163,7 @@ class NumpyOps(Ops):
 
     @staticmethod
     def _work(how, floats, dtype):
-        return threads.passing((floats,), dtype), threads.passing((4, how.offsets), _INT)
+        return passing((floats,), dtype), passing((4, how.offsets), _INT)
 
     def _readable(self, X):
         """X as compiled functions take it."""
@@ -302,7 +302,7 @@ class NumpyOps(Ops):
         threads.map_tiles(work, tiles, commit, memory)
 
     def lasting_memory(self, size):
-        return threads.Pool(size)
+        return Pool(size)
 
     def at_work(self):
         return threads.single_threaded_blas

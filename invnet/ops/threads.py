@@ -1,25 +1,22 @@
-"""Tiles shared by worker threads, and the memory that a tile works in.
+"""Tiles shared by worker threads.
 
 BLAS runs with one thread while tiles are at work: its own threads, alternating with ours, wait for each other
 whenever a core is busy with something else, and that costs a factor of 10 and more.
 """
 
-import ctypes
-import math
 import numbers
 import os
 import signal
 import threading
-import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 
-import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from .memory import Work, at_work, forget
 
 _setting = {"threads": None}
 _lock = threading.Lock()
 _pool = {"executor": None, "pid": None, "size": 0}
-_local = threading.local()
 
 
 def set_num_threads(n):
@@ -79,96 +76,12 @@ def _executor(size):
         return _pool["executor"]
 
 
-def in_tile():
-    """Whether what `scratch` gives is the memory of a tile at work."""
-    return getattr(_local, "arena", None) is not None and _local.lasting is None
-
-
-def scratch(shape, dtype):
-    """An uninitialised array: in the tile's memory while a tile is at work, or lasting where that is wanted."""
-    lasting = getattr(_local, "lasting", None)
-    return passing(shape, dtype) if lasting is None else lasting.take(shape, np.dtype(dtype))
-
-
-def passing(shape, dtype):
-    """As `scratch`, for what does not outlive the tile in any case."""
-    arena = getattr(_local, "arena", None)
-    return np.empty(shape, dtype) if arena is None else arena.take(shape, np.dtype(dtype))
-
-
-class Pool:
-    """Memory for arrays that last: what an array leaves goes to the next of its size, since fresh pages are slow.
-
-    Args:
-        size: bytes; beyond so many, unused memory is given back.
-    """
-
-    def __init__(self, size):
-        self.size, self.total, self.unused, self.lock = size, 0, {}, threading.RLock()
-
-    def take(self, shape, dtype):
-        size = math.prod(shape) * dtype.itemsize
-        with self.lock:
-            same = self.unused.get(size)
-            if same:
-                memory = same.pop()
-            else:
-                if self.total + size > self.size:
-                    self.total -= sum(n * len(blocks) for n, blocks in self.unused.items())
-                    self.unused.clear()
-                self.total += size
-                memory = np.empty(size, np.uint8)
-        lent = (ctypes.c_char * size).from_buffer(memory)  # whatever views an array has, this lives as long as one of them
-        weakref.finalize(lent, self._take_back, size, memory).atexit = False
-        return np.ndarray(shape, dtype, lent)
-
-    def _take_back(self, size, memory):
-        with self.lock:
-            self.unused.setdefault(size, []).append(memory)
-
-
-class Arena:
-    """Memory for the arrays of one tile, used again for the next: fresh pages cost as much as the arithmetic on them."""
-
-    LARGEST_KEPT = 64 << 20
-
-    def __init__(self):
-        self.memory, self.used = np.empty(0, np.uint8), 0
-
-    def take(self, shape, dtype):
-        size = math.prod(shape) * dtype.itemsize
-        start = self.used
-        self.used += -(-size // 64) * 64
-        if self.used > self.memory.size:
-            return np.empty(shape, dtype)
-        return np.ndarray(shape, dtype, self.memory, start)
-
-    def start_tile(self):
-        if self.memory.size < self.used <= self.LARGEST_KEPT:
-            self.memory = np.empty(0, np.uint8)
-            memory = np.empty(self.used + 64, np.uint8)
-            self.memory = memory[-memory.ctypes.data % 64:]
-        self.used = 0
-
-
 def _one_by_one(next_tile, do, lasting):
-    """Does tile after tile until next_tile() gives None, in this thread's arena, which outlives the call.
-
-    A tile within a tile takes ordinary memory.
-    """
-    outer, nested = getattr(_local, "arena", None), getattr(_local, "at_work", False)
-    kept = _local.__dict__.get("kept")
-    if kept is None:
-        kept = _local.kept = Arena()
-    outer_lasting = getattr(_local, "lasting", None)
-    _local.arena, _local.lasting, _local.at_work = None if nested else kept, lasting, True
-    try:
+    """Does tile after tile until next_tile() gives None, in this thread's memory."""
+    with Work(lasting) as memory:
         while (tile := next_tile()) is not None:
-            if not nested:
-                kept.start_tile()
+            memory.start_tile()
             do(tile)
-    finally:
-        _local.arena, _local.lasting, _local.at_work = outer, outer_lasting, nested
 
 
 def map_tiles(work, tiles, commit, lasting=None):
@@ -177,7 +90,7 @@ def map_tiles(work, tiles, commit, lasting=None):
     What `work` returns must not lie in scratch memory, unless that is `lasting`, a Pool.
     """
     # A tile within a tile, as of a flow inside a conditioner, finds no free thread: all may be waiting for such as it.
-    workers = 1 if len(tiles) < 2 or getattr(_local, "at_work", False) else min(num_threads(), len(tiles))
+    workers = 1 if len(tiles) < 2 or at_work() else min(num_threads(), len(tiles))
     with single_threaded_blas:
         if workers < 2:
             remaining = iter(tiles)
@@ -262,8 +175,9 @@ class _Turns:
 
 def _start_anew():
     """In a forked child: no thread and no lock of the parent is there."""
-    global _lock, _local
-    _lock, _local = threading.Lock(), threading.local()
+    global _lock
+    _lock = threading.Lock()
+    forget()
     _pool.update(executor=None, pid=None, size=0)
     single_threaded_blas.forget()
 

@@ -1,0 +1,56 @@
+"""Maps of the channels: the mix, part of them going on alone, and space to depth."""
+
+
+class Channels:
+    """Operations on the channels of an array, at every position."""
+
+    # ---- the channel mix, in place
+
+    def mix_(self, X, M, b):
+        """X becomes M x + b at every position; M is (C, C), or (C,) for a diagonal."""
+        R = self.rows(X)
+        X[...] = self.images((R * M if M.ndim == 1 else R @ M.T) + b, X.shape)
+
+    def mix_backward_(self, dZ, Z, M, Minv, b):
+        """Z becomes X = Minv (Z - b), dZ becomes dX; gives dM, of the shape of M, and db."""
+        dR, R = self.rows(dZ), self.rows(Z) - b
+        db = self.xp.sum(dR, axis=0)
+        if M.ndim == 1:
+            R, dX = R * Minv, dR * M
+            dM = self.xp.sum(dR * R, axis=0)
+        else:
+            R, dX = R @ Minv.T, dR @ M
+            dM = dR.T @ R
+        Z[...], dZ[...] = self.images(R, Z.shape), self.images(dX, Z.shape)
+        return dM, db
+
+    # ---- part of the channels
+
+    def split_(self, X, C1):
+        """The first C1 channels as an array of their own, in X's memory or not: X is not to be used until `join_`."""
+        return self.fresh(X[:, :C1])
+
+    def join_(self, X, z1):
+        """X with z1 in the place of the channels that `split_` gave."""
+        X[:, :z1.shape[1]] = z1
+        return X
+
+    # ---- space to depth
+
+    def squeeze_(self, X):
+        """(N, C, *spatial) to (N, C * 2**d, *spatial / 2), channel c * 2**d + offset in the block; X's memory may be used."""
+        xp, d = self.xp, X.ndim - 2
+        N, C, *spatial = X.shape
+        half = [s // 2 for s in spatial]
+        blocks = xp.reshape(xp.permute_dims(X, (0, *range(2, X.ndim), 1)), (N, *[k for s in half for k in (s, 2)], C))
+        order = (0, *range(1, 2 * d, 2), 2 * d + 1, *range(2, 2 * d + 1, 2))
+        return self.images(xp.reshape(xp.permute_dims(blocks, order), (-1, C * 2**d)), (N, C * 2**d, *half))
+
+    def unsqueeze_(self, Z):
+        """The inverse of squeeze_."""
+        xp, d = self.xp, Z.ndim - 2
+        N, C, *half = Z.shape
+        C = C // 2**d
+        blocks = xp.reshape(xp.permute_dims(Z, (0, *range(2, Z.ndim), 1)), (N, *half, C, *[2] * d))
+        order = (0, *[k for i in range(d) for k in (1 + i, d + 2 + i)], d + 1)
+        return self.images(xp.reshape(xp.permute_dims(blocks, order), (-1, C)), (N, C, *[2 * s for s in half]))
