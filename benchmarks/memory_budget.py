@@ -73,7 +73,7 @@ def plot(rows, folder, name):
             ax.plot([row["kept"] for row in curve], [row["seconds_min"] / base for row in curve], "o-", color=f"C{i}", label=f"hidden {hidden}")
             twin = next(row for row in mine if row["contender"] == "twin")
             ax.axhline(twin["seconds_min"] / base, color=f"C{i}", linestyle=":", linewidth=1)
-        ax.set(title=f"{size}x{size}", xlabel="kept, MiB", ylabel="step time / without a budget", xscale="symlog", ylim=(0.6, 1.1))
+        ax.set(title=f"{size}x{size}", xlabel="kept, MiB", ylabel="step time / without a budget", xlim=(0, None), ylim=(0.6, 1.1))
         ax.axhline(0.75, color="gray", linestyle="--", linewidth=1, label="3 evaluations of 4")
         ax.grid(alpha=0.3)
     axes[0, 0].plot([], [], ":", color="gray", label="a PyTorch twin that stores all")
