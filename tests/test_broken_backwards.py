@@ -20,7 +20,8 @@ import invnet
 import numpy as np
 import pytest
 from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute, Planar, Radial
-from invnet.ops import _of_type, convolutions
+from invnet.ops import _of_type
+from invnet.ops.numpy_engine import convolutions
 from invnet.ops.reference import Ops
 from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles
 
@@ -44,10 +45,11 @@ CASES = {
 ACTNORM, AFFINE, COMPOSE, CONV = (f"invnet.layers.{name}" for name in ("actnorm", "channel_affine", "compose", "conv1x1"))
 COUPLING, LOGIT, NET, CORE = "invnet.layers.coupling", "invnet.layers.logit", "invnet.nets.conv", "invnet.core"
 AUTOREGRESSIVE, MASKED = "invnet.layers.autoregressive", "invnet.nets.masked"
-REFERENCE, ENGINE, KERNELS, TILE, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"invnet.ops.{name}" for name in (
-    "reference", "numpy_engine", "kernels", "tile", "convolutions", "mix", "activations", "products", "taps"))
+REFERENCE, ENGINE, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "tile"))
+KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.{name}" for name in (
+    "kernels", "convolutions", "mix", "activations", "products", "taps"))
 BACK, MANY = f"{CONVOLUTIONS}:backward.backward", "many-positions"
-PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", "invnet.ops.bending_kernels"
+PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", "invnet.ops.numpy_engine.bending"
 SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
 RELU, LEAKY, SILU, SOFTPLUS = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus"))

@@ -8,10 +8,11 @@ import zlib
 import array_api_compat.numpy
 import numpy as np
 
-from . import bending_kernels, convolutions, kernels, mix, threads
-from .memory import Pool, in_tile, passing, scratch
-from .reference import LEAST, Ops
-from .tile import Tile
+from .. import threads
+from ..memory import Pool, in_tile, passing, scratch
+from ..reference import LEAST, Ops
+from ..tile import Tile
+from . import bending, convolutions, kernels, mix
 from .vectors import BYTES
 
 # A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
@@ -310,7 +311,7 @@ class NumpyOps(Ops):
     # ---- planar and radial layers
 
     def planar_(self, X, u, w, b, inverse):
-        R, kernel = self.rows(X), bending_kernels.planar(X.dtype.char)
+        R, kernel = self.rows(X), bending.planar(X.dtype.char)
         det = np.empty(R.shape[0], R.dtype)
         self._by_rows(lambda rows: kernel(R[rows], u, w, b, inverse, det[rows]), R)
         if R is not X:
@@ -319,10 +320,10 @@ class NumpyOps(Ops):
         return -logdet if inverse else logdet
 
     def planar_backward_(self, dX, X, u, w, b, dlogdet, inverse):
-        return self._backward_by_rows(bending_kernels.planar_backward, dX, X, (u, w, b), dlogdet, inverse)
+        return self._backward_by_rows(bending.planar_backward, dX, X, (u, w, b), dlogdet, inverse)
 
     def radial_(self, X, x0, theta, inverse):
-        R, kernel = self.rows(X), bending_kernels.radial(X.dtype.char)
+        R, kernel = self.rows(X), bending.radial(X.dtype.char)
         logdet = np.empty(R.shape[0], R.dtype)
         self._by_rows(lambda rows: kernel(R[rows], x0, theta, inverse, logdet[rows]), R)
         if R is not X:
@@ -330,7 +331,7 @@ class NumpyOps(Ops):
         return self._of_samples(logdet, X)
 
     def radial_backward_(self, dX, X, x0, theta, dlogdet, inverse):
-        return self._backward_by_rows(bending_kernels.radial_backward, dX, X, (x0, theta), dlogdet, inverse)
+        return self._backward_by_rows(bending.radial_backward, dX, X, (x0, theta), dlogdet, inverse)
 
     def _backward_by_rows(self, kernel, dX, X, parameters, dlogdet, inverse):
         """Calls a kernel in place on all rows; gives the gradients of the parameters."""
@@ -359,7 +360,7 @@ class NumpyOps(Ops):
         return self._spline(S, P, bound, True)
 
     def _spline(self, R, P, bound, inverse):
-        S, logdet, kernel = scratch(R.shape, R.dtype), np.empty(R.shape[0], R.dtype), bending_kernels.spline(R.dtype.char)
+        S, logdet, kernel = scratch(R.shape, R.dtype), np.empty(R.shape[0], R.dtype), bending.spline(R.dtype.char)
         self._by_rows(lambda rows: kernel(R[rows], P[rows], bound, LEAST, inverse, S[rows], logdet[rows]), R)
         return S, logdet
 
@@ -371,7 +372,7 @@ class NumpyOps(Ops):
 
     def _spline_backward(self, dS, S, P, bound, dlogdet, inverse):
         dR, R, dP = (scratch(a.shape, a.dtype) for a in (dS, S, P))
-        kernel = bending_kernels.spline_backward(S.dtype.char)
+        kernel = bending.spline_backward(S.dtype.char)
         self._by_rows(lambda rows: kernel(dS[rows], S[rows], P[rows], bound, LEAST, dlogdet[rows], inverse, dR[rows], R[rows], dP[rows]), S)
         return dR, R, dP
 
