@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("speed", "memory_vs_depth", "small", "contention", "start", "kernels")
+BENCHMARKS = ("speed", "memory_vs_depth", "small", "tutorials", "contention", "start", "kernels")
 
 if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv[1:]):

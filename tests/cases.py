@@ -9,8 +9,8 @@ from typing import Callable
 import numpy as np
 
 import invnet
-from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, FactorOut, LeakyReLU, Logit,
-                           Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze)
+from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1, FactorOut,
+                           LeakyReLU, Logit, Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze)
 from invnet.nets import ConvNet, DenseNet, MaskedDenseNet
 
 SPATIAL = {0: (), 1: (4,), 2: (4, 2), 3: (2, 2, 4)}
@@ -63,6 +63,13 @@ def spline(C, ndim, bins=4, bound=1.5, tails="linear", **options):
     net = conditioner(*SplineCoupling.conditioner_channels(C, bins), ndim, activation="softplus", **options)
     net.b[-1].data += 0.3 * np.random.default_rng(0).standard_normal(net.b[-1].data.shape)
     return SplineCoupling(C, net, bins, bound, tails)
+
+
+def autoregressive_spline(C, fast="forward", bins=4, bound=1.5, tails="linear", *, net=MaskedDenseNet, hidden=6, activation="softplus", **options):
+    """The same for an autoregressive layer."""
+    net = net(C, hidden, 3 * bins - 1, activation=activation, dtype="float64", **options)
+    net.b[-1].data += 0.3 * np.random.default_rng(0).standard_normal(net.b[-1].data.shape)
+    return AutoregressiveSpline(C, net, bins, bound, tails, fast)
 
 
 class CubeRoot(invnet.Layer):
@@ -139,6 +146,27 @@ for fast in ("forward", "inverse"):
     LAYERS[f"{name}, no hidden layer"] = Case(lambda f=fast: autoregressive(4, f, hidden=()), (3, 4))
     LAYERS[f"{name}, at positions"] = Case(lambda f=fast: autoregressive(3, f), (3, 3, 4, 2))
     LAYERS[f"{name}, at positions, conditional"] = Case(lambda f=fast: autoregressive(3, f, cond_channels=2), (3, 3, 4), cond=(3, 2, 4))
+for fast in ("forward", "inverse"):
+    name = f"AutoregressiveSpline fast {fast}"
+    for C in (1, 2, 3, 17):
+        LAYERS[f"{name}, {C} channels"] = Case(lambda C=C, f=fast: autoregressive_spline(C, f), (3, C))
+    for C in (1, 3):
+        LAYERS[f"{name}, {C} channels, conditional"] = Case(
+            lambda C=C, f=fast: autoregressive_spline(C, f, cond_channels=2), (3, C), cond=(3, 2))
+    LAYERS[f"{name}, two bins"] = Case(lambda f=fast: autoregressive_spline(2, f, 2), (9, 2))
+    LAYERS[f"{name}, ten bins"] = Case(lambda f=fast: autoregressive_spline(2, f, 10, 3.0), (9, 2))
+    LAYERS[f"{name}, no tails"] = Case(lambda f=fast: autoregressive_spline(3, f, bound=6.0, tails=None), (3, 3))
+    LAYERS[f"{name}, another order"] = Case(lambda f=fast: autoregressive_spline(4, f, order=[2, 0, 3, 1], activation="silu"), (3, 4))
+    LAYERS[f"{name}, plain conditioner"] = Case(lambda f=fast: autoregressive_spline(4, f, net=Plain), (3, 4))
+    LAYERS[f"{name}, at positions"] = Case(lambda f=fast: autoregressive_spline(3, f), (3, 3, 4, 2))
+    LAYERS[f"{name}, at positions, conditional"] = Case(
+        lambda f=fast: autoregressive_spline(3, f, 3, cond_channels=2), (3, 3, 4), cond=(3, 2, 4))
+    for C in (1, 2, 3, 17):
+        LAYERS[f"NSF autoregressive {fast}, {C} features"] = Case(
+            lambda C=C, f=fast: invnet.NSF(C, 5, 2, bins=3, bound=2.0, activation="silu", dtype="float64", autoregressive=f), (4, C))
+    LAYERS[f"NSF autoregressive {fast}, mix"] = Case(
+        lambda f=fast: invnet.NSF(4, 5, 2, depth=1, activation="softplus", mix="householder", actnorm=True, cond_channels=2, dtype="float64",
+                                  autoregressive=f), (4, 4), cond=(4, 2))
 for model in (invnet.MAF, invnet.IAF):
     for C in (1, 2, 3, 17):
         LAYERS[f"{model.__name__}, {C} features"] = Case(lambda C=C, m=model: m(C, 5, 2, activation="softplus", dtype="float64"), (3, C))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from cases import Plain
-from invnet import IAF, MAF, NSF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, ConvNet, DenseNet
-from invnet import FactorOut, Glow, LeakyReLU, Logit, MaskedDenseNet, Permute, Planar, PlanarFlow, Radial, RadialFlow, RealNVP, Reverse
-from invnet import Sigmoid, SplineCoupling, Squeeze, Unsqueeze
+from invnet import IAF, MAF, NSF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1
+from invnet import ConvNet, DenseNet, FactorOut, Glow, LeakyReLU, Logit, MaskedDenseNet, Permute, Planar, PlanarFlow, Radial, RadialFlow
+from invnet import RealNVP, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze
 from invnet.losses import likelihood
 from invnet.ops import _of_type, numpy_engine
 from invnet.ops.numpy_engine import NumpyOps
@@ -50,6 +50,13 @@ def spline(C=5, ndim=2, bins=4, bound=1.5, **more):
     return layer
 
 
+def autoregressive_spline(C=5, fast="forward", bins=4, bound=1.5, hidden=8, net=MaskedDenseNet, **more):
+    """The same for an autoregressive layer."""
+    layer = AutoregressiveSpline(C, net(C, hidden, 3 * bins - 1, **more, **f64), bins, bound, fast=fast)
+    layer.net.b[-1].data += np.random.default_rng(0).standard_normal(layer.net.b[-1].data.shape)
+    return layer
+
+
 def steep():
     """A planar layer of slope 9 across its plane."""
     layer = Planar(5, **f64)
@@ -87,6 +94,7 @@ for d in range(4):
         LAYERS[f"AffineCoupling-{scale}-{d}d"] = affine(5, d, scale), shape(d)
     for fast in ("forward", "inverse"):
         LAYERS[f"AutoregressiveAffine-{fast}-{d}d"] = autoregressive(5, fast), shape(d)
+        LAYERS[f"AutoregressiveSpline-{fast}-{d}d"] = autoregressive_spline(5, fast), shape(d)
     for prior in (False, True):
         LAYERS[f"FactorOut-{'prior' if prior else 'plain'}-{d}d"] = factor_out(5, d, prior), shape(d)
     for kind in ("lu", "householder", "full"):
@@ -139,6 +147,15 @@ for fast in ("forward", "inverse"):
         f"{row}-few-hidden": (autoregressive(5, fast, hidden=(3, 9, 2), activation="softplus"), shape(0)),
         f"{row}-no-hidden": (autoregressive(5, fast, hidden=()), shape(0)),
     }
+    row = f"AutoregressiveSpline-{fast}"
+    LAYERS |= {f"{row}-{C}-channels": (autoregressive_spline(C, fast), (9, C)) for C in (1, 2, 3, 17)}
+    LAYERS |= {
+        f"{row}-two-bins": (autoregressive_spline(2, fast, 2), (17, 2)),
+        f"{row}-ten-bins": (autoregressive_spline(2, fast, 10, 5.0), (17, 2)),
+        f"{row}-order": (autoregressive_spline(5, fast, order=[3, 0, 4, 1, 2], activation="silu"), shape(0)),
+        f"{row}-plain": (autoregressive_spline(5, fast, net=Plain), shape(0)),
+        f"{row}-plain-2d": (autoregressive_spline(3, fast, net=Plain, order=[2, 0, 1]), shape(2, 3)),
+    }
 for model in (MAF, IAF):
     LAYERS |= {
         f"{model.__name__}-two": (model(2, 8, 4, **f64), shape(0, 2)),
@@ -155,6 +172,10 @@ WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
     "SplineCoupling-spatial": (spline(5, 2, cond_channels=3), shape(2), (3, 3, 4, 6)),
     "RealNVP-vector": (RealNVP(5, 6, 2, cond_channels=3, **f64), shape(0), (5, 3)),
     "NSF-vector": (NSF(5, 6, 2, bins=3, cond_channels=3, **f64), shape(0), (5, 3)),
+    **{f"AutoregressiveSpline-{fast}-vector": (autoregressive_spline(5, fast, cond_channels=3), shape(0), (5, 3)) for fast in ("forward", "inverse")},
+    **{f"AutoregressiveSpline-{fast}-spatial": (autoregressive_spline(3, fast, cond_channels=3), shape(2, 3), (3, 3, 4, 6))
+       for fast in ("forward", "inverse")},
+    **{f"NSF-{fast}-vector": (NSF(3, 6, 2, bins=3, cond_channels=3, autoregressive=fast, **f64), shape(0, 3), (5, 3)) for fast in ("forward", "inverse")},
     "AdditiveCoupling-vector": (additive(5, 2, cond_channels=3), shape(2), (3, 3)),
     "AffineCoupling-vector-to-vectors": (affine(5, 0, cond_channels=3), shape(0), (5, 3)),
     "AffineCoupling-vector": (affine(5, 2, cond_channels=3), shape(2), (3, 3)),
@@ -182,6 +203,8 @@ FLOWS = {  # id: (flow of vectors, shape of X)
     "RealNVP-mix": (RealNVP(5, (6, 4), 2, scale="sigmoid", activation="leaky_relu", mix="householder", actnorm=True, **f64), (7, 5)),
     **{f"NSF-{C}": (NSF(C, 6, 3, bins=3, bound=2.0, **f64), (7, C)) for C in (2, 3, 17)},
     "NSF-mix": (NSF(5, 6, 2, depth=1, activation="silu", mix="lu", actnorm=True, **f64), (7, 5)),
+    **{f"NSF-{fast}-{C}": (NSF(C, 6, 3, bins=3, bound=2.0, autoregressive=fast, **f64), (7, C)) for fast in ("forward", "inverse") for C in (1, 2, 3, 17)},
+    "NSF-forward-mix": (NSF(5, 6, 2, depth=1, activation="silu", mix="lu", actnorm=True, autoregressive="forward", **f64), (7, 5)),
     **{f"PlanarFlow-{C}": (PlanarFlow(C, 4, **f64), (7, C)) for C in (1, 2, 3, 17)},
     **{f"RadialFlow-{C}": (RadialFlow(C, 4, **f64), (7, C)) for C in (1, 2, 3, 17)},
 }
@@ -325,6 +348,7 @@ def threads(request):
     "SplineCoupling": (spline(5), (7, 5, 4, 6)), "NSF": (NSF(5, 6, 2, bins=3, **f64), (7, 5)),
     "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)),
     **{f"AutoregressiveAffine-{fast}": (autoregressive(4, fast), (7, 4)) for fast in ("forward", "inverse")},
+    **{f"AutoregressiveSpline-{fast}": (autoregressive_spline(4, fast), (7, 4)) for fast in ("forward", "inverse")},
     **{f"AutoregressiveAffine-{fast}-{net.__name__}-cond": (autoregressive(4, fast, net=net, cond_channels=3), (7, 4), (7, 3))
        for fast in ("forward", "inverse") for net in (MaskedDenseNet, Plain)},
     "Glow": (Glow(3, levels=2, **small), (7, 3, 4, 8)),

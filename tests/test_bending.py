@@ -234,6 +234,7 @@ def shaken(net, size, seed=0):
     *[pytest.param(cls(C, 32, seed=1, **f64), 1.0, id=f"{cls.__name__}-{C}") for cls in (PlanarFlow, RadialFlow) for C in (1, 2, 3, 17)],
     *[pytest.param(RealNVP(C, 16, 32, activation="leaky_relu", **f64), 0.3, id=f"RealNVP-{C}") for C in (2, 3)],
     *[pytest.param(NSF(C, 16, 32, **f64), 0.2, id=f"NSF-{C}") for C in (2, 3)],
+    *[pytest.param(NSF(C, 16, 32, autoregressive=fast, **f64), 0.2, id=f"NSF-{fast}-{C}") for fast in ("forward", "inverse") for C in (1, 2, 3)],
 ])  # fmt: skip
 def test_32_layers_with_random_parameters_are_inverted_to_1e8(net, size):
     net, X = shaken(net, size), np.random.default_rng(5).standard_normal((500, net.channels))
@@ -257,6 +258,15 @@ def test_what_an_inverse_loses_is_what_the_rounding_of_its_argument_costs(net):
 
 
 # ---- models
+
+
+@pytest.mark.parametrize("fast", ["forward", "inverse"])
+def test_autoregressive_splines_take_turns_in_what_they_see_and_are_a_new_identity(fast):
+    X, net = np.random.default_rng(0).standard_normal((20, 4)), NSF(4, 8, 3, autoregressive=fast, **f64)
+    np.testing.assert_allclose(net.forward(X)[0], X, atol=1e-13)
+    assert [layer.net._order for layer in net.layers] == [[0, 1, 2, 3], [3, 2, 1, 0], [0, 1, 2, 3]]
+    mixed = NSF(4, 8, 3, mix="lu", autoregressive=fast, **f64)
+    assert [layer.net._order for layer in mixed.layers[1::2]] == [[0, 1, 2, 3]] * 3
 
 
 @pytest.mark.parametrize("cls", [RealNVP, NSF])
@@ -298,8 +308,9 @@ def test_states_are_what_each_layer_makes_of_the_last():
         np.testing.assert_allclose(here, there, atol=1e-10)
 
 
-@pytest.mark.parametrize("net", [PlanarFlow(2, 12), RadialFlow(2, 12), RealNVP(2, 32, 6, actnorm=True), NSF(2, 32, 4, mix="lu", actnorm=True)],
-                         ids=lambda net: type(net).__name__)
+@pytest.mark.parametrize("net", [PlanarFlow(2, 12), RadialFlow(2, 12), RealNVP(2, 32, 6, actnorm=True), NSF(2, 32, 4, mix="lu", actnorm=True),
+                                 *[NSF(2, 32, 2, actnorm=True, autoregressive=fast) for fast in ("forward", "inverse")]],
+                         ids=lambda net: " ".join([type(net).__name__, net.arguments().get("autoregressive", "")]))
 def test_a_flow_learns_a_bent_density(net):
     rng = np.random.default_rng(0)
     a = rng.standard_normal(1000)

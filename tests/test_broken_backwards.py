@@ -51,6 +51,7 @@ KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.{name}" fo
 BACK, MANY = f"{CONVOLUTIONS}:backward.backward", "many-positions"
 PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", "invnet.ops.numpy_engine.bending"
 SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
+AUTOREGRESSIVE_SPLINE = "invnet.layers.autoregressive_spline:AutoregressiveSpline"
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
 RELU, LEAKY, SILU, SOFTPLUS = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus"))
 
@@ -184,9 +185,9 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
      f"Reverse-{MAF_ROW}", "X"),
     (f"{AUTOREGRESSIVE}:Autoregressive.inverse_backward_", "_pull(self.couple_, self.uncouple_backward_, dX, X, dlogdet",
      "_pull(self.couple_, self.uncouple_backward_, dX, X, -dlogdet", f"Reverse-{IAF_ROW}", "layer.net.b.2"),
-    (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "ops.add_(dv, self._same(du, u))", "pass", MAF_ROW, "dX"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "ops.add_(dv, self._same(du, v))", "pass", MAF_ROW, "dX"),
     (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "dlogdet[tile.samples]", "0 * dlogdet[tile.samples]", MAF_ROW, "net.W.2"),
-    (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "nearly(tile), tile", "ops.fresh(tile.core(V)), tile", MAF_ROW, "X"),
+    (f"{AUTOREGRESSIVE}:Autoregressive._pull.work", "nearly(tile), tile", "ops.fresh(v), tile", MAF_ROW, "X"),
     (f"{AUTOREGRESSIVE}:Autoregressive._nearly_solved.substituted", "uncouple_(ops, u[:, i:i + 1], self._of_one(h))", "0", MAF_ROW, "X"),
     (f"{AUTOREGRESSIVE}:Autoregressive._swept", "self.channels - 1", "self.channels - 3", f"{MAF_ROW[:-3]}-plain", "X"),
     (f"{AUTOREGRESSIVE}:Autoregressive._swept.work", "not ops.xp.all(before == after)", "False", f"{MAF_ROW[:-3]}-plain", "X"),
@@ -321,8 +322,17 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{SPLINE_COUPLING}.uncouple_backward_", "dlogdet, self", "0 * dlogdet, self", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
     (f"{SPLINE_COUPLING}._bend_back", "ops.at_rows(dlogdet, z2)", "-ops.at_rows(dlogdet, z2)", "SplineCoupling-0d", "dX"),
     (f"{SPLINE_COUPLING}._bend_back", "ops.images(dR", "ops.images(-dR", "SplineCoupling-2d", "dX"),
-    (f"{SPLINE_COUPLING}._bend_back", "xp.reshape(dh,", "xp.reshape(dh[:, ::-1],", "SplineCoupling-2d", "net.W.0"),
+    (f"{SPLINE_COUPLING}._bend_back", "_of_channels(ops, dh)", "_of_channels(ops, dh[:, ::-1])", "SplineCoupling-2d", "net.W.0"),
     (f"{SPLINE_COUPLING}._bend_back", "ops.images(R", "ops.images(-R", "SplineCoupling-2d", "X"),
+    # the autoregressive spline
+    *[(f"{AUTOREGRESSIVE_SPLINE}.{method}", piece, wrong, f"AutoregressiveSpline-{case}", reported) for method, piece, wrong, case, reported in (
+        ("_of_channels", "ops.xp.permute_dims(P, (0, 2, 1))", "P", "forward-0d", "net.b.2"),
+        ("_of_channels", "permute_dims(P, ", "permute_dims(P[:, ::-1], ", "forward-plain", "net.W.0"),
+        ("_of_channels", "permute_dims(P, ", "permute_dims(-P, ", "inverse-0d", "net.W.0"),
+        ("_of_numbers", "ops.xp.permute_dims(ops.xp.reshape(ops.rows(h), (-1, self.outputs, x.shape[1])), (0, 2, 1))",
+         "ops.xp.reshape(ops.rows(h), (-1, x.shape[1], self.outputs))", "forward-2d", "Z"))],
+    *[(f"{SPLINE_COUPLING}.{method}", "dlogdet, self", "0 * dlogdet, self", f"{reverse}AutoregressiveSpline-{fast}-2d", f"{layer}net.b.2")
+      for method, reverse, layer in (("couple_backward_", "", ""), ("uncouple_backward_", "Reverse-", "layer.")) for fast in ("forward", "inverse")],
     *[(f"{ENGINE}:NumpyOps.{method}", f"dlogdet, {turned}", f"0 * dlogdet, {turned}", f"{reverse}SplineCoupling-2d", f"{layer}net.b.2")
       for method, turned, reverse, layer in (("spline_backward", "False", "", ""), ("spline_inverse_backward", "True", "Reverse-", "layer."))],
     (f"{ENGINE}:NumpyOps._spline_backward", "dlogdet[rows]", "-dlogdet[rows]", "SplineCoupling-2d", "dX"),

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("benchmarks.contenders", reason="benchmarks/ is not beside invnet/")
 
 import torch
-from benchmarks import contenders, memory_vs_depth, peers, small
+from benchmarks import contenders, memory_vs_depth, peers, small, tutorials
 from benchmarks import speed as speed_benchmark
 
 import invnet
@@ -144,3 +144,23 @@ def test_benchmark_on_invnet_bench_runs_and_leaves_its_files(benchmark, tmp_path
         invnet.set_num_threads(threads)
     name = benchmark.__name__.split(".")[-1]
     assert sorted(file.name for file in tmp_path.iterdir()) == [f"{name}_quick.csv", f"{name}_quick.png"]
+
+
+def test_the_energy_of_the_tutorials_is_invnets():
+    X = np.random.default_rng(0).standard_normal((50, 2)) * 3
+    target = invnet.data.Energy(1)
+    np.testing.assert_allclose(tutorials.energy(torch.from_numpy(X)), target(X)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("problem", tutorials.PROBLEMS)
+def test_the_tutorials_models_have_the_sizes_of_zukos_and_take_steps(problem):
+    before = torch.get_num_threads(), invnet.num_threads()
+    batch, makers = tutorials.PROBLEMS[problem]
+    try:
+        step, parameters = makers["invnet"](batch)
+        step(), step()
+        if problem != "banana" and "zuko" in makers:
+            pytest.importorskip("zuko")
+            assert makers["zuko"](batch)[1] == parameters
+    finally:
+        torch.set_num_threads(before[0]), invnet.set_num_threads(before[1])

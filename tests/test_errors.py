@@ -5,8 +5,8 @@ import pytest
 
 import invnet
 from invnet import IAF, MAF, NSF, Glow, PlanarFlow, RealNVP
-from invnet.layers import (ActNorm, AffineCoupling, AutoregressiveAffine, Chain, Conv1x1, FactorOut, LeakyReLU, Logit, Permute, Planar,
-                           Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze)
+from invnet.layers import (ActNorm, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1, FactorOut, LeakyReLU, Logit,
+                           Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze)
 from invnet.layers.spline import Spline
 from invnet.nets import ConvNet, DenseNet, MaskedDenseNet
 
@@ -28,6 +28,11 @@ def conditional():
 
 def domain(value):
     return SplineCoupling(2, DenseNet(1, 4, 23), tails=None).forward(zeros(3, 2) + value)
+
+
+def regressed(value, fast):
+    """An autoregressive spline without tails, from X that is `value`."""
+    return AutoregressiveSpline(2, MaskedDenseNet(2, 4, 23), tails=None, fast=fast).forward(zeros(3, 2) + value)
 
 
 MISTAKES = {
@@ -132,6 +137,14 @@ MISTAKES = {
     "outputs of an autoregressive conditioner": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3)).forward(zeros(1, 2)), ValueError, r"\(1, 4\).*\(1, 6\)"),
     "outputs of a conditioner that is solved for": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3), "inverse").forward(zeros(1, 2)), ValueError, "2 outputs.*3"),
     "outputs of a conditioner that is solved for, backwards": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8, 3), "inverse").backward(zeros(1, 2), zeros(1, 2)), ValueError, "2 outputs.*3"),
+    "direction of an autoregressive spline": (lambda: AutoregressiveSpline(2, MaskedDenseNet(2, 8, 23), fast="both"), ValueError, "'both'"),
+    "no channels of an autoregressive spline": (lambda: AutoregressiveSpline(0, MaskedDenseNet(1, 8, 23)), ValueError, "at least 1.*0"),
+    "bins of an autoregressive spline": (lambda: AutoregressiveSpline(2, MaskedDenseNet(2, 8, 2), bins=1), ValueError, "2 to 500; got 1"),
+    "outputs of an autoregressive spline's conditioner": (lambda: AutoregressiveSpline(2, MaskedDenseNet(2, 8, 22)).forward(zeros(1, 2)), ValueError, r"\(1, 46\).*\(1, 44\)"),
+    "outputs of an autoregressive spline's conditioner that is solved for": (lambda: AutoregressiveSpline(2, MaskedDenseNet(2, 8, 22), fast="inverse").forward(zeros(1, 2)), ValueError, "23 outputs.*22"),
+    **{f"outside of an autoregressive spline without tails, fast {fast}": (lambda f=fast: regressed(4.0, f), ValueError, r"tails=None.*\[-3, 3\]; got.* 4") for fast in ("forward", "inverse")},
+    "autoregressive as a flag": (lambda: NSF(2, 8, 2, autoregressive=True), ValueError, 'None, "forward" or "inverse"; got True'),
+    "no channels of an autoregressive NSF": (lambda: NSF(0, 8, 2, autoregressive="forward"), ValueError, "NSF takes at least 1.*0"),
     "channels of an autoregressive layer": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8)).forward(zeros(1, 3)), ValueError, r"2 channels.*\(1, 3\)"),
     "condition of more samples than an autoregressive layer's": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2), zeros(5, 3)), ValueError, r"\(2, K\).*\(5, 3\)"),
     "no condition for an autoregressive layer": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2)), ValueError, "needs a condition of 3"),

@@ -42,6 +42,7 @@ NETS = {
     "everything": (everything, (2, 1, 4, 4)),
     "RealNVP": (lambda: invnet.RealNVP(5, (8, 4), 3, mix="lu", actnorm=True), (4, 5)),
     "NSF": (lambda: invnet.NSF(3, 8, 3, bins=5, bound=2.0), (4, 3)),
+    "NSF, autoregressive": (lambda: invnet.NSF(3, 8, 3, bins=5, autoregressive="forward"), (4, 3)),
     "planar, radial and element-wise layers": (
         lambda: Chain(invnet.PlanarFlow(2, 3), invnet.RadialFlow(2, 2, seed=np.random.default_rng(2)), invnet.LeakyReLU(0.2), invnet.Sigmoid()), (4, 2)),
 }

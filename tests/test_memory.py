@@ -43,7 +43,11 @@ def test_peak_is_the_same_from_4_to_64_steps(shape, one_thread):
     assert max(peaks.values()) <= 1.02 * min(peaks.values()) + 16384, peaks
 
 
-@pytest.mark.parametrize("model", [invnet.MAF, invnet.IAF])
+def autoregressive_nsf(dim, hidden, steps):
+    return invnet.NSF(dim, hidden, steps, autoregressive="forward")
+
+
+@pytest.mark.parametrize("model", [invnet.MAF, invnet.IAF, autoregressive_nsf])
 def test_peak_of_an_autoregressive_model_is_the_same_from_4_to_64_steps(model, one_thread):
     X = np.random.default_rng(0).standard_normal((5000, 6)).astype("float32")
     make = lambda steps, X: model(X.shape[1], 32, steps)

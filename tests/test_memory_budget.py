@@ -47,7 +47,9 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("name", ["Glow", "Glow, conditional", "Glow, vectors", "Glow, additive, householder, no prior",
-                                  "Reverse of Glow, conditional", "coupling, spatial condition"])
+                                  "Reverse of Glow, conditional", "coupling, spatial condition",
+                                  "MAF, 3 features", "Reverse of IAF, 3 features", "MAF, conditional, random orders",
+                                  "NSF autoregressive forward, 17 features", "AutoregressiveAffine fast forward, 5 channels, plain conditioner"])
 def test_gradients_are_the_same(name):
     layer, X, cond = LAYERS[name].build()
     expected, _, recomputed = everything(layer, X, cond)

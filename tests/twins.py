@@ -312,19 +312,21 @@ class AffineCouplingTwin(AdditiveCouplingTwin):
 class AutoregressiveAffineTwin:
     """The recurrence channel by channel, in the order of the net."""
 
+    couple, uncouple = staticmethod(affine), staticmethod(affine_inverse)
+
     def __init__(self, layer, leaf):
         self.net, o = TWINS[type(layer.net)](layer.net, leaf), options(layer)
         self.scale, self.fast = (o["scale"], o["bound"]), o["fast"]
 
     def forward(self, X, cond):
         if self.fast == "forward":
-            return affine(X, self.net.forward(X, cond), *self.scale)
-        return self.recurrence(affine, X, cond)
+            return self.couple(X, self.net.forward(X, cond), *self.scale)
+        return self.recurrence(self.couple, X, cond)
 
     def inverse(self, Z, cond):
         if self.fast == "inverse":
-            return affine_inverse(Z, self.net.forward(Z, cond), *self.scale)
-        return self.recurrence(affine_inverse, Z, cond)
+            return self.uncouple(Z, self.net.forward(Z, cond), *self.scale)
+        return self.recurrence(self.uncouple, Z, cond)
 
     def recurrence(self, step, given, cond):
         found = [torch.zeros_like(given[:, i]) for i in range(given.shape[1])]
@@ -411,6 +413,24 @@ class SplineCouplingTwin(AdditiveCouplingTwin):
 
     def inverse(self, Z, cond):
         return self.both(Z, cond, True)
+
+
+class AutoregressiveSplineTwin(AutoregressiveAffineTwin):
+    """The same recurrence with the spline: of h the j-th numbers belong to the j-th parameter."""
+
+    def __init__(self, layer, leaf):
+        self.net, o = TWINS[type(layer.net)](layer.net, leaf), options(layer)
+        self.scale, self.fast = (o["bound"],), o["fast"]
+
+    @staticmethod
+    def couple(X, h, bound, inverse=False):
+        P = torch.movedim(h.unflatten(1, (-1, X.shape[1])), 1, -1)
+        Z, log_slope = spline(X, P, bound, inverse)
+        return Z, total(log_slope)
+
+    @classmethod
+    def uncouple(cls, Z, h, bound):
+        return cls.couple(Z, h, bound, True)
 
 
 class SqueezeTwin:
@@ -548,7 +568,7 @@ class MaskedTwin(ConditionerTwin):
 
 TWINS = {
     invnet.ActNorm: ActNormTwin, invnet.AdditiveCoupling: AdditiveCouplingTwin, invnet.AffineCoupling: AffineCouplingTwin,
-    invnet.AutoregressiveAffine: AutoregressiveAffineTwin, invnet.MAF: ChainTwin, invnet.IAF: ChainTwin,
+    invnet.AutoregressiveAffine: AutoregressiveAffineTwin, invnet.AutoregressiveSpline: AutoregressiveSplineTwin, invnet.MAF: ChainTwin, invnet.IAF: ChainTwin,
     invnet.MaskedDenseNet: MaskedTwin, Plain: MaskedTwin,
     invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
     invnet.LeakyReLU: LeakyReLUTwin, invnet.Logit: LogitTwin, invnet.NSF: ChainTwin, invnet.Permute: PermuteTwin,

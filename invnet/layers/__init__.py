@@ -2,6 +2,7 @@
 
 from .actnorm import ActNorm
 from .autoregressive import AutoregressiveAffine
+from .autoregressive_spline import AutoregressiveSpline
 from .compose import Chain, FactorOut, Reverse
 from .conv1x1 import Conv1x1
 from .coupling import AdditiveCoupling, AffineCoupling
@@ -12,5 +13,6 @@ from .planar import Planar, Radial
 from .spline_coupling import SplineCoupling
 from .squeeze import Squeeze, Unsqueeze
 
-__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "AutoregressiveAffine", "Chain", "Conv1x1", "FactorOut", "LeakyReLU",
-           "Logit", "Permute", "Planar", "Radial", "Reverse", "Sigmoid", "SplineCoupling", "Squeeze", "Unsqueeze"]
+__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "AutoregressiveAffine", "AutoregressiveSpline", "Chain", "Conv1x1",
+           "FactorOut", "LeakyReLU", "Logit", "Permute", "Planar", "Radial", "Reverse", "Sigmoid", "SplineCoupling", "Squeeze",
+           "Unsqueeze"]

@@ -1,8 +1,7 @@
 """Autoregressive layers: every channel is changed given those before it, through a masked conditioner."""
 
-import math
-
-from ..core import Condition, Net, get_ops
+from ..core import Condition, get_ops
+from ..kept import current, using
 from .coupling import AffineCoupling, Coupling
 
 
@@ -69,23 +68,35 @@ class Autoregressive(Coupling):
 
     def _map(self, couple_, U, cond):
         """U becomes V; gives logdet."""
-        ops, c = get_ops(U), self._condition_of(U, cond)
-        return self._logdet_of_tiles(ops, U, lambda tile, u: couple_(ops, u, self._h(u, tile.condition(c))))
+        ops, c, kept = get_ops(U), self._condition_of(U, cond), current()
+        saved = None if kept is None else kept.place(self, self._kept_bytes(U), self._weights / self._kept_floats)
+        if saved is None:
+            return self._logdet_of_tiles(ops, U, lambda tile, u: (couple_(ops, u, self._h(u, tile.condition(c))), None))
+
+        def work(tile, u):
+            h, pullback = self.net.vjp(ops.fresh(u), tile.condition(c))  # of a copy, which stays as it is
+            return couple_(ops, u, self._checked(h, u)), (h, pullback)
+
+        with using(None):
+            return self._logdet_of_tiles(ops, U, work, saved, kept.memory)
 
     def _pull(self, uncouple_, couple_backward_, dV, V, dlogdet, cond):
-        """The gradient of _map: V becomes U, which is solved for, and dV becomes dU."""
-        ops, c = get_ops(V), self._condition_of(V, cond)
-        nearly = self._nearly_solved(ops, uncouple_, V, c)
+        """The gradient of _map: V becomes U, which is solved for where h was not kept, and dV becomes dU."""
+        ops, c, kept = get_ops(V), self._condition_of(V, cond), current()
+        tiles, saved = self._tiles(ops, V), None if kept is None else kept.take(self)
+        nearly = None if saved else self._nearly_solved(ops, uncouple_, V, c)
 
-        def work(tile):
-            u, v, dv = nearly(tile), tile.core(V), tile.core(dV)
-            h, pullback = self.net.vjp(u, tile.condition(c))
-            dh = couple_backward_(ops, dv, v, self._checked(h, u), dlogdet[tile.samples])
+        def work(turn):
+            tile, evaluation = turn
+            v, dv = tile.core(V), tile.core(dV)
+            h, pullback = evaluation or self.net.vjp(nearly(tile), tile.condition(c))
+            dh = couple_backward_(ops, dv, v, self._checked(h, v), dlogdet[tile.samples])
             du, dcond, gradients = pullback(dh)
-            ops.add_(dv, self._same(du, u))
+            ops.add_(dv, self._same(du, v))
             return tile, self._outliving(ops, dcond, cond), gradients
 
-        ops.map_tiles(work, self._tiles(ops, V), lambda result: self._add(cond, *result))
+        with using(None):
+            ops.map_tiles(work, list(zip(tiles, saved or [None] * len(tiles))), lambda result: self._add(cond, *result))
 
     # ---- the slow direction, from v to u
 
@@ -93,7 +104,7 @@ class Autoregressive(Coupling):
         """V becomes U; gives logdet."""
         ops, c = get_ops(V), self._condition_of(V, cond)
         nearly = self._nearly_solved(ops, uncouple_, V, c)
-        return self._logdet_of_tiles(ops, V, lambda tile, v: uncouple_(ops, v, self._h(nearly(tile), tile.condition(c))))
+        return self._logdet_of_tiles(ops, V, lambda tile, v: (uncouple_(ops, v, self._h(nearly(tile), tile.condition(c))), None))
 
     def _nearly_solved(self, ops, uncouple_, V, c):
         """A function of a tile that gives u, right but for the last channel, which no h sees."""
@@ -167,19 +178,23 @@ class Autoregressive(Coupling):
             raise ValueError(f"the conditioner of {type(self).__name__} must give {self.outputs} outputs for each channel; got {h.shape[1]}")
         return h
 
-    def _tiles(self, ops, X):
-        weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
-        return ops.tiles(X.shape, getattr(self.net, "floats_per_position", Net.floats_per_position), None, weights)
+    def _kept_bytes(self, X):
+        return super()._kept_bytes(X) + self._weights * X.dtype.itemsize  # masked weights are a copy
 
-    def _logdet_of_tiles(self, ops, X, work):
-        """The logdets that work(tile, its part of X) gives."""
+    def _tiles(self, ops, X):
+        return ops.tiles(X.shape, self._floats, None, self._weights)
+
+    def _logdet_of_tiles(self, ops, X, work, saved=None, memory=None):
+        """The logdets that work(tile, its part of X) gives with what `saved` is to hold, which lies in `memory`."""
         logdet = ops.fill(X.shape[0], 0.0, X)
 
         def commit(result):
-            tile, part = result
+            tile, (part, evaluation) = result
             logdet[tile.samples] += part
+            if saved is not None:
+                saved.append(evaluation)
 
-        ops.map_tiles(lambda tile: (tile, work(tile, tile.core(X))), self._tiles(ops, X), commit)
+        ops.map_tiles(lambda tile: (tile, work(tile, tile.core(X))), self._tiles(ops, X), commit, memory)
         return logdet
 
     @staticmethod

@@ -53,8 +53,12 @@ class SplineCoupling(Coupling):
     def _bend_back(self, ops, dz2, z2, h, dlogdet, spline_backward):
         dR, R, dh = spline_backward(ops.rows(dz2), ops.rows(z2), self._of_numbers(ops, z2, h), ops.at_rows(dlogdet, z2))
         dz2[...], z2[...] = ops.images(dR, z2.shape), ops.images(R, z2.shape)
-        return ops.images(ops.xp.reshape(dh, (-1, h.shape[1])), h.shape)
+        return ops.images(self._of_channels(ops, dh), h.shape)
 
     def _of_numbers(self, ops, x2, h):
         """Rows of h as (rows, C of x2, parameters of one number)."""
         return ops.xp.reshape(ops.rows(h), (-1, x2.shape[1], self.outputs))
+
+    def _of_channels(self, ops, P):
+        """The opposite: parameters of numbers as rows of h."""
+        return ops.xp.reshape(P, (-1, P.shape[1] * P.shape[2]))

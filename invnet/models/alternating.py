@@ -1,4 +1,4 @@
-"""What RealNVP and NSF share: couplings of vectors that take turns in which channels they change."""
+"""What RealNVP and NSF share: layers of vectors that take turns in which channels they change, or see."""
 
 import numbers
 
@@ -7,22 +7,26 @@ import numpy as np
 from ..layers import ActNorm, Conv1x1, Permute
 
 
-def alternating(channels, steps, couple, mix, actnorm, seed, dtype):
-    """Yields, `steps` times, what couple() makes, before it ActNorm and a Conv1x1 or a swap of the halves as asked for."""
+def alternating(channels, steps, couple, mix, actnorm, seed, dtype, swaps=True):
+    """Yields, `steps` times, what couple(step) makes, before it ActNorm and a Conv1x1 or a swap of the halves as asked for.
+
+    swaps=False: with mix="swap" couple(step) sees to the change itself.
+    """
     for step in range(steps):
         if actnorm:
             yield ActNorm(channels, dtype=dtype)
         if mix != "swap":
             yield Conv1x1(channels, mix, seed=seed, dtype=dtype)
-        elif step:
+        elif step and swaps:
             # In reverse order the middle one of an odd number of channels would keep its place, and never be changed.
             yield Permute(np.roll(np.arange(channels), channels // 2))
-        yield couple()
+        yield couple(step)
 
 
-def checked(kind, channels, steps):
-    """An error where there is no flow of couplings of that many channels and steps."""
+def checked(kind, channels, steps, least=2):
+    """An error where there is no flow of that many channels and steps."""
     if not all(isinstance(n, numbers.Integral) for n in (channels, steps)):
         raise TypeError(f"channels and steps are integers; got {channels!r} and {steps!r}")
-    if channels < 2 or steps < 0:
-        raise ValueError(f"{kind} splits the channels, which must be at least 2, and steps is not negative; got {channels} and {steps}")
+    if channels < least or steps < 0:
+        must = "splits the channels, which must be at least 2," if least == 2 else "takes at least 1 channel,"
+        raise ValueError(f"{kind} {must} and steps is not negative; got {channels} and {steps}")

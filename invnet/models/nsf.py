@@ -1,43 +1,60 @@
-"""NSF: spline couplings that take turns."""
+"""NSF: spline couplings, or autoregressive splines, that take turns."""
 
 import numpy as np
 
-from ..layers import Chain, SplineCoupling
-from ..nets import DenseNet
+from ..layers import AutoregressiveSpline, Chain, SplineCoupling
+from ..nets import DenseNet, MaskedDenseNet
 from .alternating import alternating, checked
 
 
 class NSF(Chain):
     """Neural spline flow: spline couplings of vectors with dense conditioners, between which the halves change places.
 
+    With `autoregressive` the layers are autoregressive splines with masked conditioners instead, and the order of the channels is
+    reversed from step to step, which moves no data. They fit more in fewer layers, and one of the two directions is slow.
+
     The splines work on [-bound, bound]: scale the data so that they lie within, or take `actnorm`. A new one is the identity but
     for the order of the channels, or a rotation with another `mix`. On arrays with spatial axes it acts at each position alone.
 
     Args:
-        channels: C, at least 2.
+        channels: C, at least 2; 1 if autoregressive.
         hidden: width of the conditioners, a number or one for each hidden layer.
-        steps: how many couplings.
+        steps: how many couplings or autoregressive layers.
         bins, bound: of the splines, see SplineCoupling.
         depth: hidden layers of a conditioner, where `hidden` is a number.
         activation: of the conditioners, see ConvNet.
-        mix: "swap" for halves that change places, or a Conv1x1 before every coupling: "lu", as in the paper, "householder" or "full".
-        actnorm: an ActNorm before every coupling; `initialize` sets them.
+        mix: "swap" for halves that change places, or the order reversed; or a Conv1x1 before every layer: "lu", as in the paper, "householder" or "full".
+        actnorm: an ActNorm before every layer; `initialize` sets them.
         cond_channels: K of a condition (N, K), 0 for none.
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
+        autoregressive: None for couplings, RQ-NSF (C) in the paper. "forward" for autoregressive layers, RQ-NSF (AR), whose densities
+            are fast, "inverse" for those whose samples are.
+
+    Raises:
+        ValueError: `autoregressive` is unknown, or a number is out of range.
 
     References:
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 3.
     """
 
     def __init__(self, channels, hidden, steps, bins=8, bound=3.0, depth=2, activation="relu", mix="swap", actnorm=False,
-                 cond_channels=0, seed=0, dtype="float32"):
-        checked("NSF", channels, steps)
-        rng, widths = np.random.default_rng(seed), SplineCoupling.conditioner_channels(channels, bins)
+                 cond_channels=0, seed=0, dtype="float32", autoregressive=None):
+        if autoregressive not in (None, "forward", "inverse"):
+            raise ValueError(f'autoregressive is None, "forward" or "inverse"; got {autoregressive!r}')
+        checked("NSF", channels, steps, 2 if autoregressive is None else 1)
+        rng = np.random.default_rng(seed)
 
-        def couple():
+        def couple(step):
+            widths = SplineCoupling.conditioner_channels(channels, bins)
             net = DenseNet(widths[0], hidden, widths[1], depth, activation, cond_channels, rng, dtype)
             return SplineCoupling(channels, net, bins, bound)
 
-        super().__init__(*alternating(channels, steps, couple, mix, actnorm, rng, dtype))
+        def regress(step):
+            order = np.arange(channels)[::-1 if step % 2 and mix == "swap" else 1]
+            net = MaskedDenseNet(channels, hidden, 3 * bins - 1, depth, order, activation, cond_channels, rng, dtype)
+            return AutoregressiveSpline(channels, net, bins, bound, fast=autoregressive)
+
+        layer, swaps = (couple, True) if autoregressive is None else (regress, False)
+        super().__init__(*alternating(channels, steps, layer, mix, actnorm, rng, dtype, swaps))
         self.channels = channels

@@ -35,7 +35,7 @@ class RealNVP(Chain):
         checked("RealNVP", channels, steps)
         rng, widths = np.random.default_rng(seed), AffineCoupling.conditioner_channels(channels)
 
-        def couple():
+        def couple(step):
             net = DenseNet(widths[0], hidden, widths[1], depth, activation, cond_channels, rng, dtype)
             return AffineCoupling(channels, net, scale, bound)
 

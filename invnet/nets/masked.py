@@ -82,10 +82,12 @@ class MaskedDenseNet(DenseNet):
                 seen, new = slice(0, ends[l][k + 1]), slice(ends[l + 1][k], ends[l + 1][k + 1])
                 if new.start == new.stop:
                     continue
-                A = ops.product(T[l][:, seen], W[l][seen, new])
+                A = b[l][new]
+                if seen.stop:
+                    A = A + ops.product(T[l][:, seen], W[l][seen, new])
                 if l == 0 and added is not None:
-                    A += added[:, new]
-                T[l + 1][:, new] = ops.activate(A + b[l][new], activation)[0]
+                    A = A + added[:, new]
+                T[l + 1][:, new] = ops.activate(A, activation)[0] if activation else A
             step(i, ops.images(T[-1][:, new], (x.shape[0], new.stop - new.start, *x.shape[2:])))
             T[0][:, k] = ops.rows(x[:, i:i + 1])[:, 0]
 

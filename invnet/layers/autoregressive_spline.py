@@ -1,0 +1,43 @@
+"""AutoregressiveSpline: the autoregressive layer whose map of every channel is a spline."""
+
+from .autoregressive import Autoregressive
+from .spline_coupling import SplineCoupling
+
+
+class AutoregressiveSpline(SplineCoupling, Autoregressive):
+    """Z = spline(X; net(X)), or X = spline^-1(Z; net(Z)), each number by a monotone rational quadratic spline of its own: see Spline.
+
+    The net's outputs for a channel depend on the channels before it only. With fast="forward" it is the first of the two that
+    holds and densities are fast, with fast="inverse" the second, and samples are fast; `Autoregressive` says what the other
+    direction costs. Unlike the affine map of AutoregressiveAffine, a spline makes several modes of one, given the channels before.
+
+    Its pieces reach from -bound to bound, outside it is the identity. A zero conditioner makes the layer the identity.
+
+    Args:
+        channels: C, at least 1.
+        net: a conditioner from C to (3 bins - 1) C channels: the first parameter of all channels, then the second, and so on, as
+            MaskedDenseNet(C, hidden, 3 * bins - 1) has them.
+        bins, bound, tails: as in SplineCoupling.
+        fast: "forward" or "inverse", the direction that is one evaluation.
+
+    Raises:
+        ValueError: `fast` is unknown, or a number is out of range; without tails, an array has a value outside the domain, or NaN.
+
+    References:
+        Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 4, RQ-NSF (AR).
+    """
+
+    def __init__(self, channels, net, bins=8, bound=3.0, tails="linear", fast="forward"):
+        super().__init__(channels, net, bins, bound, tails)
+        self._turn(fast)
+
+    @classmethod
+    def conditioner_channels(cls, channels, bins=8):
+        """Input and output channels of the conditioner of a layer of `channels` channels."""
+        return channels, (3 * bins - 1) * channels
+
+    def _of_numbers(self, ops, x, h):
+        return ops.xp.permute_dims(ops.xp.reshape(ops.rows(h), (-1, self.outputs, x.shape[1])), (0, 2, 1))
+
+    def _of_channels(self, ops, P):
+        return super()._of_channels(ops, ops.xp.permute_dims(P, (0, 2, 1)))
