@@ -31,11 +31,11 @@ def make_invnet(features):
     X, optimizer = data(features), invnet.optim.Adam(glow.parameters(), 1e-4)
 
     def step():
-        glow.zero_grad()
         Z, logdet = glow.forward(X)
         _, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
         glow.backward(dZ, Z, dlogdet)
         optimizer.step()
+        optimizer.zero_grad()
 
     return step, sum(p.data.size for p in glow.parameters())
 

@@ -52,7 +52,7 @@ def ours(make, batch, reverse=False):
     X, rng, target, optimizer = data(batch), np.random.default_rng(0), invnet.data.Energy(1), invnet.optim.Adam(flow.parameters(), 1e-4)
 
     def step():
-        flow.zero_grad()
+        optimizer.zero_grad()
         if reverse:
             invnet.losses.reverse_kl(flow, target, batch, rng)
         else:

@@ -116,8 +116,11 @@ class Module:
         return [parameter for _, parameter in self.named_parameters()]
 
     def zero_grad(self):
-        for parameter in self.parameters():
-            parameter.grad[...] = 0
+        for name, value in self._within():
+            if isinstance(value, Parameter):
+                value.grad[...] = 0
+            elif isinstance(value, Module):
+                value.zero_grad()
 
     def state_dict(self):
         """A copy of every parameter and buffer, by name."""
