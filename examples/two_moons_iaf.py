@@ -33,16 +33,18 @@ maf = invnet.MAF(2, hidden=(128, 128), steps=10, order="reversal", activation="s
 flow = invnet.Flow(maf, shape=(2,))
 rate = invnet.optim.schedule(1e-3, cosine=epochs * len(train) // batch)
 opt, rng = invnet.optim.Adam(flow.parameters(), rate, weight_decay=1e-2), np.random.default_rng(0)
+losses = []
 for _ in trange(epochs, unit="epoch"):
     for X in rng.permutation(train).reshape(-1, batch, 2):
-        invnet.losses.forward_kl(flow, X)
+        losses.append(invnet.losses.forward_kl(flow, X))
         opt.step()
-        flow.zero_grad()
+        opt.zero_grad()
+print(f"objective: from {losses[0]:.3f} to {np.mean(losses[-40:]):.3f} nats")
 
 nll = -np.mean(flow.log_prob(test))
 print(f"two moons: held-out NLL {nll:.3f} nats, {best:.3f} by their own density, difference {nll - best:.3f}")
 samples = flow.sample(5_000, seed=2)
-invnet.plot.density(flow, samples, title="density of the MAF").savefig(args.out / "two_moons_density.png")
+invnet.plot.density(flow, samples, title="density of the MAF").savefig(args.out / "two_moons_density.png", dpi=85)
 
 # 2. Variational inference. The prior of theta is N(0, 1) for each of its two numbers, and 10,000 points are drawn from
 # N(theta, 1). The density of theta and the points needs their mean only, but for a constant.
@@ -67,7 +69,7 @@ opt = invnet.optim.Adam(flow.parameters(), invnet.optim.schedule(0.02, cosine=st
 for _ in trange(steps, unit="step"):
     invnet.losses.reverse_kl(flow, log_joint, 64, rng, path=True)
     opt.step()
-    flow.zero_grad()
+    opt.zero_grad()
 
 # The exact posterior is N(n mean / (n + 1), 1 / (n + 1)), since the prior counts as one more point, at 0.
 exact_mean, exact_variance = points.sum(axis=0) / (n + 1), 1 / (n + 1)
