@@ -1,7 +1,7 @@
 """Planar flows on the four energies of Rezende & Mohamed, beside couplings: variational inference with annealing.
 
     python examples/planar_vi.py           # some two minutes; a picture in runs/planar_vi
-    python examples/planar_vi.py --full    # lengths 2, 8, 16, 32 and longer training, some ten minutes; a second picture
+    python examples/planar_vi.py --full    # lengths 2, 8, 16, 32 and longer training, some seven minutes; a second picture
     python examples/planar_vi.py --quick   # some seconds, and not learned well
 """
 
