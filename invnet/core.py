@@ -274,8 +274,8 @@ class InPlaceLayer(Layer):
         """Bytes, or a share of the free memory below 1, for activations that spare backward its recomputing; 0 for none.
 
         Each `forward` keeps what its couplings' conditioners computed, as far as that fits, until the `backward` that is
-        given its Z, or until the next `forward`. Gradients are the same. It counts for the layer whose forward and
-        backward are called, not for those within.
+        given its Z, or until the next `forward`; the parameters stay as they are between the two. Gradients are the same.
+        It counts for the layer whose forward and backward are called, not for those within.
         """
         return getattr(self, "_memory_budget", 0)
 

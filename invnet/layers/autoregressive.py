@@ -1,7 +1,7 @@
 """Autoregressive layers: every channel is changed given those before it, through a masked conditioner."""
 
-from ..core import Condition, get_ops
-from ..kept import current, using
+from ..core import get_ops
+from ..kept import aside, current
 from .coupling import AffineCoupling, Coupling
 
 
@@ -77,7 +77,7 @@ class Autoregressive(Coupling):
             h, pullback = self.net.vjp(ops.fresh(u), tile.condition(c))  # of a copy, which stays as it is
             return couple_(ops, u, self._checked(h, u)), (h, pullback)
 
-        with using(None):
+        with aside(kept):
             return self._logdet_of_tiles(ops, U, work, saved, kept.memory)
 
     def _pull(self, uncouple_, couple_backward_, dV, V, dlogdet, cond):
@@ -95,7 +95,7 @@ class Autoregressive(Coupling):
             ops.add_(dv, self._same(du, v))
             return tile, self._outliving(ops, dcond, cond), gradients
 
-        with using(None):
+        with aside(kept):
             ops.map_tiles(work, list(zip(tiles, saved or [None] * len(tiles))), lambda result: self._add(cond, *result))
 
     # ---- the slow direction, from v to u
@@ -153,7 +153,7 @@ class Autoregressive(Coupling):
             for _ in range(self.channels):
                 dv, v = ops.fresh(total), ops.fresh(u)
                 dh = uncouple_backward_(ops, dv, v, h, dlogdet)
-                dx, dcond, gradients = _aside(ops, pullback, dh)
+                dx, dcond, gradients = _in_its_own_memory(ops, pullback, dh)
                 before, total = total, du + self._same(dx, u)
                 if ops.xp.all(before == total):
                     break
@@ -197,23 +197,8 @@ class Autoregressive(Coupling):
         ops.map_tiles(lambda tile: (tile, work(tile, tile.core(X))), self._tiles(ops, X), commit, memory)
         return logdet
 
-    @staticmethod
-    def _outliving(ops, dcond, cond):
-        """A condition's gradient that outlives its tile, where it is wanted."""
-        return ops.copy(dcond) if isinstance(cond, Condition) and dcond is not None else None
 
-    def _add(self, cond, tile, dcond, gradients):
-        if len(gradients) != len(self._parameters):
-            raise ValueError(f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients")
-        for parameter, gradient in zip(self._parameters, gradients):
-            if tuple(gradient.shape) != tuple(parameter.data.shape):
-                raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
-            parameter.grad += gradient
-        if dcond is not None:
-            tile.condition(cond.grad)[...] += dcond
-
-
-def _aside(ops, function, argument):
+def _in_its_own_memory(ops, function, argument):
     """function(argument) in memory of its own, where a tile's would fill with what many calls leave."""
     results = []
     ops.map_tiles(lambda _: function(argument), (0,), results.append)

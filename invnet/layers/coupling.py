@@ -82,7 +82,6 @@ class Coupling(InPlaceLayer):
 
     def _pull(self, couple_backward_, dZ, Z, dlogdet, cond):
         ops, c, kept = get_ops(Z), self._condition_of(Z, cond), current()
-        copied = lambda dcond: ops.copy(dcond) if isinstance(cond, Condition) and dcond is not None else None
         z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
         tiles, saved = self._tiles(ops, Z), None if kept is None else kept.take(self)
 
@@ -95,27 +94,36 @@ class Coupling(InPlaceLayer):
             if tile.whole:
                 dx1, dcond, gradients = pullback(dh)
                 ops.add_(tile.region(dz1), self._same(dx1, z))
-                return tile, None, copied(dcond), gradients
+                return tile, None, self._outliving(ops, dcond, cond), gradients
             around = ops.zeros_like(h)
             tile.inner(around)[...] = dh
             dx1, dcond, gradients = pullback(around)
-            return tile, ops.copy(self._same(dx1, z)), copied(dcond), gradients
+            return tile, ops.copy(self._same(dx1, z)), self._outliving(ops, dcond, cond), gradients
 
         def commit(result):
             tile, dx1, dcond, gradients = result
             if dx1 is not None:  # regions overlap
                 ops.add_(tile.region(dz1), dx1)
-            if len(gradients) != len(self._parameters):
-                raise ValueError(f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients")
-            for parameter, gradient in zip(self._parameters, gradients):
-                if tuple(gradient.shape) != tuple(parameter.data.shape):
-                    raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
-                parameter.grad += gradient
-            if dcond is not None:
-                tile.condition(cond.grad)[...] += dcond
+            self._add(cond, tile, dcond, gradients)
 
         with aside(kept):
             ops.map_tiles(work, list(zip(tiles, saved or [None] * len(tiles))), commit)
+
+    @staticmethod
+    def _outliving(ops, dcond, cond):
+        """A condition's gradient that outlives its tile, where it is wanted."""
+        return ops.copy(dcond) if isinstance(cond, Condition) and dcond is not None else None
+
+    def _add(self, cond, tile, dcond, gradients):
+        """Adds what the pullback of a tile gave to the gradients of the conditioner's parameters and of the condition."""
+        if len(gradients) != len(self._parameters):
+            raise ValueError(f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients")
+        for parameter, gradient in zip(self._parameters, gradients):
+            if tuple(gradient.shape) != tuple(parameter.data.shape):
+                raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
+            parameter.grad += gradient
+        if dcond is not None:
+            tile.condition(cond.grad)[...] += dcond
 
     def _kept_bytes(self, X):
         return self._kept_floats * math.prod(X.shape) // X.shape[1] * X.dtype.itemsize

@@ -302,6 +302,18 @@ def slope_of(a, least):
 
 
 @helper
+def shares_of(P, start, count, K, shares):
+    """The shares of the bins' widths and heights, for the numbers of `count` rows from `start`, one after the other."""
+    i = 0
+    for r in range(start, start + count):
+        for c in range(P.shape[1]):
+            for j in range(2 * K):
+                shares[i] = P[r, c, j]
+                i += 1
+    softmaxes(shares[:i], K)
+
+
+@helper
 def bin_of(value, bound, least, axis, q, K):
     """The bin k of a value among the knots in x (axis 0) or in y (axis 1), and its x, y, w, h; q are the shares of all bins."""
     x = y = -bound
@@ -334,13 +346,7 @@ def spline(R, P, bound, least, inverse, S, logdet):
     shares = np.empty(size * C * 2 * K)
     for start in range(0, rows, size):
         count = min(size, rows - start)
-        i = 0
-        for r in range(start, start + count):
-            for c in range(C):
-                for j in range(2 * K):
-                    shares[i] = P[r, c, j]
-                    i += 1
-        softmaxes(shares[:i], K)
+        shares_of(P, start, count, K, shares)
         i = 0
         for r in range(start, start + count):
             total = 0.0
@@ -376,13 +382,7 @@ def spline_backward(dS, S, P, bound, least, dlogdet, inverse, dR, R, dP):
     shares, scale = np.empty(size * C * 2 * K), 2 * bound * (1 - K * least)
     for start in range(0, rows, size):
         count = min(size, rows - start)
-        i = 0
-        for r in range(start, start + count):
-            for c in range(C):
-                for j in range(2 * K):
-                    shares[i] = P[r, c, j]
-                    i += 1
-        softmaxes(shares[:i], K)
+        shares_of(P, start, count, K, shares)
         i = 0
         for r in range(start, start + count):
             for c in range(C):
