@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("speed", "memory_vs_depth", "small", "tutorials", "contention", "start", "kernels")
+BENCHMARKS = ("speed", "memory_vs_depth", "memory_vs_size", "memory_budget", "small", "tutorials", "contention", "start", "kernels",
+              "products")
 
 if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv[1:]):

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("benchmarks.contenders", reason="benchmarks/ is not beside invnet/")
 
 import torch
-from benchmarks import contenders, memory_vs_depth, peers, small, tutorials
+from benchmarks import contenders, memory_budget, memory_vs_depth, memory_vs_size, peers, products, small, tutorials
 from benchmarks import speed as speed_benchmark
 
 import invnet
@@ -129,6 +129,7 @@ def test_small_contender_runs(name):
 
 BENCHMARKS = {
     memory_vs_depth: "--depths 1 2 --size 8 --batch 2 --hidden 8 --contenders invnet checkpointed",
+    memory_vs_size: "--sizes 8 16",
     speed_benchmark: "--hidden 64 --size 8 --rounds 1 --contenders invnet twin",
 }
 
@@ -144,6 +145,18 @@ def test_benchmark_on_invnet_bench_runs_and_leaves_its_files(benchmark, tmp_path
         invnet.set_num_threads(threads)
     name = benchmark.__name__.split(".")[-1]
     assert sorted(file.name for file in tmp_path.iterdir()) == [f"{name}_quick.csv", f"{name}_quick.png"]
+
+
+def test_products_are_those_of_openblas():
+    assert len(products.measure(20, 33, 1)) == 2  # compares numbers before it times
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_budget_keeps_more_where_it_may(monkeypatch):
+    monkeypatch.setattr(memory_budget, "OTHERS", ("twin",))
+    rows = [row for row in memory_budget.measure(64, 8, 1) if row["contender"].startswith("invnet")]
+    kept = [row["kept"] for row in rows]
+    assert kept == sorted(kept) and kept[0] == 0 < kept[-1] and all(row["kept"] <= row["budget"] for row in rows)
 
 
 def test_the_energy_of_the_tutorials_is_invnets():

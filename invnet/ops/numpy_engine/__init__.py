@@ -20,7 +20,7 @@ from .vectors import BYTES
 # tile may have, a tile is a block of it.
 TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 32 << 20
 #: Bytes from which part of the channels is taken out in place: a copy of less is faster.
-SPLIT_IN_PLACE = 32 << 20
+SPLIT_IN_PLACE = 8 << 20
 #: Of an element-wise or planar layer: 0.2 ms and more, where the waking of a thread takes 0.1.
 ROWS = 8192
 
