@@ -18,7 +18,7 @@ from .vectors import BYTES
 # A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
 # the waking of one, and positions enough for a matrix product to reach its rate. Where one image needs more memory than a
 # tile may have, a tile is a block of it.
-TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 32 << 20
+TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 28 << 20
 #: Bytes from which part of the channels is taken out in place: a copy of less is faster.
 SPLIT_IN_PLACE = 8 << 20
 #: Of an element-wise or planar layer: 0.2 ms and more, where the waking of a thread takes 0.1.
