@@ -1,41 +1,70 @@
-"""The operations on arrays: one engine for each array library, found by the type of an array."""
+"""The operations on arrays: engines for each array library and device, found by the type and place of an array."""
 
 import importlib
-import sys
+
+import numpy as np
 
 from .reference import Ops
 
 #: engine -> (its file in this folder, its class). An engine is imported when the first of its arrays is seen.
-ENGINES = {"numpy": ("numpy_engine", "NumpyOps")}
+ENGINES = {"numpy": ("numpy_engine", "NumpyOps"), "torch": ("torch_engine", "TorchOps"), "cupy": ("cupy_engine", "CupyOps")}
+
+#: other words for an engine.
+ALIASES = {"cuda": "cupy"}
 
 _of_type = {}
-_of_name = {}
 
 
 def ops_named(name):
-    """The engine of that name.
+    """The engine of that name, or engine:device, as "torch:cuda:1" or "cupy:1"; "cuda" is "cupy".
 
     Raises:
-        ValueError: there is no such engine.
+        ValueError: there is no such engine, or it has no such device.
+        ImportError: its library is not installed.
     """
-    if name not in _of_name:
-        if name not in ENGINES:
-            raise ValueError(f"the engines are {', '.join(ENGINES)}; got {name!r}")
-        file, cls = ENGINES[name]
-        _of_name[name] = getattr(importlib.import_module(f"{__name__}.{file}"), cls)()
-    return _of_name[name]
+    engine, _, device = str(name).partition(":")
+    engine = ALIASES.get(engine, engine)
+    if engine not in ENGINES:
+        raise ValueError(f"the engines are {', '.join(ENGINES)}; got {name!r}")
+    return _class_of(engine).on(device)
 
 
 def get_ops(array):
-    """The operations for an array, by its type.
+    """The operations for an array, by its type, and by the device that it lies on.
 
     Raises:
         TypeError: it is not an array of an engine of invnet.
     """
-    ops = _of_type.get(type(array))
-    if ops is None:
-        library = type(array).__module__.partition(".")[0]
-        if library not in ENGINES or library not in sys.modules or not hasattr(array, "ndim"):
+    find = _of_type.get(type(array))
+    if find is None:
+        libraries = (cls.__module__.partition(".")[0] for cls in type(array).__mro__)  # those of subclasses too
+        engine = next((library for library in libraries if library in ENGINES), None)
+        if engine is None or not hasattr(array, "ndim"):
             raise TypeError(f"invnet computes on arrays of {', '.join(ENGINES)}; got {type(array).__module__}.{type(array).__qualname__}")
-        ops = _of_type[type(array)] = ops_named(library)
-    return ops
+        find = _of_type[type(array)] = _class_of(engine).of
+    return find(array)
+
+
+def register(kind, ops):
+    """Makes `ops` the operations for arrays of a type that is no library's."""
+    _of_type[kind] = lambda array: ops
+
+
+def _class_of(engine):
+    file, cls = ENGINES[engine]
+    return getattr(importlib.import_module(f"{__name__}.{file}"), cls)
+
+
+def float_dtype(dtype):
+    """The name of a dtype that layers compute in.
+
+    Raises:
+        ValueError: it is neither float32 nor float64.
+    """
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = dtype
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype is float32 or float64; got {name}")
+    return name

@@ -10,6 +10,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from .memory import Work, at_work, forget
@@ -37,13 +38,18 @@ class SingleThreadedBlas:
     """A context in which BLAS has one thread, until the last of its users leaves."""
 
     def __init__(self):
-        self.libraries, self.users, self.before, self.lock = None, 0, (), threading.Lock()
+        self.blas, self.others, self.libraries, self.users, self.before, self.lock = None, (), (), 0, (), threading.Lock()
+
+    def include(self, library):
+        """Holds another library to one thread too, anything with get_num_threads() and set_num_threads(n)."""
+        self.others += (library,)
 
     def __enter__(self):
         with self.lock:
             if not self.users:
-                if self.libraries is None:
-                    self.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+                if self.blas is None:
+                    self.blas = ThreadpoolController().select(user_api="blas").lib_controllers
+                self.libraries = (*self.blas, *self.others)
                 self.before = [library.get_num_threads() for library in self.libraries]
                 self._set([1] * len(self.before))
             self.users += 1
@@ -69,10 +75,14 @@ class SingleThreadedBlas:
 single_threaded_blas = SingleThreadedBlas()
 
 
+def _quiet():
+    np.seterr(all="ignore")  # a thread's own setting; that of the caller is at_work's
+
+
 def _executor(size):
     with _lock:
         if _pool["pid"] != os.getpid() or _pool["size"] < size:
-            _pool.update(executor=ThreadPoolExecutor(size, thread_name_prefix="invnet"), pid=os.getpid(), size=size)
+            _pool.update(executor=ThreadPoolExecutor(size, thread_name_prefix="invnet", initializer=_quiet), pid=os.getpid(), size=size)
         return _pool["executor"]
 
 

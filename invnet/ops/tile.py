@@ -1,5 +1,8 @@
 """Tile: the part of a batch that a coupling works on at one time."""
 
+import itertools
+import math
+
 
 class Tile:
     """Some samples, whole or a block of their positions with what a conditioner sees around it.
@@ -40,3 +43,22 @@ class Tile:
             return None if cond is None else cond[self.samples]
         times = [n // m for n, m in zip(cond.shape[2:], self.spatial)]
         return cond[self._region[:2] + tuple(slice(t * s.start, t * s.stop) for t, s in zip(times, self._region[2:]))]
+
+
+def tiles_of(shape, samples, most, reach):
+    """Tiles of an array of `shape` (N, C, *spatial): samples, or blocks of one where it has too many positions.
+
+    Args:
+        samples: the most in a tile.
+        most: positions, the most in a tile, halos included.
+        reach: how far an output position of the conditioner sees; None, everything, is never cut.
+    """
+    N, _, *spatial = shape
+    positions = math.prod(spatial)
+    if positions <= most or reach is None or not spatial:
+        size = max(1, min(samples, most // max(1, positions)))
+        return [Tile(slice(i, min(i + size, N))) for i in range(0, N, size)]
+    side = max(1, 2 * reach, int(most ** (1 / len(spatial))) - 2 * reach)  # what is around is at most as wide
+    cuts = [[n * i // count for i in range(count + 1)] for n, count in ((n, -(-n // side)) for n in spatial)]
+    blocks = list(itertools.product(*(zip(cut, cut[1:]) for cut in cuts)))
+    return [Tile(slice(n, n + 1), block, spatial, reach) for n in range(N) for block in blocks]

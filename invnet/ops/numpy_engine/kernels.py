@@ -55,6 +55,18 @@ def times(A, factor, B):
             B[r, c] = factor * A[r, c]
 
 
+# ---- the optimizer
+
+
+@kernel("void($[::1], $[::1], $[::1], $[::1], $, $, $, $, $, $, $)")
+def adam(data, grad, m, v, b1, rest1, b2, rest2, rate, root, eps):
+    """With rest = 1 - b."""
+    for i in range(data.size):
+        m[i] = b1 * m[i] + rest1 * grad[i]
+        v[i] = b2 * v[i] + rest2 * grad[i] * grad[i]
+        data[i] -= rate * m[i] / (root * math.sqrt(v[i]) + eps)
+
+
 # ---- couplings: the rows of h are [t, raw], s are scales
 
 
@@ -74,7 +86,7 @@ def uncouple(z2, h, s):
 
 @kernel("void($[:,:], $[:,:], $[:,:], $[:,::1], $[:,::1], $, $[::1], $[:,::1])")
 def couple_backward(dz2, z2, h, log_s, s, a, dlogdet, dh):
-    """`a` is the log of the bound of a "bounded" scale, 0 for "sigmoid"."""
+    """`a` is the log of the bound of a "bounded" scale, or minus that of the largest of a sigmoid, which is 0 or less."""
     C = z2.shape[1]
     positions = z2.shape[0] // dlogdet.shape[0]
     for n in range(dlogdet.shape[0]):
@@ -84,6 +96,6 @@ def couple_backward(dz2, z2, h, log_s, s, a, dlogdet, dh):
                 dx = dz * s[r, c]
                 dz2[r, c] = dx
                 dh[r, c] = dx
-                slope = 1 - (log_s[r, c] / a) ** 2 if a > 0 else -math.expm1(log_s[r, c])
+                slope = 1 - (log_s[r, c] / a) ** 2 if a > 0 else -math.expm1(log_s[r, c] + a)
                 dh[r, C + c] = (dz * z + dlogdet[n]) * slope
                 z2[r, c] = z / s[r, c] - h[r, c]

@@ -6,7 +6,7 @@ padded image, which are thus never gathered. Rows of the other two have room for
 
 from numba import njit
 
-from .vectors import ROWS, VECTORS, block, copy_rows, narrow_block, transpose_square
+from .vectors import FEW, ROWS, VECTORS, block, copy_rows, low_block, narrow_block, small_block, transpose_square
 
 
 @njit(error_model="numpy", nogil=True)
@@ -21,16 +21,24 @@ def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lan
 
     S may be C, or with lds = 0 one row for all, such as a bias.
     """
-    wide = lanes * VECTORS
-    for r in range(r0, r1, ROWS):
+    wide, r = lanes * VECTORS, r0
+    while r < r1:
+        low = r1 - r <= FEW if ROWS < 2 * FEW else r1 - r <= 2 * FEW
         to, start, j = co + (r - r0) * ldc, so + (r - r0) * lds, 0
         while j < N:
             if N - j > wide - lanes:
-                block(A, ao, ro, r, r1 - 1, ko, K, B, bo + j, ldb, S, start + j, lds, C, to + j, ldc)
+                if low:
+                    low_block(A, ao, ro, r, r1 - 1, ko, K, B, bo + j, ldb, S, start + j, lds, C, to + j, ldc)
+                else:
+                    block(A, ao, ro, r, r1 - 1, ko, K, B, bo + j, ldb, S, start + j, lds, C, to + j, ldc)
                 j += wide
             else:
-                narrow_block(A, ao, ro, r, r1 - 1, ko, K, B, bo + j, ldb, S, start + j, lds, C, to + j, ldc)
+                if low:
+                    small_block(A, ao, ro, r, r1 - 1, ko, K, B, bo + j, ldb, S, start + j, lds, C, to + j, ldc)
+                else:
+                    narrow_block(A, ao, ro, r, r1 - 1, ko, K, B, bo + j, ldb, S, start + j, lds, C, to + j, ldc)
                 j += lanes
+        r += FEW if low else ROWS
 
 
 @njit(error_model="numpy", nogil=True)

@@ -35,6 +35,8 @@ def _registers():
 
 
 BYTES, ROWS, VECTORS, REGISTER = _registers()
+#: rows of a low block, for the rows that are left of a product, or all that it has
+FEW = 4
 #: floats to leave free at the end of an array
 SLACK = 64
 
@@ -93,10 +95,10 @@ def _one():
     return ir.Constant(_int, 1)
 
 
-def _block(vectors):
+def _block(rows, vectors):
     @intrinsic
     def block(typing, A, ao, ro, r, last, ko, K, B, bo, ldb, S, so, lds, C, co, ldc):
-        """C[i, j] = S[i, j] + sum_k A[ro[i] + ko[k]] B[k, j] for ROWS rows i from r; those after `last` repeat it.
+        """C[i, j] = S[i, j] + sum_k A[ro[i] + ko[k]] B[k, j] for `rows` rows i from r; those after `last` repeat it.
 
         A at ao; B at bo with rows `ldb` apart; row r of S and of C at so and co, rows lds and ldc apart.
         """
@@ -109,7 +111,7 @@ def _block(vectors):
             S, C = _pointer(context, b, types_[10], S, so), _pointer(context, b, types_[13], C, co)
             ko = _pointer(context, b, types_[5], ko, ir.Constant(_int, 0))
             a_rows, c_rows, sums = [], [], []
-            for i in range(ROWS):
+            for i in range(rows):
                 row = b.add(r, ir.Constant(_int, i))
                 row = b.select(b.icmp_signed("<", row, last), row, last)
                 a_rows.append(b.gep(A, [b.load(_pointer(context, b, types_[2], ro, row))]))
@@ -125,10 +127,10 @@ def _block(vectors):
             panel.add_incoming(B, before)
             offset = b.phi(_int)
             offset.add_incoming(first, before)
-            running = [[b.phi(V.type) for _ in range(vectors)] for _ in range(ROWS)]
+            running = [[b.phi(V.type) for _ in range(vectors)] for _ in range(rows)]
             row_of_B = [V.load(panel, j) for j in range(vectors)]
             total = []
-            for i in range(ROWS):
+            for i in range(rows):
                 a = V.spread(b.load(b.gep(a_rows[i], [offset])))
                 total.append([V.now(V.fma(a, row_of_B[j], running[i][j])) for j in range(vectors)])
                 for j in range(vectors):
@@ -141,7 +143,7 @@ def _block(vectors):
             b.cbranch(b.icmp_signed("<", k_next, K), loop, after)
 
             b.position_at_end(after)
-            for i in range(ROWS):
+            for i in range(rows):
                 for j in range(vectors):
                     V.store(total[i][j], c_rows[i], j)
             return context.get_dummy_value()
@@ -152,7 +154,8 @@ def _block(vectors):
     return block
 
 
-block, narrow_block = _block(VECTORS), _block(1)
+block, narrow_block = _block(ROWS, VECTORS), _block(ROWS, 1)
+low_block, small_block = _block(FEW, VECTORS), _block(FEW, 1)
 
 
 @intrinsic

@@ -9,13 +9,15 @@ from .arrays import Arrays
 from .bending import Bending
 from .channels import Channels
 from .coupling import Couplings
+from .fixed_point import FixedPoint
 from .network import Network
+from .runs import Runs
 from .spline import LEAST, Splines
 
 __all__ = ["LEAST", "Ops"]
 
 
-class Ops(Arrays, Channels, Network, Couplings, Bending, Splines):
+class Ops(Arrays, Channels, Network, Couplings, Bending, Splines, Runs, FixedPoint):
     """All operations.
 
     Args:
@@ -25,4 +27,4 @@ class Ops(Arrays, Channels, Network, Couplings, Bending, Splines):
     name = "reference"
 
     def __init__(self, xp):
-        self.xp = xp
+        self.xp, self._of_dtype = xp, {}

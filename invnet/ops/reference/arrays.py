@@ -1,12 +1,20 @@
 """Arrays: what they are, how they lie in memory, and the tiles that they are worked on in."""
 
 import contextlib
+import math
+
+import numpy
 
 from ..tile import Tile
 
 
 class Arrays:
     """Needs `xp`, an array-API namespace."""
+
+    #: whether a number of an array has to be waited for
+    asynchronous = False
+    #: whether passes through layers are guarded against drift
+    guarded = True
 
     # ---- arrays
 
@@ -27,9 +35,11 @@ class Arrays:
         return self.xp.asarray(data)
 
     def to_numpy(self, X):
-        import numpy
-
         return numpy.asarray(X)
+
+    def plain(self, X):
+        """X as data alone: without the record that a library which differentiates has of it."""
+        return X
 
     def copy(self, X):
         return self.xp.asarray(X, copy=True)
@@ -70,9 +80,44 @@ class Arrays:
         """Sums rows (N * positions, C) to one number for each sample, (N,)."""
         return self.xp.sum(self.xp.reshape(R, (N, -1)), axis=1)
 
+    def span(self, X):
+        """The least and the largest value, as numbers."""
+        return float(self.xp.min(X)), float(self.xp.max(X))
+
+    def adam_(self, data, grad, m, v, b1, b2, rate, root, eps):
+        """A step of Adam: m and v become the means of the gradient and of its square, data -= rate m / (root sqrt(v) + eps)."""
+        m *= b1
+        m += (1 - b1) * grad
+        v *= b2
+        v += (1 - b2) * grad * grad
+        data -= rate * m / (root * self.xp.sqrt(v) + eps)
+
     def checksum(self, X):
         """What tells X from any other array."""
         return float(self.xp.sum(X)), float(self.xp.sum(X * X))
+
+    def fingerprint(self, X):
+        """(G, B): the projection of each sample on a direction of random signs; of few samples, of B equal parts, up to 4, of each;
+        of more than 1,024, the sums of those of as many groups."""
+        N, n = X.shape[0], math.prod(X.shape[1:])
+        B = next(B for B in (4, 3, 2, 1) if n % B == 0) if N < 64 else 1
+        projections = self.xp.reshape(self.xp.reshape(self.rows(X), (N * B, n // B)) @ self._signs(n // B, X), (N, B))
+        if N <= 1024:
+            return projections
+        whole = N // 1024 * 1024
+        groups = self.xp.sum(self.xp.reshape(projections[:whole], (-1, 1024)), axis=0)
+        groups[:N - whole] += projections[whole:, 0]
+        return self.xp.reshape(groups, (1024, 1))
+
+    def _signs(self, n, like):
+        """(n,) numbers 1 and -1; those of a smaller n are the first of them."""
+        signs = self._of_dtype.get(key := self._key(like))
+        if signs is None or signs.shape[0] < n:
+            signs = self._of_dtype[key] = self.asarray(2.0 * numpy.random.default_rng(0).integers(0, 2, n) - 1, like)
+        return signs[:n]
+
+    def _key(self, like):
+        return str(like.dtype)  # of a device there is an Ops
 
     def lasting_memory(self, size):
         """Memory of at most `size` bytes for map_tiles, where the library's own would be slow; or None."""
@@ -82,6 +127,10 @@ class Arrays:
         import psutil
 
         return psutil.virtual_memory().available
+
+    def update_(self, update, *arrays):
+        """update(operations, *arrays) of flat arrays, in place and number by number, so that it may be done part by part."""
+        update(self, *arrays)
 
     # ---- tiles
 
@@ -101,6 +150,14 @@ class Arrays:
         for tile in tiles:
             commit(work(tile))
 
+    def quiet(self):
+        """A context in which infinity and NaN are answers, which nothing warns of."""
+        return contextlib.nullcontext()
+
     def at_work(self):
         """A context for a layer's public call: what an engine prepares once for all the operations within."""
+        return contextlib.nullcontext()
+
+    def in_full_precision(self):
+        """A context in which no network is computed in less than its dtype, whatever the library's user asked for."""
         return contextlib.nullcontext()

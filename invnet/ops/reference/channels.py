@@ -6,6 +6,20 @@ class Channels:
 
     # ---- the channel mix, in place
 
+    def inverse(self, M):
+        """The inverse of M, computed in double precision, since it rebuilds activations at every layer; NaN of a singular one."""
+        try:
+            return self.astype(self.xp.linalg.inv(self.astype(M, "float64")), M.dtype)
+        except (ValueError, RuntimeError):  # what NumPy and PyTorch make of a singular matrix
+            return self.xp.full_like(M, self.xp.nan)
+
+    def condition_bound(self, M, Minv):
+        """|M| |Minv|, which is M's condition number or more, as a number; 0.0 where nothing is rebuilt, or a device would have to be waited for."""
+        if self.asynchronous or not self.guarded:
+            return 0.0
+        m, n = (self.astype(self.xp.reshape(A, (-1,)), "float64") for A in (M, Minv))
+        return float((m @ m) * (n @ n)) ** 0.5
+
     def mix_(self, X, M, b):
         """X becomes M x + b at every position; M is (C, C), or (C,) for a diagonal."""
         R = self.rows(X)

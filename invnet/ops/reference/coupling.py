@@ -1,4 +1,4 @@
-"""The coupling: z2 = (x2 + t) s(raw), with h = [t, raw]; the scale is ("sigmoid", _) or ("bounded", bound)."""
+"""The coupling: z2 = (x2 + t) s(raw), with h = [t, raw]; the scale is ("sigmoid", _), ("doubled", _) or ("bounded", bound)."""
 
 import math
 
@@ -9,16 +9,21 @@ class Couplings:
     def log_scale(self, raw, scale):
         """log s."""
         xp, (kind, bound) = self.xp, scale
-        if kind == "sigmoid":
-            u = raw + 2
-            return xp.where(u < 0, u, xp.zeros_like(u)) - xp.log1p(xp.exp(-xp.abs(u)))
-        a = math.log(bound)
-        return a * xp.tanh(raw / a)
+        if kind == "bounded":
+            a = math.log(bound)
+            return a * xp.tanh(raw / a)
+        u, top = raw + 2 * (kind == "sigmoid"), self.log_top(kind)
+        return xp.where(u < 0, u, xp.zeros_like(u)) - xp.log1p(xp.exp(-xp.abs(u))) + top
 
     def log_scale_slope(self, log_s, scale):
         """The derivative of log s in raw."""
         kind, bound = scale
-        return -self.xp.expm1(log_s) if kind == "sigmoid" else 1 - (log_s / math.log(bound)) ** 2
+        return 1 - (log_s / math.log(bound)) ** 2 if kind == "bounded" else -self.xp.expm1(log_s - self.log_top(kind))
+
+    @staticmethod
+    def log_top(kind):
+        """The log of the largest scale of a sigmoid."""
+        return math.log(2) if kind == "doubled" else 0.0
 
     def couple_(self, x2, h, scale):
         """x2 becomes z2; gives log|det|, (N,)."""

@@ -1,0 +1,57 @@
+"""Stage: what a layer of vectors tells an engine that does a run of layers in one call."""
+
+from typing import NamedTuple
+
+
+class Units(NamedTuple):
+    """A dense conditioner, its units in the order in which they can be computed.
+
+    Channels come in groups, one after the other. In step g come the units of every layer that see the channels of the
+    groups before g alone, the outputs for group g among them; then group g is changed. In a coupling x1 is the first group,
+    which nothing changes, and x2 the second; in an autoregressive layer each channel is a group.
+
+    Args:
+        parameters: weights (in, out) and bias of each layer, in turn.
+        activations: of each layer, the last of which has None.
+        ends: for the input and each layer, how many units come before each step, and in all: [layer][step].
+        inputs, outputs: the order in which the inputs' channels and the outputs come; each group's outputs are all t, then all raw.
+    """
+
+    parameters: tuple
+    activations: tuple
+    ends: tuple
+    inputs: tuple
+    outputs: tuple
+
+
+class Stage(NamedTuple):
+    """A layer of vectors.
+
+    Args:
+        kind: "scale", "lu", "full", "householder", "permute" or "affine".
+        states: its Parameters and Buffers, of an affine one without the conditioner's.
+        units: of an affine one its conditioner's Units; `owner` is the layer that has the conditioner as `net`, `net` that one.
+        channels: the order in which an affine one changes the channels, and `groups` how many come before each step, and in all.
+        reads_z: whether the conditioner sees Z and not X, where these differ.
+        scale: as in the operation `couple_`.
+    """
+
+    kind: str
+    states: tuple = ()
+    units: Units = None
+    owner: object = None
+    net: object = None
+    channels: tuple = ()
+    groups: tuple = ()
+    reads_z: bool = False
+    scale: tuple = ()
+
+
+def stages_of(layer):
+    """The stages of a layer; an empty list where its class does not say so itself, as a subclass may compute something else."""
+    return layer.stages() if "stages" in vars(type(layer)) else []
+
+
+def units_of(net):
+    """The Units of a conditioner, or None where its class does not say so itself."""
+    return net.units() if "units" in vars(type(net)) else None
