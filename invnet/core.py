@@ -1,13 +1,13 @@
 """The contracts: Parameter, Module, Layer, Isometry, and the conditioner Net."""
 
 import inspect
-import math
 import numbers
 
 import numpy as np
 
-from .kept import Kept, using
-from .ops import get_ops, ops_named
+from .ops import float_dtype, get_ops, ops_named
+from .passes import TwoPasses
+from .passes.draws import back, forth
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
@@ -15,16 +15,26 @@ SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 class Buffer:
     """An array that is saved with a module but not learned (a permutation, a sign, a flag)."""
 
+    #: How often an array of any Buffer was put in the place of another: who keeps views or addresses of them looks here whether
+    #: these may have changed.
+    replaced = 0
+
     def __init__(self, data):
         self.data = data
+
+    def __setattr__(self, name, value):
+        if vars(self).get(name) is not value:
+            Buffer.replaced += 1
+            super().__setattr__(name, value)
 
 
 class Parameter(Buffer):
     """A learned array `data`, and the gradient `grad` of its shape that every backward adds to."""
 
     def __init__(self, data):
-        super().__init__(data)
-        self.grad = get_ops(data).xp.zeros_like(data)
+        ops = get_ops(data)
+        super().__init__(ops.plain(data))
+        self.grad = ops.zeros_like(self.data)
 
     def __repr__(self):
         return f"Parameter(shape={tuple(self.data.shape)}, dtype={self.data.dtype})"
@@ -34,30 +44,31 @@ class Condition:
     """A condition whose gradient is wanted: backward adds to `grad`, an array of the shape of `array`."""
 
     def __init__(self, array):
-        if not get_ops(array).is_float(array):
+        ops = get_ops(array)
+        if not ops.is_float(array):
             raise TypeError(f"a condition that has a gradient is a floating-point array; got dtype {array.dtype}")
-        self.array = array
-        self.grad = get_ops(array).xp.zeros_like(array)
-
-
-def float_dtype(dtype):
-    """The name of a dtype that layers compute in.
-
-    Raises:
-        ValueError: it is neither float32 nor float64.
-    """
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = dtype
-    if name not in ("float32", "float64"):
-        raise ValueError(f"dtype is float32 or float64; got {name}")
-    return name
+        self.array = ops.plain(array)
+        self.grad = ops.zeros_like(self.array)
 
 
 def condition_array(cond):
     """The array of a condition, which may be None, an array or a Condition."""
-    return cond.array if isinstance(cond, Condition) else cond
+    array = cond.array if isinstance(cond, Condition) else cond
+    return None if array is None else get_ops(array).plain(array)
+
+
+def same_engine(name, array, X):
+    """TypeError where an array is not of the engine and device of X."""
+    if get_ops(array).name != get_ops(X).name:
+        raise TypeError(f"{name} needs the engine and device of X, {get_ops(X).name}; got one of {get_ops(array).name}")
+
+
+def check_gradient(dZ, ops, shape, dtype):
+    """ValueError or TypeError where dZ is no gradient in an array of that engine, shape and dtype."""
+    if get_ops(dZ).name != ops.name:
+        raise TypeError(f"the gradient needs the engine and device of its array, {ops.name}; got one of {get_ops(dZ).name}")
+    if tuple(dZ.shape) != tuple(shape) or not ops.same_dtype(dZ.dtype, dtype):
+        raise ValueError(f"the gradient needs the shape and dtype of its array, {tuple(shape)} {dtype}; got {tuple(dZ.shape)} {dZ.dtype}")
 
 
 class Module:
@@ -104,6 +115,17 @@ class Module:
                 elif isinstance(value, (tuple, list)):
                     yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, (Buffer, Module)))
 
+    def name_of(self, module):
+        """The name of a module within this one, "" of itself, or its class where it has none."""
+        def found(within, prefix):
+            for name, value in within._within():
+                if value is module:
+                    yield prefix + name
+                elif isinstance(value, Module):
+                    yield from found(value, f"{prefix}{name}.")
+
+        return "" if module is self else next(found(self, ""), type(module).__name__)
+
     def named_parameters(self):
         """Yields (name, Parameter), a parameter used in several places once."""
         seen = set()
@@ -144,23 +166,46 @@ class Module:
             like[...] = get_ops(like).asarray(array, like)
 
     def to(self, engine=None, dtype=None):
-        """Moves all arrays to an engine ("numpy") and floating-point arrays to a dtype, in place; returns self."""
+        """Moves all arrays to an engine, and floating-point arrays to a dtype, in place; gradients are zero then.
+
+        Args:
+            engine: "numpy"; "torch" for PyTorch's tensors on the CPU, "torch:cuda:1" on a device; "cupy" or "cuda" for CuPy's arrays on its
+                current GPU, "cupy:1" on another.
+            dtype: "float32" or "float64".
+
+        Returns:
+            self.
+
+        Raises:
+            ValueError: there is no such engine or device, or the dtype is another.
+        """
         ops, dtype = ops_named(engine) if engine else None, None if dtype is None else float_dtype(dtype)
+        moved = []
         for _, state in self.named_state():
             source = get_ops(state.data)
-            data = (ops or source).from_numpy(source.to_numpy(state.data))
-            target = ops or source
-            if dtype is not None and target.is_float(data):
-                data = target.astype(data, dtype)
+            target, data = ops or source, source.to_numpy(state.data)
+            if dtype is not None and data.dtype.kind == "f":
+                data = data.astype(dtype)  # first, since some devices have no float64
+            data = target.from_numpy(data)
+            moved.append((state, data, target.zeros_like(data) if isinstance(state, Parameter) else None))
+        for state, data, grad in moved:  # once all are there
             state.data = data
-            if isinstance(state, Parameter):
-                state.grad = target.xp.zeros_like(data)
+            if grad is not None:
+                state.grad = grad
         return self
 
     @property
     def dtype(self):
         """The dtype of the parameters, or None without any."""
-        return next((p.data.dtype for _, p in self.named_parameters()), None)
+        parameter = self.first_of(Parameter)
+        return None if parameter is None else parameter.data.dtype
+
+    def first_of(self, kind):
+        """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or None."""
+        for _, value in self._within():
+            found = value.first_of(kind) if isinstance(value, Module) else value if isinstance(value, kind) else None
+            if found is not None:
+                return found
 
 
 class Layer(Module):
@@ -188,6 +233,24 @@ class Layer(Module):
                 0.0 gives the plain vector-Jacobian product.
         """
         raise NotImplementedError(f"{type(self).__name__} needs backward(dZ, Z, dlogdet, cond) -> dX, X")
+
+    #: whether it computes in the dtype of its argument, whatever that of its parameters
+    @property
+    def any_dtype(self):
+        return not self.parameters()
+
+    def layers_within(self):
+        """Yields the layers that this one is made of, or itself."""
+        inside = [module for _, module in self._within() if isinstance(module, Layer)]
+        for layer in inside:
+            yield from layer.layers_within()
+        if not inside:
+            yield self
+
+    @property
+    def known_as(self):
+        """The layer that a user knows this one by."""
+        return self
 
     def initialize(self, X, cond=None):
         """Sets data-dependent parameters from a batch, and returns Z."""
@@ -235,7 +298,7 @@ class Layer(Module):
         return get_ops(output).fresh(output)
 
 
-class InPlaceLayer(Layer):
+class InPlaceLayer(TwoPasses, Layer):
     """A layer that saves memory by overwriting. A subclass gives the maps and gradients of both directions:
 
     forward_(X, cond) -> Z, logdet                     inverse_logdet_(Z, cond) -> X, logdet of the inverse
@@ -250,8 +313,9 @@ class InPlaceLayer(Layer):
     channels = None
 
     def check_shape(self, X, name="X"):
-        if X.ndim not in SHAPES:
-            raise ValueError(f"{type(self).__name__} takes arrays of shape {', '.join(SHAPES.values())}; got {name} of shape {tuple(X.shape)}")
+        if X.ndim not in SHAPES or X.shape[1] == 0:
+            shapes = ", ".join(SHAPES.values())
+            raise ValueError(f"{type(self).__name__} takes arrays of shape {shapes}, C at least 1; got {name} of shape {tuple(X.shape)}")
         if self.channels is not None and X.shape[1] != self.channels:
             raise ValueError(f"{type(self).__name__} has {self.channels} channels; got {name} of shape {tuple(X.shape)}")
 
@@ -261,77 +325,63 @@ class InPlaceLayer(Layer):
         self.check_shape(X, name)
         if not ops.is_float(X):
             raise TypeError(f"{kind} takes float32 or float64; got {name} of dtype {X.dtype}")
-        if self.dtype is not None and not ops.same_dtype(X.dtype, self.dtype):
-            raise TypeError(f"{kind} computes in {self.dtype}; got {name} of dtype {X.dtype}: convert the array, or the layer with .to(dtype=...)")
+        seen, own = vars(self).get("_seen", (None, None))
+        if seen != Buffer.replaced:
+            own = self.first_of(Parameter) or self.first_of(Buffer)
+            self._seen = Buffer.replaced, own
+        if own is not None and get_ops(own.data).name != ops.name:
+            raise TypeError(f"{kind} computes on arrays of {get_ops(own.data).name}; got {name} of {ops.name}: "
+                            f'convert it, or the layer with .to("{ops.name}")')
+        dtype = own.data.dtype if isinstance(own, Parameter) else None
+        if dtype is not None and not ops.same_dtype(X.dtype, dtype) and not self.state_dtype:
+            raise TypeError(f"{kind} computes in {dtype}; got {name} of dtype {X.dtype}: convert the array, or the layer with .to(dtype=...)")
         return ops
 
-    def _check_gradient(self, dZ, Z):
-        if tuple(dZ.shape) != tuple(Z.shape) or dZ.dtype != Z.dtype:
-            raise ValueError(f"the gradient needs the shape and dtype of its array, {tuple(Z.shape)} {Z.dtype}; got {tuple(dZ.shape)} {dZ.dtype}")
-
-    @property
-    def memory_budget(self):
-        """Bytes, or a share of the free memory below 1, for activations that spare backward its recomputing; 0 for none.
-
-        Each `forward` keeps what its couplings' conditioners computed, as far as that fits, until the `backward` that is
-        given its Z, or until the next `forward`; the parameters stay as they are between the two. Gradients are the same.
-        It counts for the layer whose forward and backward are called, not for those within.
-        """
-        return getattr(self, "_memory_budget", 0)
-
-    @memory_budget.setter
-    def memory_budget(self, budget):
-        if not isinstance(budget, numbers.Real) or not budget >= 0 or budget == math.inf:
-            raise ValueError(f"memory_budget is a number of bytes, or a share of the free memory below 1; got {budget!r}")
-        self._memory_budget, self._kept, self._kept_before = budget, None, None
+    def _own_copy(self, ops, X):
+        """What an underscored method is given: a copy of X with channels-last memory, in the dtype of the states."""
+        return ops.fresh(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.fresh(X)
 
     def forward(self, X, cond=None):
-        ops, budget = self.check(X), self.memory_budget
-        with ops.at_work():
-            if not budget:
-                return self.forward_(ops.fresh(X), cond)
-            self._kept, before = None, self._kept_before  # frees what an earlier call left
-            if before is None:
-                budget = budget if budget >= 1 else budget * ops.free_memory()
-                kept = Kept(budget, ops.lasting_memory(budget))
-            else:
-                kept = Kept(before.budget, before.memory, before)
-            with using(kept):
-                Z, logdet = self.forward_(ops.fresh(X), cond)
-            kept.mark, self._kept, self._kept_before = ops.checksum(Z), kept, kept
-            return Z, logdet
+        return self._out("forward_", X, cond)
 
     def inverse(self, Z, cond=None):
-        return self.inverse_logdet(Z, cond)[0]
+        ops = self.check(Z, "Z")
+        with ops.at_work(), forth(self), self._leaving_nothing():
+            return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
     def inverse_logdet(self, Z, cond=None):
-        ops = self.check(Z, "Z")
-        with ops.at_work():
-            return self.inverse_logdet_(ops.fresh(Z), cond)
+        return self._out("inverse_logdet_", Z, cond, "Z")
 
     def backward(self, dZ, Z, dlogdet=None, cond=None):
-        ops = self.check(Z, "Z")
-        self._check_gradient(dZ, Z)
-        kept = None
-        if self.memory_budget and self._kept is not None:
-            kept, self._kept = self._kept, None
-            kept = kept if kept.mark == ops.checksum(Z) else None  # else this is the backward of another forward
-        with ops.at_work(), using(kept):
-            return self.backward_(ops.fresh(dZ), ops.fresh(Z), as_dlogdet(dlogdet, Z), cond)
+        return self._back("backward_", "forward_", dZ, Z, dlogdet, cond, "Z")
 
     def inverse_backward(self, dX, X, dlogdet=None, cond=None):
-        ops = self.check(X)
-        self._check_gradient(dX, X)
-        with ops.at_work():
-            return self.inverse_backward_(ops.fresh(dX), ops.fresh(X), as_dlogdet(dlogdet, X), cond)
+        return self._back("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond)
+
+    def _out(self, out_, X, cond, name="X"):
+        ops = self.check(X, name)
+        with ops.at_work(), forth(self), self._leaving(ops, out_, X) as left:
+            Z, logdet = getattr(self, out_)(self._own_copy(ops, X), cond)
+            left.end(ops, Z)
+        return Z, logdet
+
+    def _back(self, back_, out_, dZ, Z, dlogdet, cond, name="X"):
+        ops = self.check(Z, name)
+        check_gradient(dZ, ops, Z.shape, Z.dtype)
+        with ops.at_work(), back(self), self._returning(ops, out_, Z):
+            dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
+            return getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
 
     def initialize(self, X, cond=None):
         ops = self.check(X)
         with ops.at_work():
-            return self.initialize_(ops.fresh(X), cond)
+            return self.initialize_(self._own_copy(ops, X), cond)
 
     def initialize_(self, X, cond=None):
         return self.forward_(X, cond)[0]
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        raise NotImplementedError(f"to be reversed, {type(self).__name__} needs inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z")
 
 
 class Isometry(InPlaceLayer):
@@ -371,6 +421,8 @@ class Net(Module):
     kept_per_position = None
     #: how far an output position sees along each spatial axis, or None where it sees everything.
     reach = None
+    #: what calling it takes beside its arithmetic: a coupling makes small tiles so many times larger.
+    overhead = 1
 
     def forward(self, x, cond=None):
         """y; keeps nothing."""
@@ -384,16 +436,26 @@ class Net(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
 
+    def draw(self):
+        """What the evaluations of one pass draw, as a seed of dropout, for the pass back to use again; None where they draw nothing."""
+
+    def drawn(self, draw, tile, again):
+        """This net, to be evaluated with a `draw` on the tile of that number; `again` on the way back."""
+        return self
+
 
 def as_dlogdet(dlogdet, Z, name="dlogdet"):
     """The gradient in logdet, or in another number of each sample, as an (N,) array: None is -1/N, a number is repeated."""
     N, ops = Z.shape[0], get_ops(Z)
     if dlogdet is None:
         dlogdet = -1.0 / max(N, 1)
-    if isinstance(dlogdet, numbers.Real) or getattr(dlogdet, "ndim", None) == 0:
+    if isinstance(dlogdet, numbers.Real):
         return ops.fill(N, float(dlogdet), Z)
-    if tuple(getattr(dlogdet, "shape", ())) != (N,):
+    if tuple(getattr(dlogdet, "shape", (None,))) not in ((), (N,)):
         raise ValueError(f"{name} is a number or an array of shape ({N},); got {getattr(dlogdet, 'shape', dlogdet)!r}")
+    same_engine(name, dlogdet, Z)
+    if not ops.xp.isdtype(dlogdet.dtype, ("real floating", "integral")):
+        raise TypeError(f"{name} is a real number or an array of such; got dtype {dlogdet.dtype}")
     each = ops.fill(N, 0.0, Z)
-    each[...] = dlogdet
+    each[...] = ops.plain(dlogdet)
     return each

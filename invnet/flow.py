@@ -1,7 +1,10 @@
 """Flow: a layer and a base distribution make a density."""
 
+import numbers
+
 import numpy as np
 
+from .arguments import check_integers, check_numbers, generator
 from .bases import Normal
 from .core import Layer, Module, get_ops
 
@@ -26,7 +29,11 @@ class Flow(Module):
         if not isinstance(layer, Layer):
             raise TypeError(f"a Flow takes a Layer from data to noise; got {layer!r}")
         self.layer, self.base = layer, Normal() if base is None else base
+        if not isinstance(shape, (tuple, list)) or not all(isinstance(size, numbers.Integral) and size >= 0 for size in shape):
+            raise TypeError(f"shape is that of one sample, integers (C, *spatial); got {shape!r}")
         self._shape = tuple(shape)
+        if base is not None and not callable(getattr(base, "log_prob", None)):
+            raise TypeError(f"a base is a distribution, as those of invnet.bases are; got {base!r}")
         expected = getattr(self.base, "shape", None)
         if expected is not None and tuple(expected) != self._shape:
             raise ValueError(f"the base is on samples of shape {tuple(expected)}, the flow on {self._shape}")
@@ -52,10 +59,14 @@ class Flow(Module):
 
     def noise(self, n, temperature=1.0, seed=None):
         """n samples of the base, of the flow's engine and dtype."""
+        check_integers(n=n)
+        check_numbers(temperature=temperature)
+        if n < 0:
+            raise ValueError(f"n is a number of samples; got {n}")
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"the temperature is not negative; got {temperature}")
         like = next(_floats(self), np.zeros(0, "float32"))
-        return self.base.sample((n, *self._shape), np.random.default_rng(seed), like, temperature)
+        return self.base.sample((n, *self._shape), generator(seed), like, temperature)
 
     def check_shape(self, X):
         get_ops(X)

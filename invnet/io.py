@@ -1,10 +1,12 @@
 """Files: a model is one safetensors file, arrays and the architecture as text. Nothing is unpickled."""
 
+import glob
 import hashlib
 import inspect
 import json
 import os
 import pathlib
+import platform
 import uuid
 
 import numpy as np
@@ -32,7 +34,10 @@ def load(path):
     arrays, text = read(path)
     if "architecture" not in text:
         raise ValueError(f"{path} holds no model: its entries are {sorted(text)}")
-    net = build(text["architecture"])
+    try:
+        net = build(text["architecture"])
+    except (TypeError, AttributeError, LookupError, OverflowError, RecursionError, MemoryError) as error:  # of arguments that no save() wrote
+        raise ValueError(f"{path} cannot be built as its architecture says: {type(error).__name__}: {error}") from None
     if not isinstance(net, Module):
         raise ValueError(f"{path} holds no model: its architecture is {net!r}")
     # A training keeps its own arrays in the file too, under names with a slash, which no model has.
@@ -75,22 +80,40 @@ def digest(arrays, metadata):
 def replace_file(path, data):
     """Makes `data` the content of a file, atomically: the bytes go to a file beside it, which then takes its name.
 
+    A write that was killed leaves such a file behind, which the next one removes.
+
     Raises:
         FileNotFoundError: the folder does not exist.
+        OSError: the disk is full, or the folder read-only; an old file stays as it was.
     """
     path = pathlib.Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} in")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    _remove_what_kills_left(path)
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        kept = "; the file of that name is as it was before" if path.exists() else ""
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror or error}{kept}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _remove_what_kills_left(path):
+    """Removes the temporary files of processes of this machine that are no more; others may be writing the same file now."""
+    import psutil
+
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.tmp"):
+        pid = left.name.split(".")[-3]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
 
 
 def read(path):
@@ -118,7 +141,7 @@ def read(path):
         raise ValueError(f"{path} is damaged: its checksum does not fit what it holds")
     try:
         return arrays, {name: json.loads(value) for name, value in text.items()}
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
@@ -144,7 +167,8 @@ def describe(value, seen=None):
         return np.dtype(value).name
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"an architecture is made of numbers, texts, arrays, Modules and lists of them; got {value!r}")
+    raise TypeError(f"an architecture is made of numbers, texts, arrays, Modules of invnet and lists of them; got {repr(value).splitlines()[0]}: "
+                    "derive a class whose constructor takes such arguments only, or save the state_dict()")
 
 
 def build(description, made=None):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..core import Buffer, Module, Parameter, as_dlogdet, float_dtype, get_ops
+from ..core import SHAPES, Buffer, Module, Parameter, as_dlogdet, float_dtype, get_ops
 
 
 class Base(Module):
@@ -15,6 +15,10 @@ class Base(Module):
 
     #: sample_backward exists: a sample is a smooth map of noise that has no parameters.
     reparametrised = True
+
+    def check(self, Z):
+        """ValueError or TypeError where Z is no batch of samples of this distribution."""
+        check_batch(Z, type(self).__name__)
 
     def log_prob(self, Z):
         """log density of each sample, (N,), in nats."""
@@ -53,9 +57,21 @@ class ParametricBase(Base):
     #: (C, *spatial), the shape of a sample
     shape = None
 
+    def check(self, Z):
+        super().check(Z)
+        self.check_shape(Z.shape)
+
     def check_shape(self, shape):
         if tuple(shape[1:]) != self.shape:
             raise ValueError(f"this {type(self).__name__} is a distribution on arrays {batch_of(self.shape)}; got {tuple(shape)}")
+
+
+def check_batch(Z, kind):
+    """ValueError or TypeError where Z is no batch of samples."""
+    if not get_ops(Z).is_float(Z):
+        raise TypeError(f"{kind} takes float32 or float64; got dtype {Z.dtype}")
+    if Z.ndim not in SHAPES or Z.shape[1] == 0:
+        raise ValueError(f"{kind} takes arrays of shape {', '.join(SHAPES.values())}, C at least 1; got {tuple(Z.shape)}")
 
 
 def state(value, learn, dtype):
@@ -69,9 +85,17 @@ def add_gradient(parameter, gradient):
         parameter.grad += gradient
 
 
+def numbers_of(name, value):
+    """An array of float64."""
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is a number or an array of numbers; got {value!r}") from None
+
+
 def start(name, value, shape, least=-math.inf):
     """A start value from numbers, an array or nested lists, finite and above `least`, repeated to `shape`."""
-    value = np.asarray(value, float)
+    value = numbers_of(name, value)
     try:
         value = np.broadcast_to(value, shape)
     except ValueError:
@@ -83,7 +107,10 @@ def start(name, value, shape, least=-math.inf):
 
 def sample_shape(mean):
     """(C, *spatial) of a mean."""
-    shape = np.shape(mean)
+    try:
+        shape = np.shape(mean)
+    except ValueError:
+        raise ValueError(f"the mean is an array of numbers (C, *spatial); got {mean!r}") from None
     if len(shape) not in (1, 2, 3, 4) or 0 in shape:
         raise ValueError(f"the mean has the shape of one sample, (C, *spatial) with 0 to 3 spatial axes; got {shape}")
     return shape

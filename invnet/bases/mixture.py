@@ -36,7 +36,7 @@ class GaussianMixture(ParametricBase):
         self.reparametrised = not learn
 
     def log_prob(self, Z):
-        self.check_shape(Z.shape)
+        self.check(Z)
         return mixture_log_prob(Z, self.means.data, self.log_s.data, self.logits.data)[0]
 
     def sample(self, shape, rng, like, temperature=1.0):
@@ -52,7 +52,7 @@ class GaussianMixture(ParametricBase):
         return pick(self.means.data) + pick(ops.xp.exp(self.log_s.data)) * E
 
     def log_prob_backward(self, dlog_prob, Z):
-        self.check_shape(Z.shape)
+        self.check(Z)
         ops, xp = get_ops(Z), get_ops(Z).xp
         _, R = mixture_log_prob(Z, self.means.data, self.log_s.data, self.logits.data)
         dZ, dmeans, dlog_s = ops.zeros_like(Z), [], []
@@ -81,7 +81,7 @@ def mixture_log_prob(Z, means, log_s, logits):
     for k in range(means.shape[0]):  # one normal at a time: memory is that of a sample, and K numbers
         E, _ = scaled(Z, means[k], log_s[k])
         # A product, since NumPy's sum over an axis of length 2 takes three times as long.
-        joint.append(-(xp.reshape(E * E, (Z.shape[0], -1)) @ halves) - xp.sum(log_s[k]))
+        joint.append(-(xp.reshape(E * E, (Z.shape[0], math.prod(Z.shape[1:]))) @ halves) - xp.sum(log_s[k]))
     joint = xp.stack(joint) + (logits - log_sum_exp(logits))[:, None]
     log_p = log_sum_exp(joint)
     return log_p - 0.5 * math.prod(Z.shape[1:]) * math.log(2 * math.pi), xp.exp(joint - log_p)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ..core import get_ops
-from .base import Base, ParametricBase, add_gradient, for_each, sample_shape, start, state
+from .base import Base, ParametricBase, add_gradient, for_each, numbers_of, sample_shape, start, state
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -14,6 +14,7 @@ class Normal(Base):
     """The standard normal on arrays of any shape, log p(z) = -|z|^2 / 2 - D/2 log 2 pi."""
 
     def log_prob(self, Z):
+        self.check(Z)
         ops = get_ops(Z)
         R = ops.rows(Z)
         return -0.5 * ops.sum_positions(R * R, Z.shape[0]) - 0.5 * math.prod(Z.shape[1:]) * LOG_2PI
@@ -22,6 +23,7 @@ class Normal(Base):
         return get_ops(like).asarray(temperature * rng.standard_normal(shape, dtype=np.float64), like)
 
     def log_prob_backward(self, dlog_prob, Z):
+        self.check(Z)
         return -for_each(dlog_prob, Z) * Z
 
     def sample_backward(self, dZ, Z):
@@ -49,7 +51,7 @@ class DiagonalNormal(ParametricBase):
         self.log_s = state(np.log(start("std", std, self.shape, least=0)), learn, dtype)
 
     def log_prob(self, Z):
-        self.check_shape(Z.shape)
+        self.check(Z)
         xp, E = get_ops(Z).xp, self._noise(Z)
         squares = xp.sum(E * E, axis=tuple(range(1, Z.ndim)))
         return -0.5 * squares - xp.sum(self.log_s.data) - 0.5 * math.prod(self.shape) * LOG_2PI
@@ -60,7 +62,7 @@ class DiagonalNormal(ParametricBase):
         return self.mean.data + get_ops(like).xp.exp(self.log_s.data) * E
 
     def log_prob_backward(self, dlog_prob, Z):
-        self.check_shape(Z.shape)
+        self.check(Z)
         xp, E, d = get_ops(Z).xp, self._noise(Z), for_each(dlog_prob, Z)
         dmean = d * E * xp.exp(-self.log_s.data)
         add_gradient(self.mean, xp.sum(dmean, axis=0))
@@ -96,7 +98,7 @@ class FullNormal(ParametricBase):
     def __init__(self, mean, covariance=None, learn=True, dtype="float32"):
         self.shape = sample_shape(mean)
         D = math.prod(self.shape)
-        covariance = np.eye(D) if covariance is None else np.asarray(covariance, float)
+        covariance = np.eye(D) if covariance is None else numbers_of("covariance", covariance)
         if covariance.shape != (D, D):
             raise ValueError(f"the covariance of {D} dimensions has shape {(D, D)}; got {covariance.shape}")
         try:
@@ -111,7 +113,7 @@ class FullNormal(ParametricBase):
         self.log_s = state(np.log(np.diagonal(L)), learn, dtype)
 
     def log_prob(self, Z):
-        self.check_shape(Z.shape)
+        self.check(Z)
         xp, E = get_ops(Z).xp, self._noise(Z)
         return -0.5 * xp.sum(E * E, axis=1) - xp.sum(self.log_s.data) - 0.5 * E.shape[1] * LOG_2PI
 
@@ -122,7 +124,7 @@ class FullNormal(ParametricBase):
         return self.mean.data + xp.reshape(E @ self._factor(xp).T, tuple(shape))
 
     def log_prob_backward(self, dlog_prob, Z):
-        self.check_shape(Z.shape)
+        self.check(Z)
         xp, E = get_ops(Z).xp, self._noise(Z)
         d = for_each(dlog_prob, E)
         G = d * xp.linalg.solve(self._factor(xp).T, E.T).T  # d L'^-T e
@@ -150,4 +152,4 @@ class FullNormal(ParametricBase):
         return xp.linalg.solve(self._factor(xp), self._rows(Z - self.mean.data).T).T
 
     def _rows(self, Z):
-        return get_ops(Z).xp.reshape(Z, (Z.shape[0], -1))
+        return get_ops(Z).xp.reshape(Z, (Z.shape[0], math.prod(Z.shape[1:])))

@@ -21,6 +21,7 @@ class Uniform(Base):
         self._low, self._high = low, high
 
     def log_prob(self, Z):
+        self.check(Z)
         ops = get_ops(Z)
         R = ops.rows(Z)
         outside = ops.astype(~((R >= self._low) & (R <= self._high)), Z.dtype)  # NaN is outside
@@ -33,6 +34,7 @@ class Uniform(Base):
         return get_ops(like).asarray(centre + temperature * width * (rng.random(shape) - 0.5), like)
 
     def log_prob_backward(self, dlog_prob, Z):
+        self.check(Z)
         return get_ops(Z).zeros_like(Z)
 
     def sample_backward(self, dZ, Z):

@@ -15,12 +15,27 @@ import time
 PAUSE = 0.1
 
 
-def in_turns(steps, rounds, repeats=2, threads=1):
+def clock(step):
+    """Seconds of one call."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def processor_clock(step):
+    """Seconds of the processor that one call takes in all threads: on a machine with other work, for what runs in one thread."""
+    start = time.process_time()
+    step()
+    return time.process_time() - start
+
+
+def in_turns(steps, rounds, repeats=2, threads=1, clock=clock):
     """Seconds of each round, {name: [...]}, of functions by name; each runs twice before its first round.
 
     Args:
         steps: {name: function}.
         rounds: an iterable with an item for each round: range(7), or a progress bar over it.
+        clock: the seconds of a step.
     """
     for step in steps.values():
         step(), step()
@@ -31,13 +46,6 @@ def in_turns(steps, rounds, repeats=2, threads=1):
                 time.sleep(PAUSE)
             seconds[name].append(min(clock(steps[name]) for _ in range(repeats)))
     return seconds
-
-
-def clock(step):
-    """Seconds of one call."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def summary(seconds, reference="invnet"):

@@ -6,13 +6,16 @@ from .autoregressive_spline import AutoregressiveSpline
 from .compose import Chain, FactorOut, Reverse
 from .conv1x1 import Conv1x1
 from .coupling import AdditiveCoupling, AffineCoupling
+from .exact import Exact
 from .leaky_relu import LeakyReLU
 from .logit import Logit, Sigmoid
 from .permute import Permute
 from .planar import Planar, Radial
 from .spline_coupling import SplineCoupling
+from .split_tokens import SplitTokens
 from .squeeze import Squeeze, Unsqueeze
+from .staircase import Staircase
 
 __all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "AutoregressiveAffine", "AutoregressiveSpline", "Chain", "Conv1x1",
-           "FactorOut", "LeakyReLU", "Logit", "Permute", "Planar", "Radial", "Reverse", "Sigmoid", "SplineCoupling", "Squeeze",
-           "Unsqueeze"]
+           "Exact", "FactorOut", "LeakyReLU", "Logit", "Permute", "Planar", "Radial", "Reverse", "Sigmoid", "SplineCoupling", "SplitTokens",
+           "Squeeze", "Staircase", "Unsqueeze"]

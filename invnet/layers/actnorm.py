@@ -4,16 +4,19 @@ import math
 
 import numpy as np
 
+from .. import world
+from ..arguments import check_integers, check_numbers
 from ..core import Parameter, float_dtype, get_ops
+from ..ops.stage import Stage
 from .channel_affine import ChannelAffine
 
 
 class ActNorm(ChannelAffine):
     """Per-channel scale and shift, Z = exp(log_s) X + b.
 
-    `initialize(X)` makes every channel of Z zero-mean with variance one over batch and positions. A channel's
-    variance counts as at least `floor` times the mean variance of all channels, so that a constant channel is not
-    blown up; where all are constant the scale is one.
+    `initialize(X)` makes every channel of Z zero-mean with variance one over batch and positions; of several processes that
+    train together, over the batches of all. A channel's variance counts as at least `floor` times the mean variance of all
+    channels, so that a constant channel is not blown up; where all are constant the scale is one.
 
     Args:
         channels: C.
@@ -25,7 +28,9 @@ class ActNorm(ChannelAffine):
     """
 
     def __init__(self, channels, floor=1e-4, dtype="float32"):
-        if channels < 1 or not floor > 0:
+        check_integers(channels=channels)
+        check_numbers(floor=floor)
+        if channels < 1 or not 0 < floor < math.inf:
             raise ValueError(f"channels and floor are positive; got {channels} and {floor}")
         self.channels, self.floor, dtype = channels, floor, float_dtype(dtype)
         self.log_s = Parameter(np.zeros(channels, dtype))
@@ -36,14 +41,14 @@ class ActNorm(ChannelAffine):
         R = ops.rows(X)
         if R.shape[0] == 0:
             raise ValueError(f"ActNorm needs at least one sample to initialize; got X of shape {tuple(X.shape)}")
-        variance = ops.xp.var(R, axis=0)
+        mean, variance = world.current().moments(ops, R)
         typical = float(ops.xp.mean(variance))
         if not math.isfinite(typical):
             raise ValueError("ActNorm needs finite values to initialize; got X with NaN, inf or a variance beyond its dtype")
         least = self.floor * typical if typical > 0 else 1.0
         variance = ops.xp.where(variance > least, variance, ops.xp.full_like(variance, least))
         self.log_s.data[...] = -0.5 * ops.xp.log(variance)
-        self.b.data[...] = -ops.xp.mean(R, axis=0) * ops.xp.exp(self.log_s.data)
+        self.b.data[...] = -mean * ops.xp.exp(self.log_s.data)
         return self.forward_(X)[0]
 
     def affine(self):
@@ -55,3 +60,6 @@ class ActNorm(ChannelAffine):
             self.b.grad += db
 
         return scale, self.b.data, xp.sum(self.log_s.data), pull
+
+    def stages(self):
+        return [Stage("scale", (self.log_s, self.b))]

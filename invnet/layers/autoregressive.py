@@ -1,7 +1,9 @@
 """Autoregressive layers: every channel is changed given those before it, through a masked conditioner."""
 
 from ..core import get_ops
-from ..kept import aside, current
+from ..ops.stage import Stage, units_of
+from ..passes.draws import draw_of
+from ..passes.kept import aside, current
 from .coupling import AffineCoupling, Coupling
 
 
@@ -27,7 +29,7 @@ class Autoregressive(Coupling):
     from a coupling and from this class, in this order, is enough.
     """
 
-    least = 1
+    least, any_dtype = 1, False
 
     def __init__(self, channels, net, fast="forward"):
         super().__init__(channels, net)
@@ -182,6 +184,9 @@ class Autoregressive(Coupling):
         return super()._kept_bytes(X) + self._weights * X.dtype.itemsize  # masked weights are a copy
 
     def _tiles(self, ops, X):
+        if draw_of(self.net)[0] is not None:
+            raise TypeError(f"{type(self).__name__} solves with one map in many evaluations, and its conditioner draws random numbers in "
+                            "each: put it in evaluation, with module.eval()")
         return ops.tiles(X.shape, self._floats, None, self._weights)
 
     def _logdet_of_tiles(self, ops, X, work, saved=None, memory=None):
@@ -234,3 +239,9 @@ class AutoregressiveAffine(AffineCoupling, Autoregressive):
     def __init__(self, channels, net, fast="forward", scale="bounded", bound=4.0):
         super().__init__(channels, net, scale, bound)
         self._turn(fast)
+
+    def stages(self):
+        units, groups = units_of(self.net), tuple(range(self.channels + 1))
+        if units is None or self._scale[0] == "doubled" or units.ends[-1] != tuple(2 * g for g in groups):
+            return []
+        return [Stage("affine", (), units, self, self.net, units.inputs, groups, self._fast == "inverse", self._scale)]

@@ -1,8 +1,13 @@
 """ChannelAffine: the same affine map of the channels at every position, and how two of them fold into one."""
 
 import math
+import sys
+import warnings
 
 from ..core import InPlaceLayer, get_ops
+from ..ops.stage import stages_of
+from ..passes import name_in_pass
+from ..passes.drift import TOLERANCE
 
 
 class ChannelAffine(InPlaceLayer):
@@ -19,36 +24,63 @@ class ChannelAffine(InPlaceLayer):
         """
         raise NotImplementedError(f"{type(self).__name__} needs affine() -> M, b, logdet, pull")
 
+    any_dtype = True
+    _condition_reported = False
+
     def inverse_of(self, M):
-        """The inverse of M, in double precision, since it rebuilds activations at every layer."""
+        """The inverse of M, in double precision, since it rebuilds activations at every layer.
+
+        Raises:
+            FloatingPointError: M is singular.
+        """
         if M.ndim == 1:
             return 1 / M
         ops = get_ops(M)
-        return ops.astype(ops.xp.linalg.inv(ops.astype(M, "float64")), M.dtype)
+        Minv = ops.inverse(M)
+        if not ops.condition_bound(M, Minv) * float(ops.xp.finfo(M.dtype).eps) < TOLERANCE and not self._condition_reported:
+            self._report_condition(ops, M.dtype)
+        return Minv
+
+    def parts(self):
+        """The layers whose maps make up this one's."""
+        return [self]
+
+    def _report_condition(self, ops, dtype):
+        """Names the part that is nearest to singular, with its condition number, where that alone brings drift."""
+        conditions = [(_condition(ops, part.affine()[0]), part) for part in self.parts()]
+        condition, part = max(conditions, key=lambda pair: pair[0])
+        found = f"{name_in_pass(part)} maps channels by a matrix of condition number {condition:.1e}"
+        if condition == math.inf:
+            raise FloatingPointError(f"{found}: it is singular and has no inverse. Train with a lower lr, or mix=\"householder\" (docs/stability.md)")
+        if condition * float(ops.xp.finfo(dtype).eps) > TOLERANCE:
+            self._condition_reported = True
+            warnings.warn(f"{found}: rebuilding its input multiplies rounding errors of {ops.xp.finfo(dtype).dtype} by as much. "
+                          "Train with a lower lr, or mix=\"householder\", whose is 1, or set state_dtype = \"float64\" "
+                          "(docs/stability.md)", RuntimeWarning, stacklevel=2)
 
     def forward_(self, X, cond=None):
-        M, b, logdet, _ = self.affine()
+        M, b, logdet, _ = self._affine_in(X)
         get_ops(X).mix_(X, M, b)
         return X, self._logdet(logdet, X)
 
     def inverse_logdet_(self, Z, cond=None):
-        M, b, logdet, _ = self.affine()
+        M, b, logdet, _ = self._affine_in(Z)
         Minv = self.inverse_of(M)
         get_ops(Z).mix_(Z, Minv, _times(Minv, -b))
         return Z, self._logdet(-logdet, Z)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        M, b, _, pull = self.affine()
+        M, b, _, pull = self._affine_in(Z)
         dM, db = get_ops(Z).mix_backward_(dZ, Z, M, self.inverse_of(M), b)
         pull(dM, db, self._dlogdet(dlogdet, Z))
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        M, b, _, pull = self.affine()
+        M, b, _, pull = self._affine_in(X)
         Minv = self.inverse_of(M)
         dMinv, dc = get_ops(X).mix_backward_(dX, X, Minv, M, _times(Minv, -b))
         # X = Minv Z + c with c = -Minv b, and dM = -Minv^T dMinv Minv^T.
-        db = -_times(Minv.T, dc)
+        db = -_times(_transpose(Minv), dc)
         if M.ndim == 1:
             dM = -Minv * (dMinv - dc * b) * Minv
         else:
@@ -56,8 +88,17 @@ class ChannelAffine(InPlaceLayer):
         pull(dM, db, -self._dlogdet(dlogdet, X))
         return dX, X
 
+    def _affine_in(self, X):
+        """affine() with M and b in the dtype of X."""
+        M, b, logdet, pull = self.affine()
+        if M.dtype == X.dtype:
+            return M, b, logdet, pull
+        ops, own = get_ops(M), M.dtype
+        pull_in = lambda dM, db, dlogdet: pull(ops.astype(dM, own), ops.astype(db, own), ops.astype(dlogdet, own))
+        return ops.astype(M, X.dtype), ops.astype(b, X.dtype), logdet, pull_in
+
     def _logdet(self, logdet, X):
-        return get_ops(X).fill(X.shape[0], math.prod(X.shape[2:]) * float(logdet), X)
+        return get_ops(X).fill(X.shape[0], math.prod(X.shape[2:]), X) * logdet  # a 0-d array stays on its device
 
     def _dlogdet(self, dlogdet, X):
         return get_ops(X).xp.sum(dlogdet) * math.prod(X.shape[2:])
@@ -74,20 +115,43 @@ class Folded(ChannelAffine):
         self.first, self.second = first, second
         self.channels = first.channels
 
+    @property
+    def known_as(self):
+        return self.first.known_as
+
+    def parts(self):
+        return self.first.parts() + self.second.parts()
+
     def affine(self):
         M1, b1, logdet1, pull1 = self.first.affine()
         M2, b2, logdet2, pull2 = self.second.affine()
 
         def pull(dM, db, dlogdet):
-            dM2 = _product(dM, M1.T)
+            dM2 = _product(dM, _transpose(M1))
             pull2(dM2 + (db * b1 if dM2.ndim == 1 else db[:, None] * b1[None, :]), db, dlogdet)
-            pull1(_product(M2.T, dM), _times(M2.T, db), dlogdet)
+            pull1(_product(_transpose(M2), dM), _times(_transpose(M2), db), dlogdet)
 
         return _product(M2, M1), _times(M2, b1) + b2, logdet1 + logdet2, pull
+
+    def stages(self):
+        first, second = stages_of(self.first), stages_of(self.second)
+        return first + second if first and second else []
+
+
+def _condition(ops, M):
+    """The condition number of M, 1 of a diagonal, which mixes nothing, and of what is not finite."""
+    if M.ndim == 1 or not bool(ops.xp.all(ops.xp.isfinite(M))):
+        return 1.0
+    s = ops.to_numpy(ops.xp.linalg.svdvals(ops.astype(M, "float64"))).tolist()
+    return s[0] / s[-1] if s[-1] > len(s) * s[0] * sys.float_info.epsilon else math.inf
 
 
 def _times(M, v):
     return M * v if M.ndim == 1 else M @ v
+
+
+def _transpose(M):
+    return M if M.ndim == 1 else M.T
 
 
 def _product(A, B):

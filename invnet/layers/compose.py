@@ -1,14 +1,19 @@
 """Compositions: layers one after the other, part of the channels going on alone, a layer turned around."""
 
-from ..core import InPlaceLayer, Layer, get_ops
+from ..arguments import check_integers
+from ..core import Condition, InPlaceLayer, Layer, get_ops
+from ..passes import drift
+from ..passes.watching import observer
 from .channel_affine import ChannelAffine, Folded
+from .run import with_runs
 
 
 class Chain(InPlaceLayer):
     """Layers one after the other, Z = layers[-1](... layers[0](X)); logdet is the sum of theirs.
 
     Backward goes through the layers from the last, each rebuilding its input: two arrays of the size of the input are
-    alive, whatever the number of layers. Neighbours that map channels at every position are folded into one product.
+    alive, whatever the number of layers. Neighbours that map channels at every position are folded into one product,
+    and neighbours that tell an engine what they compute are a Run, which on vectors may be one call.
 
     Args:
         *layers: Layers.
@@ -22,13 +27,14 @@ class Chain(InPlaceLayer):
         if len(dtypes) > 1:
             raise ValueError(f"the layers of a Chain compute in one dtype; got {' and '.join(sorted(dtypes))}")
         self.layers = layers
-        self._steps = []
+        steps = []
         for layer in layers:
-            if self._steps and isinstance(layer, ChannelAffine) and isinstance(self._steps[-1], ChannelAffine):
-                if layer.channels != self._steps[-1].channels:
-                    raise ValueError(f"a layer of {layer.channels} channels follows one of {self._steps[-1].channels} in a Chain")
-                layer = Folded(self._steps.pop(), layer)
-            self._steps.append(layer)
+            if steps and isinstance(layer, ChannelAffine) and isinstance(steps[-1], ChannelAffine):
+                if layer.channels != steps[-1].channels:
+                    raise ValueError(f"a layer of {layer.channels} channels follows one of {steps[-1].channels} in a Chain")
+                layer = Folded(steps.pop(), layer)
+            steps.append(layer)
+        self._apart, self._steps = steps, with_runs(steps)
 
     def states(self, X, cond=None):
         """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
@@ -48,32 +54,56 @@ class Chain(InPlaceLayer):
         return states
 
     def forward_(self, X, cond=None):
-        logdet = get_ops(X).fill(X.shape[0], 0.0, X)
-        for layer in self._steps:
-            layer.check_shape(X)
-            X, part = layer.forward_(X, cond)
-            logdet += part
-        return X, logdet
+        return self._through("forward_", X, cond, "X")
 
     def inverse_logdet_(self, Z, cond=None):
-        logdet = get_ops(Z).fill(Z.shape[0], 0.0, Z)
-        for layer in reversed(self._steps):
-            layer.check_shape(Z, "Z")
-            Z, part = layer.inverse_logdet_(Z, cond)
-            logdet += part
-        return Z, logdet
+        return self._through("inverse_logdet_", Z, cond, "Z")
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        for layer in reversed(self._steps):
-            layer.check_shape(Z, "Z")
-            dZ, Z = layer.backward_(dZ, Z, dlogdet, cond)
-        return dZ, Z
+        return self._back_through("backward_", "forward_", dZ, Z, dlogdet, cond, "Z")
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        for layer in self._steps:
-            layer.check_shape(X)
-            dX, X = layer.inverse_backward_(dX, X, dlogdet, cond)
-        return dX, X
+        return self._back_through("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond, "X")
+
+    def _through(self, out_, X, cond, name):
+        logdet, walk = get_ops(X).fill(X.shape[0], 0.0, X), drift.current()
+        steps = self._in_order(walk, out_)
+        trail = None if walk is None else drift.Trail(walk, self, out_, len(steps))
+        for layer in steps:
+            layer.check_shape(X, name)
+            state = None if trail is None else trail.leave(layer, X)
+            X, part = getattr(layer, out_)(X, cond)
+            logdet += part
+            if state is not None and state.computes_again:
+                state.logdet = get_ops(X).copy(part[:1])
+        if trail is not None:
+            trail.end()
+        return X, logdet
+
+    def _back_through(self, back_, out_, dZ, Z, dlogdet, cond, name):
+        walk = drift.current()
+        # Gradients of what is computed again are not ready before: nobody is told.
+        observe = observer() if walk is None or walk.strict is None else None
+
+        def back(layer, dZ, Z):
+            layer.check_shape(Z, name)
+            dZ, Z = getattr(layer, back_)(dZ, Z, dlogdet, cond)
+            if observe is not None:
+                observe(layer, dZ, Z)
+            return dZ, Z
+
+        trail = None if walk is None else walk.of(self, out_)
+        if trail is not None:
+            kept_gradients = [cond.grad] if isinstance(cond, Condition) else []
+            return trail.back(back, lambda layer, X: getattr(layer, out_)(X, cond)[0], dZ, Z, kept_gradients)
+        for layer in reversed(self._in_order(walk, out_)):
+            dZ, Z = back(layer, dZ, Z)
+        return dZ, Z
+
+    def _in_order(self, walk, out_):
+        """The steps in the order of the pass `out_`, each by itself where a walk has anchors between them."""
+        steps = self._apart if walk is not None and walk.has_anchors else self._steps
+        return steps if out_ == "forward_" else steps[::-1]
 
     def initialize_(self, X, cond=None):
         for layer in self.layers:
@@ -100,6 +130,7 @@ class FactorOut(InPlaceLayer):
     """
 
     def __init__(self, channels, inner, prior=None):
+        check_integers(channels=channels)
         if channels < 2:
             raise ValueError(f"FactorOut splits the channels, which must be at least 2; got {channels}")
         if not isinstance(inner, Layer) or not (prior is None or isinstance(prior, Layer)):

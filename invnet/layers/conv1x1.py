@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ..arguments import check_integers, generator
 from ..core import Buffer, Parameter, float_dtype, get_ops
+from ..ops.stage import Stage
 from .channel_affine import ChannelAffine
 
 
@@ -31,6 +33,7 @@ class Conv1x1(ChannelAffine):
     def __init__(self, channels, parametrisation="lu", reflections=None, seed=0, dtype="float32"):
         if parametrisation not in ("lu", "householder", "full"):
             raise ValueError(f'parametrisation is "lu", "householder" or "full"; got {parametrisation!r}')
+        check_integers(channels=channels, reflections=1 if reflections is None else reflections)
         if channels < 1:
             raise ValueError(f"the number of channels is positive; got {channels}")
         k, dtype = channels if reflections is None else reflections, float_dtype(dtype)
@@ -38,7 +41,7 @@ class Conv1x1(ChannelAffine):
             raise ValueError(f"reflections is from 1 to the number of channels, {channels}; got {reflections}")
         self.channels, self.parametrisation = channels, parametrisation
         self.zero, self.eye = Buffer(np.zeros(channels, dtype)), Buffer(np.eye(channels, dtype=dtype))
-        normal = np.random.default_rng(seed).standard_normal((channels, channels))
+        normal = generator(seed).standard_normal((channels, channels))
         if parametrisation == "householder":
             self.V = Parameter(normal[:k].astype(dtype))
             self.half = Buffer(np.triu(np.ones((k, k)), 1).astype(dtype) + 0.5 * np.eye(k, dtype=dtype))
@@ -61,14 +64,17 @@ class Conv1x1(ChannelAffine):
         M, logdet, pull = getattr(self, f"_{self.parametrisation}")()
         return M, self.zero.data, logdet, lambda dM, db, dlogdet: pull(dM, dlogdet)
 
-    def inverse_of(self, M):
-        return M.T if self.parametrisation == "householder" else super().inverse_of(M)
+    def stages(self):
+        if self.channels > 32:  # from 64 on the ordinary way is faster
+            return []
+        names = {"lu": ("L", "U", "log_s", "P", "sign"), "full": ("W",), "householder": ("V",)}[self.parametrisation]
+        return [Stage(self.parametrisation, tuple(getattr(self, name) for name in names))]
 
     def _full(self):
         W = self.W.data
 
         def pull(dW, dlogdet):
-            self.W.grad += dW + dlogdet * self.inverse_of(W).T
+            self.W.grad += dW + dlogdet * get_ops(W).inverse(W).T
 
         return W, get_ops(W).xp.linalg.slogdet(W)[1], pull
 
@@ -90,7 +96,7 @@ class Conv1x1(ChannelAffine):
     def _householder(self):
         # W = I - V^T B V, where B is the inverse of striu(G) + diag(G) / 2 with G = V V^T.
         V, half = self.V.data, self.half.data
-        B = get_ops(V).xp.linalg.inv(half * (V @ V.T))
+        B = get_ops(V).inverse(half * (V @ V.T))
 
         def pull(dW, dlogdet):
             dB = -V @ dW @ V.T

@@ -1,9 +1,14 @@
 """Couplings: one half of the channels passes, and transforms the other half through a conditioner."""
 
+import itertools
 import math
 
-from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops
-from ..kept import aside, current
+from ..arguments import check_integers, check_numbers
+from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops, same_engine
+from ..ops.stage import Stage, units_of
+from ..passes import drift
+from ..passes.draws import draw_of
+from ..passes.kept import aside, current
 
 
 class Coupling(InPlaceLayer):
@@ -16,10 +21,12 @@ class Coupling(InPlaceLayer):
 
     #: channels of h for each channel of x2
     outputs = 1
+    any_dtype = True
     #: the fewest channels that can be told apart into those that pass and the others
     least = 2
 
     def __init__(self, channels, net):
+        check_integers(channels=channels)
         if channels < self.least:
             raise ValueError(f"{type(self).__name__} takes at least {self.least} channels; got {channels}")
         for method in ("forward", "vjp", "parameters"):
@@ -33,7 +40,8 @@ class Coupling(InPlaceLayer):
         if name == "net":
             self._parameters = value.parameters()
             self._weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
-            self._floats, self._reach = (getattr(value, name, getattr(Net, name)) for name in ("floats_per_position", "reach"))
+            self._floats, self._reach, self._overhead = (getattr(value, name, getattr(Net, name))
+                                                         for name in ("floats_per_position", "reach", "overhead"))
             self._kept_floats = getattr(value, "kept_per_position", None) or self._floats
 
     @classmethod
@@ -51,24 +59,29 @@ class Coupling(InPlaceLayer):
         return Z, self._map(self.uncouple_, Z, cond)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self._pull(self.couple_backward_, dZ, Z, dlogdet, cond)
+        self._pull(self.couple_backward_, self.couple_, dZ, Z, dlogdet, cond)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        self._pull(self.uncouple_backward_, dX, X, dlogdet, cond)
+        self._pull(self.uncouple_backward_, self.uncouple_, dX, X, dlogdet, cond)
         return dX, X
 
-    def _map(self, couple_, X, cond):
+    # Where there are notes, a list of one for each tile, these methods get that of their tile as well.
+
+    def _map(self, couple_, X, cond, *notes):
         ops, c, kept = get_ops(X), self._condition_of(X, cond), current()
         logdet, tiles = ops.fill(X.shape[0], 0.0, X), self._tiles(ops, X)
         x1, x2 = X[:, :self._C1], X[:, self._C1:]
         saved = None if kept is None else kept.place(self, self._kept_bytes(X), self._weights / self._kept_floats)
 
-        def work(tile):
-            x = tile.region(x1)
-            h, pullback = self.net.vjp(x, tile.condition(c)) if saved is not None else (self.net.forward(x, tile.condition(c)), None)
+        draw = draw_of(self.net)
+
+        def work(turn):
+            i, tile, *note = turn
+            x, net = self._narrowed(ops, tile.region(x1)), self._drawn(draw, i)
+            h, pullback = net.vjp(x, tile.condition(c)) if saved is not None else (net.forward(x, tile.condition(c)), None)
             self._checked(h, x)
-            return tile, couple_(ops, tile.core(x2), tile.inner(h)), (h, pullback)
+            return tile, couple_(ops, tile.core(x2), tile.inner(ops.astype(h, X.dtype)), *note), (h, pullback)
 
         def commit(result):
             tile, part, evaluation = result
@@ -76,29 +89,34 @@ class Coupling(InPlaceLayer):
             if saved is not None:
                 saved.append(evaluation)
 
-        with aside(kept):
-            ops.map_tiles(work, tiles, commit, None if saved is None else kept.memory)
+        with aside(kept), drift.walking(None):
+            for turns in self._turns(draw, tiles, *notes):
+                ops.map_tiles(work, turns, commit, None if saved is None else kept.memory)
         return logdet
 
-    def _pull(self, couple_backward_, dZ, Z, dlogdet, cond):
-        ops, c, kept = get_ops(Z), self._condition_of(Z, cond), current()
+    def _pull(self, couple_backward_, couple_, dZ, Z, dlogdet, cond, *notes):
+        ops, c, kept, walk = get_ops(Z), self._condition_of(Z, cond), current(), drift.current()
+        state = None if walk is None else walk.computes_again(self)
         z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
         tiles, saved = self._tiles(ops, Z), None if kept is None else kept.take(self)
+        draw = draw_of(self.net)
 
         def work(turn):
-            tile, evaluation = turn
-            z = tile.region(z1)
-            h, pullback = evaluation or self.net.vjp(z, tile.condition(c))
-            h = self._checked(h, z)
-            dh = couple_backward_(ops, tile.core(dz2), tile.core(z2), tile.inner(h), dlogdet[tile.samples])
+            i, tile, evaluation, *note = turn
+            z = self._narrowed(ops, tile.region(z1))
+            h, pullback = evaluation or self._drawn(draw, i).vjp(z, tile.condition(c))
+            h = ops.astype(self._checked(h, z), Z.dtype)
+            dh = couple_backward_(ops, tile.core(dz2), tile.core(z2), tile.inner(h), dlogdet[tile.samples], *note)
+            if state is not None and tile.whole and tile.samples.start == 0:
+                state.again = ops.fill(1, 0.0, z2) + couple_(ops, ops.fresh(Z[:1])[:, self._C1:], h[:1])
             if tile.whole:
-                dx1, dcond, gradients = pullback(dh)
-                ops.add_(tile.region(dz1), self._same(dx1, z))
+                dx1, dcond, gradients = pullback(ops.astype(dh, z.dtype))
+                ops.add_(tile.region(dz1), ops.astype(self._same(dx1, z), Z.dtype))
                 return tile, None, self._outliving(ops, dcond, cond), gradients
             around = ops.zeros_like(h)
             tile.inner(around)[...] = dh
-            dx1, dcond, gradients = pullback(around)
-            return tile, ops.copy(self._same(dx1, z)), self._outliving(ops, dcond, cond), gradients
+            dx1, dcond, gradients = pullback(ops.astype(around, z.dtype))
+            return tile, ops.copy(ops.astype(self._same(dx1, z), Z.dtype)), self._outliving(ops, dcond, cond), gradients
 
         def commit(result):
             tile, dx1, dcond, gradients = result
@@ -106,8 +124,25 @@ class Coupling(InPlaceLayer):
                 ops.add_(tile.region(dz1), dx1)
             self._add(cond, tile, dcond, gradients)
 
-        with aside(kept):
-            ops.map_tiles(work, list(zip(tiles, saved or [None] * len(tiles))), commit)
+        with aside(kept), drift.walking(None):
+            for turns in self._turns(draw, tiles, saved or [None] * len(tiles), *notes):
+                ops.map_tiles(work, turns, commit)
+
+    @staticmethod
+    def _turns(draw, *of_tiles):
+        """The numbered tiles, with what each has, that may be at work at the same time: all, or each by itself where a net
+        counts on their order."""
+        turns = list(zip(itertools.count(), *of_tiles))
+        return [[turn] for turn in turns] if getattr(draw[0], "in_order", False) else [turns]
+
+    def _drawn(self, draw, i):
+        """The conditioner with what it drew, for the tile of number i."""
+        drawn, again = draw
+        return self.net if drawn is None else self.net.drawn(drawn, i, again)
+
+    def _narrowed(self, ops, x):
+        """x in the dtype of the conditioner."""
+        return ops.astype(x, self._parameters[0].data.dtype) if self._parameters else x
 
     @staticmethod
     def _outliving(ops, dcond, cond):
@@ -119,7 +154,7 @@ class Coupling(InPlaceLayer):
         if len(gradients) != len(self._parameters):
             raise ValueError(f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients")
         for parameter, gradient in zip(self._parameters, gradients):
-            if tuple(gradient.shape) != tuple(parameter.data.shape):
+            if gradient.shape != parameter.data.shape:
                 raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
             parameter.grad += gradient
         if dcond is not None:
@@ -129,22 +164,25 @@ class Coupling(InPlaceLayer):
         return self._kept_floats * math.prod(X.shape) // X.shape[1] * X.dtype.itemsize
 
     def _same(self, dx, x):
-        if tuple(dx.shape) != tuple(x.shape) or dx.dtype != x.dtype:
+        if dx.shape != x.shape or dx.dtype != x.dtype:
             raise ValueError(f"the pullback of a conditioner gives dx of the shape and dtype of x, {tuple(x.shape)} {x.dtype}; "
                              f"got {tuple(dx.shape)} {dx.dtype}")
         return dx
 
     def _tiles(self, ops, X):
-        return ops.tiles(X.shape, self._floats, self._reach, self._weights)
+        return ops.tiles(X.shape, self._floats, self._reach, self._weights // self._overhead)
 
     def _condition_of(self, X, cond):
         """The array of a condition, which must fit X before it is cut into tiles."""
         c = condition_array(cond)
         if c is None:
             return None
-        get_ops(c)
-        if c.dtype != X.dtype:
+        same_engine("the condition", c, X)
+        own = self._parameters[0].data.dtype if self._parameters else X.dtype
+        if not any(get_ops(X).same_dtype(c.dtype, dtype) for dtype in (X.dtype, own)):
             raise TypeError(f"the condition needs the dtype of X, {X.dtype}; got {c.dtype}")
+        if c.ndim < 2:
+            raise ValueError(f"a condition has shape (N, K) or (N, K, *spatial); got {tuple(c.shape)}")
         times = [n // m if m and n % m == 0 else 0 for n, m in zip(c.shape[2:], X.shape[2:])]
         if c.shape[0] != X.shape[0] or (c.ndim != 2 and (c.ndim != X.ndim or len(set(times)) != 1 or 0 in times)):
             raise ValueError(f"the condition of X {tuple(X.shape)} has shape ({X.shape[0]}, K), or ({X.shape[0]}, K, *spatial) with "
@@ -195,27 +233,29 @@ class AffineCoupling(Coupling):
     |---|---|---|---|
     | "bounded" | exp(a tanh(raw / a)), a = log bound | 1/bound to bound | at most `bound` at each layer |
     | "sigmoid" | sigmoid(raw + 2), as in Glow | 0 to 1 | without limit, and at the start already by 1.135 |
+    | "doubled" | 2 sigmoid(raw), as in Jet | 0 to 2 | without limit |
 
-    With "bounded" a zero conditioner makes the layer the identity. The sigmoid only contracts from x to z, so that
+    With "bounded" and "doubled" a zero conditioner makes the layer the identity. The sigmoid only contracts from x to z, so that
     everything rebuilt from z grows with depth: 1.135 ** 100 is 3e5 before any training.
 
     Args:
         channels: C, at least 2; x1 has ceil(C/2) of them.
         net: a conditioner from ceil(C/2) to 2 floor(C/2) channels: t, then raw.
-        scale: "bounded" or "sigmoid".
+        scale: "bounded", "sigmoid" or "doubled".
         bound: the largest scale of "bounded", above 1.
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.2. Kingma & Dhariwal, Glow,
-        2018, section 3.3, and its code for the shift before the scale and sigmoid(raw + 2). On the amplification:
-        Behrmann et al., Understanding and mitigating exploding inverses in invertible neural networks, 2021.
+        2018, section 3.3, and its code for the shift before the scale and sigmoid(raw + 2). Kolesnikov et al., Jet, 2024,
+        section 3 (2 sigmoid). On the amplification: Behrmann et al., Understanding and mitigating exploding inverses in invertible neural networks, 2021.
     """
 
     outputs = 2
 
     def __init__(self, channels, net, scale="bounded", bound=4.0):
-        if scale not in ("bounded", "sigmoid"):
-            raise ValueError(f'scale is "bounded" or "sigmoid"; got {scale!r}')
+        if scale not in ("bounded", "sigmoid", "doubled"):
+            raise ValueError(f'scale is "bounded", "sigmoid" or "doubled"; got {scale!r}')
+        check_numbers(bound=bound)
         if not 1 < bound < math.inf:
             raise ValueError(f"bound is the largest scale, above 1 and finite; got {bound}")
         super().__init__(channels, net)
@@ -232,3 +272,9 @@ class AffineCoupling(Coupling):
 
     def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
         return ops.uncouple_backward_(dx2, x2, h, self._scale, dlogdet)
+
+    def stages(self):
+        units, C1, C = units_of(self.net), self._C1, self.channels
+        if units is None or self._scale[0] == "doubled" or (units.ends[0], units.ends[-1]) != ((0, 0, C1), (0, 0, 2 * (C - C1))):
+            return []
+        return [Stage("affine", (), units, self, self.net, tuple(range(C)), (0, C1, C), False, self._scale)]

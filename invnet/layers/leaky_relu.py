@@ -2,6 +2,7 @@
 
 import math
 
+from ..arguments import check_numbers
 from ..core import InPlaceLayer, get_ops
 
 
@@ -13,6 +14,7 @@ class LeakyReLU(InPlaceLayer):
     """
 
     def __init__(self, slope=0.01):
+        check_numbers(slope=slope)
         if not 0 < slope < math.inf:
             raise ValueError(f"slope is positive and finite; got {slope}")
         self._slope = float(slope)

@@ -2,6 +2,7 @@
 
 import math
 
+from ..arguments import check_numbers
 from ..core import InPlaceLayer, get_ops
 from .compose import Reverse
 
@@ -21,6 +22,7 @@ class Logit(InPlaceLayer):
     """
 
     def __init__(self, alpha=0.05):
+        check_numbers(alpha=alpha)
         if not 0 <= alpha < 0.5:
             raise ValueError(f"alpha is a margin from 0 to below 0.5; got {alpha}")
         self._alpha = alpha
@@ -50,11 +52,13 @@ class Logit(InPlaceLayer):
 
     def _p_of(self, X):
         """p, in rows."""
-        ops, xp = get_ops(X), get_ops(X).xp
+        ops = get_ops(X)
         p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
-        if math.prod(X.shape) and not (float(xp.min(p)) > 0 and float(xp.max(p)) < 1):
-            raise ValueError(f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from "
-                             f"{float(xp.min(X)):.6g} to {float(xp.max(X)):.6g}")
+        if math.prod(X.shape):
+            least, most = ops.span(p)
+            if not (least > 0 and most < 1):
+                least, most = ops.span(X)
+                raise ValueError(f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from {least:.6g} to {most:.6g}")
         return p
 
     def _p(self, xp, R):

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ..arguments import check_integers, generator
 from ..core import Buffer, Isometry, get_ops
+from ..ops.stage import Stage
 
 
 class Permute(Isometry):
@@ -17,7 +19,7 @@ class Permute(Isometry):
 
     def __init__(self, order):
         order = np.asarray(order)
-        if order.ndim != 1 or sorted(order.tolist()) != list(range(order.size)):
+        if order.ndim != 1 or not order.size or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(order.size)):
             raise ValueError(f"order is a permutation of 0 to C-1, each once; got {order.tolist()}")
         self.channels = order.size
         self.order = Buffer(order.astype(np.int64))
@@ -25,17 +27,22 @@ class Permute(Isometry):
 
     @classmethod
     def reversal(cls, channels):
+        check_integers(channels=channels)
         return cls(np.arange(channels)[::-1])
 
     @classmethod
     def random(cls, channels, seed=0):
-        return cls(np.random.default_rng(seed).permutation(channels))
+        check_integers(channels=channels)
+        return cls(generator(seed).permutation(channels))
 
     def apply(self, X):
         return self._take(X, self.order.data)
 
     def unapply(self, Z):
         return self._take(Z, self.back.data)
+
+    def stages(self):
+        return [Stage("permute", (self.order,))]
 
     def _take(self, X, order):
         ops = get_ops(X)

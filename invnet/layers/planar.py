@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..arguments import check_integers, generator
 from ..core import InPlaceLayer, Parameter, float_dtype, get_ops
 
 ONE = math.log(math.e - 1)  # softplus(ONE) = 1
@@ -28,9 +29,10 @@ class Planar(InPlaceLayer):
     """
 
     def __init__(self, channels, seed=0, dtype="float32"):
+        check_integers(channels=channels)
         if channels < 1:
             raise ValueError(f"the number of channels is positive; got {channels}")
-        rng, dtype = np.random.default_rng(seed), float_dtype(dtype)
+        rng, dtype = generator(seed), float_dtype(dtype)
         self.channels = channels
         w = rng.standard_normal(channels)
         w /= np.linalg.norm(w)
@@ -78,11 +80,12 @@ class Radial(InPlaceLayer):
     """
 
     def __init__(self, channels, seed=0, dtype="float32"):
+        check_integers(channels=channels)
         if channels < 1:
             raise ValueError(f"the number of channels is positive; got {channels}")
         dtype = float_dtype(dtype)
         self.channels = channels
-        self.x0 = Parameter(np.random.default_rng(seed).standard_normal(channels).astype(dtype))
+        self.x0 = Parameter(generator(seed).standard_normal(channels).astype(dtype))
         self.log_alpha = Parameter(np.zeros(1, dtype))
         self.beta = Parameter(np.full(1, ONE, dtype))
 

@@ -3,6 +3,7 @@
 import math
 import numbers
 
+from ..arguments import check_numbers
 from ..core import get_ops
 
 
@@ -38,6 +39,7 @@ class Spline:
             raise TypeError(f"bins is an integer; got {bins!r}")
         if not 2 <= bins <= 500:
             raise ValueError(f"bins is from 2 to 500; got {bins}")
+        check_numbers(bound=bound)
         if not 0 < bound < math.inf:
             raise ValueError(f"bound is half the width of the domain, positive and finite; got {bound}")
         if tails not in ("linear", None):
@@ -66,7 +68,7 @@ class Spline:
         """The operations for x; ValueError where it is not in the domain."""
         ops = get_ops(x)
         if self.tails is None and math.prod(x.shape):
-            least, most = float(ops.xp.min(x)), float(ops.xp.max(x))
+            least, most = ops.span(x)
             if not (-self.bound <= least and most <= self.bound):
                 raise ValueError(f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from "
                                  f"{least:.6g} to {most:.6g}")

@@ -2,6 +2,7 @@
 
 import math
 
+from ..bases.base import check_batch
 from ..core import get_ops
 from .finite import check_finite
 
@@ -16,13 +17,18 @@ def gaussian_nll(Z, logdet):
     Returns:
         loss, a number; dZ, its gradient in Z; dlogdet (N,), its gradient in logdet.
     """
-    if tuple(logdet.shape) != tuple(Z.shape[:1]):
-        raise ValueError(f"Z is (N, C, *spatial) and logdet (N,); got {tuple(Z.shape)} and {tuple(logdet.shape)}")
+    get_ops(Z)
+    if not hasattr(logdet, "shape") or tuple(logdet.shape) != tuple(Z.shape[:1]):
+        raise ValueError(f"Z is (N, C, *spatial) and logdet (N,); got {tuple(Z.shape)} and {getattr(logdet, 'shape', logdet)!r}")
+    check_batch(Z, "a likelihood")
+    if not get_ops(logdet).is_float(logdet):
+        raise TypeError(f"logdet is an array of float32 or float64; got dtype {logdet.dtype}")
     ops, N = get_ops(Z), max(Z.shape[0], 1)
-    R = ops.rows(Z)
-    squares = ops.sum_positions(R * R, Z.shape[0])
+    logdet, R = ops.plain(logdet), ops.rows(ops.plain(Z))
     D = math.prod(Z.shape[1:])
-    loss = float(ops.xp.sum(0.5 * squares - logdet)) / N + 0.5 * D * math.log(2 * math.pi)
+    with ops.quiet():
+        squares = ops.sum_positions(R * R, Z.shape[0])
+        loss = float(ops.xp.sum(0.5 * squares - logdet)) / N + 0.5 * D * math.log(2 * math.pi)
     return loss, ops.images(R / N, Z.shape), ops.fill(Z.shape[0], -1.0 / N, Z)
 
 

@@ -74,7 +74,7 @@ def evaluate(log_p, X):
             raise TypeError(f"log_p gives arrays as it is given, {type(X).__name__}; got {type(array).__name__}")
         if tuple(getattr(array, "shape", ())) != shape:
             raise ValueError(f"log_p gives {shapes}; got {_described(result[0])} and {_described(result[1])}")
-    value, gradient = (ops.astype(array, X.dtype) for array in result)
+    value, gradient = (ops.plain(ops.astype(array, X.dtype)) for array in result)
     check_finite(value, "log p", X)
     check_finite(gradient, "the gradient of log p", X)
     return value, gradient

@@ -1,9 +1,8 @@
 """MAF and IAF: stacks of autoregressive layers for vectors."""
 
-import numbers
-
 import numpy as np
 
+from ..arguments import check_integers, generator
 from ..core import SHAPES
 from ..layers import AutoregressiveAffine, Chain
 from ..nets import MaskedDenseNet
@@ -37,13 +36,12 @@ class MAF(Chain):
 
     def __init__(self, dim, hidden, steps, depth=2, order="reversal", scale="bounded", bound=4.0, activation="relu",
                  cond_channels=0, seed=0, dtype="float32"):
-        if not all(isinstance(n, numbers.Integral) for n in (dim, steps)):
-            raise TypeError(f"dim and steps are integers; got {dim!r} and {steps!r}")
+        check_integers(dim=dim, steps=steps)
         if dim < 1 or steps < 0:
             raise ValueError(f"dim is positive and steps not negative; got {dim} and {steps}")
         if order not in ("reversal", "random", "same"):
             raise ValueError(f'order is "reversal", "random" or "same"; got {order!r}')
-        rng, layers = np.random.default_rng(seed), []
+        rng, layers = generator(seed), []
         for step in range(steps):
             channels = {"reversal": np.arange(dim)[::-1 if step % 2 else 1], "random": rng.permutation(dim), "same": None}[order]
             net = MaskedDenseNet(dim, hidden, AutoregressiveAffine.outputs, depth, channels, activation, cond_channels, rng, dtype)

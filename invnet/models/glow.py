@@ -2,8 +2,7 @@
 
 import numbers
 
-import numpy as np
-
+from ..arguments import check_integers, generator
 from ..core import SHAPES
 from ..layers import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Squeeze, Unsqueeze
 from ..nets import ConvNet, DenseNet
@@ -39,6 +38,7 @@ class Glow(Chain):
                  prior=True, kernels=(3, 1, 3), activation="relu", cond_channels=0, cond_spatial=False, seed=0, dtype="float32"):
         if coupling not in ("affine", "additive"):
             raise ValueError(f'coupling is "affine" or "additive"; got {coupling!r}')
+        check_integers(ndim=ndim, cond_channels=cond_channels)
         if ndim not in (0, 1, 2, 3):
             raise ValueError(f"ndim is the number of spatial axes, 0 to 3; got {ndim}")
         if not all(isinstance(n, numbers.Integral) for n in (channels, hidden, levels, steps)):
@@ -48,7 +48,7 @@ class Glow(Chain):
         if ndim == 0 and channels < 2**levels:
             raise ValueError(f"with ndim=0 each level but the last halves the features, and 2 must remain: levels={levels} needs {2**levels}; got channels={channels}")
         self._levels, self._ndim = levels, ndim
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
 
         def net(C_in, C_out, kernels, level):
             options = dict(activation=activation, seed=rng, dtype=dtype)

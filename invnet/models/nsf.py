@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arguments import check_integers, generator
 from ..layers import AutoregressiveSpline, Chain, SplineCoupling
 from ..nets import DenseNet, MaskedDenseNet
 from .alternating import alternating, checked
@@ -43,7 +44,8 @@ class NSF(Chain):
         if autoregressive not in (None, "forward", "inverse"):
             raise ValueError(f'autoregressive is None, "forward" or "inverse"; got {autoregressive!r}')
         checked("NSF", channels, steps, 2 if autoregressive is None else 1)
-        rng = np.random.default_rng(seed)
+        check_integers(bins=bins)
+        rng = generator(seed)
 
         def couple(step):
             widths = SplineCoupling.conditioner_channels(channels, bins)

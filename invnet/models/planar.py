@@ -1,7 +1,6 @@
 """PlanarFlow and RadialFlow: many layers of a few parameters each."""
 
-import numpy as np
-
+from ..arguments import check_integers, generator
 from ..layers import Chain, Planar, Radial
 
 
@@ -21,9 +20,10 @@ class PlanarFlow(Chain):
     layer = Planar
 
     def __init__(self, channels, length, seed=0, dtype="float32"):
+        check_integers(length=length)
         if length < 0:
             raise ValueError(f"length is not negative; got {length}")
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         super().__init__(*[self.layer(channels, rng, dtype) for _ in range(length)])
         self.channels = channels
 

@@ -1,7 +1,6 @@
 """RealNVP: affine couplings that take turns."""
 
-import numpy as np
-
+from ..arguments import generator
 from ..layers import AffineCoupling, Chain
 from ..nets import DenseNet
 from .alternating import alternating, checked
@@ -33,7 +32,7 @@ class RealNVP(Chain):
     def __init__(self, channels, hidden, steps, depth=2, scale="bounded", bound=4.0, activation="relu", mix="swap", actnorm=False,
                  cond_channels=0, seed=0, dtype="float32"):
         checked("RealNVP", channels, steps)
-        rng, widths = np.random.default_rng(seed), AffineCoupling.conditioner_channels(channels)
+        rng, widths = generator(seed), AffineCoupling.conditioner_channels(channels)
 
         def couple(step):
             net = DenseNet(widths[0], hidden, widths[1], depth, activation, cond_channels, rng, dtype)

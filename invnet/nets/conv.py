@@ -5,7 +5,8 @@ import numbers
 
 import numpy as np
 
-from ..core import SHAPES, Net, Parameter, float_dtype, get_ops
+from ..arguments import check_integers, generator
+from ..core import SHAPES, Net, Parameter, check_gradient, condition_array, float_dtype, get_ops
 
 ACTIVATIONS = ("relu", "leaky_relu", "silu", "softplus")
 
@@ -45,7 +46,8 @@ class ConvNet(Net):
     """
 
     def __init__(self, C_in, hidden, C_out, kernels=(3, 1, 3), ndim=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):
-        if isinstance(kernels, numbers.Integral) or ndim not in (0, 1, 2, 3):
+        check_integers(C_in=C_in, C_out=C_out, ndim=ndim, cond_channels=cond_channels)
+        if not isinstance(kernels, (tuple, list)) or not all(isinstance(k, numbers.Integral) for k in kernels) or ndim not in (0, 1, 2, 3):
             raise ValueError(f"kernels is a list of sizes and ndim from 0 to 3; got kernels={kernels} and ndim={ndim}")
         hidden, dtype = widths_of(hidden, len(kernels) - 1), float_dtype(dtype)
         if len(kernels) != len(hidden) + 1 or not kernels:
@@ -54,9 +56,9 @@ class ConvNet(Net):
             raise ValueError(f"kernel sizes are odd; got {kernels}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}; got {activation!r}")
-        if min(C_in, C_out, *hidden) < 1:
-            raise ValueError(f"channels and widths are positive; got {C_in}, {hidden}, {C_out}")
-        rng, widths = np.random.default_rng(seed), (C_in, *hidden, C_out)
+        if min(C_in, C_out, *hidden) < 1 or cond_channels < 0:
+            raise ValueError(f"channels and widths are positive and cond_channels not negative; got {C_in}, {hidden}, {C_out} and {cond_channels}")
+        rng, widths = generator(seed), (C_in, *hidden, C_out)
         self.W, self.b, self._layers = [], [], ()
         for i, (m, n, k) in enumerate(zip(widths, widths[1:], kernels)):
             transposed, last = m > n and k > 1 and ndim > 0, i == len(hidden)
@@ -83,8 +85,10 @@ class ConvNet(Net):
     def vjp(self, x, cond=None):
         ops, weights = get_ops(x), self._weights()
         y, tape = ops.network(x, self._layers, weights, self._added(ops, x, cond))
+        shape, dtype = y.shape, y.dtype  # and not y, which would live as long as the pullback
 
         def pullback(dy):
+            check_gradient(dy, ops, shape, dtype)
             dx, gradients, dadded = ops.network_back(dy, tape, self._layers, weights)
             gradients = gradients[::2] + gradients[1::2]
             if cond is None:
@@ -96,10 +100,18 @@ class ConvNet(Net):
         return y, pullback
 
     def _weights(self):
-        return [parameter.data for pair in zip(self.W, self.b) for parameter in pair]
+        return [parameter.data for parameter in self._pairs()]
+
+    def _pairs(self):
+        return [parameter for pair in zip(self.W, self.b) for parameter in pair]
+
+    def _activations(self):
+        return tuple(activation for _, activation, _ in self._layers)
 
     def _check(self, ops, x, cond):
-        kind = type(self).__name__
+        kind, own = type(self).__name__, get_ops(self.b[0].data)
+        if own.name != ops.name:
+            raise TypeError(f'this {kind} computes on arrays of {own.name}; got x of {ops.name}: convert it, or the {kind} with .to("{ops.name}")')
         if x.ndim not in SHAPES or x.shape[1] != self._C_in or (self._ndim and x.ndim != self._ndim + 2):
             axes = f"{self._ndim} spatial axes" if self._ndim else "any spatial axes"
             raise ValueError(f"this {kind} takes {self._C_in} channels and {axes}; got x of shape {tuple(x.shape)}")
@@ -112,13 +124,15 @@ class ConvNet(Net):
     # ---- the condition: rows, one for each sample or each position, times V
 
     def _condition(self, ops, cond, shape):
-        given = tuple(cond.shape)
+        cond, given = condition_array(cond), tuple(cond.shape)
         if self.V is None:
             raise ValueError(f"this {type(self).__name__} has cond_channels=0; got a condition of shape {given}")
+        if not ops.xp.isdtype(cond.dtype, ("bool", "integral", "real floating")):
+            raise TypeError(f"a condition has real numbers; got dtype {cond.dtype}")
         if cond.ndim == len(shape) > 2:
             while cond.shape[2] > shape[2] and not any(size % 2 for size in cond.shape[2:]):
                 cond = ops.squeeze_(ops.fresh(cond))
-        fits = cond.shape[0] == shape[0] and cond.shape[1] == self.V.data.shape[0]
+        fits = cond.ndim > 1 and cond.shape[0] == shape[0] and cond.shape[1] == self.V.data.shape[0]
         if not fits or (cond.ndim > 2 and tuple(cond.shape[2:]) != tuple(shape[2:])):
             raise ValueError(f"the condition of x {tuple(shape)} has shape ({shape[0]}, K), or (..., *spatial) with x's axes times a power "
                              f"of two, and {self.V.data.shape[0]} channels after squeezing; got {given}")

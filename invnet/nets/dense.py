@@ -1,5 +1,7 @@
 """DenseNet: the dense conditioner for vectors."""
 
+from ..arguments import check_integers
+from ..ops.stage import Units
 from .conv import ConvNet, widths_of
 
 
@@ -16,8 +18,16 @@ class DenseNet(ConvNet):
     """
 
     def __init__(self, C_in, hidden, C_out, depth=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+        check_integers(depth=depth)
         if depth < 0:
             raise ValueError(f"depth is not negative; got {depth}")
         hidden = widths_of(hidden, depth)
         super().__init__(C_in, hidden, C_out, kernels=(1,) * (len(hidden) + 1), ndim=0, activation=activation,
                          cond_channels=cond_channels, seed=seed, dtype=dtype)
+
+    def units(self):
+        if self.V is not None:
+            return None
+        widths = (self._C_in, *(b.data.shape[0] for b in self.b))
+        ends = tuple((0, 0, width) for width in widths)
+        return Units(tuple(self._pairs()), self._activations(), ends, tuple(range(widths[0])), tuple(range(widths[-1])))

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ..arguments import check_integers
 from ..core import Buffer, get_ops
+from ..ops.stage import Units
 from .conv import widths_of
 from .dense import DenseNet
 
@@ -34,10 +36,11 @@ class MaskedDenseNet(DenseNet):
     """
 
     def __init__(self, channels, hidden, outputs=2, depth=2, order=None, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+        check_integers(channels=channels, outputs=outputs, depth=depth, cond_channels=cond_channels)
         if channels < 1 or outputs < 1:
             raise ValueError(f"channels and outputs are positive; got {channels} and {outputs}")
         order = np.arange(channels) if order is None else np.asarray(order)
-        if order.ndim != 1 or sorted(order.tolist()) != list(range(channels)):
+        if order.ndim != 1 or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(channels)):
             raise ValueError(f"order is a permutation of 0 to {channels - 1}, each once; got {order.tolist()}")
         super().__init__(channels, hidden, outputs * channels, depth, activation, cond_channels, seed, dtype)
         hidden = widths_of(hidden, depth)
@@ -54,8 +57,15 @@ class MaskedDenseNet(DenseNet):
         self.ascending = [Buffer(np.argsort(d, kind="stable")) for d in (degrees[0], degrees[-1])]
         self.original = [Buffer(np.argsort(order.data)) for order in self.ascending]
 
+    # `substitute` must find the x that an evaluation was of, and half precision would round the two differently.
+
+    def forward(self, x, cond=None):
+        with get_ops(x).in_full_precision():
+            return super().forward(x, cond)
+
     def vjp(self, x, cond=None):
-        y, pullback_of_masked = super().vjp(x, cond)
+        with get_ops(x).in_full_precision():
+            y, pullback_of_masked = super().vjp(x, cond)
 
         def pullback(dy):
             dx, dcond, gradients = pullback_of_masked(dy)
@@ -65,6 +75,12 @@ class MaskedDenseNet(DenseNet):
 
     def _weights(self):
         return [array for W, b, mask in zip(self.W, self.b, self.mask) for array in (_masked(W.data, mask), b.data)]
+
+    def units(self):
+        if self.V is not None:
+            return None
+        inputs, outputs = (tuple(order.data.tolist()) for order in self.ascending)
+        return Units(tuple(self._pairs()), self._activations(), tuple(map(tuple, self._ends)), inputs, outputs)
 
     # ---- x that depends on y: units in ascending order of degrees, each of which is computed once
 

@@ -2,16 +2,17 @@
 
 `check_layer(layer, X)` and `check_net(net, x)` run all of them and raise AssertionError with both numbers where one
 does not hold. They work on a copy in float64 and compare gradients with central differences, so that the arrays
-should be small: some 50 numbers in a sample.
+should be small: some 50 numbers in a sample. Layer and X may be of any engine.
 """
 
 import copy
 import gc
+import math
 import types
 
 import numpy as np
 
-from .core import Condition, get_ops
+from ..core import Condition, get_ops
 
 STEP = 1e-6  # of central differences, whose relative error is then some 1e-9 in float64
 CLOSE = 1e-6  # what is allowed between a gradient and central differences
@@ -23,7 +24,7 @@ def check_layer(layer, X, cond=None, seed=0):
 
     Args:
         layer: a Layer.
-        X: (N, C, *spatial), an input with N at least 2, so that samples could mix.
+        X: (N, C, *spatial), an input with N at least 2, so that samples could mix; of the layer's engine.
         cond: the condition, or None.
         seed: of the random gradients and directions.
 
@@ -47,26 +48,27 @@ def check_net(net, x, cond=None, seed=0):
 
 def inverse_undoes_forward(layer, X, cond, rng):
     Z, _ = layer.forward(X, cond)
-    _equal("the number of entries of Z", Z.size, X.size)
+    _equal("the number of entries of Z", math.prod(Z.shape), math.prod(X.shape))
     _close("inverse(forward(X)) against X", layer.inverse(Z, cond), X, EXACT)
 
 
 def forward_undoes_inverse(layer, X, cond, rng):
     Z = layer.forward(X, cond)[0]
-    Z = Z + 0.1 * rng.standard_normal(Z.shape)
+    Z = Z + 0.1 * _normal(rng, Z)
     _close("forward(inverse(Z)) against Z", layer.forward(layer.inverse(Z, cond), cond)[0], Z, EXACT)
 
 
 def logdet_is_that_of_the_jacobian(layer, X, cond, rng):
     _, logdet = layer.forward(X, cond)
     _equal("the shape of logdet", tuple(logdet.shape), (X.shape[0],))
-    columns = []
-    for i in np.ndindex(*X.shape[1:]):
-        E = np.zeros_like(X)
-        E[(slice(None), *i)] = STEP
-        difference = layer.forward(X + E, cond)[0] - layer.forward(X - E, cond)[0]
-        columns.append(difference.reshape(X.shape[0], -1) / (2 * STEP))
-    _close("logdet against the numerical Jacobian's", logdet, np.linalg.slogdet(np.stack(columns, axis=2))[1], CLOSE)
+    (N, *shape), D = X.shape, math.prod(X.shape[1:])
+    E = STEP * np.eye(D).reshape(D, 1, *shape)
+    moved = np.concatenate([_numbers(X) + E, _numbers(X) - E]).reshape(-1, *shape)  # every entry of every sample, up and down
+    repeated = None if cond is None else np.concatenate([_numbers(cond)] * 2 * D)
+    Z = layer.forward(*(array if array is None else get_ops(X).asarray(array, X) for array in (moved, repeated)))[0]
+    up, down = _numbers(Z).reshape(2, D, N, D)
+    jacobians = np.moveaxis((up - down) / (2 * STEP), 0, 2)
+    _close("logdet against the numerical Jacobian's", logdet, np.linalg.slogdet(jacobians)[1], CLOSE)
 
 
 def inverse_logdet_is_minus_logdet(layer, X, cond, rng):
@@ -78,27 +80,27 @@ def inverse_logdet_is_minus_logdet(layer, X, cond, rng):
 
 def backward_rebuilds_the_input(layer, X, cond, rng):
     Z, _ = layer.forward(X, cond)
-    dX, X_back = layer.backward(rng.standard_normal(Z.shape), Z, 0.0, cond)
+    dX, X_back = layer.backward(_normal(rng, Z), Z, 0.0, cond)
     _close("X of backward against X", X_back, X, EXACT)
     _same_shape("dX", dX, X)
 
 
 def gradients_are_those_of_differences(layer, X, cond, rng):
     Z, logdet = layer.forward(X, cond)
-    dZ, dlogdet = rng.standard_normal(Z.shape), rng.standard_normal(logdet.shape)
+    dZ, dlogdet = _normal(rng, Z), _normal(rng, logdet)
     holder = None if cond is None else Condition(cond)
     dX = _pulled(layer, dZ, Z, dlogdet, holder)
 
     def loss(X, cond):
         Z, logdet = layer.forward(X, cond)
-        return np.sum(Z * dZ) + np.sum(logdet * dlogdet)
+        return _sum(Z * dZ) + _sum(logdet * dlogdet)
 
     _differences_agree(layer, loss, X, cond, dX, holder and holder.grad, rng)
 
 
 def no_dlogdet_means_the_mean_likelihood(layer, X, cond, rng):
     Z, _ = layer.forward(X, cond)
-    dZ = rng.standard_normal(Z.shape)
+    dZ = _normal(rng, Z)
     dX, gradients = _pulled(layer, dZ, Z, None, cond), _gradients(layer)
     _close("dX with dlogdet=None against -1/N", dX, _pulled(layer, dZ, Z, -1 / X.shape[0], cond), EXACT)
     _close("gradients with dlogdet=None against -1/N", gradients, _gradients(layer), EXACT)
@@ -106,7 +108,7 @@ def no_dlogdet_means_the_mean_likelihood(layer, X, cond, rng):
 
 def gradients_are_added(layer, X, cond, rng):
     Z, _ = layer.forward(X, cond)
-    dZ = rng.standard_normal(Z.shape)
+    dZ = _normal(rng, Z)
     _pulled(layer, dZ, Z, None, cond)
     once = _gradients(layer)
     layer.backward(dZ, Z, None, cond)
@@ -115,15 +117,15 @@ def gradients_are_added(layer, X, cond, rng):
 
 def arguments_are_unchanged(layer, X, cond, rng):
     Z, logdet = layer.forward(X, cond)
-    arguments = {"X": X, "Z": Z, "dZ": rng.standard_normal(Z.shape), "dlogdet": rng.standard_normal(logdet.shape)}
+    arguments = {"X": X, "Z": Z, "dZ": _normal(rng, Z), "dlogdet": _normal(rng, logdet)}
     if cond is not None:
         arguments["cond"] = cond
-    before = {name: array.copy() for name, array in arguments.items()}
+    before = {name: _numbers(array).copy() for name, array in arguments.items()}
     layer.forward(X, cond)
     layer.inverse(Z, cond)
     layer.backward(arguments["dZ"], Z, arguments["dlogdet"], cond)
     for name, array in arguments.items():
-        _equal(f"whether {name} is unchanged", bool(np.array_equal(array, before[name])), True)
+        _equal(f"whether {name} is unchanged", bool(np.array_equal(_numbers(array), before[name])), True)
 
 
 def samples_do_not_mix(layer, X, cond, rng):
@@ -133,16 +135,16 @@ def samples_do_not_mix(layer, X, cond, rng):
     Z1, logdet1 = layer.forward(X[1:2], one)
     _close("Z of a batch of 1 against its row", Z1, Z[1:2], EXACT)
     _close("logdet of a batch of 1 against its entry", logdet1, logdet[1:2], EXACT)
-    dZ = rng.standard_normal(Z.shape)
+    dZ = _normal(rng, Z)
     dX = layer.backward(dZ, Z, 0.5, cond)[0]
     _close("dX of a batch of 1 against its row", layer.backward(dZ[1:2], Z[1:2], 0.5, one)[0], dX[1:2], EXACT)
 
 
 def strides_do_not_matter(layer, X, cond, rng):
     Z, logdet = layer.forward(X, cond)
-    dZ = rng.standard_normal(Z.shape)
+    dZ = _normal(rng, Z)
     dX = layer.backward(dZ, Z, None, cond)[0]
-    for order in (np.ascontiguousarray, np.asfortranarray, _every_second):
+    for order in (_c_order, _fortran_order, _every_second):
         Z2, logdet2 = layer.forward(order(X), cond)
         _close(f"Z of an input through {order.__name__}", Z2, Z, EXACT)
         _close(f"logdet of an input through {order.__name__}", logdet2, logdet, EXACT)
@@ -154,22 +156,22 @@ def float32_is_kept(layer, X, cond, rng):
     layer.zero_grad()
     dX64, X64 = layer.backward(Z64, Z64, None, cond)
     gradients = _gradients(layer)
-    layer, X, cond = copy.deepcopy(layer).to(dtype="float32"), X.astype("float32"), None if cond is None else cond.astype("float32")
+    layer, X, cond = _in("float32", layer, X, cond)
     Z, logdet = layer.forward(X, cond)
     dX, X_back = layer.backward(Z, Z, None, cond)
     for name, array in {"Z": Z, "logdet": logdet, "dX": dX, "the rebuilt X": X_back, "X of inverse": layer.inverse(Z, cond)}.items():
-        _equal(f"the dtype of {name}", str(array.dtype), "float32")
+        _equal(f"the dtype of {name}", str(_numbers(array).dtype), "float32")
     for name, parameter in layer.named_parameters():
-        _equal(f"the dtype of the gradient of {name}", str(parameter.grad.dtype), "float32")
+        _equal(f"the dtype of the gradient of {name}", str(_numbers(parameter.grad).dtype), "float32")
     for name, array, exact in (("Z", Z, Z64), ("dX", dX, dX64), ("the rebuilt X", X_back, X64), ("the gradients", _gradients(layer), gradients)):
-        _close(f"{name} in float32 against float64", array.astype("float64"), exact, 1e-4)
+        _close(f"{name} in float32 against float64", _numbers(array).astype("float64"), exact, 1e-4)
 
 
 def initialize_gives_what_forward_gives_after(layer, X, cond, rng):
-    before = X.copy()
+    before = _numbers(X).copy()
     Z = layer.initialize(X, cond)
     _close("Z of initialize against forward after it", Z, layer.forward(X, cond)[0], EXACT)
-    _equal("whether X is unchanged by initialize", bool(np.array_equal(X, before)), True)
+    _equal("whether X is unchanged by initialize", bool(np.array_equal(_numbers(X), before)), True)
 
 
 def outputs_are_arrays_of_their_own(layer, X, cond, rng):
@@ -178,21 +180,23 @@ def outputs_are_arrays_of_their_own(layer, X, cond, rng):
     dX, X_back = layer.backward(Z, Z, None, cond)
     outputs.update({"dX": (dX, Z), "X of backward": (X_back, Z), "dX beside X": (dX, X_back)})
     for name, (output, argument) in outputs.items():
-        _equal(f"whether {name} shares memory", bool(np.shares_memory(output, argument)), False)
+        before = _numbers(argument).copy()
+        output += 1
+        _equal(f"whether {name} is memory of its own", bool(np.array_equal(_numbers(argument), before)), True)
 
 
 def nothing_is_kept_between_calls(layer, X, cond, rng):
-    before = _reachable_bytes(layer)
+    before = _reachable_bytes(layer, X)
     Z, _ = layer.forward(X, cond)
     layer.inverse(Z, cond)
     layer.backward(Z, Z, None, cond)
-    _equal("bytes of arrays that the layer holds after its calls", _reachable_bytes(layer), before)
+    _equal("bytes of arrays that the layer holds after its calls", _reachable_bytes(layer, X), before)
 
 
 def batch_size_may_change_between_calls(layer, X, cond, rng):
     Z, _ = layer.forward(X, cond)
-    two = None if cond is None else np.concatenate([cond, cond])
-    layer.forward(np.concatenate([X, X]), two)
+    twice = lambda array: None if array is None else get_ops(array).xp.concat([array, array])
+    layer.forward(twice(X), twice(cond))
     _close("inverse after a forward of another batch size", layer.inverse(Z, cond), X, EXACT)
     _close("backward after a forward of another batch size", layer.backward(Z, Z, None, cond)[1], X, EXACT)
 
@@ -214,25 +218,25 @@ def vjp_gives_what_forward_gives(net, x, cond, rng):
 
 def pullback_is_that_of_differences(net, x, cond, rng):
     y, pullback = net.vjp(x, cond)
-    dy = rng.standard_normal(y.shape)
+    dy = _normal(rng, y)
     dx, dcond, gradients = pullback(dy)
     net.zero_grad()
     _equal("the number of gradients", len(gradients), len(net.parameters()))
     for parameter, gradient in zip(net.parameters(), gradients):
         _equal("the shape of a gradient", tuple(gradient.shape), tuple(parameter.data.shape))
         parameter.grad += gradient
-    _differences_agree(net, lambda x, cond: np.sum(net.forward(x, cond) * dy), x, cond, dx, dcond, rng)
+    _differences_agree(net, lambda x, cond: _sum(net.forward(x, cond) * dy), x, cond, dx, dcond, rng)
 
 
 def net_leaves_arguments_unchanged(net, x, cond, rng):
     y, pullback = net.vjp(x, cond)
-    dy = rng.standard_normal(y.shape)
+    dy = _normal(rng, y)
     arguments = [x, dy] + ([] if cond is None else [cond])
-    before = [array.copy() for array in arguments]
+    before = [_numbers(array).copy() for array in arguments]
     net.forward(x, cond)
     pullback(dy)
     for array, old in zip(arguments, before):
-        _equal("whether the arguments are unchanged", bool(np.array_equal(array, old)), True)
+        _equal("whether the arguments are unchanged", bool(np.array_equal(_numbers(array), old)), True)
 
 
 def net_samples_do_not_mix(net, x, cond, rng):
@@ -243,25 +247,25 @@ def net_samples_do_not_mix(net, x, cond, rng):
 def net_strides_do_not_matter(net, x, cond, rng):
     y, pullback = net.vjp(x, cond)
     dx = pullback(y)[0]
-    for order in (np.ascontiguousarray, np.asfortranarray, _every_second):
+    for order in (_c_order, _fortran_order, _every_second):
         y2, pullback2 = net.vjp(order(x), cond)
         _close(f"y of an input through {order.__name__}", y2, y, EXACT)
         _close(f"dx through {order.__name__}", pullback2(order(y))[0], dx, EXACT)
 
 
 def net_keeps_float32(net, x, cond, rng):
-    net, x, cond = copy.deepcopy(net).to(dtype="float32"), x.astype("float32"), None if cond is None else cond.astype("float32")
+    net, x, cond = _in("float32", net, x, cond)
     y, pullback = net.vjp(x, cond)
     dx, _, gradients = pullback(y)
     for array in (y, dx, *gradients):
-        _equal("the dtype of y, dx and the gradients", str(array.dtype), "float32")
+        _equal("the dtype of y, dx and the gradients", str(_numbers(array).dtype), "float32")
 
 
 def net_keeps_nothing_between_calls(net, x, cond, rng):
-    before = _reachable_bytes(net)
+    before = _reachable_bytes(net, x)
     y, pullback = net.vjp(x, cond)
     pullback(y)
-    _equal("bytes of arrays that the conditioner holds after its calls", _reachable_bytes(net), before)
+    _equal("bytes of arrays that the conditioner holds after its calls", _reachable_bytes(net, x), before)
 
 
 NET_LAWS = (
@@ -279,7 +283,27 @@ def _two_samples(X):
 
 
 def _double(module, X, cond):
-    return copy.deepcopy(module).to(dtype="float64"), X.astype("float64"), None if cond is None else cond.astype("float64")
+    return _in("float64", module, X, cond)
+
+
+def _in(dtype, module, X, cond):
+    """A copy of the module in a dtype, X and cond."""
+    as_dtype = lambda array: None if array is None else get_ops(array).astype(array, dtype)
+    return copy.deepcopy(module).to(dtype=dtype), as_dtype(X), as_dtype(cond)
+
+
+def _normal(rng, like):
+    """Normal numbers as an array like another."""
+    return get_ops(like).asarray(rng.standard_normal(tuple(like.shape)), like)
+
+
+def _numbers(array):
+    """A NumPy array of the same numbers."""
+    return get_ops(array).to_numpy(array)
+
+
+def _sum(array):
+    return float(get_ops(array).xp.sum(array))
 
 
 def _pulled(layer, dZ, Z, dlogdet, cond):
@@ -288,30 +312,31 @@ def _pulled(layer, dZ, Z, dlogdet, cond):
 
 
 def _gradients(module):
-    return np.concatenate([parameter.grad.ravel() for parameter in module.parameters()] or [np.zeros(0)])
+    return np.concatenate([_numbers(parameter.grad).ravel() for parameter in module.parameters()] or [np.zeros(0)])
 
 
 def _differences_agree(module, loss, X, cond, dX, dcond, rng):
     """Central differences of `loss` in random directions, of X, of cond and of every parameter."""
 
-    def agree(name, gradient, shape, moved):
-        direction = rng.standard_normal(shape)
+    def agree(name, gradient, moved):
+        gradient, direction = _numbers(gradient), _normal(rng, gradient)
         difference = (moved(STEP * direction) - moved(-STEP * direction)) / (2 * STEP)
+        direction = _numbers(direction)
         bound = CLOSE * max(1.0, np.linalg.norm(gradient) * np.linalg.norm(direction))
         got = np.sum(gradient * direction)
         if not abs(got - difference) <= bound:
             raise AssertionError(f"the gradient of {name} gives {got:.12g} in a direction, central differences {difference:.12g}")
 
     for _ in range(3):
-        agree("the input", dX, X.shape, lambda E: loss(X + E, cond))
+        agree("the input", dX, lambda E: loss(X + E, cond))
         if cond is not None:
-            agree("the condition", dcond, cond.shape, lambda E: loss(X, cond + E))
+            agree("the condition", dcond, lambda E: loss(X, cond + E))
         for name, parameter in module.named_parameters():
-            agree(name, parameter.grad, parameter.data.shape, lambda E, p=parameter: _with(p, E, lambda: loss(X, cond)))
+            agree(name, parameter.grad, lambda E, p=parameter: _with(p, E, lambda: loss(X, cond)))
 
 
 def _with(parameter, change, value):
-    kept = parameter.data.copy()
+    kept = get_ops(parameter.data).copy(parameter.data)
     parameter.data[...] = kept + change
     try:
         return value()
@@ -319,15 +344,31 @@ def _with(parameter, change, value):
         parameter.data[...] = kept
 
 
+def _c_order(X):
+    return _laid_out(X, range(X.ndim))
+
+
+def _fortran_order(X):
+    return _laid_out(X, reversed(range(X.ndim)))
+
+
+def _laid_out(X, axes):
+    """The values of X in memory in which the last of the axes varies fastest."""
+    axes, xp = tuple(axes), get_ops(X).xp
+    laid_out = xp.permute_dims(xp.zeros([X.shape[i] for i in axes], dtype=X.dtype, device=X.device), sorted(range(X.ndim), key=axes.__getitem__))
+    laid_out[...] = X
+    return laid_out
+
+
 def _every_second(X):
     """The values of X in every second place of a larger array."""
-    larger = np.zeros((*X.shape[:-1], 2 * X.shape[-1]), X.dtype)
+    larger = get_ops(X).xp.zeros((*X.shape[:-1], 2 * X.shape[-1]), dtype=X.dtype, device=X.device)
     larger[..., ::2] = X
     return larger[..., ::2]
 
 
-def _reachable_bytes(module):
-    """Bytes of all arrays that can be reached from a module."""
+def _reachable_bytes(module, like):
+    """Bytes of all arrays, NumPy's and those of the type of one, that can be reached from a module."""
     seen, todo, size = set(), [module], 0
     while todo:
         thing = todo.pop()
@@ -337,7 +378,7 @@ def _reachable_bytes(module):
         if isinstance(thing, types.FunctionType):  # what it closes over, not its module
             todo.extend([*(thing.__closure__ or ()), thing.__defaults__, thing.__kwdefaults__])
             continue
-        if isinstance(thing, np.ndarray):
+        if isinstance(thing, (np.ndarray, type(like))):
             size += thing.nbytes
         else:
             todo.extend(gc.get_referents(thing))
@@ -355,7 +396,7 @@ def _same_shape(name, array, X):
 
 def _close(what, got, expected, tolerance):
     """|got - expected| is at most tolerance times the size of what is expected, or times one."""
-    got, expected = get_ops(got).to_numpy(got), get_ops(expected).to_numpy(expected)
+    got, expected = _numbers(got), _numbers(expected)
     _equal(f"the shape of {what}", tuple(got.shape), tuple(expected.shape))
     if got.size == 0:
         return

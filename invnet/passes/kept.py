@@ -3,6 +3,8 @@
 import contextlib
 import threading
 
+from .watching import observer, watching
+
 _current = threading.local()
 
 
@@ -18,7 +20,7 @@ class Kept:
     """
 
     def __init__(self, budget, memory, before=None):
-        self.budget, self.memory, self.used, self.mark, self._entries = budget, memory, 0, None, []
+        self.budget, self.memory, self.used, self._entries = budget, memory, 0, []
         self._choices = {} if before is None or before.budget != budget else before.choices
         self.choices = {}
 
@@ -68,8 +70,14 @@ def using(kept):
 
 
 def aside(kept):
-    """Within, `current()` is not `kept` but None: for flows inside a conditioner, whose calls are not those of the pass."""
-    return _nothing if kept is None else using(None)
+    """Within, there is neither `kept` nor an observer: for flows inside a conditioner, whose calls are not those of the pass."""
+    return _nothing if kept is None and observer() is None else _aside()
+
+
+@contextlib.contextmanager
+def _aside():
+    with using(None), watching(None):
+        yield
 
 
 _nothing = contextlib.nullcontext()

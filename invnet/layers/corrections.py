@@ -1,0 +1,103 @@
+"""Corrections: the bits that an exact forward pass leaves for the way back."""
+
+import contextlib
+import threading
+
+import numpy as np
+
+_current = threading.local()
+
+
+class Note:
+    """The correction bits of a tile: an array of uint8, () for none, None where the nearest numbers are wanted instead."""
+
+    __slots__ = ("bits",)
+
+    def __init__(self, bits=()):
+        self.bits = bits
+
+
+class Corrections:
+    """Notes of layers in the order of their calls, for each call one a tile; the way back takes them from the end.
+
+    Args:
+        source: what tells the X of the pass from any other, or None.
+        calls: the notes of each call.
+    """
+
+    def __init__(self, source=None, calls=()):
+        self.source, self.mark, self.calls = source, None, list(calls)
+
+    def put(self, tiles):
+        """Notes for the tiles of a call, to be filled."""
+        self.calls.append([Note() for _ in range(tiles)])
+        return self.calls[-1]
+
+    def take(self, tiles):
+        """The notes of the last call, or notes of nothing where there is none."""
+        notes = self.calls.pop() if self.calls else [Note() for _ in range(tiles)]
+        if len(notes) != tiles:
+            raise ValueError(f"the correction bits are of {len(notes)} tiles where there are {tiles}: they are of an array of another shape")
+        return notes
+
+    def copy(self):
+        return Corrections(self.source, self.calls)
+
+    @property
+    def nbytes(self):
+        return sum(len(note.bits) for call in self.calls for note in call)
+
+    def packed(self, ops):
+        """All as one NumPy array of uint8: the source, the numbers of tiles and of bytes, and the bits."""
+        sizes = [self.source, len(self.calls)]
+        for call in self.calls:
+            sizes += [len(call), *(len(note.bits) for note in call)]
+        bits = [ops.to_numpy(note.bits) for call in self.calls for note in call if len(note.bits)]
+        return np.concatenate([np.array(sizes, "<u4").view(np.uint8), *bits])
+
+    @classmethod
+    def unpacked(cls, packed, ops):
+        """What `packed` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        packed = np.ascontiguousarray(packed, np.uint8)
+        sizes, at = packed[:packed.size // 4 * 4].view("<u4").tolist(), 2
+        try:
+            source, calls = sizes[0], [[] for _ in range(min(sizes[1], len(sizes)))]
+            for call in calls:
+                call += sizes[at + 1:at + 1 + sizes[at]]
+                at += 1 + sizes[at]
+        except IndexError:
+            raise ValueError(f"these {packed.size} bytes are no correction bits") from None
+        start = 4 * at
+        for call in calls:
+            for i, size in enumerate(call):
+                call[i] = Note(ops.from_numpy(packed[start:start + size]) if size else ())
+                start += size
+        if start != packed.size:
+            raise ValueError(f"correction bits of {start} bytes are expected by what they begin with; got {packed.size}")
+        return cls(source, calls)
+
+
+class Nearest:
+    """What stands for Corrections where the nearest numbers are wanted."""
+
+    def take(self, tiles):
+        return [Note(None)] * tiles
+
+
+def current():
+    """The Corrections of the pass that runs in this thread."""
+    return _current.corrections
+
+
+@contextlib.contextmanager
+def using(corrections):
+    """Within, `current()` is `corrections`."""
+    before, _current.corrections = getattr(_current, "corrections", None), corrections
+    try:
+        yield
+    finally:
+        _current.corrections = before

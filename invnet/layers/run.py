@@ -1,0 +1,79 @@
+"""Run: neighbours of a chain as one step, which an engine may do in one call."""
+
+from math import prod
+
+import numpy as np
+
+from ..core import Buffer, InPlaceLayer, get_ops
+from ..ops.stage import stages_of
+from ..passes.drift import TOLERANCE
+from .channel_affine import ChannelAffine
+
+#: Numbers of a run's parameters at most, if it has more than one layer: an engine gathers them, and sums their gradients, for a run
+#: at a time, in memory that is not to grow with depth.
+LARGEST = 9000
+
+
+class Run(InPlaceLayer):
+    """Layers one after the other, all of which tell an engine what they compute (`stages`); what Chain makes of neighbours.
+
+    Args:
+        layers: Layers of the same number of channels.
+    """
+
+    def __init__(self, layers):
+        self.layers, self.channels = tuple(layers), layers[0].channels
+
+    @property
+    def known_as(self):
+        return self.layers[0].known_as
+
+    @property
+    def version(self):
+        """While this is the same, no array of a parameter has another in its place."""
+        return Buffer.replaced
+
+    def check_conditions(self, bound, dtype):
+        """Has the mixes look at their condition numbers, where these are at most `bound`, and that is too large for a dtype."""
+        if not bound * np.finfo(dtype).eps < TOLERANCE:
+            for layer in self.layers:
+                if isinstance(layer, ChannelAffine):
+                    layer.inverse_of(layer.affine()[0])
+
+    def check_shape(self, X, name="X"):
+        self.layers[0].check_shape(X, name)
+
+    def forward_(self, X, cond=None):
+        return get_ops(X).run_(self, X, cond, False)
+
+    def inverse_logdet_(self, Z, cond=None):
+        return get_ops(Z).run_(self, Z, cond, True)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        return get_ops(Z).run_backward_(self, dZ, Z, dlogdet, cond, False)
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        return get_ops(X).run_backward_(self, dX, X, dlogdet, cond, True)
+
+
+def with_runs(layers):
+    """The layers, as many neighbours as tell what they compute as one Run; one with a conditioner is a run alone too."""
+    steps, run, size = [], [], 0
+
+    def end():
+        nonlocal run, size
+        if run:
+            steps.append(Run(run) if len(run) > 1 or stages_of(run[0])[-1].units else run[0])
+        run, size = [], 0
+
+    for layer in layers:
+        numbers = sum(prod(p.data.shape) for p in layer.parameters())
+        if not stages_of(layer) or (run and (size + numbers > LARGEST or layer.channels != run[-1].channels)):
+            end()
+        if stages_of(layer):
+            run.append(layer)
+            size += numbers
+        else:
+            steps.append(layer)
+    end()
+    return steps

@@ -1,0 +1,70 @@
+"""Draws: what conditioners drew in a pass through a layer, as a seed of dropout, for the pass back to use again."""
+
+import contextlib
+import threading
+
+from . import drift
+
+_current = threading.local()
+
+
+class Draws:
+    """What conditioners that draw drew, in the order of their calls; the pass back takes it in the reverse order.
+
+    Args:
+        drawn: those of the pass before, or None on the way forth.
+    """
+
+    def __init__(self, drawn=None):
+        self.drawn, self.again = list(drawn or ()), drawn is not None
+
+    def of(self, net):
+        if not self.again:
+            drawn, walk = net.draw(), drift.current()
+            if drawn is not None and walk is not None and walk.strict is not None:
+                raise ValueError("strict computes segments again, and a conditioner draws random numbers in each pass: put it in evaluation, "
+                                 "with module.eval(), or set strict to None")
+            if drawn is not None:
+                self.drawn.append((net, drawn))
+            return drawn
+        if self.drawn and self.drawn[-1][0] is net:
+            return self.drawn.pop()[1]
+        drawn = net.draw()
+        if drawn is not None:
+            self.drawn.clear()  # these calls do not mirror those of the pass before
+        return drawn
+
+
+def draw_of(net):
+    """What `net` draws for a pass over its tiles, and whether it has drawn it before; asked once, by the thread of the caller."""
+    if not hasattr(net, "draw"):
+        return None, False
+    draws = getattr(_current, "draws", None)
+    return (net.draw(), False) if draws is None else (draws.of(net), draws.again)
+
+
+@contextlib.contextmanager
+def forth(layer):
+    """A public pass through `layer`, which remembers what was drawn; a pass within another is a part of it."""
+    if getattr(_current, "draws", None) is not None:
+        yield
+        return
+    _current.draws = Draws()
+    try:
+        yield
+        layer._draws = tuple(_current.draws.drawn)
+    finally:
+        _current.draws = None
+
+
+@contextlib.contextmanager
+def back(layer):
+    """The pass back, with the draws of the last one forth."""
+    if getattr(_current, "draws", None) is not None:
+        yield
+        return
+    _current.draws = Draws(getattr(layer, "_draws", ()))
+    try:
+        yield
+    finally:
+        _current.draws = None

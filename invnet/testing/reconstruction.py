@@ -1,0 +1,49 @@
+"""How well a network gives back what it was given."""
+
+import copy
+import dataclasses
+import math
+
+from ..passes import drift
+
+
+@dataclasses.dataclass
+class Reconstruction:
+    """What reconstruction_error found.
+
+    Attributes:
+        layers: (name, error) of the input of each layer within chains, from the first, as rebuilt from Z through all layers
+            after it: the norm of the error of the sample that is furthest off, over the root mean square of the samples'
+            norms.
+        error: that of X.
+        logdet_error: the largest difference between forward's logdet and the inverse's, in nats for each number of a sample.
+    """
+
+    layers: list
+    error: float
+    logdet_error: float
+
+
+def reconstruction_error(net, X, cond=None):
+    """A Reconstruction of X from net's own Z, with all states stored and compared.
+
+    Args:
+        net: a Layer of invnet, which stays as it is.
+        X: (N, C, *spatial), N at least 1.
+        cond: the condition, or None.
+    """
+    ops, copied = net.check(X), copy.deepcopy(net)
+    walk, whole = drift.Walk(ops, anchors=1, restarts=False), drift.Walk(ops)
+    X = net._own_copy(ops, X)
+    N, numbers = X.shape[0], math.prod(X.shape[1:])
+    with ops.at_work(), drift.walking(walk):
+        Z, logdet = copied.forward_(ops.copy(X), cond)
+        _, again = copied.backward_(ops.zeros_like(Z), ops.copy(Z), ops.fill(N, 0.0, X), cond)
+    with ops.at_work():
+        _, inverse_logdet = copied.inverse_logdet_(ops.copy(Z), cond)
+    errors, sizes = (drift.squares(ops, ops.rows(A), N) for A in (again - X, X))
+    whole.errors.append((net, ops.xp.max(errors), ops.xp.mean(sizes)))
+    difference = ops.astype(logdet + inverse_logdet, "float64")
+    whole.logdets.append((net, ops.xp.max(difference**2), ops.fill(1, float(numbers) ** 2, difference)[0]))
+    layers = [(copied.name_of(layer.known_as), error) for layer, error in reversed(walk.drift().states)]
+    return Reconstruction(layers, whole.drift().error, whole.drift().logdet_error)
