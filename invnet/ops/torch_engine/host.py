@@ -1,0 +1,103 @@
+"""Tensors on the CPU: NumPy's kernels and threads work on their memory."""
+
+import functools
+
+import numpy as np
+import torch
+
+from ..numpy_engine import NumpyOps
+from ..threads import single_threaded_blas
+from . import TorchOps
+
+_numpy = NumpyOps.on("")
+
+
+class HostOps(TorchOps):
+    """Operations that NumPy's engine has kernels for are handed to it; a tensor and its NumPy array are one memory.
+
+    That takes about a microsecond for each array. What is left to aten are the small matrices of 1x1 convolutions, element-wise
+    layers and the sums of gradients.
+    """
+
+    def __init__(self):
+        super().__init__(torch.device("cpu"))
+
+    def checksum(self, X):
+        return _numpy.checksum(X.detach().numpy())
+
+    def empty(self, shape, like):
+        return torch.from_numpy(_numpy.empty(shape, like.numpy()))
+
+    def fresh(self, X):
+        return torch.from_numpy(_numpy.fresh(X.detach().numpy()))
+
+    # A tape is NumPy's own and goes back to it as it came.
+
+    def network(self, X, layers, parameters, added=None, keep=True):
+        y, tape = _numpy.network(X.detach().numpy(), layers, [p.numpy() for p in parameters], _array(added), keep)
+        return torch.from_numpy(y), tape
+
+    def network_back(self, dY, tape, layers, parameters):
+        dx, gradients, dadded = _numpy.network_back(dY.detach().numpy(), tape, layers, [p.numpy() for p in parameters])
+        return torch.from_numpy(dx), [torch.from_numpy(gradient) for gradient in gradients], _tensor(dadded)
+
+    # ---- tiles: those of NumPy's engine, in its threads
+
+    def tiles(self, shape, floats_per_position, reach, weights):
+        return _numpy.tiles(shape, floats_per_position, reach, weights)
+
+    def map_tiles(self, work, tiles, commit, memory=None):
+        _numpy.map_tiles(work, tiles, commit, memory)
+
+    def lasting_memory(self, size):
+        return _numpy.lasting_memory(size)
+
+    def at_work(self):
+        return _AtWork()
+
+    def update_(self, update, *arrays):
+        _numpy.update_(update, *map(_array, arrays))
+
+
+class _AtWork:
+    """A context in which no graph is built, and BLAS and aten have one thread, as in NumPy's engine."""
+
+    def __enter__(self):
+        self.before = torch.is_grad_enabled(), torch.get_num_threads()
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(1)
+        single_threaded_blas.__enter__()
+
+    def __exit__(self, *error):
+        single_threaded_blas.__exit__(*error)
+        recorded, threads = self.before
+        torch.set_grad_enabled(recorded)
+        torch.set_num_threads(threads)
+
+
+def _array(value):
+    """A tensor as an array of the same memory; anything else as it is."""
+    return value.numpy() if isinstance(value, torch.Tensor) else value
+
+
+def _tensor(value):
+    """An array as a tensor of the same memory; anything else as it is."""
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _handed_over(name):
+    """A method that NumPy's engine does, on the same memory."""
+    method = getattr(_numpy, name)
+
+    @functools.wraps(method)
+    def call(self, *arguments):
+        result = method(*map(_array, arguments))
+        return tuple(map(_tensor, result)) if isinstance(result, (tuple, list)) else _tensor(result)
+
+    return call
+
+
+for _name in ("product", "mix_", "mix_backward_", "split_", "join_", "squeeze_", "unsqueeze_", "log_scale", "couple_", "uncouple_",
+              "couple_backward_", "uncouple_backward_", "add_", "planar_", "planar_backward_", "radial_", "radial_backward_", "spline",
+              "spline_inverse", "spline_backward", "spline_inverse_backward", "sum_positions"):
+    setattr(HostOps, _name, _handed_over(_name))

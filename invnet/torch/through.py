@@ -1,0 +1,86 @@
+"""Through: a layer as one step of autograd, which saves the output only."""
+
+import functools
+
+import torch
+from torch.autograd import Function
+
+from ..core import Condition, get_ops
+from .tensors import array_of, tensor_of
+
+INSTEAD = 'as_module(layer, memory="store"), which stores activations, has them'
+NOT_IN_TRANSFORMS = f"a rebuilding module takes no part in vmap, grad, jvp and other transforms of torch.func; {INSTEAD}"
+
+
+class Through(Function):
+    """z and logdet of x under a layer; its parameters are inputs, so that their gradients are known to hooks, to
+    torch.autograd.grad and to DistributedDataParallel."""
+
+    @staticmethod
+    def forward(ctx, layer, shares, like, x, cond, *parameters):
+        ctx.autocast = functools.partial(torch.autocast, x.device.type, dtype=torch.get_autocast_dtype(x.device.type),
+                                         enabled=torch.is_autocast_enabled(x.device.type))
+        with ctx.autocast():
+            Z, logdet = layer.forward(array_of(x, like), None if cond is None else array_of(cond, like))
+        Z, logdet = tensor_of(Z), tensor_of(logdet)
+        ctx.layer, ctx.shares, ctx.like, ctx.draws = layer, shares, like, getattr(layer, "_draws", ())
+        ctx.save_for_backward(Z, cond, *parameters)  # the parameters, so that PyTorch notices if one is changed before backward
+        ctx.set_materialize_grads(False)
+        return Z, logdet
+
+    @staticmethod
+    def backward(ctx, dZ, dlogdet):
+        if dZ is None and dlogdet is None:
+            return (None,) * len(ctx.needs_input_grad)
+        if transforms_are_active():
+            raise RuntimeError(NOT_IN_TRANSFORMS)
+        Z, cond, *parameters = ctx.saved_tensors
+        with torch.no_grad(), ctx.autocast():  # what conditioners compute in is the same again
+            dZ = torch.zeros_like(Z) if dZ is None else dZ
+            gradients = [None, None, None, *_pulled(ctx, dZ, Z, dlogdet, cond, parameters)]
+        gradients = [gradient if needed else None for gradient, needed in zip(gradients, ctx.needs_input_grad)]
+        if not torch.is_grad_enabled():
+            return tuple(gradients)
+        given = iter(Once.apply(Z, *[gradient for gradient in gradients if gradient is not None]))
+        return tuple(None if gradient is None else next(given) for gradient in gradients)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise RuntimeError(f"a rebuilding module has no forward-mode derivatives; {INSTEAD}")
+
+
+def _pulled(ctx, dZ, Z, dlogdet, cond, parameters):
+    """The gradients of x, cond and the parameters, by the layer's backward, which adds to arrays of zeros of this call."""
+    like, states = ctx.like, [share.state for share in ctx.shares]
+    c = None if cond is None else array_of(cond, like)
+    if ctx.needs_input_grad[4]:
+        c = Condition(c)
+    for share, tensor in zip(ctx.shares, parameters):
+        share.meet(tensor)
+    own, ctx.layer._draws = [state.grad for state in states], ctx.draws
+    try:
+        for state in states:
+            state.grad = get_ops(state.data).zeros_like(state.data)
+        dX, _ = ctx.layer.backward(array_of(dZ, like), array_of(Z, like), 0.0 if dlogdet is None else array_of(dlogdet, like), c)
+        gradients = [state.grad for state in states]
+    finally:
+        for state, grad in zip(states, own):
+            state.grad = grad
+    return tensor_of(dX), tensor_of(c.grad) if isinstance(c, Condition) else None, *map(tensor_of, gradients)
+
+
+class Once(Function):
+    """Gradients that depend on z, and that cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx, z, *gradients):
+        return tuple(gradient.view_as(gradient) for gradient in gradients)
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError(f"a rebuilding module has no second derivatives; {INSTEAD}")
+
+
+def transforms_are_active():
+    """Whether this runs within a transform of torch.func."""
+    return torch._C._are_functorch_transforms_active()
