@@ -1,43 +1,67 @@
 """What the commands do: train, sample, evaluate."""
 
+import contextlib
 import dataclasses
+import math
+import os
 import pathlib
 import sys
 import time
 
-from .. import io, plot
+from .. import io, plot, world
 from . import report
 from ..data import load
+from ..distributed import joined
 from ..flow import Flow
+from ..ops import ops_named
 from ..ops.threads import num_threads, set_num_threads
 from .presets import Model, defaults, kind_of
 from ..train.recipe import Recipe
-from ..train import CHECKPOINT, fit
+from ..train import CHECKPOINT, Interrupted, fit
 
 SECONDS_BETWEEN_PICTURES = 30
+GUARDS = ("anchors", "strict", "state_dtype")
 
 
-def train(source, out, resume, max_seconds, quiet, threads, **given):
-    """Trains on `source` in a new folder, or goes on in the folder `resume`."""
+@contextlib.contextmanager
+def _together():
+    """For a command that all processes of a torchrun run; only rank 0 prints, and says that Ctrl-C was pressed."""
+    with joined() as ranks:
+        if ranks.writes:
+            yield
+            return
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            try:
+                yield
+            except Interrupted:
+                raise SystemExit(130) from None
+
+
+@_together()
+def train(source, out, resume, engine, max_seconds, quiet, threads, **given):
+    """Trains on `source` in a new folder, or goes on in the folder `resume`; on an engine, or engine:device."""
     _use(threads)
+    if engine is not None:
+        ops_named(engine)  # one that cannot be loaded says why
     if resume is not None:
-        _resume(source, out, resume, max_seconds, quiet, given)
+        _resume(source, out, resume, engine, max_seconds, quiet, given)
         return
     if source is None:
         raise ValueError('train needs data: "digits", a .npz file or a folder of images; or --resume RUN')
     loading = {name: given.pop(name) for name in ("bits", "values", "validation", "test") if name in given}
+    guards = {name: given.pop(name) for name in GUARDS if name in given}
     Model(**_only(Model, given)), Recipe(**_only(Recipe, given))  # their mistakes before any work
     loading["seed"] = given.get("seed", Recipe.seed)
     images = load(source, **loading)
     loading["source"] = source if source == "digits" else str(pathlib.Path(source).resolve())
     chosen = {**defaults(kind_of(source, images), images, given.get("batch", Recipe.batch)), **given}
-    net = Model(**_only(Model, chosen)).build(images.shape, loading["seed"])
+    net = _guarded(Model(**_only(Model, chosen)).build(images.shape, loading["seed"]), guards)
     run = pathlib.Path(out) if out is not None else _free_folder(pathlib.Path("runs"), images.name)
-    notes = {"loading": loading, "shape": images.shape}
-    _fit(net, images, run, max_seconds, quiet, notes, **_only(Recipe, chosen))
+    notes = {"loading": loading, "shape": images.shape, "engine": engine or "numpy", "guards": guards}
+    _fit(net.to(notes["engine"]), images, run, max_seconds, quiet, notes, **_only(Recipe, chosen))
 
 
-def _resume(source, out, resume, max_seconds, quiet, given):
+def _resume(source, out, resume, engine, max_seconds, quiet, given):
     names = [*(["out"] if out is not None else []), *given]
     if names:
         flags = ", ".join("--" + name.replace("_", "-") for name in names)
@@ -45,13 +69,25 @@ def _resume(source, out, resume, max_seconds, quiet, given):
     path = _checkpoint(resume)
     net, notes = _open(path)
     images = load(**{**notes["loading"], **({"source": source} if source is not None else {})})
+    notes["engine"] = engine or notes.get("engine", "numpy")
+    net = _guarded(net.to(notes["engine"]), notes.get("guards", {}))
     _fit(net, images, path.parent, max_seconds, quiet, notes, resume=True)
 
 
+def _guarded(net, guards):
+    """`net` with these settings of its rebuilt states."""
+    for name, value in guards.items():
+        setattr(net, name, value)
+    return net
+
+
 def _fit(net, images, run, max_seconds, quiet, notes, **options):
+    ranks = world.current()
+    run, writes = ranks.of_first(run), ranks.writes
     print(repr(images))
-    print(f"model: {sum(p.data.size for p in net.parameters()):,} parameters; {num_threads()} threads; results in {run}")
-    baselines = report.baselines(images)
+    parameters = sum(math.prod(p.data.shape) for p in net.parameters())
+    print(f"model: {parameters:,} parameters; {notes['engine']}, {num_threads()} threads; results in {run}")
+    baselines = report.baselines(images) if writes else {}
     print(f"baselines, test bits/dim: {report.listed(baselines)}", flush=True)
     begun = drawn = time.monotonic()
 
@@ -60,7 +96,7 @@ def _fit(net, images, run, max_seconds, quiet, notes, **options):
         if not quiet:
             bits = ", ".join(f"{name} {_number(row[name])}" for name in ("train", "validation", "best"))
             _say(f"epoch {row['epoch']:.0f}: {bits} bits/dim; {row['seconds']:.0f} s")
-        if time.monotonic() - drawn > SECONDS_BETWEEN_PICTURES:
+        if writes and time.monotonic() - drawn > SECONDS_BETWEEN_PICTURES:
             with trainer.ema.weights():
                 report.draw(net, images, run, baselines)
             drawn = time.monotonic()
@@ -68,8 +104,9 @@ def _fit(net, images, run, max_seconds, quiet, notes, **options):
     rows = fit(net, images, run, max_seconds=max_seconds, progress=not quiet, on_epoch=on_epoch, notes=notes, **options)
     print(f"trained {rows[-1]['step'] if rows else 0:,} steps; {time.monotonic() - begun:.0f} s this time")
     report.print_test(net, images, baselines)
-    report.draw(net, images, run, baselines)
-    print(f"in {run}: {', '.join(sorted(file.name for file in run.iterdir() if not file.name.startswith('.')))}")
+    if writes:
+        report.draw(net, images, run, baselines)
+        print(f"in {run}: {', '.join(sorted(file.name for file in run.iterdir() if not file.name.startswith('.')))}")
 
 
 def sample(run, n, temperature, seed, columns, out, threads):

@@ -30,6 +30,7 @@ HELP = {
     "clip": "largest global norm of the gradients",
     "ema": "decay of the moving average of the weights, which is validated and kept",
     "patience": "epochs without a better validation after which training ends; 0 is never",
+    "most_skipped": "steps in a row that are not finite, after which training ends",
     "initial": "images for the data-dependent initialization",
     "seed": "of weights, split, order and noise",
 }
@@ -66,3 +67,7 @@ def positive(text):
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"a positive number is required; got {text}")
     return value
+
+
+def anchors(text):
+    return text if text == "auto" else int(text)

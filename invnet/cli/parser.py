@@ -12,7 +12,7 @@ import traceback
 from .. import __version__
 from . import commands
 from .bench import bench
-from .options import add_fields, positive
+from .options import add_fields, anchors, positive
 from .presets import Model
 from ..ops import ENGINES
 from ..train.recipe import Recipe
@@ -66,6 +66,7 @@ def _add_train(subparsers):
     run = train.add_argument_group("run").add_argument
     run("--out", metavar="RUN", help="folder for all that is kept (default: runs/NAME, or the next that is free)")
     run("--resume", metavar="RUN", help="go on with the training in this folder, with the options of its beginning")
+    run("--engine", metavar="ENGINE", help=f"{' or '.join(ENGINES)}, on a GPU cuda (CuPy), cupy:1 or torch:cuda (default: numpy; of --resume that of the beginning)")
     run("--max-seconds", type=positive, metavar="S", help="stop, resumably, after this time (default: no limit)")
     run("--quiet", action="store_true", help="no progress bar and no line for each epoch")
     group = train.add_argument_group("data")
@@ -74,6 +75,10 @@ def _add_train(subparsers):
     given("--values", type=int, metavar="K", help="how many values a pixel of an integer .npz can take (default: 256)")
     given("--validation", type=float, metavar="SHARE", help="of the images, for validation (default: 0.1)")
     given("--test", type=float, metavar="SHARE", help="of the images, for the test, if they have no test part (default: 0.1)")
+    guard = functools.partial(train.add_argument_group("rebuilt states").add_argument, default=argparse.SUPPRESS)
+    guard("--anchors", type=anchors, metavar="K|auto", help="keep every K-th state for backward to go on from (default: none)")
+    guard("--strict", type=float, metavar="X", help="drift above which a segment between anchors is computed again; 0: each")
+    guard("--state-dtype", metavar="NAME", help="of the states between layers: float64 beside a model in float32")
     add_fields(train.add_argument_group("model"), Model)
     add_fields(train.add_argument_group("training"), Recipe)
 
@@ -123,6 +128,8 @@ def _command(subparsers, name, function, summary, description, usage=None, threa
 
 def _program():
     """What a shell here calls this program: in a virtual environment that is not active, its path."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return f"torchrun --nproc-per-node={os.environ['LOCAL_WORLD_SIZE']} -m invnet"
     if pathlib.Path(sys.argv[0]).name == "__main__.py":
         return "python -m invnet"
     return "invnet" if shutil.which("invnet") else os.path.relpath(sys.argv[0])
@@ -145,7 +152,7 @@ def main(argv=None):
     except BrokenPipeError:  # as in `invnet evaluate RUN | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, ImportError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, ImportError, OSError, MemoryError, FloatingPointError) as error:
         if shows:
             traceback.print_exc()
         print(f"{prog}: error: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from .. import io
+from .trainer import Progress
 
 PARTS = ("net", "optimizer", "ema", "best")
 
@@ -35,7 +36,7 @@ def save(trainer, path, weights=None, notes=None):
 
 def recipe_of(path):
     """The options of the Recipe that a checkpoint was trained with."""
-    return _training(io.read(path)[1], path)["recipe"]
+    return _training(*io.read(path), path)["recipe"]
 
 
 def restore(trainer, path):
@@ -45,9 +46,9 @@ def restore(trainer, path):
         ValueError: the file is no checkpoint, or one of another recipe, architecture or data.
     """
     arrays, text = io.read(path)
-    training = _training(text, path)
+    training = _training(arrays, text, path)
     began, now = training["recipe"], dataclasses.asdict(trainer.recipe)
-    changed = [f"{name}={began.get(name)!r}, now {value!r}" for name, value in now.items() if began.get(name) != value]
+    changed = [f"{name}={began[name]!r}, now {value!r}" for name, value in now.items() if began.get(name, value) != value]
     if changed:
         raise ValueError(f"a training goes on with the options it began with; {path} has {'; '.join(changed)}")
     if text["architecture"] != json.loads(json.dumps(io.describe(trainer.net))):
@@ -64,10 +65,20 @@ def restore(trainer, path):
     trainer.optimizer.load_state_dict(parts["optimizer"])
     trainer.ema.load_state_dict(parts["ema"])
     trainer.best = parts["best"] or None
-    trainer.progress = type(trainer.progress)(**training["progress"])
+    trainer.progress = Progress(**training["progress"])
 
 
-def _training(text, path):
+def _training(arrays, text, path):
+    """What the file says of a training, which has all that `restore` reads."""
     if "training" not in text:
         raise ValueError(f"{path} holds a model but no training that could go on")
-    return text["training"]
+    training, progress = text["training"], {field.name for field in dataclasses.fields(Progress)}
+    kinds = {"recipe": dict, "progress": dict, "fingerprint": object}
+    if not isinstance(training, dict) or any(not isinstance(training.get(name), kind) for name, kind in kinds.items()):
+        raise ValueError(f"{path} holds no training: it has recipe, progress and fingerprint; got {str(training)[:200]}")
+    if not training["progress"].keys() <= progress:
+        raise ValueError(f"{path} holds no training: its progress has {sorted(progress)}; got {sorted(training['progress'])}")
+    foreign = [name for name in arrays if "/" in name and (name.count("/") != 2 or not name.startswith(tuple(f"training/{part}/" for part in PARTS)))]
+    if foreign:
+        raise ValueError(f"{path} holds no training: its arrays are training/<{', '.join(PARTS)}>/<name>; got {foreign[0]}")
+    return training

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from .. import io
+from .. import io, world
 from ..data import Images, quantise, split
 from . import checkpoint
 from .metrics import Metrics, peak_megabytes, read_metrics
@@ -20,7 +20,7 @@ STEPS_BETWEEN_ROWS, SECONDS_BETWEEN_SAVES = 50, 30
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a training, after step `step`; the checkpoint `path`, None without a run, was saved before."""
+    """Ctrl-C or SIGTERM during a training, after step `step`; the checkpoint `path`, None without a run, was saved before."""
 
     def __init__(self, step, path):
         saved = f"{path} is saved; fit(..., resume=True) goes on"
@@ -32,11 +32,13 @@ class Interrupted(KeyboardInterrupt):
 def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on_epoch=None, notes=None, **options):
     """Trains `net` as a flow with a standard normal base, and leaves the best validated weights in it.
 
-    With a folder `run`, a checkpoint and the metrics are kept there. A training that was stopped, by Ctrl-C,
+    With a folder `run`, a checkpoint and the metrics are kept there. A training that was stopped, by Ctrl-C, SIGTERM,
     `max_seconds` or a crash, goes on with `resume=True`, and ends with the same bits as one that was never stopped.
 
+    Of several processes that train together (see `invnet.distributed`) all call it alike; rank 0 writes and shows the bar.
+
     Args:
-        net: a Layer, whose parameters are overwritten.
+        net: a Layer, whose parameters are overwritten; its `anchors`, `strict` and `state_dtype` hold, and are not in the checkpoint.
         images: Images; or an array (N, C, H, W), integers from 0 to 255 or floats in [0, 1], of which a tenth each is
             taken for validation and test.
         run: a folder, made where it is missing.
@@ -48,12 +50,14 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         **options: of the Recipe.
 
     Returns:
-        The rows of metrics, dicts with step, epoch, seconds, train (bits/dim since the row before), lr, grad_norm,
-        skipped and peak_mb; those of a validation also have validation and best (bits/dim).
+        The rows of metrics, dicts with step, epoch, seconds, train (bits/dim since the row before), lr, grad_norm, drift (the
+        largest of rebuilt states since the row before), skipped, skipped_at and peak_mb; those of a validation also have
+        validation and best (bits/dim).
 
     Raises:
-        FloatingPointError: loss or gradient was not finite in ten steps in a row.
-        Interrupted: Ctrl-C was pressed; the checkpoint was saved before.
+        FloatingPointError: loss or gradient was not finite in `most_skipped` steps in a row; the checkpoint was saved before.
+        Interrupted: Ctrl-C was pressed or SIGTERM came; the checkpoint was saved before.
+        WorkerLost: another process of the training is gone; the checkpoint was saved before.
     """
     if not isinstance(images, Images):
         images = split(quantise(images), 256, "array")
@@ -75,38 +79,43 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         trainer.initialize()
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    metrics = Metrics(path and path.with_name(METRICS), trainer.progress.step)
+    kept = path if trainer.world.writes else None
+    metrics = Metrics(kept and kept.with_name(METRICS), trainer.progress.step)
 
-    with _interrupts() as interrupts, _bar(trainer, progress) as bar:
-        _loop(trainer, metrics, path, notes, max_seconds, on_epoch, interrupts, bar)
-        if interrupts and not trainer.finished:
-            if path is not None:
-                checkpoint.save(trainer, path, notes=notes)
+    def save(weights=None):
+        if kept is not None:
+            checkpoint.save(trainer, kept, weights, notes)
+
+    with _interrupts() as interrupts, _bar(trainer, progress) as bar, _saved_if_stopped(trainer, path, notes):
+        if _loop(trainer, metrics, save, max_seconds, on_epoch, interrupts, bar):
+            save()
             raise Interrupted(trainer.progress.step, path)
         weights = trainer.best
         if not trainer.at_epoch_end:  # the present weights count for the model, not for the training that may go on
             bits, present = trainer.validate()
             weights = present if bits < trainer.progress.best else weights
             metrics.add({**trainer.row(), "validation": bits, "best": min(bits, trainer.progress.best)})
-        if path is not None:
-            checkpoint.save(trainer, path, weights, notes)
+        save(weights)
+        rows = trainer.world.of_first(metrics.rows)
     if weights is not None:
         net.load_state_dict(weights)
-    return metrics.rows
+    return rows
 
 
-def _loop(trainer, metrics, path, notes, max_seconds, on_epoch, interrupts, bar):
-    """Advances until the training is finished, its time is up or Ctrl-C was pressed."""
-    progress = trainer.progress
+def _loop(trainer, metrics, save, max_seconds, on_epoch, interrupts, bar):
+    """Advances until the training is finished, its time is up or it is interrupted, on whichever rank; tells the latter."""
+    progress, ranks = trainer.progress, trainer.world
     begun = saved = time.monotonic()
     before = progress.seconds
-    while not (trainer.finished or interrupts):
+    while not trainer.finished:
+        if ranks.any(bool(interrupts)):
+            return True
         bits = trainer.advance()
         now = time.monotonic()
         progress.seconds = before + now - begun
         best = f", validation {progress.best:.3f}" if progress.best < math.inf else ""
         bar.set_postfix_str(f"{trainer.recent_bits():.3f} bits/dim{best}, peak {peak_megabytes():.0f} MB", refresh=False)
-        bar.update()
+        bar.update(progress.step - bar.n)
         if bits is not None:
             row = metrics.add({**trainer.row(), "validation": bits, "best": progress.best})
             trainer.forget_recent()
@@ -115,16 +124,39 @@ def _loop(trainer, metrics, path, notes, max_seconds, on_epoch, interrupts, bar)
         elif progress.step % trainer.steps_per_epoch % STEPS_BETWEEN_ROWS == 0:
             metrics.add(trainer.row())
             trainer.forget_recent()
-        if path is not None and now - saved >= SECONDS_BETWEEN_SAVES:
-            checkpoint.save(trainer, path, notes=notes)
+        if now - saved >= SECONDS_BETWEEN_SAVES:
+            save()
             saved = now
-        if max_seconds is not None and now - begun >= max_seconds:
-            return
+        if max_seconds is not None and ranks.any(now - begun >= max_seconds):
+            break
+    return False
+
+
+@contextlib.contextmanager
+def _saved_if_stopped(trainer, path, notes):
+    """Saves a checkpoint where training cannot go on.
+
+    Where another process is lost, on every rank that is left, since nobody knows which these are: what they write is the
+    state of the same step, or of the next; each replaces the file as a whole.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        if path is None:
+            raise
+        if trainer.world.writes:
+            checkpoint.save(trainer, path, notes=notes)
+        raise FloatingPointError(f"{error}; {path} is saved as of step {trainer.progress.step}") from error
+    except world.WorkerLost as error:
+        if path is None:
+            raise
+        checkpoint.save(trainer, path, notes=notes)
+        raise world.WorkerLost(f"{error}; {path} is saved as of step {trainer.progress.step}, resume {path.parent} to go on") from error
 
 
 @contextlib.contextmanager
 def _interrupts():
-    """Collects Ctrl-C instead of raising it, so that no step is cut in half; the second one is raised at once."""
+    """Collects Ctrl-C and SIGTERM instead of raising them, so that no step is cut in half; a second one is raised at once."""
     pressed = []
 
     def handler(number, frame):
@@ -132,20 +164,23 @@ def _interrupts():
             raise KeyboardInterrupt
         pressed.append(number)
 
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():  # which gets the signals
+    if threading.current_thread() is not threading.main_thread():  # which gets the signals
         yield pressed
         return
-    signal.signal(signal.SIGINT, handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, previous in before.items():
+        if previous is not signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, previous or signal.default_int_handler)
+        for number, previous in before.items():
+            signal.signal(number, previous or signal.SIG_DFL)
 
 
 def _bar(trainer, shown):
     from tqdm import tqdm
 
     interval = 0.2 if sys.stderr.isatty() else 15
-    return tqdm(total=trainer.total, initial=trainer.progress.step, unit="step", disable=not shown, dynamic_ncols=True,
-                mininterval=interval)
+    return tqdm(total=trainer.total, initial=trainer.progress.step, unit="step", dynamic_ncols=True, mininterval=interval,
+                disable=not (shown and trainer.world.writes))

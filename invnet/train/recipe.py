@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from .. import optim
+from ..arguments import check_integers, check_numbers
 
 OPTIMIZERS = {"adam": optim.Adam, "adamax": optim.Adamax, "rmsprop": optim.RMSprop, "sgd": optim.SGD}
 
@@ -24,6 +25,7 @@ class Recipe:
         clip: the largest global norm of the gradients.
         ema: decay of the moving average of the weights, which is what is validated and kept; 0 is the weights themselves.
         patience: epochs without a better validation after which training ends; 0 is never.
+        most_skipped: steps in a row whose loss or gradient is not finite, which are skipped, after which training ends.
         initial: images for the data-dependent initialization.
         seed: of the order of the images and of the dequantisation.
 
@@ -42,6 +44,7 @@ class Recipe:
     clip: float = 100.0
     ema: float = 0.999
     patience: int = 10
+    most_skipped: int = 10
     initial: int = 512
     seed: int = 0
 
@@ -50,13 +53,15 @@ class Recipe:
             if not condition:
                 raise ValueError(f"{name} is {what}; got {getattr(self, name)!r}")
 
-        for name in ("epochs", "batch", "initial"):
+        check_integers(**{name: getattr(self, name) for name in ("epochs", "batch", "warmup", "patience", "most_skipped", "initial", "seed")})
+        check_numbers(**{name: getattr(self, name) for name in ("lr", "clip", "decay", "ema", "weight_decay")})
+        for name in ("epochs", "batch", "most_skipped", "initial"):
             require(getattr(self, name) >= 1, name, "a number from 1")
         for name in ("warmup", "patience", "seed"):
             require(getattr(self, name) >= 0, name, "a number from 0")
         for name in ("lr", "clip"):
             require(0 < getattr(self, name) < math.inf, name, "a positive number")
-        require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
+        require(isinstance(self.optimizer, str) and self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         require(0 < self.decay <= 1, "decay", "above 0 and at most 1")
         require(0 <= self.ema < 1, "ema", "at least 0 and below 1")
         require(self.weight_decay >= 0, "weight_decay", "a number from 0")
