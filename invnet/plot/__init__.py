@@ -1,7 +1,8 @@
 """Pictures: images, densities and samples in two dimensions, curves. Each function returns a matplotlib Figure."""
 
+from .classes import classes
 from .curves import likelihood_terms, training_curves
 from .images import image_grid, reconstructions
 from .points import density, latent, path, samples
 
-__all__ = ["density", "image_grid", "latent", "likelihood_terms", "path", "reconstructions", "samples", "training_curves"]
+__all__ = ["classes", "density", "image_grid", "latent", "likelihood_terms", "path", "reconstructions", "samples", "training_curves"]
