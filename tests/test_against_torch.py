@@ -7,10 +7,10 @@ import pytest
 import torch
 from cases import Plain
 from invnet import IAF, MAF, NSF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1
-from invnet import ConvNet, DenseNet, FactorOut, Glow, LeakyReLU, Logit, MaskedDenseNet, Permute, Planar, PlanarFlow, Radial, RadialFlow
-from invnet import RealNVP, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze
+from invnet import ConvNet, DenseNet, Exact, FactorOut, Glow, Jet, LeakyReLU, Logit, MaskedDenseNet, Permute, Planar, PlanarFlow, Radial, RadialFlow
+from invnet import PlanarNet, RadialNet, RealNVP, Reverse, Sigmoid, SplineCoupling, SplitTokens, Squeeze, Staircase, Unsqueeze
 from invnet.losses import likelihood
-from invnet.ops import _of_type, numpy_engine
+from invnet.ops import _of_type, numpy_engine, tile
 from invnet.ops.numpy_engine import NumpyOps
 from invnet.ops.reference import Ops
 from invnet.ops.tile import Tile
@@ -57,6 +57,12 @@ def autoregressive_spline(C=5, fast="forward", bins=4, bound=1.5, hidden=8, net=
     return layer
 
 
+def staircase(C=5, net=PlanarNet):
+    """A staircase of parts of one channel, or of two."""
+    size = 1 if C % 2 else 2
+    return Staircase(C, [net(size, seed=k, **f64) for k in range(1, C // size)])
+
+
 def steep():
     """A planar layer of slope 9 across its plane."""
     layer = Planar(5, **f64)
@@ -79,18 +85,27 @@ def shared():
     return Chain(layer, Permute.reversal(4), Reverse(layer), Permute.random(4), layer)
 
 
+def twice():
+    layer = affine(4, 0)
+    return Chain(layer, Permute.reversal(4), layer)
+
+
 LAYERS = {}  # id: (layer, shape of X)
 for d in range(4):
     LAYERS[f"ActNorm-{d}d"] = ActNorm(5, **f64), shape(d)
     LAYERS[f"Permute-{d}d"] = Permute.random(5, seed=d), shape(d)
+    if d == 2:
+        for pattern in ("checkerboard", "rows", "columns"):
+            LAYERS[f"SplitTokens-{pattern}"] = SplitTokens(pattern, pattern == "rows"), (3, 6, 4, 2)
     LAYERS[f"Logit-{d}d"] = Logit(0.05), shape(d)
     LAYERS[f"Sigmoid-{d}d"] = Sigmoid(), shape(d)
     LAYERS[f"LeakyReLU-{d}d"] = LeakyReLU(0.2), shape(d)
     LAYERS[f"Planar-{d}d"] = Planar(5, seed=d, **f64), shape(d)
     LAYERS[f"Radial-{d}d"] = Radial(5, seed=d, **f64), shape(d)
+    LAYERS[f"Staircase-{d}d"] = staircase(), shape(d)
     LAYERS[f"AdditiveCoupling-{d}d"] = additive(5, d), shape(d)
     LAYERS[f"SplineCoupling-{d}d"] = spline(5, d), shape(d)
-    for scale in ("bounded", "sigmoid"):
+    for scale in ("bounded", "sigmoid", "doubled"):
         LAYERS[f"AffineCoupling-{scale}-{d}d"] = affine(5, d, scale), shape(d)
     for fast in ("forward", "inverse"):
         LAYERS[f"AutoregressiveAffine-{fast}-{d}d"] = autoregressive(5, fast), shape(d)
@@ -111,6 +126,8 @@ LAYERS |= {
     "LeakyReLU-steep": (LeakyReLU(3.0), shape(2)),
     **{f"{cls.__name__}-{C}-channels": (cls(C, seed=C, **f64), (7, C)) for cls in (Planar, Radial) for C in (1, 2, 3, 17)},
     **{f"SplineCoupling-{C}-channels": (spline(C, 0), (7, C)) for C in (2, 3, 17)},
+    "Staircase-parts-of-two": (staircase(6), shape(2, 6)),
+    "Staircase-radial": (staircase(6, RadialNet), shape(0, 6)),
     "Planar-steep": (steep(), shape(2)),
     "SplineCoupling-two-bins": (spline(2, 0, bins=2), (17, 2)),
     "SplineCoupling-ten-bins": (spline(2, 0, bins=10, bound=5.0), (17, 2)),
@@ -134,7 +151,7 @@ LAYERS |= {
     "Chain-with-Reverse": (Chain(ActNorm(5, **f64), Reverse(Conv1x1(5, **f64)), Reverse(affine(5)),
                                  ActNorm(5, **f64)), shape(2)),
     "Chain-shares-a-layer": (shared(), shape(2, 4)),
-    "Chain-shares-an-autoregressive-layer": (shared_autoregressive(), shape(0, 4)),
+    "Chain-shares-an-autoregressive-layer": (shared_autoregressive(), shape(1, 4)),
 }
 for fast in ("forward", "inverse"):
     row = f"AutoregressiveAffine-{fast}"
@@ -165,9 +182,14 @@ for model in (MAF, IAF):
     }
 LAYERS |= {f"Reverse-{name}": (Reverse(layer), layer.forward(np.full(size, 0.5))[0].shape)
            for name, (layer, size) in LAYERS.items()}
+LAYERS |= {f"Exact-{name}": (Exact(LAYERS[name][0], 16), LAYERS[name][1]) for name in (
+    "ActNorm-2d", "AdditiveCoupling-2d", "AffineCoupling-bounded-2d", "AffineCoupling-sigmoid-0d", "Conv1x1-lu-2d", "Conv1x1-full-0d",
+    "Conv1x1-householder-3d", "FactorOut-prior-2d", "Chain-folds-five", "Chain-folds-ActNorm-Conv1x1")}
 LAYERS["Reverse-Reverse"] = Reverse(Reverse(Chain(ActNorm(5, **f64), affine(5)))), shape(2)
 
 WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
+    "Staircase-vector": (Staircase(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)]), shape(0, 6), (5, 3)),
+    "Reverse-Staircase-vector": (Reverse(Staircase(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)])), shape(0, 6), (5, 3)),
     "SplineCoupling-vector": (spline(5, 2, cond_channels=3), shape(2), (3, 3)),
     "SplineCoupling-spatial": (spline(5, 2, cond_channels=3), shape(2), (3, 3, 4, 6)),
     "RealNVP-vector": (RealNVP(5, 6, 2, cond_channels=3, **f64), shape(0), (5, 3)),
@@ -193,13 +215,15 @@ WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
     **{f"AutoregressiveAffine-{fast}-spatial": (autoregressive(5, fast, cond_channels=3), shape(2), (3, 3, 4, 6))
        for fast in ("forward", "inverse")},
     **{f"{model.__name__}-cond": (model(4, 8, 3, cond_channels=3, **f64), shape(0, 4), (5, 3)) for model in (MAF, IAF)},
+    "Exact-vector": (Exact(affine(5, cond_channels=3), 16), shape(2), (3, 3)),
     "Chain-vector": (Chain(ActNorm(5, **f64), affine(5, cond_channels=3), Permute.reversal(5), additive(5, cond_channels=3)),
                      shape(2), (3, 3)),
 }
-WITH_CONDITION |= {f"Reverse-{name}": (Reverse(layer), *sizes) for name, (layer, *sizes) in WITH_CONDITION.items()}
+WITH_CONDITION |= {f"Reverse-{name}": (Reverse(layer), *sizes) for name, (layer, *sizes) in WITH_CONDITION.items() if "Exact" not in name}
 
 FLOWS = {  # id: (flow of vectors, shape of X)
     **{f"RealNVP-{C}": (RealNVP(C, 6, 3, **f64), (7, C)) for C in (2, 3, 17)},
+    "Jet": (Jet(2, (8, 4), 2, couplings=10, depth=1, width=8, heads=2, **f64), (3, 2, 8, 4)),
     "RealNVP-mix": (RealNVP(5, (6, 4), 2, scale="sigmoid", activation="leaky_relu", mix="householder", actnorm=True, **f64), (7, 5)),
     **{f"NSF-{C}": (NSF(C, 6, 3, bins=3, bound=2.0, **f64), (7, C)) for C in (2, 3, 17)},
     "NSF-mix": (NSF(5, 6, 2, depth=1, activation="silu", mix="lu", actnorm=True, **f64), (7, 5)),
@@ -207,6 +231,17 @@ FLOWS = {  # id: (flow of vectors, shape of X)
     "NSF-forward-mix": (NSF(5, 6, 2, depth=1, activation="silu", mix="lu", actnorm=True, autoregressive="forward", **f64), (7, 5)),
     **{f"PlanarFlow-{C}": (PlanarFlow(C, 4, **f64), (7, C)) for C in (1, 2, 3, 17)},
     **{f"RadialFlow-{C}": (RadialFlow(C, 4, **f64), (7, C)) for C in (1, 2, 3, 17)},
+}
+FLOWS |= {  # neighbours that an engine does in one call
+    **{f"{model.__name__}-{C}": (model(C, (6, 5), 2, order="random", **f64), (7, C)) for model in (MAF, IAF) for C in (1, 2, 5)},
+    "run": (Chain(ActNorm(4, **f64), Conv1x1(4, seed=2, **f64), affine(4, 0), Permute([1, 2, 3, 0]), Conv1x1(4, "full", **f64), affine(4, 0, "sigmoid")), (7, 4)),
+    "run-householder": (Chain(ActNorm(5, **f64), Conv1x1(5, "householder", 2, **f64), affine(5, 0, hidden=(), bound=2.0)), (7, 5)),
+    "run-autoregressive": (Chain(autoregressive(4, order=[2, 0, 3, 1]), autoregressive(4, "inverse", "sigmoid", hidden=(8, 3, 9))), (7, 4)),
+    **{f"run-{a}": (Chain(affine(3, 0, activation=a), Permute.reversal(3), autoregressive(3, activation=a)), (7, 3)) for a in ("leaky_relu", "silu", "softplus")},
+    "run-shares-a-layer": (twice(), (7, 4)),
+    "run-wide": (Chain(affine(5, 0, hidden=(40, 70)), Permute.reversal(5), affine(5, 0, hidden=33)), (150, 5)),
+    "run-many-rows": (RealNVP(3, 6, 2, mix="lu", **f64), (300, 3)),
+    "run-tiles": (RealNVP(3, 6, 2, mix="lu", **f64), (1100, 3)),
 }
 FLOWS |= {f"Reverse-{name}": (Reverse(flow), size) for name, (flow, size) in FLOWS.items()}
 
@@ -237,6 +272,8 @@ NETS = {  # id: (conditioner, shape of x, shape of cond)
     "DenseNet-depth-4": (DenseNet(3, 6, 4, depth=4, **f64), shape(0, 3), None),
     "DenseNet-widths": (DenseNet(3, (7, 2), 4, **f64), shape(0, 3), None),
     "DenseNet-cond": (DenseNet(3, 6, 4, cond_channels=2, **f64), shape(0, 3), (5, 2)),
+    **{f"{bent.__name__}-{C}-channels": (bent(C, **f64), shape(0, C), None) for bent in (PlanarNet, RadialNet) for C in (1, 3)},
+    **{f"{bent.__name__}-at-each-position": (bent(3, **f64), shape(2, 3), None) for bent in (PlanarNet, RadialNet)},
     **{f"MaskedDenseNet-{C}-channels": (MaskedDenseNet(C, 8, **f64), shape(0, C), None) for C in (1, 2, 5, 17)},
     "MaskedDenseNet-outputs": (MaskedDenseNet(3, (7, 4), 5, order=[2, 0, 1], activation="silu", **f64), shape(0, 3), None),
     "MaskedDenseNet-cond": (MaskedDenseNet(3, 6, cond_channels=2, **f64), shape(0, 3), (5, 2)),
@@ -267,6 +304,7 @@ GLOWS = {  # id: (Glow, shape of X, shape of cond)
     "cond-vector": (Glow(3, levels=2, cond_channels=4, **small), (3, 3, 4, 8), (3, 4)),
     "cond-spatial": (Glow(3, levels=2, cond_channels=2, cond_spatial=True, **small), (3, 3, 4, 8), (3, 2, 4, 8)),
     "cond-spatial-1d": (Glow(2, levels=3, ndim=1, cond_channels=2, cond_spatial=True, **small), (3, 2, 16), (3, 2, 16)),
+    "exact": (Exact(Glow(3, levels=2, **small), 64), (3, 3, 4, 8), None),
 }
 
 
@@ -302,7 +340,7 @@ def takes_unit_interval(thing):
 def engine(request, monkeypatch):
     """The NumPy engine, and the reference operations that the other engines are built on."""
     if request.param == "reference":
-        monkeypatch.setitem(_of_type, np.ndarray, Ops(array_api_compat.numpy))
+        monkeypatch.setitem(_of_type, np.ndarray, lambda array, ops=Ops(array_api_compat.numpy): ops)
 
 
 @pytest.mark.parametrize("dlogdet", ["random", None], ids=["dlogdet", "dlogdet-None"])
@@ -379,9 +417,9 @@ BLOCKS = {  # id: (layer, shape of X, shape of cond): cut into blocks where smal
 def small_tiles(monkeypatch):
     """From now on images as large as those of BLOCKS are cut; gives the list of the tiles that are made."""
     made = []
-    monkeypatch.setattr(numpy_engine, "tiles_of", numpy_engine.tiles_of.__wrapped__)  # or it remembers tiles
+    monkeypatch.setattr(numpy_engine, "_tiles", numpy_engine._tiles.__wrapped__)  # or it remembers tiles
     monkeypatch.setattr(numpy_engine, "TILE_BYTES", 14_000)  # 36 positions of affine(5): blocks of 2 x 2 and a halo of 2
-    monkeypatch.setattr(numpy_engine, "Tile", lambda *how: made.append(Tile(*how)) or made[-1])
+    monkeypatch.setattr(tile, "tiles_of", lambda *how, tiles_of=tile.tiles_of: [made.append(each) or each for each in tiles_of(*how)])
     return made
 
 

@@ -46,6 +46,13 @@ def drawn(path):
     return Image.open(path).convert("L").getextrema() == (0, 255)
 
 
+@needs_torch
+def test_speed_on_another_engine_is_that_engine(capsys):
+    assert cli.main(["bench", "speed", "--engine", "torch"]) == 0
+    words = capsys.readouterr().out.split()
+    assert {"invnet-torch", "twin", "checkpointed"} <= set(words) and "invnet" not in words
+
+
 @linux
 def test_memory_is_flat_and_kept_as_csv_and_png_and_torch_is_not_needed(tmp_path, capsys, no_torch):
     assert cli.main(["bench", "memory", "--out", str(tmp_path / "new" / "mine.csv")]) == 0

@@ -14,16 +14,20 @@ import inspect
 import pkgutil
 import re
 import textwrap
+import warnings
 
 import array_api_compat.numpy
 import invnet
 import numpy as np
 import pytest
+from cases import LAYERS as CASES_OF_LAWS
+from engines import ENGINES, cupy_here
 from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute, Planar, Radial
 from invnet.ops import _of_type
-from invnet.ops.numpy_engine import convolutions
+from invnet.ops.numpy_engine import convolutions, runs
 from invnet.ops.reference import Ops
-from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles
+from invnet.testing import backward_rebuilds_the_input, gradients_are_those_of_differences
+from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles, staircase
 
 CASES = {
     **LAYERS, **WITH_CONDITION, **FLOWS, **NETS, **{f"Glow-{name}": row for name, row in GLOWS.items()},
@@ -38,7 +42,9 @@ CASES = {
     "some-rows": (Chain(ActNorm(8, **f64), Conv1x1(8, **f64)), (3, 8, 12, 13)),
     "many-rows": (Chain(ActNorm(8, **f64), Conv1x1(8, **f64)), (3, 8, 120, 130)),
     "many-rows-bent": (Chain(Planar(2, **f64), Radial(2, **f64)), (3, 2, 60, 60)),
+    "staircase-twice": (Chain(*[staircase(6)] * 2), shape(0, 6)),
     "planar-twice": (Chain(*[Planar(5, **f64), Radial(5, **f64)] * 2), shape(0)),
+    "run-many-rows-scaled": (Chain(*[ActNorm(3, **f64), Permute.reversal(3)] * 2), (300, 3)),
     "twice": (Chain(*[ActNorm(5, **f64), Permute.random(5)] * 2), shape(2)),
 }
 
@@ -48,6 +54,8 @@ AUTOREGRESSIVE, MASKED = "invnet.layers.autoregressive", "invnet.nets.masked"
 REFERENCE, ENGINE, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "tile"))
 KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.{name}" for name in (
     "kernels", "convolutions", "mix", "activations", "products", "taps"))
+EXACT, GRID = "invnet.layers.exact", "invnet.layers.grid_layers"
+STAGES, ROWS, AFFINE_RUN, RUNS = (f"{ENGINE}.{name}" for name in ("stages", "rows", "affine", "runs"))
 BACK, MANY = f"{CONVOLUTIONS}:backward.backward", "many-positions"
 PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", "invnet.ops.numpy_engine.bending"
 SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
@@ -68,7 +76,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{AFFINE}:ChannelAffine.backward_", "self._dlogdet", "-self._dlogdet", "Conv1x1-lu-2d", "log_s"),
     (f"{AFFINE}:ChannelAffine._dlogdet", " * math.prod(X.shape[2:])", "", "ActNorm-2d", "log_s"),
     (f"{AFFINE}:ChannelAffine.inverse_backward_", "db = -_times", "db = _times", "Reverse-ActNorm-2d", "layer.b"),
-    (f"{AFFINE}:ChannelAffine.inverse_backward_", "_times(Minv.T, dc)", "_times(Minv, dc)",
+    (f"{AFFINE}:ChannelAffine.inverse_backward_", "_times(_transpose(Minv), dc)", "_times(Minv, dc)",
      "Reverse-Chain-folds-ActNorm-Conv1x1", "layer.layers.0.b"),
     (f"{AFFINE}:ChannelAffine.inverse_backward_", "(dMinv - dc * b)", "dMinv", "Reverse-ActNorm-2d", "layer.log_s"),
     (f"{AFFINE}:ChannelAffine.inverse_backward_", "(dMinv - dc[:, None] * b[None, :])", "dMinv",
@@ -79,15 +87,15 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{AFFINE}:ChannelAffine.inverse_backward_", "-self._dlogdet", "self._dlogdet", "Reverse-Conv1x1-lu-2d", "layer.log_s"),
     (f"{AFFINE}:Folded.affine.pull", "db[:, None] * b1[None, :]", "0", FOLD, "layers.1.L"),
     (f"{AFFINE}:Folded.affine.pull", "(db * b1 if", "(0 if", "Chain-folds-ActNorm-ActNorm", "layers.1.log_s"),
-    (f"{AFFINE}:Folded.affine.pull", "_product(dM, M1.T)", "_product(dM, M1)", "Chain-folds-Conv1x1-Conv1x1", "layers.1.W"),
-    (f"{AFFINE}:Folded.affine.pull", "_product(M2.T, dM)", "_product(M2, dM)", "Chain-folds-Conv1x1-Conv1x1", "layers.0.L"),
-    (f"{AFFINE}:Folded.affine.pull", "_times(M2.T, db)", "_times(M2, db)", FOLD, "layers.0.b"),
-    (f"{AFFINE}:Folded.affine.pull", "_times(M2.T, db), dlogdet", "_times(M2.T, db), 0", FOLD, "layers.0.log_s"),
+    (f"{AFFINE}:Folded.affine.pull", "_product(dM, _transpose(M1))", "_product(dM, M1)", "Chain-folds-Conv1x1-Conv1x1", "layers.1.W"),
+    (f"{AFFINE}:Folded.affine.pull", "_product(_transpose(M2), dM)", "_product(M2, dM)", "Chain-folds-Conv1x1-Conv1x1", "layers.0.L"),
+    (f"{AFFINE}:Folded.affine.pull", "_times(_transpose(M2), db)", "_times(M2, db)", FOLD, "layers.0.b"),
+    (f"{AFFINE}:Folded.affine.pull", "_times(_transpose(M2), db), dlogdet", "_times(_transpose(M2), db), 0", FOLD, "layers.0.log_s"),
     (f"{AFFINE}:Folded.affine.pull", "b1[None, :]), db, dlogdet", "b1[None, :]), db, 0", FOLD, "layers.1.log_s"),
     # the three parametrisations of the 1x1 convolution
     (f"{CONV}:Conv1x1.affine", "pull(dM, dlogdet)", "pull(dM.T, dlogdet)", "Conv1x1-householder-2d", "V"),
-    (f"{CONV}:Conv1x1._full.pull", " + dlogdet * self.inverse_of(W).T", "", "Conv1x1-full-2d", "W"),
-    (f"{CONV}:Conv1x1._full.pull", "inverse_of(W).T", "inverse_of(W)", "Conv1x1-full-2d", "W"),
+    (f"{CONV}:Conv1x1._full.pull", " + dlogdet * get_ops(W).inverse(W).T", "", "Conv1x1-full-2d", "W"),
+    (f"{CONV}:Conv1x1._full.pull", "inverse(W).T", "inverse(W)", "Conv1x1-full-2d", "W"),
     (f"{CONV}:Conv1x1._lu.pull", "P.T @ dW", "P @ dW", "Conv1x1-lu-2d", "L"),
     (f"{CONV}:Conv1x1._lu.pull", "L.T @ dLU", "L @ dLU", "Conv1x1-lu-2d", "U"),
     (f"{CONV}:Conv1x1._lu.pull", "dLU @ U.T", "dLU @ U", "Conv1x1-lu-2d", "L"),
@@ -106,9 +114,9 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     # couplings
     (f"{COUPLING}:Coupling._pull.work", "tile.inner(h), dlogdet[tile.samples]", "tile.inner(h), 0 * dlogdet[tile.samples]",
      "AffineCoupling-bounded-2d", "net.W.2"),
-    (f"{COUPLING}:Coupling._pull.work", "ops.add_(tile.region(dz1), self._same(dx1, z))", "tile.region(dz1)[...] = dx1",
+    (f"{COUPLING}:Coupling._pull.work", "ops.add_(tile.region(dz1), ops.astype(self._same(dx1, z), Z.dtype))", "tile.region(dz1)[...] = dx1",
      "AffineCoupling-bounded-2d", "dX"),
-    (f"{COUPLING}:Coupling._pull.work", "ops.add_(tile.region(dz1), self._same(dx1, z))", "pass", "AdditiveCoupling-2d", "dX"),
+    (f"{COUPLING}:Coupling._pull.work", "ops.add_(tile.region(dz1), ops.astype(self._same(dx1, z), Z.dtype))", "pass", "AdditiveCoupling-2d", "dX"),
     (f"{COUPLING}:Coupling._add", "grad += gradient", "grad[...] = gradient",
      "Chain-shares-a-layer", "layers.0.net.W.0"),
     (f"{COUPLING}:Coupling._add", "[...] += dcond", "[...] = dcond", "Chain-vector", "dcond"),
@@ -129,6 +137,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{KERNELS}:couple_backward", " * slope", "", "AffineCoupling-sigmoid-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "(log_s[r, c] / a) ** 2", "log_s[r, c] ** 2", "AffineCoupling-bounded-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "else -math.expm1(", "else math.exp(", "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{KERNELS}:couple_backward", "log_s[r, c] + a", "log_s[r, c]", "AffineCoupling-doubled-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "dh[r, c] = dx", "dh[r, c] = dz", "AffineCoupling-bounded-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "dz2[r, c] = dx", "dz2[r, c] = dz", "AffineCoupling-bounded-2d", "dX"),
     (f"{KERNELS}:couple_backward", " - h[r, c]", "", "AffineCoupling-bounded-2d", "X"),
@@ -151,7 +160,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", "dR * self.xp.exp(-log_s)", "dR", "Reverse-AffineCoupling-bounded-2d", "dX"),
     (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", "R * self.xp.exp(log_s)", "R", "Reverse-AffineCoupling-sigmoid-2d", "X"),
     (f"{REFERENCE}.coupling:Couplings.uncouple_backward_", ") * slope", ")", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
-    (f"{REFERENCE}.coupling:Couplings.log_scale_slope", "-self.xp.expm1(log_s)", "self.xp.exp(log_s)",
+    (f"{REFERENCE}.coupling:Couplings.log_scale_slope", "-self.xp.expm1(log_s -", "self.xp.exp(log_s -",
      "AffineCoupling-sigmoid-2d", "net.b.2"),
     (f"{REFERENCE}.coupling:Couplings.log_scale_slope", " ** 2", "", "AffineCoupling-bounded-2d", "net.b.2"),
     (f"{REFERENCE}.coupling:Couplings.log_scale_slope", "math.log(bound)", "bound", "Reverse-AffineCoupling-bounded-2d", "layer.net.b.2"),
@@ -159,7 +168,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{COUPLING}:Coupling._pull.work", "ops.zeros_like(h)", "h", "blocks-AffineCoupling", "dX"),
     (f"{COUPLING}:Coupling._pull.work", "(h)\n", "(h) + 1\n", "blocks-AdditiveCoupling", "net.W.0"),
     (f"{COUPLING}:Coupling._pull.work", "[...] = dh", "[...] = -dh", "blocks-AffineCoupling-1d", "net.b.2"),
-    (f"{COUPLING}:Coupling._pull.work", "ops.copy(self._same(dx1, z))", "-ops.copy(dx1)", "blocks-AffineCoupling-3d", "dX"),
+    (f"{COUPLING}:Coupling._pull.work", "ops.copy(ops.astype(self._same(dx1, z), Z.dtype))", "-ops.copy(dx1)", "blocks-AffineCoupling-3d", "dX"),
     (f"{COUPLING}:Coupling._pull.commit", "if dx1 is not None", "if False", "blocks-AdditiveCoupling", "dX"),
     (f"{COUPLING}:Coupling._pull.commit", "ops.add_(tile.region(dz1), dx1)", "ops.add_(tile.core(dz1), tile.inner(dx1))",
      "blocks-AffineCoupling", "dX"),
@@ -175,7 +184,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{TILE}:Tile.condition", "slice(t * s.start, t * s.stop)", "slice(0, t * (s.stop - s.start))",
      "blocks-AffineCoupling-spatial", "Z"),
     (f"{TILE}:Tile.condition", "cond[self.samples]", "cond[:1]", "blocks-AffineCoupling-vector", "Z"),
-    (f"{ENGINE}:tiles_of", "block, spatial, reach", "block, spatial, reach - 1", "blocks-AffineCoupling-reach-6", "Z"),
+    (f"{TILE}:tiles_of", "block, spatial, reach", "block, spatial, reach - 1", "blocks-AffineCoupling-reach-6", "Z"),
     (f"{ENGINE}:NumpyOps._write_back", "X[...] = self", "self", "blocks-AffineCoupling", "Z"),
     # autoregressive layers and their conditioner
     (f"{AUTOREGRESSIVE}:Autoregressive.backward_", "self.couple_backward_, dZ, Z, dlogdet, cond)\n        else",
@@ -315,6 +324,24 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
       for name in ("planar", "radial")],
     (f"{ENGINE}:NumpyOps._backward_by_rows", "total + each", "each", "many-rows-bent", "layers.0.w"),
     (f"{ENGINE}:NumpyOps._backward_by_rows", "dl[rows]", "dl[:len(dl[rows])]", "many-rows-bent", "layers.1.beta"),
+    # staircases, and planar and radial conditioners
+    *[(f"invnet.layers.staircase:Staircase.{method}", piece, wrong, case, reported) for method, piece, wrong, case, reported in (
+        ("backward_", "-self._checked(h", "0 * self._checked(h", "Staircase-0d", "X"),
+        ("backward_", "pullback(ops.copy(", "pullback(-ops.copy(", "Staircase-2d", "dX"),
+        ("backward_", "ops.add_(self._part(dZ, k - 1), dx)", "pass", "Staircase-parts-of-two", "dX"),
+        ("inverse_backward_", "pullback(-self", "pullback(self", "Reverse-Staircase-2d", "layer.nets.0.u"),
+        ("inverse_backward_", "self._checked(h", "0 * self._checked(h", "Reverse-Staircase-0d", "X"),
+        ("inverse_backward_", "ops.add_(self._part(dX, k - 1), dx)", "pass", "Reverse-Staircase-radial", "layer.nets.0.x0"),
+        ("_add", "parameter.grad += gradient", "parameter.grad[...] = gradient", "staircase-twice", "layers.0.nets.0.w"),
+        ("_add", "[...] += dcond", "[...] = dcond", "Staircase-vector", "dcond"))],
+    *[(f"invnet.nets.bent:PlanarNet.vjp.pullback", piece, wrong, f"PlanarNet-{case}", reported) for piece, wrong, case, reported in (
+        ("(1 - t * t) * ", "", "3-channels", "w"), ("dR + dv", "dv", "at-each-position", "dX"), ("t @ dR", "t @ R", "1-channels", "u"),
+        ("dv @ R", "dv @ dR", "3-channels", "w"), ("xp.sum(dv", "-xp.sum(dv", "3-channels", "b"))],
+    *[(f"invnet.nets.bent:RadialNet.vjp.pullback", piece, wrong, f"RadialNet-{case}", reported) for piece, wrong, case, reported in (
+        ("g = h * ", "g = ", "3-channels", "beta"), ("-beta * g * h", "-beta * g", "3-channels", "log_alpha"),
+        ("(beta * h)[:, None] * dR", "0 * dR", "at-each-position", "dX"), ("dr / xp", "0 * dr / xp", "3-channels", "x0"),
+        ("-xp.sum(dd", "xp.sum(dd", "1-channels", "x0"), (" * xp.exp(self.log_alpha.data)", "", "3-channels", "log_alpha"),
+        ("dR + dd", "dR", "1-channels", "dX"))],
     # splines
     (f"{SPLINE}:Spline.backward", "dlogdet)\n", "0 * dlogdet)\n", "SplineCoupling-2d", "net.b.2"),
     (f"{SPLINE}:Spline.inverse_backward", "dlogdet)\n", "0 * dlogdet)\n", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
@@ -412,9 +439,11 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{LOGIT}:Logit.backward_", "(p - self._alpha)", "p", "Logit-2d", "X"),
     (f"{LOGIT}:Logit.inverse_backward_", "(1 - 2 * p)", "(2 * p - 1)", "Reverse-Logit-2d", "dX"),
     (f"{LOGIT}:Logit.inverse_backward_", " / (1 - 2 * self._alpha)", "", "Reverse-Logit-2d", "dX"),
-    (f"{COMPOSE}:Chain.backward_", "reversed(self._steps)", "self._steps", "Chain-shares-a-layer", "dX"),
-    (f"{COMPOSE}:Chain.inverse_backward_", "in self._steps", "in reversed(self._steps)",
+    (f"{COMPOSE}:Chain.backward_", "dZ, Z, dlogdet, cond, \"Z\")", "dZ, Z, 0 * dlogdet, cond, \"Z\")", "Chain-shares-a-layer", "dX"),
+    (f"{COMPOSE}:Chain.inverse_backward_", "dX, X, dlogdet, cond, \"X\")", "dX, X, 0 * dlogdet, cond, \"X\")",
      "Reverse-Chain-shares-a-layer", "dX"),
+    ("invnet.passes.drift:Trail._through", "self.states.pop()", "self.states.pop(0)", "Chain-shares-a-layer", "dX"),
+    (f"{COMPOSE}:Chain._back_through.back", "(dZ, Z, dlogdet", "(dZ, Z, 0 * dlogdet", "Chain-shares-a-layer", "dX"),
     (f"{COMPOSE}:FactorOut.backward_", "ops.split_(Z, self._C1), dlogdet", "ops.split_(Z, self._C1), 0 * dlogdet",
      "FactorOut-plain-2d", "inner.layers.0.log_s"),
     (f"{COMPOSE}:FactorOut.backward_", "(dZ, Z, dlogdet", "(dZ, Z, 0 * dlogdet", "FactorOut-prior-2d", "prior.net.b.2"),
@@ -428,7 +457,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
      "Reverse-Reverse", "layer.layer.layers.0.log_s"),
     (f"{CORE}:Isometry.backward_", "self.unapply(dZ)", "self.apply(dZ)", "Permute-2d", "dX"),
     (f"{CORE}:Isometry.inverse_backward_", "self.apply(dX)", "self.unapply(dX)", "Reverse-Permute-2d", "dX"),
-    (f"{CORE}:InPlaceLayer.backward", "as_dlogdet(dlogdet, Z)", "as_dlogdet(0.0, Z)", "Glow-three-levels", "dX"),
+    (f"{CORE}:InPlaceLayer._back", "as_dlogdet(dlogdet, Z)", "as_dlogdet(0.0, Z)", "Glow-three-levels", "dX"),
     (f"{CORE}:as_dlogdet", "-1.0 / max(N, 1)", "-1.0", "dlogdet-None", "log_s"),
     ("invnet.losses.likelihood:gaussian_nll", "R / N", "R", "likelihood", "dZ"),
     ("invnet.losses.likelihood:gaussian_nll", "-1.0 / N, Z", "1.0 / N, Z", "likelihood", "dlogdet"),
@@ -484,6 +513,12 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (BACK, "gradients[t[DW]:t[DW] + narrow * wide].reshape", "-gradients[t[DW]:t[DW] + narrow * wide].reshape", RELU, "W.0"),
     (BACK, "take_rows(work[g:]", "take_rows(-work[g:]", RELU, "dX"),
     (BACK, "work[zeros:scratch[TAPS]] = 0", "work[zeros:scratch[TAPS]] = 1", RELU, "dX"),
+    # on a grid; a rebuilt X that is wrong is no row, since Exact itself refuses it
+    (f"{EXACT}:Exact.backward_", "Z, dlogdet, cond)", "Z, 0 * dlogdet, cond)", "Exact-AffineCoupling-bounded-2d", "layer.net.W.2"),
+    (f"{GRID}:GridAdditive.backward_", "Z, dlogdet, cond, ", "Z, 0 * dlogdet, cond, ", "Exact-vector", "dcond"),
+    (f"{GRID}:GridAdditive._pull", "return dh", "return -dh", "Exact-AdditiveCoupling-2d", "layer.net.W.2"),
+    (f"{GRID}:GridMix.backward_", "self.layer._dlogdet", "-self.layer._dlogdet", "Exact-Chain-folds-five", "layer.layers.0.log_s"),
+    (f"{GRID}:GridMix.backward_", "mix_backward_(dZ, Z, M, one, 0 * b)", "mix_backward_(dZ, Z, one, one, 0 * b)", "Exact-Conv1x1-full-0d", "dX"),
     # what that is made of; forward it stays as it is
     (f"{ACTIVATIONS}:activate_back", "dH[i] = zero if", "dH[i] = g if", RELU, "W.0"),
     (f"{ACTIVATIONS}:activate_back", "slope * g", "g", LEAKY, "W.0"),
@@ -533,6 +568,62 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ENGINE}:NumpyOps.mix_backward_", "total + part", "part", "many-rows", "layers.1.L"),
     (f"{ENGINE}:NumpyOps.mix_backward_", "total[M.size:]", "-total[M.size:]", FOLD, "layers.0.b"),
     (f"{ENGINE}:NumpyOps.mix_backward_", "total[:M.size]", "-total[:M.size]", "Conv1x1-lu-2d", "L"),
+    # runs
+    (f"{STAGES}:pull", "dM[c] * p[c] + dlogdet", "dM[c] + dlogdet", "run", "layers.0.log_s"),
+    (f"{STAGES}:pull", "dM[c] * p[c] + dlogdet", "dM[c] * p[c]", "run", "layers.0.log_s"),
+    (f"{STAGES}:pull", "db[c] += dM[2 * C + c]", "db[c] -= dM[2 * C + c]", "run", "layers.0.b"),
+    (f"{STAGES}:pull", "db[c] += dM[2 * C + c]", "db[c] = dM[C + c]", "run", "layers.0.b"),
+    (f"{STAGES}:pull", "add(G, h[WEIGHTS], ", "add(-G, h[WEIGHTS], ", "run", "layers.2.net.W.1"),
+    (f"{STAGES}:pull", "add(G, h[BIAS], ", "add(-G, h[BIAS], ", "run", "layers.2.net.b.1"),
+    (f"{STAGES}:pull", "numbers_at(states[3], n, P), 1, C, dM", "numbers_at(states[3], n, P), C, 1, dM", "run", "layers.1.L"),
+    (f"{STAGES}:pull", "upper, 1, C", "upper, C, 1", "run", "layers.1.L"),
+    (f"{STAGES}:pull", "lower, 1, C", "lower, C, 1", "run", "layers.1.U"),
+    (f"{STAGES}:pull", " * upper[i * C + i]", "", "run", "layers.1.log_s"),
+    (f"{STAGES}:pull", "upper[i * C + i] + dlogdet", "upper[i * C + i]", "run", "layers.1.log_s"),
+    (f"{STAGES}:pull", "dL[i * C + j] += dlower[i * C + j]", "dL[i * C + j] += dlower[j * C + i]", "run", "layers.1.L"),
+    (f"{STAGES}:pull", "dU[i * C + j] += dupper[i * C + j]", "dU[i * C + j] += dupper[j * C + i]", "run", "layers.1.U"),
+    (f"{STAGES}:pull", " + dlogdet * p[n + j * C + i]", "", "run", "layers.4.W"),
+    (f"{STAGES}:pull", "p[n + j * C + i]", "p[n + i * C + j]", "run", "layers.4.W"),
+    (f"{STAGES}:pull", "dB = times(VdM, C, 1, V, 1, C, k, C, k)", "dB = times(V, C, 1, VdM, 1, C, k, C, k)", "run-householder", "layers.1.V"),
+    (f"{STAGES}:pull", "times(B, 1, k, times(dB", "times(B, k, 1, times(dB", "run-householder", "layers.1.V"),
+    (f"{STAGES}:pull", "halved(dG, k)", "pass", "run-householder", "layers.1.V"),
+    (f"{STAGES}:pull", "add(one, 0, dV)", "pass", "run-householder", "layers.1.V"),
+    (f"{STAGES}:pull", "add(other, 0, dV)", "pass", "run-householder", "layers.1.V"),
+    (f"{STAGES}:pull", "first[i] + second[i]", "first[i] - second[i]", "run-householder", "layers.1.V"),
+    (f"{STAGES}:pull", "dM, 1, C, k, C, C)", "dM, C, 1, k, C, C)", "run-householder", "layers.1.V"),
+    (f"{ROWS}:scale_back", "p[C + c if inverse else c]", "p[c]", "Reverse-run", "dX"),
+    (f"{ROWS}:scale_back", "+= sign * dot(drow, row)", "-= sign * dot(drow, row)", "run", "layers.0.log_s"),
+    (f"{ROWS}:scale_back", "sign * total(drow)", "total(drow)", "Reverse-run", "layer.layers.0.b"),
+    (f"{ROWS}:scale_back", "g[c] += sign", "g[c] = sign", "run-many-rows-scaled", "layers.0.log_s"),
+    (f"{AFFINE_RUN}:affine_back", "d[i] * draw[i] + dlogdet[i]", "d[i] * draw[i]", "run", "layers.2.net.W.2"),
+    (f"{AFFINE_RUN}:affine_back", "(d[i] * draw[i] + dlogdet[i]) * slope[i]", "d[i] * draw[i] + dlogdet[i]", "run", "layers.5.net.W.2"),
+    (f"{AFFINE_RUN}:affine_back", "draw[i] = (x[i] + shift[i]) * s[i]", "draw[i] = x[i] + shift[i]", "run", "layers.2.net.W.2"),
+    (f"{AFFINE_RUN}:affine_back", "dshift[i] = d[i] * s[i]", "dshift[i] = d[i]", "run", "dX"),
+    (f"{AFFINE_RUN}:affine_back", "-(d[i] * x[i] + dlogdet[i]) * slope[i]", "-(d[i] * x[i]) * slope[i]", "Reverse-run", "layer.layers.2.net.W.2"),
+    (f"{AFFINE_RUN}:affine_back", "-(d[i] * x[i] + dlogdet[i])", "(d[i] * x[i] + dlogdet[i])", "Reverse-run", "layer.layers.2.net.W.2"),
+    (f"{AFFINE_RUN}:affine_back", "dshift[i] = -d[i]", "dshift[i] = d[i]", "Reverse-run", "layer.layers.2.net.W.2"),
+    (f"{AFFINE_RUN}:affine_back", "d[i] /= s[i]", "d[i] *= s[i]", "Reverse-run", "dX"),
+    (f"{AFFINE_RUN}:affine_back", "t[READS_Z] == inverse", "t[READS_Z] != inverse", "run-autoregressive", "dX"),
+    (f"{AFFINE_RUN}:affine_back", "index[net[ENDS_OUT] + g + 1]", "index[net[ENDS_OUT] + g]", "run-autoregressive", "dX"),
+    (f"{AFFINE_RUN}:affine_back", "index[net[ROWS] + 1:]", "index[net[ROWS]:]", "run", "dX"),
+    (f"{AFFINE_RUN}:affine_back", "index[after[ENDS_OUT] + g]", "index[after[ENDS_OUT] + g + 1]", "run-autoregressive", "layers.0.net.W.0"),
+    (f"{AFFINE_RUN}:affine_back", "index[after[ROWS] + 1:]", "index[after[ROWS]:]", "run", "layers.2.net.W.0"),
+    (f"{AFFINE_RUN}:affine_back", "h[ACTIVATION])", "0)", "run", "layers.2.net.W.0"),
+    (f"{AFFINE_RUN}:affine_back", "work[before:before + size]", "work[H:H + size]", "run-silu", "layers.0.net.W.0"),
+    (f"{AFFINE_RUN}:gradients_of_units", "1 + index[h[ENDS_IN] + g + 1]", "index[h[ENDS_IN] + g + 1]", "run", "layers.2.net.W.0"),
+    (f"{AFFINE_RUN}:gradients_of_units", "+= work[out + k * width + i]", "-= work[out + k * width + i]", "run", "layers.2.net.W.2"),
+    (f"{AFFINE_RUN}:gradients_of_units", "+= work[out + i * width + k]", "= work[out + i * width + k]", "run-many-rows", "layers.1.net.W.2"),
+    (f"{RUNS}:backward", "dlogdet[r:r + n]", "dlogdet[:n]", "run-many-rows", "layers.1.net.W.2"),
+    (f"{RUNS}:backward", "type(-1 if inverse else 1)", "type(1)", "Reverse-run", "layer.layers.0.b"),
+    (f"{RUNS}:backward", "t[ORDER], C, not inverse)", "t[ORDER], C, inverse)", "run", "dX"),
+    (f"{RUNS}:backward", "affine(t, bounds[s], inverse", "affine(t, bounds[s], not inverse", "run", "X"),
+    (f"{RUNS}:backward", "mix(P, t[PLACE], ones, steps, C, work, d", "mix(P, t[PLACE], steps, ones, C, work, d", "run", "dX"),
+    (f"{RUNS}:backward", "mix(P, t[PLACE] + C * C, ones, steps, C, work, d", "mix(P, t[PLACE] + C * C, steps, ones, C, work, d", "Reverse-run", "dX"),
+    (f"{ENGINE}:NumpyOps.run_backward_", "-total if inverse else total", "total", "Reverse-run", "layer.layers.0.log_s"),
+    (f"{ENGINE}:NumpyOps.run_backward_", "np.add(G, part, out=G)", "part", "run-tiles", "layers.1.net.W.2"),
+    (f"{REFERENCE}.runs:Runs.run_backward_", "in run.layers if inverse else reversed(run.layers)", "in run.layers", "run", "dX"),
+    ("invnet.layers.run:Run.backward_", "dlogdet, cond, False", "0 * dlogdet, cond, False", "run", "layers.0.log_s"),
+    ("invnet.layers.run:Run.inverse_backward_", "dlogdet, cond, True", "0 * dlogdet, cond, True", "Reverse-run", "layer.layers.0.log_s"),
     (f"{REFERENCE}.channels:Channels.mix_backward_", "self.rows(Z) - b", "self.rows(Z)", "ActNorm-2d", "log_s"),
     (f"{REFERENCE}.channels:Channels.mix_backward_", "dM = dR.T @ R", "dM = R.T @ dR", "Conv1x1-lu-2d", "L"),
     (f"{REFERENCE}.channels:Channels.mix_backward_", "dR @ M\n", "dR @ M.T\n", "Conv1x1-full-2d", "dX"),
@@ -541,8 +632,54 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
 ]
 
 
+TORCH, HOST, NETWORKS = (f"invnet.ops.torch_engine{name}" for name in ("", ".host", ".networks"))
+
+TORCH_MUTATIONS = [  # the same of PyTorch's engine, with a case of cases.py, on which a law must fail
+    (f"{TORCH}:TorchOps.mix_backward_", "db = dR.sum(0)", "db = -dR.sum(0)", "ActNorm, 2 axes, 3 channels"),
+    (f"{TORCH}:TorchOps.mix_backward_", "dM = (dR * R)", "dM = (dR * dR)", "ActNorm, 2 axes, 3 channels"),
+    (f"{TORCH}:TorchOps.mix_backward_", "-Minv * b", "-b", "ActNorm, 0 axes, 3 channels"),
+    (f"{TORCH}:TorchOps.mix_backward_", "dR * M", "dR", "ActNorm, 0 axes, 3 channels"),
+    (f"{TORCH}:TorchOps.mix_backward_", "dR @ M\n", "dR @ M.T\n", "Conv1x1 lu, 1 axes, 4 channels"),
+    (f"{TORCH}:TorchOps.mix_backward_", "dM = dR.T @ R", "dM = R.T @ dR", "Conv1x1 full, 3 axes, 3 channels"),
+    (f"{TORCH}:TorchOps.mix_backward_", "-(Minv @ b)", "-b", "Chain of foldable layers"),
+    (f"{TORCH}:TorchOps.couple_backward_", ".add_(dlogdet.reshape(-1, *[1] * (h.ndim - 1)))", "", "AffineCoupling bounded, 2 axes, 3 channels"),
+    (f"{TORCH}:TorchOps.couple_backward_", "dt.copy_(dz2.mul_(s))", "dt.copy_(dz2); dz2.mul_(s)", "AffineCoupling sigmoid, 1 axes, 4 channels"),
+    (f"{TORCH}:TorchOps.couple_backward_", "z2.div_(s)", "z2.mul_(s)", "AffineCoupling bounded, 0 axes, 3 channels"),
+    (f"{TORCH}:TorchOps.couple_backward_", ".mul_(self.log_scale_slope(log_s, scale))", "", "AffineCoupling sigmoid, 2 axes, 3 channels"),
+    (f"{NETWORKS}:Networks.network_back", "sum(1, dtype=dtype)", "mean(1, dtype=dtype)", "coupling, vector condition"),
+    (f"{NETWORKS}:Networks.network_back", "[db.to(dtype)", "[-db.to(dtype)", "AffineCoupling bounded, 0 axes, 3 channels"),
+    (f"{NETWORKS}:Networks.network_back", "(dH, S)", "(dH, S) if activation else 2 * dH", "AffineCoupling bounded, 2 axes, 3 channels"),
+    (f"{NETWORKS}:_convolve_back", "@ (M if transposed else M.T)", "@ (0 * M.T)", "RealNVP, 2 features"),
+    (f"{NETWORKS}:_convolve_back", "T.T @ dR)", "-T.T @ dR)", "RealNVP, 3 features"),
+    (f"{NETWORKS}:_convolve_back", "dW.permute", "-dW.permute", "AdditiveCoupling, 2 axes, 4 channels"),
+    (f"{HOST}:HostOps.network_back", "_tensor(dadded)", "-_tensor(dadded)", "coupling, vector condition"),
+]
+
+CUPY = {part: f"invnet.ops.cupy_engine.{part}" for part in ("channels", "networks", "couplings", "bending")}
+
+CUPY_MUTATIONS = [  # and of CuPy's engine; the terms of its kernels are in test_cuda_kernels.py
+    (f"{CUPY['channels']}:Channels.mix_backward_", "dM, db = summed", "db, dM = summed", "ActNorm, 2 axes, 3 channels"),
+    (f"{CUPY['channels']}:Channels.mix_backward_", "_mix(R, Minv, vector(b), None)", "_mix(R, Minv, None, None)", "Chain of foldable layers"),
+    (f"{CUPY['channels']}:Channels.mix_backward_", "_outer(dR, R)", "_outer(R, dR)", "Conv1x1 full, 3 axes, 3 channels"),
+    (f"{CUPY['channels']}:Channels.mix_backward_", "_mix(dR, M.T, None, None)", "_mix(dR, M, None, None)", "Conv1x1 lu, 1 axes, 4 channels"),
+    (f"{CUPY['networks']}:Networks._convolve_back", "_product(dA, M.T)", "_product(dA, 0 * M.T)", "RealNVP, 2 features"),
+    (f"{CUPY['networks']}:Networks._convolve_back", "dW = _product(self", "dW = -_product(self", "AdditiveCoupling, 2 axes, 4 channels"),
+    (f"{CUPY['networks']}:Networks._convolve_back", "_product(columns, M)", "-_product(columns, M)", "AdditiveCoupling, 2 axes, 4 channels"),
+    (f"{CUPY['networks']}:Networks._convolve_back", "_product(columns.T, self", "-_product(columns.T, self", "AdditiveCoupling, 2 axes, 4 channels"),
+    (f"{CUPY['networks']}:Networks._activate_back", "summed(dH", "-summed(dH", "AffineCoupling bounded, 0 axes, 3 channels"),
+    (f"{CUPY['networks']}:Networks._activate_back", "summed(db", "-summed(db", "AffineCoupling bounded, 2 axes, 3 channels"),
+    (f"{CUPY['couplings']}:Couplings.couple_backward_", "False", "True", "AffineCoupling bounded, 2 axes, 3 channels"),
+    (f"{CUPY['couplings']}:Couplings.uncouple_backward_", "True", "False", "Reverse of AffineCoupling bounded, 0 axes, 3 channels"),
+    (f"{CUPY['couplings']}:Couplings._coupled_back", "vector(dlogdet)", "vector(0 * dlogdet)", "AffineCoupling sigmoid, 1 axes, 4 channels"),
+    (f"{CUPY['bending']}:Bending.spline_backward", "dlogdet, False", "0 * dlogdet, False", "SplineCoupling, 1 axes, 3 channels"),
+    (f"{CUPY['bending']}:Bending.spline_inverse_backward", "dlogdet, True", "-dlogdet, True", "Reverse of SplineCoupling, 1 axes, 3 channels"),
+    (f"{CUPY['bending']}:Bending._spline_back", "return dR, R, dP", "return dR, R, 0 * dP", "SplineCoupling, 1 axes, 3 channels"),
+] if cupy_here else []
+
+
 #: What a copied kernel is made with: left uncompiled, it meets neither Numba's files nor the caches of the original.
-UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char: function, "compiled": lambda function, *how: function}
+UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char: function, "compiled": lambda function, *how: function,
+              "function": lambda function: function}
 FORWARD = {"Z", "logdet", "forward", "loss"}
 
 
@@ -584,10 +721,12 @@ def mutant(target, piece, replacement):
 
 def install(monkeypatch, holder, name, made):
     """Puts the copy in its place; that of a function which compiled ones call, in a `backward` made anew, uncompiled."""
-    if getattr(holder, "__name__", None) in (ACTIVATIONS, PRODUCTS, TAPS):
+    callers = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), convolutions), **dict.fromkeys((ROWS, AFFINE_RUN), runs)}
+    caller = callers.get(getattr(holder, "__name__", None))
+    if caller is not None:
         rebuilt = {}
-        exec(functions(CONVOLUTIONS)["backward"], {**vars(convolutions), **UNCOMPILED, name: made}, rebuilt)
-        holder, name, made = convolutions, "backward", rebuilt["backward"]
+        exec(functions(caller.__name__)["backward"], {**vars(caller), **UNCOMPILED, name: made}, rebuilt)
+        holder, name, made = caller, "backward", rebuilt["backward"]
     monkeypatch.setattr(holder, name, made)
 
 
@@ -607,7 +746,7 @@ def row_id(target, piece, replacement, case, reported):
 @pytest.mark.parametrize("target, piece, replacement, case, reported", MUTATIONS, ids=[row_id(*row) for row in MUTATIONS])
 def test_a_broken_term_is_found(target, piece, replacement, case, reported, monkeypatch):
     if target.startswith(REFERENCE):
-        monkeypatch.setitem(_of_type, np.ndarray, Ops(array_api_compat.numpy))
+        monkeypatch.setitem(_of_type, np.ndarray, lambda array, ops=Ops(array_api_compat.numpy): ops)
     if case.startswith("blocks-"):
         small_tiles(monkeypatch)
     install(monkeypatch, *mutant(target, piece, piece))
@@ -620,20 +759,42 @@ def test_a_broken_term_is_found(target, piece, replacement, case, reported, monk
     assert reported in FORWARD or not FORWARD & wrong, "the forward pass was broken too"
 
 
-REFERENCES = [f"{REFERENCE}.{name}" for name in ("arrays", "channels", "network", "coupling", "bending", "spline")]
+@pytest.mark.parametrize("target, piece, replacement, case", TORCH_MUTATIONS + CUPY_MUTATIONS,
+                         ids=[row_id(*row, "") for row in TORCH_MUTATIONS + CUPY_MUTATIONS])
+def test_a_broken_term_of_another_engine_is_found(target, piece, replacement, case, monkeypatch):
+    engine = ENGINES["cupy" if "cupy" in target else "torch" if target.startswith(HOST) else "torch-aten"]
+
+    def obeys(law):
+        with engine.used(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of drift, which a broken term brings too
+            module, X, cond = CASES_OF_LAWS[case].build()
+            law(module.to(engine.name), engine.array(X), engine.array(cond), np.random.default_rng(0))
+
+    laws = (backward_rebuilds_the_input, gradients_are_those_of_differences)
+    install(monkeypatch, *mutant(target, piece, piece))
+    for law in laws:
+        obeys(law)
+    install(monkeypatch, *mutant(target, piece, replacement))
+    with pytest.raises(AssertionError, match="gradient of|X of backward"):
+        for law in laws:
+            obeys(law)
+
+
+REFERENCES = [f"{REFERENCE}.{name}" for name in ("arrays", "channels", "network", "coupling", "bending", "spline", "runs")]
 BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_of_transpose|sum_rows|sum_taps|pad|first_taps|all_taps)$")
 
 
 def hand_written_backwards():
     packages = [f"{package.__name__}.{info.name}" for package in (invnet.layers, invnet.nets)
                 for info in pkgutil.iter_modules(package.__path__)]
-    for module in [*packages, *REFERENCES, ENGINE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING]:
+    for module in [*packages, *REFERENCES, ENGINE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING, TORCH, HOST, NETWORKS,
+                   STAGES, ROWS, AFFINE_RUN, RUNS, *(CUPY.values() if cupy_here else ())]:
         for path, source in functions(module).items():
             if BACKWARD.search(path) and "raise NotImplementedError" not in source:
                 yield f"{module}:{path}"
 
 
 def test_every_hand_written_backward_is_broken_at_least_once():
-    broken = {f"{row[0]}." for row in MUTATIONS}
+    broken = {f"{row[0]}." for row in (*MUTATIONS, *TORCH_MUTATIONS, *CUPY_MUTATIONS)}
     missing = [name for name in hand_written_backwards() if not any(target.startswith(f"{name}.") for target in broken)]
     assert not missing, f"no row of MUTATIONS breaks {', '.join(missing)}"

@@ -67,6 +67,18 @@ def test_train_prints_data_size_baselines_and_its_own_figure(tmp_path, capsys):
     assert "bits/dim" in err and "MB" in err  # the bar
 
 
+def test_train_on_tensors_prints_the_engine_and_goes_on_with_it(tmp_path, capsys):
+    pytest.importorskip("torch")
+    shown = []
+    for name in ("numpy", "torch"):
+        status, out, _ = run(capsys, "train", "digits", "--out", tmp_path / name, "--engine", name, "--epochs", "2", "--max-seconds", "0.01", *TINY)
+        assert status == 0 and f"parameters; {name}, " in out
+        status, out, _ = run(capsys, "train", "--resume", tmp_path / name, "--quiet")
+        assert status == 0 and f"parameters; {name}, " in out
+        shown.append(float(re.search(r"(\d\.\d{3}) this", out)[1]))
+    assert abs(shown[0] - shown[1]) < 0.01
+
+
 def test_evaluate_repeats_what_train_said(trained, capsys):
     status, out, _ = run(capsys, "evaluate", trained)
     assert status == 0 and "1,437 + 180 + 180" in out
@@ -93,6 +105,22 @@ def test_a_run_stopped_by_time_is_resumed_with_the_same_bits(tmp_path, capsys):
     assert status == 0 and "trained 22 steps" in out
     a, b = (invnet.io.read(tmp_path / name / "checkpoint.safetensors")[0] for name in ("straight", "stopped"))
     assert a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def test_the_guards_of_rebuilt_states_hold_when_a_run_is_resumed(tmp_path, capsys):
+    options = ["train", "digits", "--epochs", "1", *TINY, "--anchors", "2", "--strict", "0", "--state-dtype", "float64"]
+    assert run(capsys, *options, "--out", tmp_path / "straight")[0] == 0
+    assert run(capsys, *options, "--out", tmp_path / "stopped", "--max-seconds", "1e-6")[0] == 0
+    status, _, err = run(capsys, "train", "--resume", tmp_path / "stopped", "--strict", "1")
+    assert status == 2 and "takes no --strict" in err
+    assert run(capsys, "train", "--resume", tmp_path / "stopped", "--quiet")[0] == 0
+    a, b = (invnet.io.read(tmp_path / name / "checkpoint.safetensors") for name in ("straight", "stopped"))
+    assert b[1]["notes"]["guards"] == {"anchors": 2, "strict": 0.0, "state_dtype": "float64"}
+    assert a[0].keys() == b[0].keys() and all(a[0][name].tobytes() == b[0][name].tobytes() for name in a[0])
+    for option, message in (("--anchors=-1", "anchors is a number of steps"), ("--strict=-1", "strict is the largest drift"),
+                            ("--state-dtype=float16", "float32 or float64")):
+        status, _, err = run(capsys, "train", "digits", "--out", tmp_path / "no", option)
+        assert status == 2 and message in err and not (tmp_path / "no").exists()
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on_with_the_same_bits(tmp_path):
@@ -142,7 +170,7 @@ def test_every_option_of_model_and_training_reaches_its_place(tmp_path, capsys):
     model = {"alpha": 0.2, "hidden": 5, "levels": 1, "steps": 2, "coupling": "affine", "scale": "sigmoid", "bound": 2.0, "mix": "full",
              "prior": False, "kernels": [1, 3], "activation": "silu", "dtype": "float64"}
     recipe = {"epochs": 1, "batch": 32, "optimizer": "adam", "lr": 1e-4, "warmup": 2, "cosine": False, "decay": 0.99,
-              "weight_decay": 0.5, "clip": 3.0, "ema": 0.5, "patience": 4, "initial": 40, "seed": 7}
+              "weight_decay": 0.5, "clip": 3.0, "ema": 0.5, "patience": 4, "most_skipped": 6, "initial": 40, "seed": 7}
     loading = {"bits": 3, "validation": 0.2, "test": 0.3}
     options = ["--out", tmp_path / "run", "--quiet", "--threads", 2]
     for name, value in {**model, **recipe, **loading}.items():
@@ -222,6 +250,8 @@ MISTAKES = {
     "damaged checkpoint": (["evaluate", "damaged"], "damaged"),
     "foreign checkpoint": (["sample", "foreign"], "not written by invnet"),
     "checkpoint of fit": (["evaluate", "fitted"], "not written by invnet train"),
+    "engine of train": (["train", "digits", "--engine", "abacus"], "the engines are numpy, torch, cupy; got 'abacus'"),
+    "device of train": (["train", "digits", "--engine", "numpy:cuda"], "numpy:cuda"),
     "nothing to bench": (["bench"], "required: WHAT"),
     "engine": (["bench", "memory", "--engine", "abacus"], "--engine: invalid choice: 'abacus' .*numpy"),
     "threads of bench": (["bench", "speed", "--threads", "0"], "threads.*0"),
@@ -260,3 +290,13 @@ def test_a_users_mistake_is_one_line_and_exit_status_2(mistake, here, capsys):
     assert re.search(message, err), err
     assert "epoch" not in out
     assert not os.path.exists("runs")
+
+
+def test_a_run_on_a_gpu_is_resumed_evaluated_and_drawn(tmp_path, capsys):
+    pytest.importorskip("cupy_here")  # CuPy, or what stands in for it
+    status, out, err = run(capsys, "train", "digits", "--out", tmp_path / "run", "--max-seconds", "0.001", "--epochs", "2", "--engine", "cuda", *TINY)
+    assert status == 0, err
+    for command in (["train", "--resume", tmp_path / "run", "--quiet"], ["evaluate", tmp_path / "run"], ["sample", tmp_path / "run", "-n", "4"]):
+        status, out, err = run(capsys, *command)
+        assert status == 0, err
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == sorted(["checkpoint.safetensors", "metrics.jsonl", *PICTURES])

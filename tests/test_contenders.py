@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("benchmarks.contenders", reason="benchmarks/ is not beside invnet/")
 
 import torch
-from benchmarks import contenders, memory_budget, memory_vs_depth, memory_vs_size, peers, products, small, tutorials
+from benchmarks import contenders, jets, memory_budget, memory_vs_depth, memory_vs_size, peers, products, small, tutorials
 from benchmarks import speed as speed_benchmark
 
 import invnet
@@ -72,6 +72,23 @@ def test_twin_has_the_loss_and_gradients_of_invnet(prior):
         else:
             ours = parameter.grad
         np.testing.assert_allclose(ours, gradient, rtol=1e-9, atol=1e-9 * np.abs(gradient).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("loss_of", [jets.stored, jets.checkpointed])
+def test_the_twin_of_jet_has_its_loss_and_gradients(loss_of):
+    model, rng = jets.make_jet(8, 2, 10, 3, 16, "float64"), np.random.default_rng(0)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * rng.standard_normal(parameter.data.shape)
+    X = data(3, 2, 16).astype("float64")
+    Z, logdet = model.forward(X)
+    loss, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
+    model.backward(dZ, Z, dlogdet)
+    other = jets.Twin(model)
+    nats = loss_of(other, torch.from_numpy(X))
+    nats.backward()
+    assert nats.item() == pytest.approx(loss, rel=1e-12)
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        np.testing.assert_allclose(ours.grad, theirs.grad.numpy(), rtol=1e-9, atol=1e-9 * np.abs(ours.grad).max())
 
 
 def test_twin_logit_is_that_of_invnet():

@@ -12,10 +12,11 @@ import pytest
 
 import invnet
 from cases import LAYERS
-from invnet.ops import get_ops, numpy_engine
+from engines import engines
+from invnet.ops import get_ops, numpy_engine, tile
+from invnet.ops.grid import grid_of
 from invnet.ops.numpy_engine import NumpyOps
 from invnet.ops.reference import Ops
-from invnet.ops.tile import Tile
 
 REFERENCE, ENGINE = Ops(array_api_compat.numpy), NumpyOps()
 SHAPES = [(3, 4), (2, 4, 5), (2, 4, 3, 5), (2, 4, 3, 2, 4)]
@@ -115,12 +116,19 @@ OPERATIONS = {
     "network of no sample": lambda ops, x: networked(ops, x[:0], *network_rows(x[:0], (6, 7, 2), "silu", "samples")),
     **{f"{name} {count}": lambda ops, x, change=change, count=count: split(ops, x, change, count)
        for name, change in (("split_", False), ("join_", True)) for count in (1, 3)},
+    "taps": lambda ops, x: [ops.taps(x[:, 1:], KERNEL[:x.ndim - 2]), ops.taps(x[:1, ::2], (1,) * (x.ndim - 2))],
+    "shift_add": lambda ops, x: [ops.shift_add(np.concatenate([ops.rows(x)] * np.prod(KERNEL[:x.ndim - 2], dtype=int), axis=1), x.shape, KERNEL[:x.ndim - 2])],
     "add_": lambda ops, x: in_place(lambda X: ops.add_(X[:, 1:3], h_of(x)[:, 2:4] * 0 + 1), x),
+    "inverse": lambda ops, x: [ops.inverse(M)],
+    "update_": lambda ops, x: in_place(
+        lambda X: ops.update_(lambda ops, part, more: part.__iadd__(2 * ops.xp.sqrt(more)), X.reshape(-1), np.ones(X.size)), x),
+    "spline_backward of no row": lambda ops, x: list(ops.spline_backward(ops.rows(x[:0]), ops.rows(x[:0]), P[x.shape][:0], 1.0, each[:0])),
     "diagonal_matrix": lambda ops, x: [ops.diagonal_matrix(b)],
     "log_scale bounded": lambda ops, x: [ops.log_scale(ops.rows(x), ("bounded", 3.0))],
     "log_scale sigmoid": lambda ops, x: [ops.log_scale(ops.rows(x), ("sigmoid", 3.0))],
+    "log_scale doubled": lambda ops, x: [ops.log_scale(ops.rows(x), ("doubled", 3.0))],
 }
-for scale in (("bounded", 3.0), ("sigmoid", 1.0)):
+for scale in (("bounded", 3.0), ("sigmoid", 1.0), ("doubled", 1.0)):
     h, each = {shape: h_of(array(shape)) for shape in SHAPES}, np.array([0.3, -0.7, 0.2])
     OPERATIONS[f"couple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(lambda X: ops.couple_(X, h[x.shape], s), x)
     OPERATIONS[f"uncouple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(lambda X: ops.uncouple_(X, h[x.shape], s), x)
@@ -147,14 +155,132 @@ for name in ("spline", "spline_inverse"):
         getattr(ops, name)(ops.rows(x)[:, 1:3], P[x.shape].transpose(0, 2, 1)[:, :5, 1:3].transpose(0, 2, 1), 1.0))
     OPERATIONS[f"{name}_backward"] = lambda ops, x, name=name: list(
         getattr(ops, f"{name}_backward")(2 * ops.rows(x), ops.rows(x), P[x.shape], 1.0, ops.at_rows(each[:len(x)], x)))
+
+
+GRID = grid_of(16.0, 8)
+
+
+def on_grid(method):
+    """A row for method(ops, X, h): numbers of the grid, where the sums that are rounded are far from a half, as nearly all are."""
+    def row(ops, x):
+        X = ENGINE.fresh(x)
+        ops.snap_(X, GRID)
+        returned = method(ops, X, h[x.shape])
+        return [X, *([] if returned is None else [returned])]
+
+    return row
+
+
+def undone(ops, X, h):
+    logdet, bits = ops.couple_on_grid_(X, h, ("bounded", 3.0), GRID)
+    return logdet + ops.uncouple_on_grid_(X, h, ("bounded", 3.0), GRID, bits)
+
+
+OPERATIONS |= {
+    "add_on_grid_": on_grid(lambda ops, X, h: ops.add_on_grid_(X[:, 1:], h[:, 1:4], GRID)),
+    "add_on_grid_ of a shift": on_grid(lambda ops, X, h: ops.add_on_grid_(X, b, GRID)),
+    "subtract_on_grid_": on_grid(lambda ops, X, h: ops.subtract_on_grid_(X, h[:, ::2], GRID)),
+    "couple_on_grid_": on_grid(lambda ops, X, h: ops.couple_on_grid_(X, h, ("sigmoid", 3.0), GRID)[0]),
+    "uncouple_on_grid_, to the nearest": on_grid(lambda ops, X, h: ops.uncouple_on_grid_(X, h, ("bounded", 3.0), GRID, None)),
+    "uncouple_on_grid_": on_grid(undone),
+    "scale_on_grid_": on_grid(lambda ops, X, h: ops.unscale_on_grid_(X, b**2, GRID, ops.scale_on_grid_(X, b**2, GRID))),
+    "lift_": on_grid(lambda ops, X, h: ops.lift_(X, ops.lifting(M), GRID)),
+    "unlift_": on_grid(lambda ops, X, h: ops.unlift_(X[:, 1:], ops.lifting(Minv[1:, 1:]), GRID)),
+    "lifting": lambda ops, x: list(ops.lifting(M)),
+}
+def a_run(*layers):
+    """Neighbours that an engine does in one call, with numbers at which every term counts."""
+    (run,), numbers = invnet.Chain(*layers)._steps, np.random.default_rng(3)
+    for p in run.parameters():
+        p.data += 0.3 * numbers.standard_normal(p.data.shape)
+    return run
+
+
+def ran(ops, x, run, inverse, back):
+    """What a run gives, or of its results the gradients."""
+    X, logdet = ops.run_(run, ENGINE.fresh(x), None, inverse)
+    if not back:
+        return [X, logdet]
+    for p in run.parameters():
+        p.grad[...] = 0
+    return [*ops.run_backward_(run, ENGINE.fresh(np.sin(X)), X, each[:len(x)], None, inverse), *(p.grad.copy() for p in run.parameters())]
+
+
+def dense(C, **more):
+    return invnet.AffineCoupling(C, invnet.DenseNet(C - C // 2, (5, 18), 2 * (C // 2), dtype="float64", **more))
+
+
+f64 = {"dtype": "float64"}
+RUNS = {
+    "mixes": a_run(invnet.ActNorm(4, **f64), *(invnet.Conv1x1(4, how, **f64) for how in ("lu", "full", "householder")), invnet.Permute.random(4),
+                   invnet.ActNorm(4, **f64)),
+    "couplings": a_run(dense(4), invnet.Permute.reversal(4), invnet.Conv1x1(4, **f64), dense(4, activation="silu")),
+    "autoregressive": a_run(*(invnet.AutoregressiveAffine(4, invnet.MaskedDenseNet(4, (6, 9), **f64), fast, scale)
+                              for fast, scale in (("forward", "sigmoid"), ("inverse", "bounded")))),
+}
+for name, run in RUNS.items():
+    for inverse in (False, True):
+        OPERATIONS[f"run_ {name} {inverse}"] = lambda ops, x, r=run, i=inverse: ran(ops, x, r, i, False)
+        OPERATIONS[f"run_backward_ {name} {inverse}"] = lambda ops, x, r=run, i=inverse: ran(ops, x, r, i, True)
+
+
+def stepped(ops):
+    """Parameters, their gradients, m and v after a step of Adam."""
+    arrays = [b.copy(), 2 * b, 3 * b, b * b]
+    ops.adam_(*arrays, 0.9, 0.99, 0.1, 1.3, 1e-3)
+    return arrays
+
+
+OPERATIONS["adam_"] = lambda ops, x: stepped(ops)
 OPERATIONS["at_rows"] = lambda ops, x: [ops.at_rows(each[:len(x)], x)]
+
+
+class OnArrays:
+    """The operations of another engine, on NumPy arrays: on the CPU in their memory, else on copies that are written back."""
+
+    def __init__(self, engine):
+        self.engine, self.name = engine, engine.name
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            copies = []
+
+            def there(value):
+                if isinstance(value, np.ndarray):
+                    copies.append((value, self.engine.moved(value)))
+                    return copies[-1][1]
+                return list(map(there, value)) if isinstance(value, list) else value
+
+            with self.engine.used():
+                result = getattr(self.engine.ops, name)(*map(there, arguments), **options)
+                for value, moved in copies:
+                    value[...] = self.engine.back(moved)
+            return (back(result[0]), result[1]) if name == "network" else back(result)  # a tape is the engine's own
+
+        def back(value):
+            if type(value) in (list, tuple):
+                return type(value)(map(back, value))
+            return self.engine.back(value) if hasattr(value, "ndim") else value
+
+        return call
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_engine_gives_what_the_reference_gives(name, shape):
+    agrees(ENGINE, name, shape)
+
+
+@engines()
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if not name.startswith("run_")])  # whose layers are NumPy's here; the laws run others
+def test_another_engine_gives_what_the_reference_gives(name, shape, engine):
+    agrees(OnArrays(engine), name, shape)
+
+
+def agrees(ops, name, shape):
     x = array(shape)
-    for got, expected in zip(OPERATIONS[name](ENGINE, x), OPERATIONS[name](REFERENCE, x), strict=True):
+    for got, expected in zip(OPERATIONS[name](ops, x), OPERATIONS[name](REFERENCE, x), strict=True):
         if expected is not None:
             np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
@@ -182,12 +308,22 @@ RAGGED = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", RAGGED)
 def test_networks_of_ragged_and_wide_layers(name, dtype):
+    ragged(ENGINE, name, dtype)
+
+
+@engines()
+@pytest.mark.parametrize("name", RAGGED)
+def test_networks_of_ragged_and_wide_layers_on_another_engine(name, engine):
+    ragged(OnArrays(engine), name, "float32")
+
+
+def ragged(ops, name, dtype):
     shape, widths, kernel = RAGGED[name]
     layers, parameters = network_of((shape[1], *widths), len(shape) - 2, "silu", kernel or (1, 1), dtype)
     if kernel is None:
         layers, parameters[0] = (((1, 1, 3, 6), "silu", True),), parameters[0].reshape(1, 1, 3, 6)
     x, added = array(shape, dtype), rng.standard_normal((shape[0], widths[0])).astype(dtype)
-    got = networked(ENGINE, x, layers, parameters, added)
+    got = networked(ops, x, layers, parameters, added)
     expected = networked(REFERENCE, x.astype("float64"), layers, [a.astype("float64") for a in parameters], added.astype("float64"))
     for a, e in zip(got, expected, strict=True):
         assert a.dtype == dtype
@@ -231,9 +367,22 @@ def test_a_network_takes_arrays_as_they_come(change):
         np.testing.assert_allclose(got, e, rtol=1e-12, atol=1e-12)
 
 
+RECTIFIERS = pytest.mark.parametrize("activation, slope", [("relu", 0.0), ("leaky_relu", 0.01)])
+
+
 @pytest.mark.parametrize("ops", [ENGINE, REFERENCE], ids=lambda ops: ops.name)
-@pytest.mark.parametrize("activation, slope", [("relu", 0.0), ("leaky_relu", 0.01)])
+@RECTIFIERS
 def test_a_rectifier_keeps_nan_and_takes_infinities(ops, activation, slope):
+    rectifies(ops, activation, slope)
+
+
+@engines()
+@RECTIFIERS
+def test_a_rectifier_keeps_nan_and_takes_infinities_on_another_engine(engine, activation, slope):
+    rectifies(OnArrays(engine), activation, slope)
+
+
+def rectifies(ops, activation, slope):
     x = np.array([[np.nan], [-np.inf], [np.inf], [-2.0], [3.0]])
     layers, parameters = (((1, 1), activation, False),), [np.ones((1, 1)), np.zeros(1)]
     y, tape = ops.network(x, layers, parameters)
@@ -255,17 +404,38 @@ def test_a_condition_of_another_dtype(dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_slope_of_a_saturated_sigmoid_does_not_cancel(dtype):
+    saturates(ENGINE, dtype)
+
+
+@engines()
+def test_the_slope_of_a_saturated_sigmoid_does_not_cancel_on_another_engine(engine):
+    saturates(OnArrays(engine), "float32")
+
+
+def saturates(engine, dtype):
     raw = np.array([[-30.0], [0.0], [10.0], [18.0]], dtype)
     h, ones = np.concatenate([0 * raw, raw], axis=1), np.ones((4, 1), dtype)
-    dh = [ops.couple_backward_(ones.copy(), ones.copy(), h, ("sigmoid", 1.0), ones[:, 0]) for ops in (ENGINE, REFERENCE)]
+    dh = [ops.couple_backward_(ones.copy(), ones.copy(), h, ("sigmoid", 1.0), ones[:, 0]) for ops in (engine, REFERENCE)]
     np.testing.assert_allclose(*dh, rtol=20 * np.finfo(dtype).eps)
 
 
 def test_every_override_has_a_row():
-    overridden = {name for name in vars(NumpyOps) if hasattr(Ops, name) and not name.startswith("_")}
+    has_rows(NumpyOps)
+
+
+@engines()
+def test_every_override_of_another_engine_has_a_row(engine):
+    for cls in type(engine.ops).__mro__:
+        if not issubclass(Ops, cls):
+            has_rows(cls)
+
+
+def has_rows(cls):
+    overridden = {name for name in vars(cls) if hasattr(Ops, name) and not name.startswith("_")}
     tested = {name.split()[0] for name in OPERATIONS} | {"network_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
-               "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty", "checksum", "lasting_memory"}
+               "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty", "checksum", "lasting_memory",
+               "plain", "free_memory", "zeros_like", "in_full_precision", "asynchronous", "quiet", "fingerprint"}
     assert overridden <= tested | trivial, overridden - tested - trivial
 
 
@@ -324,9 +494,9 @@ def test_blocks_of_an_image_give_what_the_whole_gives(name, monkeypatch):
 
     whole = everything()
     made = []
-    monkeypatch.setattr(numpy_engine, "tiles_of", numpy_engine.tiles_of.__wrapped__)  # or it remembers tiles
+    monkeypatch.setattr(numpy_engine, "_tiles", numpy_engine._tiles.__wrapped__)  # or it remembers tiles
     monkeypatch.setattr(numpy_engine, "TILE_BYTES", 2500)
-    monkeypatch.setattr(numpy_engine, "Tile", lambda *a: made.append(Tile(*a)) or made[-1])
+    monkeypatch.setattr(tile, "tiles_of", lambda *how, tiles_of=tile.tiles_of: [made.append(each) or each for each in tiles_of(*how)])
     for got, expected in zip(everything(), whole, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
     assert any(not tile.whole for tile in made)

@@ -6,9 +6,9 @@ import pytest
 import invnet
 from invnet import IAF, MAF, NSF, Glow, PlanarFlow, RealNVP
 from invnet.layers import (ActNorm, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1, FactorOut, LeakyReLU, Logit,
-                           Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Unsqueeze)
+                           Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Staircase, Unsqueeze)
 from invnet.layers.spline import Spline
-from invnet.nets import ConvNet, DenseNet, MaskedDenseNet
+from invnet.nets import ConvNet, DenseNet, MaskedDenseNet, PlanarNet, RadialNet
 
 
 def zeros(*shape, dtype="float32"):
@@ -57,6 +57,13 @@ MISTAKES = {
     "slope of LeakyReLU": (lambda: LeakyReLU(0), ValueError, "slope.*0"),
     "channels of Planar": (lambda: Planar(0), ValueError, "positive; got 0"),
     "channels of Radial": (lambda: Radial(0), ValueError, "positive; got 0"),
+    "channels of PlanarNet": (lambda: PlanarNet(0), ValueError, "positive; got 0"),
+    "other channels in PlanarNet": (lambda: PlanarNet(2).forward(zeros(4, 3)), ValueError, r"2 channels.*\(4, 3\)"),
+    "another dtype in RadialNet": (lambda: RadialNet(2).vjp(zeros(4, 2, dtype="float64")), TypeError, "float32.*float64"),
+    "Staircase of one part": (lambda: Staircase(2, []), ValueError, "at least one.*got 0 nets"),
+    "channels of a Staircase": (lambda: Staircase(5, [PlanarNet(2)]), ValueError, "multiple of K channels; got 1 nets and 5"),
+    "Staircase of what is no net": (lambda: Staircase(2, [ActNorm(1)]), TypeError, "conditioners.*ActNorm"),
+    "a net of a Staircase": (lambda: Staircase(4, [DenseNet(2, 3, 1)]).forward(zeros(2, 4)), ValueError, r"\(2, 2\).*\(2, 1\)"),
     "other channels in Planar": (lambda: Planar(2).forward(zeros(4, 3)), ValueError, r"2 channels.*\(4, 3\)"),
     "dtype in Planar": (lambda: Planar(2, dtype="float64").forward(zeros(4, 2)), TypeError, "float64.*float32"),
     "length of PlanarFlow": (lambda: PlanarFlow(2, -1), ValueError, "length.*-1"),
@@ -151,7 +158,7 @@ MISTAKES = {
     "rank of a MAF": (lambda: MAF(3, 8, 1).forward(zeros(2, 3, 4)), ValueError, r"MAF takes \(N, C\).*\(2, 3, 4\)"),
     "order of a MAF": (lambda: MAF(3, 8, 1, order="shuffled"), ValueError, "'shuffled'"),
     "dim of a MAF": (lambda: MAF(0, 8, 1), ValueError, "0 and 1"),
-    "half a step": (lambda: IAF(2, 8, 1.5), TypeError, "integers.*1.5"),
+    "half a step": (lambda: IAF(2, 8, 1.5), TypeError, "integer; got 1.5"),
     "width of a MAF": (lambda: MAF(2, 8.0, 1), TypeError, "8.0"),
     "shape of a Flow": (lambda: invnet.Flow(ActNorm(3), (3,)).log_prob(zeros(2, 4)), ValueError, r"\(N, 3\).*\(2, 4\)"),
     "threads": (lambda: invnet.set_num_threads(0), ValueError, "0"),

@@ -16,6 +16,8 @@ def peak_bytes(steps, X, model=glow, **options):
     """The peak of forward + loss + backward above what is held before, parameters and gradients included there."""
     net = model(steps, X, **options)
     net.initialize(X)
+    Z, _ = net.forward(X[:2])  # makes the tables by which an engine does runs, a part of the model
+    net.backward(Z, Z)
     tracemalloc.start()
     Z, logdet = net.forward(X)
     _, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
@@ -37,7 +39,8 @@ def one_thread():
 @pytest.mark.parametrize("shape", [(8, 3, 64, 64), (20000, 8)], ids=["images", "vectors"])
 def test_peak_is_the_same_from_4_to_64_steps(shape, one_thread):
     X = np.random.default_rng(0).standard_normal(shape).astype("float32")
-    peak_bytes(4, X)  # compiles kernels, makes the thread's tile of scratch memory
+    # Compiles kernels, makes the thread's tile of scratch memory: of 16 steps, where a coupling is measured, which takes some more.
+    peak_bytes(16, X)
     peaks = {steps: peak_bytes(steps, X) for steps in (4, 16, 64)}
     # 16 KB is for Python's own objects, lists of layers and closures, which are not a share of the arrays.
     assert max(peaks.values()) <= 1.02 * min(peaks.values()) + 16384, peaks
@@ -49,7 +52,7 @@ def autoregressive_nsf(dim, hidden, steps):
 
 @pytest.mark.parametrize("model", [invnet.MAF, invnet.IAF, autoregressive_nsf])
 def test_peak_of_an_autoregressive_model_is_the_same_from_4_to_64_steps(model, one_thread):
-    X = np.random.default_rng(0).standard_normal((5000, 6)).astype("float32")
+    X = np.random.default_rng(0).standard_normal((10000, 6)).astype("float32")
     make = lambda steps, X: model(X.shape[1], 32, steps)
     peak_bytes(4, X, make)
     peaks = {steps: peak_bytes(steps, X, make) for steps in (4, 16, 64)}

@@ -165,3 +165,28 @@ def test_points_that_cannot_be_drawn_get_an_error(mistake, text):
 def test_what_is_no_images_gets_an_error(shape):
     with pytest.raises(ValueError, match=r"\(N, C, H, W\).*got shape \(" + str(shape[0])):
         plot.image_grid(np.zeros(shape))
+
+
+class Half:
+    """Probability one where x1 is positive."""
+
+    def predict_proba(self, X):
+        return 1 / (1 + np.exp(-20 * X[:, 0]))
+
+
+def test_a_map_of_classes_shows_probabilities_boundary_and_labels():
+    X = np.array([[-1.0, 0.2], [-0.5, -0.4], [0.7, 0.1], [0.9, -0.8]])
+    figure = plot.classes(Half(), X, [0, 0, 1, 1], ((-1, 1), (-1, 1)))
+    axes = figure.axes[0]
+    p = axes.images[0].get_array()
+    assert p[:, :70].max() < 0.4 and p[:, 80:].min() > 0.6
+    boundary = np.concatenate([path.vertices for path in axes.collections[0].get_paths()])
+    np.testing.assert_allclose(boundary[:, 0], 0, atol=1e-3)
+    shown = [each.get_offsets() for each in axes.collections[1:]]
+    np.testing.assert_allclose(np.concatenate(shown), X)
+    assert pixels(figure).std() > 0.05
+
+
+def test_a_map_of_classes_needs_a_label_for_each_point():
+    with pytest.raises(ValueError, match=r"4 points; got shape \(3,\)"):
+        plot.classes(Half(), np.zeros((4, 2)), [0, 1, 0])

@@ -66,6 +66,35 @@ def test_the_network_ends_with_the_best_validated_weights():
     assert evaluate(net, tiny_images().validation, 16, 16) == min(validations) == rows[-1]["best"]
 
 
+def test_rows_have_the_largest_drift_since_the_row_before(monkeypatch):
+    drifts = iter(range(1, 1000))
+    monkeypatch.setattr(invnet.passes.drift.Drift, "error", property(lambda self: next(drifts) if self.states else pytest.fail("not measured")))
+    net = tiny_net()
+    net.drift_tolerance = None  # reads `error` too
+    net.anchors = 1
+    _, rows = fitted(net, epochs=3)
+    assert [row["drift"] for row in rows] == [row["step"] for row in rows]
+    net = tiny_net()
+    net.drift_tolerance = None
+    assert [row["drift"] for row in fitted(net, epochs=3)[1]] == [0.0] * 3
+
+
+def test_states_in_double_precision_and_strict_hold_in_a_training():
+    def guarded(**settings):
+        net = tiny_net()
+        for name, value in settings.items():
+            setattr(net, name, value)
+        return fitted(net, epochs=3)
+
+    (_, plain), (_, strict), (net, double) = guarded(), guarded(anchors=1), guarded(state_dtype="float64")
+    assert 1e-8 < plain[-1]["drift"] < 1e-4
+    assert net.dtype == np.float32 and double[-1]["drift"] < 1e-3 * plain[-1]["drift"]
+    for row, other in zip(plain, double, strict=True):
+        assert row["validation"] == pytest.approx(other["validation"], abs=1e-3)
+    _, redone = guarded(strict=0.0)
+    assert [row["validation"] for row in redone] == [row["validation"] for row in strict]  # the bits of stored states
+
+
 def test_training_stops_when_the_validation_has_not_improved_for_its_patience():
     _, rows = fitted(lr=0.05, epochs=50, patience=3, cosine=False)
     validations = [row["validation"] for row in rows]
@@ -244,7 +273,7 @@ def test_metrics_are_json_lines_with_a_validation_each_epoch(tmp_path):
     _, rows = straight_run(tmp_path, on_epoch=lambda trainer, row: seen.append(row))
     lines = [json.loads(line) for line in (tmp_path / "straight" / METRICS).read_text().splitlines()]
     assert lines == rows == seen and [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert {"step", "seconds", "train", "validation", "best", "lr", "grad_norm", "skipped", "peak_mb"} <= rows[0].keys()
+    assert {"step", "seconds", "train", "validation", "best", "lr", "grad_norm", "drift", "skipped", "peak_mb"} <= rows[0].keys()
     assert rows[-1]["peak_mb"] > 20
 
 

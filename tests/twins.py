@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from cases import Plain
+from invnet.torch import TorchNet
 
 torch.set_num_threads(1)  # the arrays are tiny
 
@@ -74,6 +75,8 @@ def total(X):
 def log_scale(raw, scale, bound):
     if scale == "sigmoid":
         return torch.log(torch.sigmoid(raw + 2))
+    if scale == "doubled":
+        return torch.log(2 * torch.sigmoid(raw))
     return math.log(bound) * torch.tanh(raw / math.log(bound))
 
 
@@ -350,6 +353,39 @@ class PermuteTwin:
         return X, each_sample(0.0, Z)
 
 
+class SplitTokensTwin:
+    def __init__(self, layer, leaf):
+        self.pattern, self.inverted = layer.pattern, layer.inverted
+
+    def mask(self, H, W):
+        """The positions of the first half."""
+        mask = torch.zeros(H, W, dtype=torch.bool)
+        for i in range(H):
+            for j in range(W):
+                odd = {"checkerboard": (i + j) % 2, "rows": i % 2, "columns": j % 2}[self.pattern]
+                mask[i, j] = odd == int(self.inverted)
+        return mask
+
+    def forward(self, X, cond):
+        mask, (N, C, H, W) = self.mask(*X.shape[2:]), X.shape
+        halves = [X[:, :, m].transpose(1, 2).reshape(N, H, W, C // 2).permute(0, 3, 1, 2) for m in (mask, ~mask)]
+        return torch.cat(halves, dim=1), each_sample(0.0, X)
+
+    def inverse(self, Z, cond):
+        mask, (N, C, H, W), X = self.mask(*Z.shape[2:]), Z.shape, torch.zeros_like(Z)
+        for m, half in zip((mask, ~mask), Z.chunk(2, 1)):
+            X[:, :, m] = half.permute(0, 2, 3, 1).reshape(N, H * W // 2, C).transpose(1, 2)
+        return X, each_sample(0.0, Z)
+
+
+class TorchNetTwin:
+    def __init__(self, net, leaf):
+        self.module, self.leaves = net.module, {name: leaf(state) for name, state in net._within()}
+
+    def forward(self, x, cond):
+        return torch.func.functional_call(self.module, self.leaves, (x,) if cond is None else (x, cond))
+
+
 class LogitTwin:
     def __init__(self, layer, leaf):
         self.alpha = options(layer)["alpha"]
@@ -395,6 +431,39 @@ class LeakyReLUTwin:
 
     def inverse(self, Z, cond):
         return self.bend(Z, 1 / self.slope)
+
+
+class StaircaseTwin:
+    def __init__(self, layer, leaf):
+        self.nets = [twin_with(net, leaf) for net in layer.nets]
+
+    def forward(self, X, cond):
+        parts = X.chunk(len(self.nets) + 1, dim=1)
+        shifted = [x + net.forward(before, cond) for net, before, x in zip(self.nets, parts, parts[1:])]
+        return torch.cat([parts[0], *shifted], dim=1), each_sample(0.0, X)
+
+    def inverse(self, Z, cond):
+        parts = list(Z.chunk(len(self.nets) + 1, dim=1))
+        for k, net in enumerate(self.nets):
+            parts[k + 1] = parts[k + 1] - net.forward(parts[k], cond)
+        return torch.cat(parts, dim=1), each_sample(0.0, Z)
+
+
+class PlanarNetTwin:
+    def __init__(self, net, leaf):
+        self.u, self.w, self.b = leaf(net.u), leaf(net.w), leaf(net.b)
+
+    def forward(self, x, cond):
+        return images(rows(x) + torch.tanh(rows(x) @ self.w + self.b)[:, None] * self.u, x.shape)
+
+
+class RadialNetTwin:
+    def __init__(self, net, leaf):
+        self.x0, self.log_alpha, self.beta = leaf(net.x0), leaf(net.log_alpha), leaf(net.beta)
+
+    def forward(self, x, cond):
+        d = rows(x) - self.x0
+        return images(rows(x) + self.beta * d / (self.log_alpha.exp() + d.norm(dim=1, keepdim=True)), x.shape)
 
 
 class SplineCouplingTwin(AdditiveCouplingTwin):
@@ -448,6 +517,14 @@ class ReverseTwin:
     def __init__(self, layer, leaf):
         inner = twin_with(layer.layer, leaf)
         self.forward, self.inverse = inner.inverse, inner.forward
+
+
+class ExactTwin:
+    """Without rounding."""
+
+    def __init__(self, layer, leaf):
+        inner = twin_with(layer.layer, leaf)
+        self.forward, self.inverse = inner.forward, inner.inverse
 
 
 class UnsqueezeTwin(SqueezeTwin):
@@ -571,10 +648,12 @@ TWINS = {
     invnet.AutoregressiveAffine: AutoregressiveAffineTwin, invnet.AutoregressiveSpline: AutoregressiveSplineTwin, invnet.MAF: ChainTwin, invnet.IAF: ChainTwin,
     invnet.MaskedDenseNet: MaskedTwin, Plain: MaskedTwin,
     invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
+    invnet.Exact: ExactTwin, invnet.Jet: ChainTwin, invnet.SplitTokens: SplitTokensTwin, TorchNet: TorchNetTwin,
     invnet.LeakyReLU: LeakyReLUTwin, invnet.Logit: LogitTwin, invnet.NSF: ChainTwin, invnet.Permute: PermuteTwin,
     invnet.Planar: PlanarTwin, invnet.PlanarFlow: ChainTwin, invnet.Radial: RadialTwin, invnet.RadialFlow: ChainTwin,
     invnet.RealNVP: ChainTwin, invnet.Reverse: ReverseTwin, invnet.Sigmoid: ReverseTwin, invnet.SplineCoupling: SplineCouplingTwin,
     invnet.Squeeze: SqueezeTwin, invnet.Unsqueeze: UnsqueezeTwin, invnet.ConvNet: ConditionerTwin, invnet.DenseNet: ConditionerTwin,
+    invnet.Staircase: StaircaseTwin, invnet.PlanarNet: PlanarNetTwin, invnet.RadialNet: RadialNetTwin,
 }
 
 

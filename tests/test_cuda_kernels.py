@@ -1,0 +1,235 @@
+"""kernels.cu as a source: in bounds, compiled for devices, shipped; and that the tests see when a term of it is broken."""
+
+import ctypes
+import importlib.metadata
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import invnet
+from cupy_here import ON_GPU
+from engines import ENGINES
+from test_engines import OPERATIONS, REFERENCE, OnArrays, array
+
+SOURCE = pathlib.Path(invnet.__file__).parent / "ops" / "cupy_engine" / "kernels.cu"
+CODE = SOURCE.read_text()
+stand_in = pytest.mark.skipif(ON_GPU, reason="needs the stand-in for CuPy, whose place a GPU takes")
+
+
+# ---- addresses
+
+PROGRAM = """
+import sys, pytest
+sys.path.insert(0, {tests!r})
+import cupy_here, cupy_stand_in
+from invnet.ops.cupy_engine import launch
+piece, replacement = {broken!r}
+launch.cupy.RawModule = lambda code, options: cupy_stand_in.RawModule(code.replace(piece, replacement), options)
+sys.exit(pytest.main(["-q", "-x", "--capture=no", "-p", "no:cacheprovider", *{files!r}, "-k", {chosen!r}]))
+"""
+
+
+def sanitized(chosen, broken=("", "")):
+    """A process that runs tests of the engine with kernels that check every address and every integer's range."""
+    libraries = []
+    for name in ("libasan.so", "libubsan.so"):
+        found = subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        if not os.path.isabs(found):
+            pytest.skip(f"this g++ has no {name}")
+        libraries.append(found)
+    here = pathlib.Path(__file__).parent
+    code = PROGRAM.format(tests=str(here), broken=broken, chosen=chosen,
+                          files=[str(here / f"test_{name}.py") for name in ("engines", "cupy_engine")])
+    environment = os.environ | {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1",
+                                "INVNET_SANITIZE": "1", "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, cwd=here.parent)
+
+
+@stand_in
+def test_kernels_stay_within_their_arrays():
+    done = sanitized("another_engine and cupy or all_numbers or sums_in_passes")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 500
+
+
+@stand_in
+def test_a_kernel_that_leaves_its_array_is_found():
+    done = sanitized("ragged and cupy", ("EACH(i, rows * C) {\n        int c = i % C;\n        real a = A[i]", "EACH(i, rows * C + 1) {\n        int c = i % C;\n        real a = A[i]"))
+    assert done.returncode and "AddressSanitizer: heap-buffer-overflow" in done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+# ---- compilers for devices
+
+
+@pytest.mark.parametrize("real", ["float", "double"])
+def test_nvrtc_compiles_the_kernels(real):
+    library = nvrtc()
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), CODE.encode(), b"kernels.cu", 0, None, None) == 0
+    options = [f"-DREAL={real}".encode(), b"--std=c++14", b"--gpu-architecture=compute_80"]
+    status = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    assert status == 0, log.value.decode()
+    library.nvrtcGetPTXSize(program, ctypes.byref(size))
+    ptx = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetPTX(program, ptx)
+    assert set(re.findall(rb"\.entry (\w+)", ptx.value)) == {name.encode() for name in names()}
+
+
+def nvrtc():
+    """NVRTC's library, of a pip package or of the system; it compiles without a driver."""
+    for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc-cu13"):
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for file in files:
+            if re.search(r"libnvrtc\.so\.\d+$", str(file)):
+                return ctypes.CDLL(str(file.locate()))
+    for name in ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"):
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            pass
+    pytest.skip("there is no NVRTC: pip install nvidia-cuda-nvrtc-cu12 brings it")
+
+
+def test_nvcc_compiles_the_kernels_without_spilling_registers(tmp_path):
+    if shutil.which("nvcc") is None:
+        pytest.skip("there is no nvcc")
+    command = ["nvcc", "-DREAL=double", "-std=c++14", "-arch=sm_90", "-cubin", "-Xptxas", "-v", str(SOURCE), "-o", str(tmp_path / "kernels.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    spills = re.findall(r"(\d+) bytes spill stores", done.stderr)
+    assert len(spills) == len(names()) and set(spills) == {"0"}
+
+
+def names():
+    import cupy_stand_in
+
+    return cupy_stand_in.parameters_of(CODE)
+
+
+def test_the_source_belongs_to_the_package():
+    assert '"invnet.ops.cupy_engine" = ["*.cu"]' in (pathlib.Path(__file__).parent.parent / "pyproject.toml").read_text()
+
+
+# ---- broken terms: (kernel, piece, replacement, an operation that notices)
+
+BROKEN = [
+    ("sums", "k < length", "k < length - 1", "network wider, None, "),
+    ("activate", "a += added", "a -= added", "network two, silu, samples"),
+    ("activate", "A[i] + b[c]", "A[i]", "network two, relu, "),
+    ("activate", "(real)0.01 * a", "a", "network two, leaky_relu, "),
+    ("activate", "a *= sigmoid(a)", "a += sigmoid(a)", "network two, silu, "),
+    ("activate_back", "s <= 0 ? 0 : g", "g", "network two, relu, "),
+    ("activate_back", "(real)0.01 * g", "g", "network two, leaky_relu, "),
+    ("activate_back", "-expm1(-s)", "expm1(-s)", "network two, softplus, "),
+    ("activate_back", "(1 + s * (1 - sigmoid(s)))", "1", "network two, silu, "),
+    ("activate_back", "total += g", "total = g", "network two, silu, "),
+    ("taps", "p.x + ox", "p.x - ox", "network wider, None, "),
+    ("shift_add", "z >= 0", "z > 0", "network narrower, None, "),
+    ("shift_add", "(oz * H + oy) * W", "oy * W", "network narrower, None, "),
+    ("mix_rows", "before[c]", "0", "mix_backward_"),
+    ("mix_rows", "after ? after[c] : 0", "0", "mix_"),
+    ("outer", "b * bcs] : 1", "b * bcs] : 0", "mix_backward_"),
+    ("scale", "+ b[c]", "", "mix_ by a diagonal"),
+    ("scale_back", "(*z - b[c])", "*z", "mix_backward_ by a diagonal"),
+    ("scale_back", "dm += *dz * x", "dm += *dz * *z", "mix_backward_ by a diagonal"),
+    ("scale_back", "db += *dz", "db += x", "mix_backward_ by a diagonal"),
+    ("scale_back", "*dz *= m[c]", "*dz *= minv[c]", "mix_backward_ by a diagonal"),
+    ("log_scale", "(u < 0 ? u : 0)", "0", "couple_ sigmoid"),
+    ("couple", "-log_s : log_s", "log_s : log_s", "uncouple_ bounded"),
+    ("couple_back", "(log_s / a)", "1", "couple_backward_ bounded"),
+    ("couple_back", "-expm1(log_s + a)", "1", "couple_backward_ sigmoid"),
+    ("couple_back", "dh[at] = -*dx", "dh[at] = *dx", "uncouple_backward_ bounded"),
+    ("couple_back", "(*dx * moved + dl)", "(*dx * moved)", "uncouple_backward_ bounded"),
+    ("couple_back", "*dx *= exp(-log_s);", "", "uncouple_backward_ bounded"),
+    ("couple_back", "*x = moved * s;", "*x = moved;", "uncouple_backward_ bounded"),
+    ("couple_back", "(*dx * *x + dl)", "(*dx * *x)", "couple_backward_ bounded"),
+    ("couple_back", "*dx *= s;", "", "couple_backward_ bounded"),
+    ("couple_back", "dh[at] = *dx;", "dh[at] = 0;", "couple_backward_ bounded"),
+    ("couple_back", "exp(-log_s) - t", "exp(-log_s)", "couple_backward_ bounded"),
+    ("squeeze", "k >> lx &", "k &", "squeeze_"),
+    ("planar_tanh", "high = f < 0 ? v : high", "high = v", "planar_backward_ False"),
+    ("planar_tanh", "T[i] = a < 0 ? -t : t", "T[i] = t", "planar_ False"),
+    ("spline", "inverse ? -log_slope : log_slope", "log_slope", "spline_inverse"),
+    ("spline_back", "dl * log_xi / at.w", "0", "spline_inverse_backward"),
+    ("spline_back", "dvalue = -dvalue, dl = -dl", "dvalue = -dvalue", "spline_inverse_backward"),
+    ("spline_back", "+ dl * log_xi;", ";", "spline_backward"),
+    ("spline_back", "2 / delta + ", "", "spline_backward"),
+    ("spline_back", "dR[i] = -dx", "dR[i] = dx", "spline_backward"),
+    ("spline_back", "(dsize - mean)", "dsize", "spline_backward"),
+    ("spline_back", "dvalue * rise + ", "", "spline_backward"),
+    ("spline_back", "* -expm1(least - d0)", "", "spline_backward"),
+    ("spline_back", "* -expm1(least - d1)", "", "spline_backward"),
+]
+
+
+def agrees(operation):
+    engine = OnArrays(ENGINES["cupy"])
+    for shape in ((3, 4), (2, 4, 5), (2, 4, 3, 2, 4)):
+        x = array(shape)
+        for got, expected in zip(OPERATIONS[operation](engine, x), OPERATIONS[operation](REFERENCE, x), strict=True):
+            if expected is not None:
+                np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
+
+
+def body_of(kernel):
+    """The text of a kernel or of a function of kernels.cu, from its name on."""
+    return re.search(rf"^(?:KERNEL|__device__ \w+) {kernel}\(.*?^}}", CODE, re.S | re.M).group()
+
+
+@stand_in
+@pytest.mark.parametrize("kernel, piece, replacement, operation", BROKEN, ids=lambda value: str(value)[:30])
+def test_a_broken_term_is_found(kernel, piece, replacement, operation, monkeypatch):
+    import cupy
+
+    from invnet.ops.cupy_engine import launch
+
+    body = body_of(kernel)
+    assert body.count(piece) == 1, f"{kernel} has {piece!r} {body.count(piece)} times: rewrite this row of BROKEN"
+    broken = cupy.RawModule(CODE.replace(body, body.replace(piece, replacement)), ("-DREAL=double",))
+    agrees(operation)
+    monkeypatch.setattr(launch, "kernel", lambda name, char: broken.get_function(name))
+    with pytest.raises(AssertionError):
+        agrees(operation)
+
+
+def test_every_kernel_is_broken_at_least_once():
+    kernels = {"mix_rows" if name.startswith("mix_") else name for name in names()}
+    assert kernels <= {row[0] for row in BROKEN}
+
+
+# ---- CuPy itself, where it is installed, with a device or without
+
+NAMES = """
+try:
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+except ImportError:
+    raise SystemExit("missing")
+from invnet.ops import cupy_engine
+from invnet.ops.cupy_engine import launch, products
+launch._module("f"), launch._module("d")
+for name in ("getMathMode", "setMathMode", "sgemm", "dgemm"):
+    getattr(cublas, name)
+cupy.cuda.PythonFunctionAllocator, cupy.cuda.set_allocator, cupy.cuda.Stream.from_external, cupy.from_dlpack, cupy.cuda.MemoryHook
+cupy.cuda.runtime.memGetInfo, cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.memory.OutOfMemoryError, cupy.get_default_memory_pool().used_bytes
+cupy.cuda.device.get_cublas_handle, cupy.cuda.nvrtc.getVersion(), cupy.cuda.get_current_stream, cupy.ascontiguousarray, cupy.repeat
+"""
+
+
+def test_what_the_engine_uses_is_there_in_cupy():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", NAMES], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(SOURCE.parents[3])})
+    if "missing" in done.stderr:
+        pytest.skip("CuPy or its CUDA libraries are not installed")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,151 @@
+"""Threads, processes and Ctrl-C: what runs beside a training, and what comes in between, changes none of its bits."""
+
+import multiprocessing
+import signal
+import sys
+import threading
+
+import numpy as np
+import psutil
+import pytest
+
+import invnet
+from invnet.optim import Adam, clip_by_global_norm
+from invnet.losses import gaussian_nll
+
+NIGHTLY = [pytest.mark.nightly, pytest.mark.slow]
+SHAPE = (24, 3, 16, 16)  # several tiles for a Glow of 16 hidden channels, so that worker threads are at work
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    before = invnet.num_threads()
+    invnet.set_num_threads(3)
+    yield
+    invnet.set_num_threads(before)
+
+
+def glow(seed):
+    net = invnet.Glow(3, 16, 2, 2, seed=seed)
+    for p in net.parameters():
+        p.data += 0.05 * np.random.default_rng(seed).standard_normal(p.data.shape).astype(p.data.dtype)
+    return net
+
+
+def step(net, optimizer, X):
+    Z, logdet = net.forward(X)
+    loss, dZ, dlogdet = gaussian_nll(Z, logdet)
+    net.backward(dZ, Z, dlogdet)
+    clip_by_global_norm(net.parameters(), 10.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def trained(seed, steps=4, shape=SHAPE):
+    """The bits of a model after some steps."""
+    net, rng = glow(seed), np.random.default_rng(seed)
+    optimizer = Adam(net.parameters())
+    for _ in range(steps):
+        step(net, optimizer, rng.standard_normal(shape).astype("float32"))
+    return b"".join(array.tobytes() for array in net.state_dict().values())
+
+
+def test_models_that_train_in_two_threads_give_what_they_give_alone():
+    alone, found, ready = [trained(seed) for seed in (1, 2)], {}, threading.Barrier(2)
+
+    def work(seed):
+        ready.wait()
+        found[seed] = trained(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert [found[1], found[2]] == alone
+
+
+def send(seed, pipe):
+    pipe.send_bytes(trained(seed))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # of Python from 3.12 on, where a process has threads
+def test_processes_forked_or_spawned_while_threads_are_at_work_give_the_same(method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this system")
+    expected, going_on, context = trained(1), True, multiprocessing.get_context(method)
+
+    def others():
+        while going_on:
+            trained(2, 1)
+
+    beside = threading.Thread(target=others)
+    beside.start()
+    try:
+        for _ in range(5 if method == "fork" else 1):
+            receiver, sender = context.Pipe(False)
+            process = context.Process(target=send, args=(1, sender))
+            process.start()
+            sender.close()
+            assert receiver.poll(120), f"a process by {method} hangs"
+            assert receiver.recv_bytes() == expected
+            process.join(60)
+            assert process.exitcode == 0
+    finally:
+        going_on = False
+        beside.join()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer that signals")
+@pytest.mark.parametrize("times", [10, pytest.param(300, marks=NIGHTLY)])
+def test_ctrl_c_at_any_moment_of_a_step_leaves_the_model_usable(times):
+    net, rng, X = glow(1), np.random.default_rng(0), np.random.default_rng(1).standard_normal(SHAPE).astype("float32")
+
+    def outputs():
+        net.zero_grad()
+        Z, logdet = net.forward(X)
+        dX, _ = net.backward(Z, Z)
+        return [a.tobytes() for a in (Z, logdet, dX, net.inverse(Z), *(p.grad for p in net.parameters()))]
+
+    def press(number, frame):
+        raise KeyboardInterrupt
+
+    expected, before, pressed = outputs(), signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT)), 0
+    usual = signal.signal(signal.SIGINT, press)
+    try:
+        while pressed < times:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 0.05))
+                while True:
+                    outputs()
+            except KeyboardInterrupt:
+                pressed += 1
+            assert outputs() == expected
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux says of a process")
+@pytest.mark.parametrize("steps", [1000, pytest.param(20_000, marks=NIGHTLY)])
+def test_a_long_run_grows_neither_in_memory_nor_in_files_nor_in_threads(tmp_path, steps):
+    process, rng = psutil.Process(), np.random.default_rng(0)
+    net = invnet.Chain(invnet.Logit(0.01), invnet.Glow(1, 8, 1, 1))
+    optimizer = Adam(net.parameters())
+
+    def run(n):
+        for i in range(n):
+            step(net, optimizer, rng.uniform(0.1, 0.9, (1 + i % 7, 1, 4, 4)).astype("float32"))
+            if i % 250 == 0:
+                invnet.save(net, tmp_path / "net")
+                invnet.load(tmp_path / "net")
+        return process.memory_info().rss, process.num_fds(), process.num_threads()
+
+    memory, files, threads = run(500)  # caches fill
+    later = run(steps)
+    assert later[0] < memory + (2 << 20), f"memory grew by {(later[0] - memory) / 2**20:.1f} MiB in {steps} steps"
+    assert later[1:] == (files, threads)
+    assert [file.name for file in tmp_path.iterdir()] == ["net"]

@@ -1,0 +1,69 @@
+"""With one term broken in what carries gradients to PyTorch and back, the tests of the bridge fail; see test_broken_backwards.py."""
+
+import numpy as np
+import pytest
+import test_torch_module as module_tests
+import test_torch_net as net_tests
+from test_broken_backwards import install, mutant
+from torch.autograd.gradcheck import GradcheckError
+
+NET, THROUGH, DRAWS, RANDOM = "invnet.torch.net:", "invnet.torch.through:", "invnet.passes.draws:", "invnet.torch.randomness:"
+
+
+def net():
+    module, layer, X, cond = net_tests.made("U-Net, condition", 2)
+    net_tests.gradients_agree(module, layer, X, cond)
+
+
+def dropout():
+    module, layer, X = net_tests.dropped()
+    X = net_tests.many_tiles(layer, X)
+    Z, _ = layer.forward(X)
+    np.testing.assert_allclose(layer.backward(Z, Z)[1], X, atol=1e-9)
+
+
+def norms():
+    net_tests.test_batch_norm_is_updated_once_in_a_step(0)
+
+
+def module():
+    module_tests.test_gradients_are_those_of_differences("numpy", False)
+
+
+def places():
+    module_tests.test_dropout_in_several_places_of_one_graph_and_twice_backward()
+
+
+def alone():
+    module_tests.test_only_z_or_only_logdet_or_nothing_in_the_loss()
+
+
+def adds_up():
+    module_tests.test_backward_twice_adds_up()
+
+
+MUTATIONS = [  # function, piece, replacement, what fails then
+    (f"{NET}TorchNet._vjp.pullback", "tensor_of(dy).clone()", "2 * tensor_of(dy)", net),
+    (f"{NET}TorchNet._vjp.pullback", "return arrays[0]", "return 0 * arrays[0]", net),
+    (f"{NET}TorchNet._vjp.pullback", "else arrays[1]", "else 0 * arrays[1]", net),
+    (f"{NET}TorchNet._vjp.pullback", "arrays[len(inputs):]", "[0 * array for array in arrays[len(inputs):]]", net),
+    (f"{NET}TorchNet._still_norms", "if again and", "if not again and", norms),
+    (f"{RANDOM}Draw.run", "self.seed + tile", "int(torch.randint(99, ()))", dropout),
+    (f"{DRAWS}Draws.of", "self.drawn.pop()[1]", "self.drawn.pop(0)[1]", dropout),
+    (f"{THROUGH}_pulled", "0.0 if dlogdet is None", "None if dlogdet is None", alone),
+    (f"{THROUGH}_pulled", "tensor_of(c.grad)", "0 * tensor_of(c.grad)", module),
+    (f"{THROUGH}_pulled", "tensor_of(dX)", "0 * tensor_of(dX)", module),
+    (f"{THROUGH}_pulled", "map(tensor_of, gradients)", "[0 * tensor_of(gradient) for gradient in gradients]", module),
+    (f"{THROUGH}_pulled", "state.grad = get_ops(state.data).zeros_like(state.data)", "pass", adds_up),
+    (f"{THROUGH}_pulled", "state.grad = grad\n", "pass\n", adds_up),
+    (f"{THROUGH}_pulled", "[state.grad for state in states], ctx.draws", "[state.grad for state in states], ctx.layer._draws", places),
+]
+
+
+@pytest.mark.parametrize("target, piece, replacement, fails", MUTATIONS, ids=[f"{row[0].partition(':')[2]}: {row[1].strip()}" for row in MUTATIONS])
+def test_a_broken_term_is_found(target, piece, replacement, fails, monkeypatch):
+    install(monkeypatch, *mutant(target, piece, piece))
+    fails()  # making the copy is not what breaks it
+    install(monkeypatch, *mutant(target, piece, replacement))
+    with pytest.raises((AssertionError, GradcheckError)):
+        fails()
