@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("speed", "memory_vs_depth", "memory_vs_size", "memory_budget", "small", "tutorials", "contention", "start", "kernels",
-              "products")
+BENCHMARKS = ("speed", "memory_vs_depth", "memory_vs_size", "memory_budget", "small", "torch_tensors", "tutorials", "contention", "start", "kernels",
+              "products", "inference", "torch_bridge", "jet", "data_parallel", "exact")
 
 if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(f"{__doc__}\n\nEach has a --help: python -m benchmarks.{', .'.join((*BENCHMARKS, 'time_to_quality', 'peak'))}")
+        print(f"{__doc__}\n\nEach has a --help: python -m benchmarks.{', .'.join((*BENCHMARKS, 'time_to_quality', 'gpu', 'peak'))}")
         sys.exit()
     for name in BENCHMARKS:
         print(f"# {name}", flush=True)

@@ -6,11 +6,15 @@
 | twin-compiled | the twin under torch.compile (needs a C++ compiler; asked for by name only) | all activations |
 | normflows, normflows-last | GlowBlocks, channels-first and channels-last; scale sigmoid(raw + 2) | all activations |
 | FrEIA, FrEIA-last | AllInOneBlocks with a fixed rotation as the mix, both layouts | all activations |
+| as_module | invnet.Glow as an nn.Module, on the NumPy engine (asked for by name only) | two arrays of the input's size |
 | memcnn | the twin's steps in InvertibleModuleWrapper, which inverts first and differentiates after | one array |
 """
 
+import math
+
 from invnet.bench import contenders
 from invnet.bench.contenders import Contender, make_glow, make_twin, plain, torch_step
+from invnet.ops.threads import set_num_threads
 
 
 def _compiled(*shape):
@@ -30,6 +34,28 @@ def _memcnn(hidden, levels, steps, channels, size):
     return _peer("memcnn", make_glow(hidden, levels, steps, channels))
 
 
+def _module(*shape):
+    import invnet
+
+    class Likelihood(invnet.torch.module.nn.Module):
+        """The mean negative log-likelihood in nats of a batch, as the twin gives it."""
+
+        def __init__(self):
+            super().__init__()
+            self.flow = invnet.torch.as_module(make_glow(*shape[:4]))
+
+        def forward(self, x):
+            z, logdet = self.flow(x)
+            return (0.5 * z.square().sum() - logdet.sum()) / len(x) + 0.5 * x[0].numel() * math.log(2 * math.pi)
+
+    return Likelihood()
+
+
+def _as_module(threads, **shape):
+    set_num_threads(threads)
+    return torch_step(_module, plain)(threads=threads, **shape)
+
+
 def _named(name):
     return lambda *arguments: _peer(name, *arguments)
 
@@ -40,10 +66,11 @@ CONTENDERS = contenders.CONTENDERS | {contender.name: contender for contender in
     Contender("normflows-last", "normflows", torch_step(_named("normflows"), _named("normflows_loss")), 4),
     Contender("FrEIA", "FrEIA", torch_step(_named("freia"), _named("freia_loss"), last=False), 2),
     Contender("FrEIA-last", "FrEIA", torch_step(_named("freia"), _named("freia_loss")), 2),
+    Contender("as_module", "torch", _as_module, 0),
     Contender("memcnn", "memcnn", torch_step(_memcnn, plain), 0),
 )}
 
-DEFAULT = [name for name in CONTENDERS if name != "twin-compiled" and not name.startswith("invnet-")]
+DEFAULT = [name for name in CONTENDERS if name not in ("twin-compiled", "as_module") and not name.startswith("invnet-")]
 
 
 def available(names=DEFAULT, report=print):

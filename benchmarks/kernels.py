@@ -11,6 +11,7 @@ import array_api_compat.numpy
 import numpy as np
 
 import invnet
+from invnet.ops.grid import grid_of
 from invnet.ops.numpy_engine import NumpyOps
 from invnet.ops.reference import Ops
 
@@ -34,11 +35,21 @@ def operations(hidden, N=8, size=16, C=12):
     M, _ = np.linalg.qr(rng.standard_normal((C, C)))
     M, s, zero, each = M.astype(np.float32), np.ones(C, np.float32), np.zeros(C, np.float32), np.zeros(N, np.float32)
     two, each_point = np.ones(2, np.float32), np.full(R, 0.1, np.float32)
+    run, vectors, vectors2 = invnet.Glow(2, 16, 1, 10, ndim=0)._steps[0], *(rng.standard_normal((150, 2), dtype=np.float32) for _ in range(2))
+    run_product, weights = 10 * 2 * 150 * (16 * 16 + 3 * 16), [np.full(174000, 0.1, np.float32) for _ in range(4)]
     points, points2, P = (rng.standard_normal((R, *more), dtype=np.float32) for more in ((2,), (2,), (1, 23)))
+
+    grid, lifting, on_grid = grid_of(256.0, 4), NumpyOps().lifting(M), image(C)
+    NumpyOps().snap_(on_grid, grid)
+    half_of_it, raw = fresh(on_grid[:, half:]), 0.3 * image(C)
 
     def both(ops):
         y, tape = ops.network(x1, shapes, parameters)
         ops.network_back(fresh(y), tape, shapes, parameters)
+
+    def there_and_back(ops):
+        _, bits = ops.couple_on_grid_(half_of_it, raw, scale, grid)
+        ops.uncouple_on_grid_(half_of_it, raw, scale, grid, bits)
 
     floats, product = lambda n: 4 * R * n, 2 * R * hidden * (9 * half + hidden + 9 * C)
     return {
@@ -53,6 +64,10 @@ def operations(hidden, N=8, size=16, C=12):
         "mix_backward_ by a diagonal": (lambda ops: ops.mix_backward_(out, x, s, s, zero), floats(4 * C), 0),
         "squeeze_ and unsqueeze_": (lambda ops: ops.unsqueeze_(ops.squeeze_(x)), floats(4 * C), 0),
         "add_": (lambda ops: ops.add_(x[:, :half], x2), floats(3 * half), 0),
+        "add_on_grid_": (lambda ops: ops.add_on_grid_(on_grid, zero, grid), floats(2 * C), 0),
+        "couple_on_grid_ and back": (there_and_back, floats(4 * half + 2 * C), 0),
+        "lift_ and unlift_": (lambda ops: (ops.lift_(on_grid, lifting, grid), ops.unlift_(on_grid, lifting, grid)), floats(4 * C), 4 * R * C * C),
+        "lifting": (lambda ops: ops.lifting(M), 4 * 2 * C * C, 2 * C**3 // 3),
         # what no tile of an image has: 2048 rows of vectors of 2 features, and of one number with its spline of 8 bins
         "planar_": (lambda ops: ops.planar_(points, two, two, zero[:1], False), 5 * 4 * R, 0),
         "planar_ inverse": (lambda ops: ops.planar_(points, two, two, zero[:1], True), 5 * 4 * R, 0),
@@ -63,6 +78,10 @@ def operations(hidden, N=8, size=16, C=12):
         "spline": (lambda ops: ops.spline(points[:, :1], P, 3.0), 26 * 4 * R, 0),
         "spline_inverse": (lambda ops: ops.spline_inverse(points[:, :1], P, 3.0), 26 * 4 * R, 0),
         "spline_backward": (lambda ops: ops.spline_backward(points2[:, :1], points[:, :1], P, 3.0, points[:, 1]), 52 * 4 * R, 0),
+        # 10 steps of a Glow of 2 features, hidden 16, on 150 vectors; its reference goes layer by layer, with the engine's other operations
+        "run_": (lambda ops: ops.run_(run, vectors, None, False), 2 * vectors.nbytes, run_product),
+        "run_backward_": (lambda ops: ops.run_backward_(run, vectors2, vectors, each_point[:150], None, False), 4 * vectors.nbytes, 3 * run_product),
+        "adam_, 174,000 parameters": (lambda ops: ops.adam_(*weights, 0.9, 0.999, 1e-4, 1.0, 1e-8), 7 * weights[0].nbytes, 0),
     }
 
 

@@ -1,0 +1,91 @@
+"""Kernels of the engine against bytes over bandwidth, and the rate of a large product."""
+
+import time
+
+import numpy as np
+
+from invnet.ops import ops_named
+
+from .contenders import engine_of
+from .counters import counter_of
+
+REPEATS = 20
+
+
+def product_rate(settings, kind):
+    """Floating-point operations a second of a product of large square matrices in float32, TF32 or bfloat16."""
+    n, device = settings.gemm, settings.device
+    if device == "cpu":
+        A = np.ones((n, n), "float32")
+        return 2 * n**3 / seconds_of(lambda: A @ A, counter_of("numpy"))
+    if kind == "bf16":
+        import torch
+
+        A = torch.ones((n, n), dtype=torch.bfloat16, device=device)
+        return 2 * n**3 / seconds_of(lambda: A @ A, counter_of("torch:cuda"))
+    import cupy
+
+    from invnet.ops.cupy_engine.products import product
+
+    A = cupy.ones((n, n), "float32")
+    return 2 * n**3 / seconds_of(lambda: product(A, A, kind == "tf32"), counter_of("cupy"))
+
+
+def seconds_of(call, counter):
+    """Of one call, the least of some turns of many calls each, with one wait at their end."""
+    best, calls = float("inf"), 1
+    for _ in range(4):
+        counter.wait()
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        counter.wait()
+        best, calls = min(best, (time.perf_counter() - start) / calls), REPEATS
+    return best
+
+
+def calls(ops, N, size, C, hidden=256):
+    """{name: (call, bytes read and written)}, of images of C channels."""
+    rng, half, scale = np.random.default_rng(0), C // 2, ("bounded", 4.0)
+    image = lambda channels, side=size: ops.fresh(ops.from_numpy(rng.standard_normal((N, channels, side, side), dtype=np.float32)))
+    X, x2, dx2, h = image(C), image(half), image(half), image(C)
+    Q, _ = np.linalg.qr(rng.standard_normal((C, C)))
+    M, ones, zero = (ops.from_numpy(a.astype("float32")) for a in (Q, np.ones(C), np.zeros(C)))
+    each, of_half, wide = ops.from_numpy(np.zeros(N, "float32")), image(half), image(hidden, size // 4)
+    columns, small = ops.taps(of_half, (3, 3)), 4 * N * size**2
+    found = {
+        "fresh": (lambda: ops.fresh(X), 2 * C * small),
+        "mix_": (lambda: ops.mix_(X, M, zero), 2 * C * small),
+        "mix_backward_": (lambda: ops.mix_backward_(h, X, M, M.T, zero), 4 * C * small),
+        "mix_ by a diagonal": (lambda: ops.mix_(X, ones, zero), 2 * C * small),
+        "mix_backward_ by a diagonal": (lambda: ops.mix_backward_(h, X, ones, ones, zero), 4 * C * small),
+        "couple_": (lambda: ops.couple_(x2, h, scale), (2 * half + C) * small),
+        "couple_backward_": (lambda: ops.couple_backward_(dx2, x2, h, scale, each), (4 * half + 2 * C) * small),
+        "squeeze_": (lambda: ops.squeeze_(X), 2 * C * small),
+        "taps 3x3": (lambda: ops.taps(of_half, (3, 3)), 10 * half * small),
+        "shift_add 3x3": (lambda: ops.shift_add(columns, of_half.shape, (3, 3)), 10 * half * small),
+    }
+    if hasattr(ops, "_activate"):
+        A, b = ops.rows(wide), ops.from_numpy(np.zeros(hidden, "float32"))
+        size_of = 4 * N * (size // 4) ** 2 * hidden
+        found["bias and ReLU"] = lambda: ops._activate(A, b, None, "relu"), 2 * size_of
+        found["gradient of ReLU and bias"] = lambda: ops._activate_back(A, A, "relu"), 3 * size_of
+    return found
+
+
+def rows(settings):
+    engine = engine_of("invnet-cupy", settings.device)
+    ops, counter = ops_named(engine), counter_of(engine)
+    with ops.at_work():
+        table = calls(ops, **settings.kernels)
+        source = ops.from_numpy(np.zeros(settings.kernels["N"] * settings.kernels["C"] * settings.kernels["size"] ** 2, "float32"))
+        target = ops.copy(source)
+
+        def copy():
+            target[...] = source
+
+        bandwidth = 2 * source.nbytes / seconds_of(copy, counter)
+        for name, (call, size) in table.items():
+            seconds = seconds_of(call, counter)
+            yield dict(part="kernels", operation=name, engine=ops.name, **settings.kernels, microseconds=1e6 * seconds, MB=size / 1e6,
+                       bound_us=1e6 * size / bandwidth, share=size / bandwidth / seconds, copy_GB_per_s=bandwidth / 1e9)
