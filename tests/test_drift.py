@@ -303,6 +303,18 @@ def test_states_in_double_precision_of_a_glow():
     assert step(net, X)[0].dtype == np.float32
 
 
+def test_states_in_double_precision_beside_conditioners_in_bfloat16():
+    torch = pytest.importorskip("torch")
+    net, X = glow()
+    net.to("torch")
+    net.state_dtype, X = "float64", torch.from_numpy(X)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        Z, _ = net.forward(X)
+        _, rebuilt = net.backward(Z / len(Z), Z)
+    assert Z.dtype == torch.float64 and float((rebuilt - X).abs().max()) < 1e-12
+    assert 0 < net.drift.error < 1e-13
+
+
 def test_a_layer_that_computes_in_its_own_dtype_refuses_another():
     with pytest.raises(TypeError, match="state_dtype is for couplings .*AutoregressiveAffine"):
         invnet.MAF(3, 8, 2).state_dtype = "float64"
