@@ -15,8 +15,8 @@ SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 class Buffer:
     """An array that is saved with a module but not learned (a permutation, a sign, a flag)."""
 
-    #: How often an array of any Buffer was put in the place of another: who keeps views or addresses of them looks here whether
-    #: these may have changed.
+    #: How often an array of any Buffer was put in the place of another, or a part of a Module in that of another: who keeps views
+    #: or addresses of arrays looks here whether these may have changed.
     replaced = 0
 
     def __init__(self, data):
@@ -80,6 +80,11 @@ class Module:
         self = super().__new__(cls)
         self._arguments = (args, kwargs)
         return self
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name[0] != "_" and isinstance(value, (Buffer, Module, list, tuple)):
+            Buffer.replaced += 1  # of another part the arrays are others
 
     def arguments(self):
         """The constructor's arguments by name, without those left at their default."""

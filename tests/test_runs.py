@@ -161,3 +161,12 @@ def test_a_run_of_layers_is_not_made_across_numbers_of_channels():
     with pytest.raises(ValueError, match="3 channels"):
         net.forward(data())
     assert dtype.channels == 3
+
+
+def test_a_layer_whose_conditioner_was_replaced_computes_as_the_new_one_does():
+    single, double = invnet.DenseNet(2, 4, 4), invnet.DenseNet(2, 4, 4, dtype="float64")
+    X = np.random.default_rng(0).standard_normal((3, 4))
+    layer = invnet.AffineCoupling(4, single)
+    assert layer.forward(X.astype("float32"))[0].dtype == "float32"
+    layer.net = double
+    assert layer.forward(X)[0].dtype == "float64"
