@@ -52,7 +52,7 @@ def moved(net, X, rng, deviation):
 def measure(hidden, rounds):
     invnet.set_num_threads(1)
     batch, steps = MODELS[hidden]
-    X, rng = data(3, batch, SIZE), np.random.default_rng(0)
+    X = data(3, batch, SIZE)
     nets = [moved(make_glow(hidden, LEVELS, steps, 3), X, np.random.default_rng(0), 0.02 / np.sqrt(hidden / 64)) for _ in range(2)]
     exact = Exact(nets[1])
     rows = turns.summary(turns.in_turns({"Glow": step(nets[0], X), "Exact(Glow)": step(exact, X)}, range(rounds)), "Glow")

@@ -23,7 +23,7 @@ COPY_BYTES = 1 << 20
 
 def operations(hidden, N=8, size=16, C=12):
     """{name: (call(ops), bytes, floating-point operations)}."""
-    rng, fresh, rows = np.random.default_rng(0), NumpyOps().fresh, NumpyOps().rows
+    rng, fresh = np.random.default_rng(0), NumpyOps().fresh
     image = lambda channels: fresh(rng.standard_normal((N, channels, size, size), dtype=np.float32))
     R, half, scale = N * size * size, C // 2, ("bounded", 4.0)
     x, x1, x2, out = image(C), image(half), image(half), 1e-3 * image(C)

@@ -23,7 +23,7 @@ def tables():
     getcontext().prec = 60
     r = Decimal(R)
     f = lambda x: (-x * x / 2).exp()
-    tail, step, n = Decimal(0), Decimal(1), 0
+    tail, n = Decimal(0), 0
     # the integral of exp(-x^2/2) beyond r, by its continued fraction r + 1/(r + 2/(r + 3/...)), from far inside
     below = r
     for n in range(4000, 0, -1):

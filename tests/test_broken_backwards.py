@@ -13,6 +13,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 import textwrap
 import warnings
 
@@ -49,7 +50,7 @@ CASES = {
 }
 
 ACTNORM, AFFINE, COMPOSE, CONV = (f"invnet.layers.{name}" for name in ("actnorm", "channel_affine", "compose", "conv1x1"))
-COUPLING, LOGIT, NET, CORE = "invnet.layers.coupling", "invnet.layers.logit", "invnet.nets.conv", "invnet.core"
+COUPLING, LOGIT, NET, CORE = "invnet.layers.coupling", "invnet.layers.logit", "invnet.nets.conv", "invnet.core.layer"
 AUTOREGRESSIVE, MASKED = "invnet.layers.autoregressive", "invnet.nets.masked"
 REFERENCE, ENGINE, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "tile"))
 KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.{name}" for name in (
@@ -334,10 +335,10 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         ("inverse_backward_", "ops.add_(self._part(dX, k - 1), dx)", "pass", "Reverse-Staircase-radial", "layer.nets.0.x0"),
         ("_add", "parameter.grad += gradient", "parameter.grad[...] = gradient", "staircase-twice", "layers.0.nets.0.w"),
         ("_add", "[...] += dcond", "[...] = dcond", "Staircase-vector", "dcond"))],
-    *[(f"invnet.nets.bent:PlanarNet.vjp.pullback", piece, wrong, f"PlanarNet-{case}", reported) for piece, wrong, case, reported in (
+    *[("invnet.nets.bent:PlanarNet.vjp.pullback", piece, wrong, f"PlanarNet-{case}", reported) for piece, wrong, case, reported in (
         ("(1 - t * t) * ", "", "3-channels", "w"), ("dR + dv", "dv", "at-each-position", "dX"), ("t @ dR", "t @ R", "1-channels", "u"),
         ("dv @ R", "dv @ dR", "3-channels", "w"), ("xp.sum(dv", "-xp.sum(dv", "3-channels", "b"))],
-    *[(f"invnet.nets.bent:RadialNet.vjp.pullback", piece, wrong, f"RadialNet-{case}", reported) for piece, wrong, case, reported in (
+    *[("invnet.nets.bent:RadialNet.vjp.pullback", piece, wrong, f"RadialNet-{case}", reported) for piece, wrong, case, reported in (
         ("g = h * ", "g = ", "3-channels", "beta"), ("-beta * g * h", "-beta * g", "3-channels", "log_alpha"),
         ("(beta * h)[:, None] * dR", "0 * dR", "at-each-position", "dX"), ("dr / xp", "0 * dr / xp", "3-channels", "x0"),
         ("-xp.sum(dd", "xp.sum(dd", "1-channels", "x0"), (" * xp.exp(self.log_alpha.data)", "", "3-channels", "log_alpha"),
@@ -458,7 +459,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{CORE}:Isometry.backward_", "self.unapply(dZ)", "self.apply(dZ)", "Permute-2d", "dX"),
     (f"{CORE}:Isometry.inverse_backward_", "self.apply(dX)", "self.unapply(dX)", "Reverse-Permute-2d", "dX"),
     (f"{CORE}:InPlaceLayer._back", "as_dlogdet(dlogdet, Z)", "as_dlogdet(0.0, Z)", "Glow-three-levels", "dX"),
-    (f"{CORE}:as_dlogdet", "-1.0 / max(N, 1)", "-1.0", "dlogdet-None", "log_s"),
+    ("invnet.core.gradients:as_dlogdet", "-1.0 / max(N, 1)", "-1.0", "dlogdet-None", "log_s"),
     ("invnet.losses.likelihood:gaussian_nll", "R / N", "R", "likelihood", "dZ"),
     ("invnet.losses.likelihood:gaussian_nll", "-1.0 / N, Z", "1.0 / N, Z", "likelihood", "dlogdet"),
     # conditioners
@@ -727,6 +728,10 @@ def install(monkeypatch, holder, name, made):
         rebuilt = {}
         exec(functions(caller.__name__)["backward"], {**vars(caller), **UNCOMPILED, name: made}, rebuilt)
         holder, name, made = caller, "backward", rebuilt["backward"]
+    original = vars(holder)[name]
+    for module in [module for module in sys.modules.values() if getattr(module, "__name__", "").startswith("invnet.")]:
+        if vars(module).get(name) is original:  # which imported it
+            monkeypatch.setattr(module, name, made)
     monkeypatch.setattr(holder, name, made)
 
 

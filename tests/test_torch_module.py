@@ -7,12 +7,10 @@ import pickle
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from cases import LAYERS
 from torch import nn
 from torch.utils.checkpoint import checkpoint

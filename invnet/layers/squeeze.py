@@ -1,7 +1,5 @@
 """Squeeze and Unsqueeze: space to channels and back."""
 
-import math
-
 from ..core import Isometry, get_ops
 
 

@@ -11,9 +11,9 @@ import time
 from .. import io, world
 from ..data import Images, quantise, split
 from . import checkpoint
-from .metrics import Metrics, peak_megabytes, read_metrics
-from .recipe import Recipe, recipe_from
-from .trainer import Trainer, evaluate
+from .metrics import Metrics, peak_megabytes
+from .recipe import recipe_from
+from .trainer import Trainer
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 STEPS_BETWEEN_ROWS, SECONDS_BETWEEN_SAVES = 50, 30

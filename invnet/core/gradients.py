@@ -1,0 +1,36 @@
+"""What gradients have to be, and the array that a number stands for."""
+
+import numbers
+
+from ..ops import get_ops
+
+
+def same_engine(name, array, X):
+    """TypeError where an array is not of the engine and device of X."""
+    if get_ops(array).name != get_ops(X).name:
+        raise TypeError(f"{name} needs the engine and device of X, {get_ops(X).name}; got one of {get_ops(array).name}")
+
+
+def check_gradient(dZ, ops, shape, dtype):
+    """ValueError or TypeError where dZ is no gradient in an array of that engine, shape and dtype."""
+    if get_ops(dZ).name != ops.name:
+        raise TypeError(f"the gradient needs the engine and device of its array, {ops.name}; got one of {get_ops(dZ).name}")
+    if tuple(dZ.shape) != tuple(shape) or not ops.same_dtype(dZ.dtype, dtype):
+        raise ValueError(f"the gradient needs the shape and dtype of its array, {tuple(shape)} {dtype}; got {tuple(dZ.shape)} {dZ.dtype}")
+
+
+def as_dlogdet(dlogdet, Z, name="dlogdet"):
+    """The gradient in logdet, or in another number of each sample, as an (N,) array: None is -1/N, a number is repeated."""
+    N, ops = Z.shape[0], get_ops(Z)
+    if dlogdet is None:
+        dlogdet = -1.0 / max(N, 1)
+    if isinstance(dlogdet, numbers.Real):
+        return ops.fill(N, float(dlogdet), Z)
+    if tuple(getattr(dlogdet, "shape", (None,))) not in ((), (N,)):
+        raise ValueError(f"{name} is a number or an array of shape ({N},); got {getattr(dlogdet, 'shape', dlogdet)!r}")
+    same_engine(name, dlogdet, Z)
+    if not ops.xp.isdtype(dlogdet.dtype, ("real floating", "integral")):
+        raise TypeError(f"{name} is a real number or an array of such; got dtype {dlogdet.dtype}")
+    each = ops.fill(N, 0.0, Z)
+    each[...] = ops.plain(dlogdet)
+    return each

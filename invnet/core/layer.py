@@ -1,0 +1,211 @@
+"""Layer, the contract of an invertible map; and two kinds of it, that work in place and that are isometries."""
+
+from ..ops import get_ops
+from ..passes import TwoPasses
+from ..passes.draws import back, forth
+from .gradients import as_dlogdet, check_gradient
+from .module import Module
+from .parameters import Buffer, Parameter
+
+SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
+
+
+class Layer(Module):
+    """An invertible map of arrays (N, C, *spatial), with 0 to 3 spatial axes.
+
+    A subclass gives forward, inverse and backward. They keep no array between calls, change no argument and return
+    the same number of values always.
+    """
+
+    def forward(self, X, cond=None):
+        """Z and logdet (N,), log|det dZ/dX| of each sample in nats."""
+        raise NotImplementedError(f"{type(self).__name__} needs forward(X, cond) -> Z, logdet")
+
+    def inverse(self, Z, cond=None):
+        """X with forward(X) = Z."""
+        raise NotImplementedError(f"{type(self).__name__} needs inverse(Z, cond) -> X")
+
+    def backward(self, dZ, Z, dlogdet=None, cond=None):
+        """dX and the rebuilt X; adds to the parameters' grad.
+
+        Args:
+            dZ: the loss's gradient in Z.
+            Z: the output of forward.
+            dlogdet: its gradient in logdet, a number or (N,); None is -1/N, the mean negative log-likelihood, and
+                0.0 gives the plain vector-Jacobian product.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs backward(dZ, Z, dlogdet, cond) -> dX, X")
+
+    #: whether it computes in the dtype of its argument, whatever that of its parameters
+    @property
+    def any_dtype(self):
+        return not self.parameters()
+
+    def layers_within(self):
+        """Yields the layers that this one is made of, or itself."""
+        inside = [module for _, module in self._within() if isinstance(module, Layer)]
+        for layer in inside:
+            yield from layer.layers_within()
+        if not inside:
+            yield self
+
+    @property
+    def known_as(self):
+        """The layer that a user knows this one by."""
+        return self
+
+    def initialize(self, X, cond=None):
+        """Sets data-dependent parameters from a batch, and returns Z."""
+        return self.forward(X, cond)[0]
+
+    def check_shape(self, X, name="X"):
+        """ValueError where this layer cannot take an array of the shape of X; what a composition asks before a call."""
+
+    def inverse_logdet(self, Z, cond=None):
+        """X, and the inverse's logdet (N,), log|det dX/dZ|."""
+        X = self.inverse(Z, cond)
+        return X, -self.forward(X, cond)[1]
+
+    def inverse_backward(self, dX, X, dlogdet=None, cond=None):
+        """dZ and the rebuilt Z, of the inverse map: backward with the roles of X and Z exchanged.
+
+        `dlogdet` is the gradient in the inverse's logdet. Only `Reverse` needs this method.
+        """
+        raise NotImplementedError(f"to be reversed, {type(self).__name__} needs inverse_backward(dX, X, dlogdet, cond) -> dZ, Z")
+
+    # What a composition calls: the same maps on channels-last arrays that the callee owns, with dlogdet (N,).
+    def forward_(self, X, cond=None):
+        Z, logdet = self.forward(X, cond)
+        return self._own(Z, X), logdet
+
+    def inverse_logdet_(self, Z, cond=None):
+        X, logdet = self.inverse_logdet(Z, cond)
+        return self._own(X, Z), logdet
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        dX, X = self.backward(dZ, Z, dlogdet, cond)
+        return self._own(dX, dZ), self._own(X, Z)
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        dZ, Z = self.inverse_backward(dX, X, dlogdet, cond)
+        return self._own(dZ, dX), self._own(Z, X)
+
+    def initialize_(self, X, cond=None):
+        return self._own(self.initialize(X, cond), X)
+
+    def _own(self, output, argument):
+        """A copy with channels-last memory, of an output that must have the dtype of its argument."""
+        if output.dtype != argument.dtype:
+            raise TypeError(f"{type(self).__name__} must give what it is given, {argument.dtype}; it gave {output.dtype}")
+        return get_ops(output).fresh(output)
+
+
+class InPlaceLayer(TwoPasses, Layer):
+    """A layer that saves memory by overwriting. A subclass gives the maps and gradients of both directions:
+
+    forward_(X, cond) -> Z, logdet                     inverse_logdet_(Z, cond) -> X, logdet of the inverse
+    backward_(dZ, Z, dlogdet, cond) -> dX, X           inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z
+
+    These are handed arrays that they own: of a shape that check_shape passed, of the layer's dtype, channels-last in
+    memory, and dlogdet (N,).
+    The public methods check and copy once, so that a chain of any depth works in two arrays.
+    """
+
+    #: how many channels the layer takes, where that is fixed.
+    channels = None
+
+    def check_shape(self, X, name="X"):
+        if X.ndim not in SHAPES or X.shape[1] == 0:
+            shapes = ", ".join(SHAPES.values())
+            raise ValueError(f"{type(self).__name__} takes arrays of shape {shapes}, C at least 1; got {name} of shape {tuple(X.shape)}")
+        if self.channels is not None and X.shape[1] != self.channels:
+            raise ValueError(f"{type(self).__name__} has {self.channels} channels; got {name} of shape {tuple(X.shape)}")
+
+    def check(self, X, name="X"):
+        """The operations for X; ValueError or TypeError where this layer cannot take it."""
+        ops, kind = get_ops(X), type(self).__name__
+        self.check_shape(X, name)
+        if not ops.is_float(X):
+            raise TypeError(f"{kind} takes float32 or float64; got {name} of dtype {X.dtype}")
+        seen, own = vars(self).get("_seen", (None, None))
+        if seen != Buffer.replaced:
+            own = self.first_of(Parameter) or self.first_of(Buffer)
+            self._seen = Buffer.replaced, own
+        if own is not None and get_ops(own.data).name != ops.name:
+            raise TypeError(f"{kind} computes on arrays of {get_ops(own.data).name}; got {name} of {ops.name}: "
+                            f'convert it, or the layer with .to("{ops.name}")')
+        dtype = own.data.dtype if isinstance(own, Parameter) else None
+        if dtype is not None and not ops.same_dtype(X.dtype, dtype) and not self.state_dtype:
+            raise TypeError(f"{kind} computes in {dtype}; got {name} of dtype {X.dtype}: convert the array, or the layer with .to(dtype=...)")
+        return ops
+
+    def _own_copy(self, ops, X):
+        """What an underscored method is given: a copy of X with channels-last memory, in the dtype of the states."""
+        return ops.fresh(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.fresh(X)
+
+    def forward(self, X, cond=None):
+        return self._out("forward_", X, cond)
+
+    def inverse(self, Z, cond=None):
+        ops = self.check(Z, "Z")
+        with ops.at_work(), forth(self), self._leaving_nothing():
+            return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
+
+    def inverse_logdet(self, Z, cond=None):
+        return self._out("inverse_logdet_", Z, cond, "Z")
+
+    def backward(self, dZ, Z, dlogdet=None, cond=None):
+        return self._back("backward_", "forward_", dZ, Z, dlogdet, cond, "Z")
+
+    def inverse_backward(self, dX, X, dlogdet=None, cond=None):
+        return self._back("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond)
+
+    def _out(self, out_, X, cond, name="X"):
+        ops = self.check(X, name)
+        with ops.at_work(), forth(self), self._leaving(ops, out_, X) as left:
+            Z, logdet = getattr(self, out_)(self._own_copy(ops, X), cond)
+            left.end(ops, Z)
+        return Z, logdet
+
+    def _back(self, back_, out_, dZ, Z, dlogdet, cond, name="X"):
+        ops = self.check(Z, name)
+        check_gradient(dZ, ops, Z.shape, Z.dtype)
+        with ops.at_work(), back(self), self._returning(ops, out_, Z):
+            dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
+            return getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
+
+    def initialize(self, X, cond=None):
+        ops = self.check(X)
+        with ops.at_work():
+            return self.initialize_(self._own_copy(ops, X), cond)
+
+    def initialize_(self, X, cond=None):
+        return self.forward_(X, cond)[0]
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        raise NotImplementedError(f"to be reversed, {type(self).__name__} needs inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z")
+
+
+class Isometry(InPlaceLayer):
+    """A linear layer whose transpose is its inverse (a permutation, a squeeze): logdet is 0, dX is the inverse of dZ.
+
+    A subclass gives apply(X) and unapply(Z), which own their argument and may use its memory.
+    """
+
+    def apply(self, X):
+        raise NotImplementedError(f"{type(self).__name__} needs apply(X) -> Z")
+
+    def unapply(self, Z):
+        raise NotImplementedError(f"{type(self).__name__} needs unapply(Z) -> X")
+
+    def forward_(self, X, cond=None):
+        return self.apply(X), get_ops(X).fill(X.shape[0], 0.0, X)
+
+    def inverse_logdet_(self, Z, cond=None):
+        return self.unapply(Z), get_ops(Z).fill(Z.shape[0], 0.0, Z)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        return self.unapply(dZ), self.unapply(Z)
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        return self.apply(dX), self.apply(X)

@@ -1,0 +1,148 @@
+"""Module: something with parameters."""
+
+import inspect
+
+from ..ops import float_dtype, get_ops, ops_named
+from .parameters import Buffer, Parameter
+
+
+class Module:
+    """Something with parameters: finds them in its public attributes and in lists and tuples there (neither in dicts nor in
+    lists of lists), in the order in which they were set."""
+
+    def __new__(cls, *args, **kwargs):
+        # The constructor's arguments are the architecture: repr prints them and save() writes them.
+        self = super().__new__(cls)
+        self._arguments = (args, kwargs)
+        return self
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name[0] != "_" and isinstance(value, (Buffer, Module, list, tuple)):
+            Buffer.replaced += 1  # of another part the arrays are others
+
+    def arguments(self):
+        """The constructor's arguments by name, without those left at their default."""
+        args, kwargs = self._arguments
+        bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        given = {}
+        for name, value in list(bound.arguments.items())[1:]:
+            kind = bound.signature.parameters[name].kind
+            given.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+        return given
+
+    def __repr__(self):
+        def show(value):
+            text = repr(value)
+            return text if len(text) <= 60 else f"{text[:57]}..."
+
+        return f"{type(self).__name__}({', '.join(f'{k}={show(v)}' for k, v in self.arguments().items())})"
+
+    def named_state(self, prefix=""):
+        """Yields (name, Parameter or Buffer) of this module and all within it."""
+        for name, value in self._within():
+            if isinstance(value, Buffer):
+                yield prefix + name, value
+            else:
+                yield from value.named_state(f"{prefix}{name}.")
+
+    def _within(self):
+        """(name, Parameter, Buffer or Module) of the public attributes and of what lists and tuples there hold."""
+        for name, value in vars(self).items():
+            if name[0] != "_":
+                if isinstance(value, (Buffer, Module)):
+                    yield name, value
+                elif isinstance(value, (tuple, list)):
+                    yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, (Buffer, Module)))
+
+    def name_of(self, module):
+        """The name of a module within this one, "" of itself, or its class where it has none."""
+        def found(within, prefix):
+            for name, value in within._within():
+                if value is module:
+                    yield prefix + name
+                elif isinstance(value, Module):
+                    yield from found(value, f"{prefix}{name}.")
+
+        return "" if module is self else next(found(self, ""), type(module).__name__)
+
+    def named_parameters(self):
+        """Yields (name, Parameter), a parameter used in several places once."""
+        seen = set()
+        for name, state in self.named_state():
+            if isinstance(state, Parameter) and id(state) not in seen:
+                seen.add(id(state))
+                yield name, state
+
+    def parameters(self):
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def zero_grad(self):
+        for name, value in self._within():
+            if isinstance(value, Parameter):
+                value.grad[...] = 0
+            elif isinstance(value, Module):
+                value.zero_grad()
+
+    def state_dict(self):
+        """A copy of every parameter and buffer, by name."""
+        return {name: get_ops(state.data).to_numpy(state.data).copy() for name, state in self.named_state()}
+
+    def load_state_dict(self, state):
+        """Copies the arrays of `state` into this module.
+
+        Raises:
+            ValueError: a name or a shape differs; nothing is changed then.
+        """
+        own = dict(self.named_state())
+        missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing or foreign:
+            raise ValueError(f"the state does not fit {type(self).__name__}: missing {missing[:5]}, unknown {foreign[:5]}")
+        for name, array in state.items():
+            if tuple(array.shape) != tuple(own[name].data.shape):
+                raise ValueError(f"{name} has shape {tuple(own[name].data.shape)}; the state has {tuple(array.shape)}")
+        for name, array in state.items():
+            like = own[name].data
+            like[...] = get_ops(like).asarray(array, like)
+
+    def to(self, engine=None, dtype=None):
+        """Moves all arrays to an engine, and floating-point arrays to a dtype, in place; gradients are zero then.
+
+        Args:
+            engine: "numpy"; "torch" for PyTorch's tensors on the CPU, "torch:cuda:1" on a device; "cupy" or "cuda" for CuPy's arrays on its
+                current GPU, "cupy:1" on another.
+            dtype: "float32" or "float64".
+
+        Returns:
+            self.
+
+        Raises:
+            ValueError: there is no such engine or device, or the dtype is another.
+        """
+        ops, dtype = ops_named(engine) if engine else None, None if dtype is None else float_dtype(dtype)
+        moved = []
+        for _, state in self.named_state():
+            source = get_ops(state.data)
+            target, data = ops or source, source.to_numpy(state.data)
+            if dtype is not None and data.dtype.kind == "f":
+                data = data.astype(dtype)  # first, since some devices have no float64
+            data = target.from_numpy(data)
+            moved.append((state, data, target.zeros_like(data) if isinstance(state, Parameter) else None))
+        for state, data, grad in moved:  # once all are there
+            state.data = data
+            if grad is not None:
+                state.grad = grad
+        return self
+
+    @property
+    def dtype(self):
+        """The dtype of the parameters, or None without any."""
+        parameter = self.first_of(Parameter)
+        return None if parameter is None else parameter.data.dtype
+
+    def first_of(self, kind):
+        """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or None."""
+        for _, value in self._within():
+            found = value.first_of(kind) if isinstance(value, Module) else value if isinstance(value, kind) else None
+            if found is not None:
+                return found

@@ -1,0 +1,38 @@
+"""Net, the contract of a conditioner."""
+
+from .module import Module
+
+
+class Net(Module):
+    """A conditioner: a network that need not be invertible, with its pullback written by hand.
+
+    Inputs are (N, C_in, *spatial), outputs (N, C_out, *spatial), `cond` None, (N, K) or (N, K, *spatial).
+    """
+
+    #: floats that one evaluation holds per position: a coupling chooses its tile by it.
+    floats_per_position = 1024
+    #: how many of them a pullback keeps; None: all.
+    kept_per_position = None
+    #: how far an output position sees along each spatial axis, or None where it sees everything.
+    reach = None
+    #: what calling it takes beside its arithmetic: a coupling makes small tiles so many times larger.
+    overhead = 1
+
+    def forward(self, x, cond=None):
+        """y; keeps nothing."""
+        raise NotImplementedError(f"{type(self).__name__} needs forward(x, cond) -> y")
+
+    def vjp(self, x, cond=None):
+        """y, and pullback(dy) -> dx, dcond (None without cond), gradients in the order of parameters().
+
+        The pullback adds to nothing: the caller sums the gradients of its tiles in a fixed order, so that these must be
+        arrays of their own, not views of what an operation gave, which lives as long as the tile.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
+
+    def draw(self):
+        """What the evaluations of one pass draw, as a seed of dropout, for the pass back to use again; None where they draw nothing."""
+
+    def drawn(self, draw, tile, again):
+        """This net, to be evaluated with a `draw` on the tile of that number; `again` on the way back."""
+        return self
