@@ -25,7 +25,7 @@ from cases import LAYERS as CASES_OF_LAWS
 from engines import ENGINES, cupy_here
 from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute, Planar, Radial
 from invnet.ops import _of_type
-from invnet.ops.numpy_engine import convolutions, runs
+from invnet.ops.numpy_engine.compiled import convolutions, runs
 from invnet.ops.reference import Ops
 from invnet.testing import backward_rebuilds_the_input, gradients_are_those_of_differences
 from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles, staircase
@@ -53,12 +53,12 @@ ACTNORM, AFFINE, COMPOSE, CONV = (f"invnet.layers.{name}" for name in ("actnorm"
 COUPLING, LOGIT, NET, CORE = "invnet.layers.coupling", "invnet.layers.logit", "invnet.nets.conv", "invnet.core.layer"
 AUTOREGRESSIVE, MASKED = "invnet.layers.autoregressive", "invnet.nets.masked"
 REFERENCE, ENGINE, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "tile"))
-KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.{name}" for name in (
+KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.compiled.{name}" for name in (
     "kernels", "convolutions", "mix", "activations", "products", "taps"))
 EXACT, GRID = "invnet.layers.exact", "invnet.layers.grid_layers"
-STAGES, ROWS, AFFINE_RUN, RUNS = (f"{ENGINE}.{name}" for name in ("stages", "rows", "affine", "runs"))
+STAGES, ROWS, AFFINE_RUN, RUNS = (f"{ENGINE}.compiled.{name}" for name in ("stages", "rows", "affine", "runs"))
 BACK, MANY = f"{CONVOLUTIONS}:backward.backward", "many-positions"
-PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", "invnet.ops.numpy_engine.bending"
+PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", f"{ENGINE}.compiled.bending"
 SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
 AUTOREGRESSIVE_SPLINE = "invnet.layers.autoregressive_spline:AutoregressiveSpline"
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
@@ -142,9 +142,9 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{KERNELS}:couple_backward", "dh[r, c] = dx", "dh[r, c] = dz", "AffineCoupling-bounded-2d", "net.b.2"),
     (f"{KERNELS}:couple_backward", "dz2[r, c] = dx", "dz2[r, c] = dz", "AffineCoupling-bounded-2d", "dX"),
     (f"{KERNELS}:couple_backward", " - h[r, c]", "", "AffineCoupling-bounded-2d", "X"),
-    (f"{ENGINE}:NumpyOps.couple_backward_", "log(scale[1])", "log(2 * scale[1])", "AffineCoupling-bounded-2d", "net.b.2"),
-    (f"{ENGINE}:NumpyOps.couple_backward_", "dlogdet, dh)", "-dlogdet, dh)", "AffineCoupling-sigmoid-2d", "net.b.2"),
-    (f"{ENGINE}:NumpyOps.add_", "self.rows(Y)", "-self.rows(Y)", "AdditiveCoupling-2d", "dX"),
+    (f"{ENGINE}.couplings:Couplings.couple_backward_", "log(scale[1])", "log(2 * scale[1])", "AffineCoupling-bounded-2d", "net.b.2"),
+    (f"{ENGINE}.couplings:Couplings.couple_backward_", "dlogdet, dh)", "-dlogdet, dh)", "AffineCoupling-sigmoid-2d", "net.b.2"),
+    (f"{ENGINE}.couplings:Couplings.add_", "self.rows(Y)", "-self.rows(Y)", "AdditiveCoupling-2d", "dX"),
     (f"{KERNELS}:add", "+= B[r, c]", "= B[r, c]", "AffineCoupling-bounded-2d", "dX"),
     (f"{REFERENCE}.coupling:Couplings.add_", "X += Y", "X -= Y", "AdditiveCoupling-2d", "dX"),
     (f"{REFERENCE}.coupling:Couplings.couple_backward_", " + self.at_positions(dlogdet, z2)", "", "AffineCoupling-bounded-2d", "net.b.2"),
@@ -186,7 +186,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
      "blocks-AffineCoupling-spatial", "Z"),
     (f"{TILE}:Tile.condition", "cond[self.samples]", "cond[:1]", "blocks-AffineCoupling-vector", "Z"),
     (f"{TILE}:tiles_of", "block, spatial, reach", "block, spatial, reach - 1", "blocks-AffineCoupling-reach-6", "Z"),
-    (f"{ENGINE}:NumpyOps._write_back", "X[...] = self", "self", "blocks-AffineCoupling", "Z"),
+    (f"{ENGINE}.arrays:Arrays._write_back", "X[...] = self", "self", "blocks-AffineCoupling", "Z"),
     # autoregressive layers and their conditioner
     (f"{AUTOREGRESSIVE}:Autoregressive.backward_", "self.couple_backward_, dZ, Z, dlogdet, cond)\n        else",
      "self.couple_backward_, dZ, Z, 0 * dlogdet, cond)\n        else", MAF_ROW, "net.b.2"),
@@ -321,10 +321,10 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         (" + alpha / q)\n", ")\n", "Radial-2d", "beta"),
         ("dR - after", "dR", "Radial-2d", "x0"),
         ("inverse else d)", "inverse else R)", "Radial-2d", "X"))],
-    *[(f"{ENGINE}:NumpyOps.{name}_backward_", "dlogdet, inverse)\n", "0 * dlogdet, inverse)\n", f"{name.title()}-2d", "dX")
+    *[(f"{ENGINE}.bending:Bending.{name}_backward_", "dlogdet, inverse)\n", "0 * dlogdet, inverse)\n", f"{name.title()}-2d", "dX")
       for name in ("planar", "radial")],
-    (f"{ENGINE}:NumpyOps._backward_by_rows", "total + each", "each", "many-rows-bent", "layers.0.w"),
-    (f"{ENGINE}:NumpyOps._backward_by_rows", "dl[rows]", "dl[:len(dl[rows])]", "many-rows-bent", "layers.1.beta"),
+    (f"{ENGINE}.bending:Bending._backward_by_rows", "total + each", "each", "many-rows-bent", "layers.0.w"),
+    (f"{ENGINE}.bending:Bending._backward_by_rows", "dl[rows]", "dl[:len(dl[rows])]", "many-rows-bent", "layers.1.beta"),
     # staircases, and planar and radial conditioners
     *[(f"invnet.layers.staircase:Staircase.{method}", piece, wrong, case, reported) for method, piece, wrong, case, reported in (
         ("backward_", "-self._checked(h", "0 * self._checked(h", "Staircase-0d", "X"),
@@ -361,9 +361,9 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
          "ops.xp.reshape(ops.rows(h), (-1, x.shape[1], self.outputs))", "forward-2d", "Z"))],
     *[(f"{SPLINE_COUPLING}.{method}", "dlogdet, self", "0 * dlogdet, self", f"{reverse}AutoregressiveSpline-{fast}-2d", f"{layer}net.b.2")
       for method, reverse, layer in (("couple_backward_", "", ""), ("uncouple_backward_", "Reverse-", "layer.")) for fast in ("forward", "inverse")],
-    *[(f"{ENGINE}:NumpyOps.{method}", f"dlogdet, {turned}", f"0 * dlogdet, {turned}", f"{reverse}SplineCoupling-2d", f"{layer}net.b.2")
+    *[(f"{ENGINE}.bending:Bending.{method}", f"dlogdet, {turned}", f"0 * dlogdet, {turned}", f"{reverse}SplineCoupling-2d", f"{layer}net.b.2")
       for method, turned, reverse, layer in (("spline_backward", "False", "", ""), ("spline_inverse_backward", "True", "Reverse-", "layer."))],
-    (f"{ENGINE}:NumpyOps._spline_backward", "dlogdet[rows]", "-dlogdet[rows]", "SplineCoupling-2d", "dX"),
+    (f"{ENGINE}.bending:Bending._spline_backward", "dlogdet[rows]", "-dlogdet[rows]", "SplineCoupling-2d", "dX"),
     *[(f"{BENDING}:spline_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
         (" - dl * log_xi / w", "", "Reverse-SplineCoupling-2d", "dX"),
         ("dvalue, dl = -dvalue, -dl", "dl = -dl", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
@@ -488,8 +488,8 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{REFERENCE}.network:Network.shift_add", "X[there] += part[here]", "X[here] += part[there]", "gathers-3d", "dX"),
     (f"{REFERENCE}.network:Network.taps", "T[here] = X[there]", "T[there] = X[here]", "scatters-3d", "dX"),
     # by the engine
-    (f"{ENGINE}:NumpyOps.network_back", "start += a.size", "start += 0", RELU, "W.1"),
-    (f"{ENGINE}:NumpyOps.network_back", "images(dx", "images(-dx", RELU, "dX"),
+    (f"{ENGINE}.networks:Networks.network_back", "start += a.size", "start += 0", RELU, "W.1"),
+    (f"{ENGINE}.networks:Networks.network_back", "images(dx", "images(-dx", RELU, "dX"),
     (BACK, "activate_back(work", "(lambda *_: None)(work", RELU, "W.0"),
     (BACK, "t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch", "t[OUTPUT]:t[OUTPUT] + n * pitch", MANY, "W.0"),
     (BACK, "t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch", "t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch", SILU, "W.0"),
@@ -564,11 +564,11 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{MIX}:scale_backward.scale_backward", "ds[k] += d * x", "ds[k] += d", "ActNorm-2d", "log_s"),
     (f"{MIX}:scale_backward.scale_backward", "ds[k] += d * x", "ds[k] = d * x", "ActNorm-2d", "log_s"),
     (f"{MIX}:scale_backward.scale_backward", "db[k] += d", "db[k] -= d", "ActNorm-2d", "b"),
-    (f"{ENGINE}:NumpyOps.mix_backward_", "-(Minv @ b if", "(Minv @ b if", FOLD, "X"),
-    (f"{ENGINE}:NumpyOps.mix_backward_", "else Minv * b)", "else b)", "ActNorm-2d", "X"),
-    (f"{ENGINE}:NumpyOps.mix_backward_", "total + part", "part", "many-rows", "layers.1.L"),
-    (f"{ENGINE}:NumpyOps.mix_backward_", "total[M.size:]", "-total[M.size:]", FOLD, "layers.0.b"),
-    (f"{ENGINE}:NumpyOps.mix_backward_", "total[:M.size]", "-total[:M.size]", "Conv1x1-lu-2d", "L"),
+    (f"{ENGINE}.channels:Channels.mix_backward_", "-(Minv @ b if", "(Minv @ b if", FOLD, "X"),
+    (f"{ENGINE}.channels:Channels.mix_backward_", "else Minv * b)", "else b)", "ActNorm-2d", "X"),
+    (f"{ENGINE}.channels:Channels.mix_backward_", "total + part", "part", "many-rows", "layers.1.L"),
+    (f"{ENGINE}.channels:Channels.mix_backward_", "total[M.size:]", "-total[M.size:]", FOLD, "layers.0.b"),
+    (f"{ENGINE}.channels:Channels.mix_backward_", "total[:M.size]", "-total[:M.size]", "Conv1x1-lu-2d", "L"),
     # runs
     (f"{STAGES}:pull", "dM[c] * p[c] + dlogdet", "dM[c] + dlogdet", "run", "layers.0.log_s"),
     (f"{STAGES}:pull", "dM[c] * p[c] + dlogdet", "dM[c] * p[c]", "run", "layers.0.log_s"),
@@ -620,8 +620,8 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{RUNS}:backward", "affine(t, bounds[s], inverse", "affine(t, bounds[s], not inverse", "run", "X"),
     (f"{RUNS}:backward", "mix(P, t[PLACE], ones, steps, C, work, d", "mix(P, t[PLACE], steps, ones, C, work, d", "run", "dX"),
     (f"{RUNS}:backward", "mix(P, t[PLACE] + C * C, ones, steps, C, work, d", "mix(P, t[PLACE] + C * C, steps, ones, C, work, d", "Reverse-run", "dX"),
-    (f"{ENGINE}:NumpyOps.run_backward_", "-total if inverse else total", "total", "Reverse-run", "layer.layers.0.log_s"),
-    (f"{ENGINE}:NumpyOps.run_backward_", "np.add(G, part, out=G)", "part", "run-tiles", "layers.1.net.W.2"),
+    (f"{ENGINE}.runs:Runs.run_backward_", "-total if inverse else total", "total", "Reverse-run", "layer.layers.0.log_s"),
+    (f"{ENGINE}.runs:Runs.run_backward_", "np.add(G, part, out=G)", "part", "run-tiles", "layers.1.net.W.2"),
     (f"{REFERENCE}.runs:Runs.run_backward_", "in run.layers if inverse else reversed(run.layers)", "in run.layers", "run", "dX"),
     ("invnet.layers.run:Run.backward_", "dlogdet, cond, False", "0 * dlogdet, cond, False", "run", "layers.0.log_s"),
     ("invnet.layers.run:Run.inverse_backward_", "dlogdet, cond, True", "0 * dlogdet, cond, True", "Reverse-run", "layer.layers.0.log_s"),
@@ -786,13 +786,14 @@ def test_a_broken_term_of_another_engine_is_found(target, piece, replacement, ca
 
 
 REFERENCES = [f"{REFERENCE}.{name}" for name in ("arrays", "channels", "network", "coupling", "bending", "spline", "runs")]
+HOST_SIDE = [f"{ENGINE}.{name}" for name in ("arrays", "channels", "networks", "couplings", "bending", "runs")]
 BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_of_transpose|sum_rows|sum_taps|pad|first_taps|all_taps)$")
 
 
 def hand_written_backwards():
     packages = [f"{package.__name__}.{info.name}" for package in (invnet.layers, invnet.nets)
                 for info in pkgutil.iter_modules(package.__path__)]
-    for module in [*packages, *REFERENCES, ENGINE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING, TORCH, HOST, NETWORKS,
+    for module in [*packages, *REFERENCES, *HOST_SIDE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING, TORCH, HOST, NETWORKS,
                    STAGES, ROWS, AFFINE_RUN, RUNS, *(CUPY.values() if cupy_here else ())]:
         for path, source in functions(module).items():
             if BACKWARD.search(path) and "raise NotImplementedError" not in source:

@@ -15,7 +15,7 @@ from cases import LAYERS
 from engines import engines
 from invnet.ops import get_ops, numpy_engine, tile
 from invnet.ops.grid import grid_of
-from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy_engine import NumpyOps, grouping
 from invnet.ops.reference import Ops
 
 REFERENCE, ENGINE = Ops(array_api_compat.numpy), NumpyOps()
@@ -80,14 +80,14 @@ def network_rows(x, widths, activation, groups):
 
 def split(ops, x, change, count):
     """The first channels, and the array that has them again: by the engine within the memory of the array."""
-    before, numpy_engine.SPLIT_IN_PLACE = numpy_engine.SPLIT_IN_PLACE, 0
+    before, grouping.SPLIT_IN_PLACE = grouping.SPLIT_IN_PLACE, 0
     try:
         X = ENGINE.fresh(x)
         first = ops.split_(X, count)
         given = ENGINE.fresh(first)
         return [given, ops.join_(X, 2 * given if change else first)]
     finally:
-        numpy_engine.SPLIT_IN_PLACE = before
+        grouping.SPLIT_IN_PLACE = before
 
 
 M, Minv, b = array((4, 4)), array((4, 4)), array((4, 1))[:, 0]

@@ -13,9 +13,9 @@ import sys
 import numpy as np
 import pytest
 
-from invnet.ops.numpy_engine.products import place, place_transposed, product, product_of_transpose, rounded
-from invnet.ops.numpy_engine.taps import all_taps, first_taps, pad, sum_taps
-from invnet.ops.numpy_engine.vectors import BYTES, ROWS, SLACK
+from invnet.ops.numpy_engine.compiled.products import place, place_transposed, product, product_of_transpose, rounded
+from invnet.ops.numpy_engine.compiled.taps import all_taps, first_taps, pad, sum_taps
+from invnet.ops.numpy_engine.compiled.vectors import BYTES, ROWS, SLACK
 
 DTYPES = ("float32", "float64")
 #: M, N, K: around one vector, two, and a block of rows, and whatever comes
@@ -156,7 +156,7 @@ def test_taps_are_read_and_summed(size, kernel, dtype):
 START = """
 import sys
 import numpy as np, invnet
-from invnet.ops.numpy_engine import vectors
+from invnet.ops.numpy_engine.compiled import vectors
 from invnet.ops.numpy_engine import NumpyOps
 
 assert vectors.BYTES == int(sys.argv[1]), vectors.BYTES

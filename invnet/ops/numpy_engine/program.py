@@ -5,11 +5,11 @@ import operator
 
 import numpy as np
 
-from .activations import NUMBERS
-from .products import rounded
-from .runs import AT_ONCE
-from .stages import ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
-from .vectors import BYTES, SLACK, VECTORS
+from .compiled.activations import NUMBERS
+from .compiled.products import rounded
+from .compiled.runs import AT_ONCE
+from .compiled.stages import ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
+from .compiled.vectors import BYTES, SLACK, VECTORS
 
 
 class Program:

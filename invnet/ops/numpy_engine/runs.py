@@ -1,88 +1,80 @@
-"""A run of layers of vectors, and its gradients: each one compiled call for all layers.
+"""Runs of layers of vectors: one compiled call for all layers."""
 
-Samples lie along rows: a row of `work` has one channel, or one unit of a conditioner, of the samples that are at work at one
-time. So every loop and every product runs over samples, however few channels there are. What parameters make is in P, where
-`stages` puts it; gradients are summed in an array G with the same places.
-
-`work` has the rows of channels, those of their gradients, of scales, of one conditioner, a spare one for each channel, zeros,
-and the panel of a product.
-"""
+import weakref
 
 import numpy as np
 
-from .affine import affine, affine_back, gradients_of_units
-from .kernels import kernel
-from .products import multiples
-from .rows import from_rows, mix, permute, rescale, scale_back, sums_of_products, to_rows
-from .stages import AFFINE, KIND, ORDER, PERMUTE, PLACE, SCALE
-from .vectors import BYTES, SLACK
+from .. import threads
+from ..memory import passing
+from ..stage import stages_of
+from ...passes.kept import current
+from .compiled import runs, stages
+from .program import Program
 
-#: samples that are at work at one time
-AT_ONCE = 256
+#: Rows of a part: at least and at most.
+ROWS = 256, 1024
+#: Multiplications of a part that are worth the waking of a thread.
+WORK = 1 << 24
 
+_programs = weakref.WeakKeyDictionary()  # of runs: a copied or unpickled run has none
 
-@kernel("void($[::1], int64[:,::1], float64[::1], int64[:,::1], int64[::1], boolean, $[:,:], $[::1], $[::1], int64[::1])")
-def forward(P, stages, bounds, layers, index, inverse, X, logdet, work, places):
-    """X becomes Z, or Z becomes X where `inverse`; adds the couplings' part of logdet. `places` are those of a plan."""
-    (N, C), lanes, pitch = X.shape, BYTES // X.itemsize, places[0]
-    ones, steps, zeros, spare = index, index[places[1]:], places[3] * pitch, places[2] * pitch
-    work[zeros:zeros + places[5]] = 0
-    fine = np.empty((2, pitch), X.dtype)
-    for r in range(0, N, AT_ONCE):
-        n = min(AT_ONCE, N - r)
-        to_rows(X, r, n, work, 0, pitch)
-        for i in range(stages.shape[0]):
-            s = stages.shape[0] - 1 - i if inverse else i
-            t = stages[s]
-            kind, p = t[KIND], P[t[PLACE]:]
-            if kind == SCALE:
-                rescale(work, 0, pitch, p, C, not inverse, n)
-            elif kind == PERMUTE:
-                permute(work, 0, spare, pitch, index, t[ORDER], C, inverse)
-            elif kind == AFFINE:
-                affine(t, bounds[s], not inverse, layers, P, index, C, work, logdet[r:r + n], zeros, pitch, n, lanes, fine)
-            else:
-                mix(P, t[PLACE] + (C * C if inverse else 0), steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
-        from_rows(work, 0, pitch, X, r, n)
+class Runs:
+    def run_(self, run, X, cond, inverse):
+        program = self._program(run, X, cond)
+        if program is None:
+            return super().run_(run, X, cond, inverse)
+        tiles, P = self._tiles_of_run(X, program.size), np.empty(program.size, X.dtype)
+        same, bound = stages.prepare(X.dtype.char)(P, program.addresses, program.table, program.layers, program.index, X.shape[1])
+        if inverse:
+            run.check_conditions(bound, X.dtype)
+        logdet, kernel = self.fill(X.shape[0], -same if inverse else same, X), runs.forward(X.dtype.char)
+        places, size = program.places(X[tiles[0]].shape[0], False)
 
+        def work(tile):
+            kernel(P, program.table, program.bounds, program.layers, program.index, inverse, X[tile], logdet[tile], passing((size,), X.dtype), places)
 
-@kernel("void($[::1], int64[:,::1], float64[::1], int64[:,::1], int64[::1], boolean, $[:,:], $[:,:], $[::1], $[::1], $[::1], int64[::1])")
-def backward(P, stages, bounds, layers, index, inverse, dX, X, dlogdet, G, work, places):
-    """Z becomes X and dZ becomes dX, or the other way round where `inverse`; adds to G."""
-    (N, C), lanes, pitch = X.shape, BYTES // X.itemsize, places[0]
-    ones, steps, zeros, spare, panel, d = index, index[places[1]:], places[3] * pitch, places[2] * pitch, places[4] * pitch, C * pitch
-    work[zeros:zeros + places[5]] = 0
-    fine, unused, rows = np.empty((2, pitch), X.dtype), np.empty(pitch, X.dtype), np.empty(places[6] + SLACK, np.int64)
-    multiples(rows, places[6], pitch)
-    sign = X.dtype.type(-1 if inverse else 1)
-    for r in range(0, N, AT_ONCE):
-        n = min(AT_ONCE, N - r)
-        to_rows(X, r, n, work, 0, pitch)
-        to_rows(dX, r, n, work, d, pitch)
-        for i in range(stages.shape[0]):
-            s = i if inverse else stages.shape[0] - 1 - i
-            t = stages[s]
-            kind, p, g = t[KIND], P[t[PLACE]:], G[t[PLACE]:]
-            if kind == SCALE:
-                if not inverse:
-                    rescale(work, 0, pitch, p, C, False, n)
-                scale_back(work, 0, d, pitch, p, C, inverse, n, sign, g)
-                if inverse:
-                    rescale(work, 0, pitch, p, C, True, n)
-            elif kind == PERMUTE:
-                for o in (0, d):
-                    permute(work, o, spare, pitch, index, t[ORDER], C, not inverse)
-            elif kind == AFFINE:
-                affine(t, bounds[s], inverse, layers, P, index, C, work, unused, zeros, pitch, n, lanes, fine)
-                affine_back(t, inverse, layers, P, index, C, work, dlogdet[r:r + n], zeros, spare, pitch, n, lanes)
-                gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
-            elif inverse:
-                mix(P, t[PLACE] + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
-                sums_of_products(work, d, work, 0, C, n, pitch, sign, g)
-                mix(P, t[PLACE], steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
-            else:
-                mix(P, t[PLACE] + C * C, steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
-                sums_of_products(work, d, work, 0, C, n, pitch, sign, g)
-                mix(P, t[PLACE], ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
-        from_rows(work, 0, pitch, X, r, n)
-        from_rows(work, d, pitch, dX, r, n)
+        threads.map_tiles(work, tiles, lambda _: None)
+        return X, logdet
+
+    def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
+        program = self._program(run, Z, cond)
+        if program is None:
+            return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
+        char, tiles, P = Z.dtype.char, self._tiles_of_run(Z, program.size), np.empty(program.size, Z.dtype)
+        _, bound = stages.prepare(char)(P, program.addresses, program.table, program.layers, program.index, Z.shape[1])
+        run.check_conditions(bound, Z.dtype)
+        kernel, (places, size), G = runs.backward(char), program.places(Z[tiles[0]].shape[0], True), None
+
+        def work(tile):
+            part = np.zeros(program.size, Z.dtype)
+            kernel(P, program.table, program.bounds, program.layers, program.index, inverse, dZ[tile], Z[tile], dlogdet[tile], part,
+                   passing((size,), Z.dtype), places)
+            return part
+
+        def commit(part):
+            nonlocal G
+            G = part if G is None else np.add(G, part, out=G)
+
+        threads.map_tiles(work, tiles, commit)
+        total = float(dlogdet.sum())
+        stages.pull(char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers, Z.shape[1])
+        return dZ, Z
+
+    def _program(self, run, X, cond):
+        """How compiled functions do a run on such arrays, or None: on images, with a condition, or with activations to keep."""
+        if X.ndim != 2 or cond is not None or current() is not None:
+            return None
+        program = _programs.get(run)
+        if program is None or program.dtype != X.dtype or not program.current():
+            stages_of_layers = [stages_of(layer) for layer in run.layers]
+            if not all(stages_of_layers):  # a coupling got a conditioner of another kind
+                return None
+            program = _programs[run] = Program(sum(stages_of_layers, []), X.shape[1], X.dtype)
+        return program if program.located(run.version) else None
+
+    @staticmethod
+    def _tiles_of_run(X, numbers):
+        """Parts of the rows, each worth the waking of a thread with so many parameters."""
+        least, most = ROWS
+        size = min(max(WORK // numbers, least), most)
+        return [slice(i, i + size) for i in range(0, max(X.shape[0], 1), size)]
