@@ -138,6 +138,11 @@ class FactorOut(InPlaceLayer):
         self.channels, self.prior, self.inner = channels, prior, inner
         self._C1 = channels - channels // 2
 
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "prior":
+            self._prior = None if value is None else with_runs([value])[0]
+
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)
         self.inner.check_shape(X[:, :self._C1], name)
@@ -148,7 +153,7 @@ class FactorOut(InPlaceLayer):
         ops = get_ops(X)
         logdet = ops.fill(X.shape[0], 0.0, X)
         if self.prior is not None:
-            X, logdet = self.prior.forward_(X, cond)
+            X, logdet = self._prior.forward_(X, cond)
         z1, part = self.inner.forward_(ops.split_(X, self._C1), cond)
         return ops.join_(X, z1), logdet + part
 
@@ -158,18 +163,18 @@ class FactorOut(InPlaceLayer):
         Z = ops.join_(Z, x1)
         if self.prior is None:
             return Z, logdet
-        X, part = self.prior.inverse_logdet_(Z, cond)
+        X, part = self._prior.inverse_logdet_(Z, cond)
         return X, logdet + part
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
         ops = get_ops(Z)
         dx1, x1 = self.inner.backward_(ops.split_(dZ, self._C1), ops.split_(Z, self._C1), dlogdet, cond)
         dZ, Z = ops.join_(dZ, dx1), ops.join_(Z, x1)
-        return (dZ, Z) if self.prior is None else self.prior.backward_(dZ, Z, dlogdet, cond)
+        return (dZ, Z) if self.prior is None else self._prior.backward_(dZ, Z, dlogdet, cond)
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         if self.prior is not None:
-            dX, X = self.prior.inverse_backward_(dX, X, dlogdet, cond)
+            dX, X = self._prior.inverse_backward_(dX, X, dlogdet, cond)
         ops = get_ops(X)
         dz1, z1 = self.inner.inverse_backward_(ops.split_(dX, self._C1), ops.split_(X, self._C1), dlogdet, cond)
         return ops.join_(dX, dz1), ops.join_(X, z1)

@@ -65,7 +65,7 @@ class Conv1x1(ChannelAffine):
         return M, self.zero.data, logdet, lambda dM, db, dlogdet: pull(dM, dlogdet)
 
     def stages(self):
-        if self.channels > 32:  # from 64 on the ordinary way is faster
+        if self.channels > 48:  # from 64 on the ordinary way is faster
             return []
         names = {"lu": ("L", "U", "log_s", "P", "sign"), "full": ("W",), "householder": ("V",)}[self.parametrisation]
         return [Stage(self.parametrisation, tuple(getattr(self, name) for name in names))]

@@ -5,7 +5,7 @@ import math
 
 from ..arguments import check_integers, check_numbers
 from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops, same_engine
-from ..ops.stage import Stage, units_of
+from ..ops.stage import Stage, convolutions_of, units_of
 from ..passes import drift
 from ..passes.draws import draw_of
 from ..passes.kept import aside, current
@@ -274,7 +274,11 @@ class AffineCoupling(Coupling):
         return ops.uncouple_backward_(dx2, x2, h, self._scale, dlogdet)
 
     def stages(self):
-        units, C1, C = units_of(self.net), self._C1, self.channels
-        if units is None or self._scale[0] == "doubled" or (units.ends[0], units.ends[-1]) != ((0, 0, C1), (0, 0, 2 * (C - C1))):
+        units, convolutions, C1, C = units_of(self.net), convolutions_of(self.net), self._C1, self.channels
+        if units is not None and (units.ends[0], units.ends[-1]) != ((0, 0, C1), (0, 0, 2 * (C - C1))):
+            units = None
+        if convolutions is not None and not convolutions.maps(C1, 2 * (C - C1)):
+            convolutions = None
+        if (units is None and convolutions is None) or self._scale[0] == "doubled":
             return []
-        return [Stage("affine", (), units, self, self.net, tuple(range(C)), (0, C1, C), False, self._scale)]
+        return [Stage("affine", (), units, self, self.net, tuple(range(C)), (0, C1, C), False, self._scale, convolutions)]

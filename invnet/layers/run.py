@@ -9,8 +9,8 @@ from ..ops.stage import stages_of
 from ..passes.drift import TOLERANCE
 from .channel_affine import ChannelAffine
 
-#: Numbers of a run's parameters at most, if it has more than one layer: an engine gathers them, and sums their gradients, for a run
-#: at a time, in memory that is not to grow with depth.
+#: Numbers of a run's parameters at most, if it has more than one conditioner: an engine gathers them, and sums their gradients, for
+#: a run at a time, in memory that is not to grow with depth.
 LARGEST = 9000
 
 
@@ -63,12 +63,13 @@ def with_runs(layers):
     def end():
         nonlocal run, size
         if run:
-            steps.append(Run(run) if len(run) > 1 or stages_of(run[0])[-1].units else run[0])
+            steps.append(Run(run) if len(run) > 1 or has_conditioner(run[0]) else run[0])
         run, size = [], 0
 
     for layer in layers:
         numbers = sum(prod(p.data.shape) for p in layer.parameters())
-        if not stages_of(layer) or (run and (size + numbers > LARGEST or layer.channels != run[-1].channels)):
+        first = has_conditioner(layer) and not any(map(has_conditioner, run))  # it joins the mixes before it, however large it is
+        if not stages_of(layer) or (run and ((size + numbers > LARGEST and not first) or layer.channels != run[-1].channels)):
             end()
         if stages_of(layer):
             run.append(layer)
@@ -77,3 +78,8 @@ def with_runs(layers):
             steps.append(layer)
     end()
     return steps
+
+
+def has_conditioner(layer):
+    """Whether the last of a layer's stages has a conditioner."""
+    return any(stage.kind == "affine" for stage in stages_of(layer)[-1:])

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..arguments import check_integers, generator
 from ..core import SHAPES, Net, Parameter, check_gradient, condition_array, float_dtype, get_ops
+from ..ops.stage import Convolutions
 
 ACTIVATIONS = ("relu", "leaky_relu", "silu", "softplus")
 
@@ -98,6 +99,9 @@ class ConvNet(Net):
             return dx, dcond, [*gradients, rows.T @ dadded]
 
         return y, pullback
+
+    def convolutions(self):
+        return Convolutions(self._layers, tuple(self._pairs())) if self.V is None else None
 
     def _weights(self):
         return [parameter.data for parameter in self._pairs()]

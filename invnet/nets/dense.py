@@ -25,6 +25,8 @@ class DenseNet(ConvNet):
         super().__init__(C_in, hidden, C_out, kernels=(1,) * (len(hidden) + 1), ndim=0, activation=activation,
                          cond_channels=cond_channels, seed=seed, dtype=dtype)
 
+    convolutions = ConvNet.convolutions
+
     def units(self):
         if self.V is not None:
             return None

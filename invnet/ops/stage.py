@@ -1,4 +1,4 @@
-"""Stage: what a layer of vectors tells an engine that does a run of layers in one call."""
+"""Stage: what a layer tells an engine that does a run of layers in one call."""
 
 from typing import NamedTuple
 
@@ -24,16 +24,35 @@ class Units(NamedTuple):
     outputs: tuple
 
 
+class Convolutions(NamedTuple):
+    """A conditioner of images that is a stack of convolutions, as the operation `network` has it.
+
+    Args:
+        layers: of each (shape of the weights, activation, transposed).
+        parameters: weights and bias of each layer, in turn.
+    """
+
+    layers: tuple
+    parameters: tuple
+
+    def maps(self, C_in, C_out):
+        """Whether it is a map from so many channels to so many."""
+        (first, _, turned), (last, _, turned_last) = self.layers[0], self.layers[-1]
+        return (first[-1 if turned else -2], last[-2 if turned_last else -1]) == (C_in, C_out)
+
+
 class Stage(NamedTuple):
-    """A layer of vectors.
+    """A layer.
 
     Args:
         kind: "scale", "lu", "full", "householder", "permute" or "affine".
         states: its Parameters and Buffers, of an affine one without the conditioner's.
-        units: of an affine one its conditioner's Units; `owner` is the layer that has the conditioner as `net`, `net` that one.
+        units: of an affine one its conditioner's Units, None where it is none of vectors.
+        owner, net: the layer that has the conditioner as `net`, and that one.
         channels: the order in which an affine one changes the channels, and `groups` how many come before each step, and in all.
         reads_z: whether the conditioner sees Z and not X, where these differ.
         scale: as in the operation `couple_`.
+        convolutions: of a coupling its conditioner's Convolutions, None where it is none of images.
     """
 
     kind: str
@@ -45,6 +64,7 @@ class Stage(NamedTuple):
     groups: tuple = ()
     reads_z: bool = False
     scale: tuple = ()
+    convolutions: Convolutions = None
 
 
 def stages_of(layer):
@@ -55,3 +75,8 @@ def stages_of(layer):
 def units_of(net):
     """The Units of a conditioner, or None where its class does not say so itself."""
     return net.units() if "units" in vars(type(net)) else None
+
+
+def convolutions_of(net):
+    """The Convolutions of a conditioner, or None where its class does not say so itself."""
+    return net.convolutions() if "convolutions" in vars(type(net)) else None

@@ -15,6 +15,7 @@ from .channels import Channels
 from .couplings import Couplings
 from .grid import GridNumbers
 from .grouping import Grouping
+from .image_runs import ImageRuns
 from .networks import Networks
 from .runs import Runs
 
@@ -24,7 +25,7 @@ from .runs import Runs
 TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 28 << 20
 
 
-class NumpyOps(Arrays, Channels, Networks, Couplings, Grouping, GridNumbers, Bending, Runs, Ops):
+class NumpyOps(Arrays, Channels, Networks, Couplings, Grouping, GridNumbers, Bending, Runs, ImageRuns, Ops):
     """The operations on NumPy's arrays; `compiled` has what Numba makes of them."""
 
     name = "numpy"

@@ -14,6 +14,7 @@ FIRST = {d: (0, d - 1, *range(1, d - 1)) for d in range(2, 6)}
 #: time, 1.1 ms, within a step of training.
 BLOCK = 1 << 14
 
+
 class Arrays:
     def is_float(self, X):
         return X.dtype.kind == "f" and X.dtype.itemsize in (4, 8)

@@ -13,6 +13,7 @@ from .compiled import bending
 #: Rows of a part: 0.2 ms and more, where the waking of a thread takes 0.1.
 ROWS = 8192
 
+
 class Bending:
     def planar_(self, X, u, w, b, inverse):
         R, kernel, (u, w, b) = self.rows(X), bending.planar(X.dtype.char), map(readable, (u, w, b))

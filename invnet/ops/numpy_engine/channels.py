@@ -8,6 +8,7 @@ from .. import threads
 from .arrays import readable
 from .compiled import mix
 
+
 class Channels:
     def mix_(self, X, M, b):
         M, b = readable(M), readable(b)

@@ -7,6 +7,7 @@ import numpy as np
 from ..memory import scratch
 from .compiled import kernels
 
+
 class Couplings:
     def log_scale(self, raw, scale):
         kind, bound = scale

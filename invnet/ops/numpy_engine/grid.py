@@ -8,6 +8,7 @@ from ..reference.fixed_point import MISSING
 from .arrays import readable
 from .compiled import fixed_point
 
+
 class GridNumbers:
     def add_on_grid_(self, X, t, grid):
         self._add_on_grid(X, t, 1.0, grid)

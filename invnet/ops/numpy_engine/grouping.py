@@ -11,6 +11,7 @@ from .arrays import LAST
 #: Bytes from which part of the channels is taken out in place: a copy of less is faster.
 SPLIT_IN_PLACE = 8 << 20
 
+
 class Grouping:
     def squeeze_(self, X):
         N, C, first, *rest = X.shape

@@ -1,7 +1,6 @@
 """Program: a run of layers as the tables by which compiled functions do it, and where its parameters lie."""
 
 import math
-import operator
 
 import numpy as np
 
@@ -10,9 +9,10 @@ from .compiled.products import rounded
 from .compiled.runs import AT_ONCE
 from .compiled.stages import ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
 from .compiled.vectors import BYTES, SLACK, VECTORS
+from .located import Located
 
 
-class Program:
+class Program(Located):
     """A run for arrays of one dtype: `table` and `layers` are as the compiled functions' files say, `index` is what these point to.
 
     Args:
@@ -22,10 +22,9 @@ class Program:
     """
 
     def __init__(self, stages, channels, dtype):
-        C, self.dtype, self.lanes = channels, dtype, BYTES // dtype.itemsize
-        self.owners = [(stage.owner, stage.net) for stage in stages if stage.owner is not None]
+        super().__init__(stages, dtype)
+        C, self.lanes = channels, BYTES // dtype.itemsize
         self.bounds = np.array([math.log(stage.scale[1]) if stage.kind == "affine" else 0.0 for stage in stages])
-        self.states, self._expected, self._data, self._grads, self._version = [], [], None, None, None
         self.size, self._index, self._layers, self._places = 1, list(range(max(C, AT_ONCE) + 1)), [], {}
         self._lists = {}
         self._multiples = self._place_of(C * c for c in range(C))
@@ -33,7 +32,6 @@ class Program:
         self.table = np.array([self._row(stage, C) for stage in stages])
         self.layers, self.index = np.array(self._layers, np.int64).reshape(-1, 13), np.array(self._index)
         del self._index, self._layers, self._lists
-        self._learned = [state for state in self.states if hasattr(state, "grad")]
         self._spare, self._zeros = self._rows, self._rows + C
 
     def _row(self, stage, C):
@@ -52,10 +50,6 @@ class Program:
             row[GROUPS] = stage.states[0].data.shape[0]  # reflections
             self.size += 2 * C * C
         return row
-
-    def _states(self, states, dtype):
-        self.states += states
-        self._expected += [(tuple(state.data.shape), dtype) for state in states]
 
     def _place_of(self, numbers):
         """Where in `index` these numbers lie, with one more after them, which a product reads; the same numbers lie there once."""
@@ -98,31 +92,3 @@ class Program:
             size = panel * pitch + SLACK + (pitch * rounded(self._widest, lanes) + self._panel + SLACK if backward else 0)
             self._places[how] = np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest]), size
         return self._places[how]
-
-    # ---- where the parameters lie
-
-    def current(self):
-        """Whether the layers still have the conditioners that the program was made of."""
-        return all(owner.net is net for owner, net in self.owners)
-
-    def located(self, version):
-        """Whether compiled functions can take the parameters where they lie; then `addresses` and `gradients` say where."""
-        if version == self._version:
-            return True
-        data, grads = [state.data for state in self.states], [state.grad for state in self._learned]
-        if not (_same(data, self._data) and _same(grads, self._grads)):
-            self._data = self._grads = self._version = None
-            expected = dict(zip(self.states, self._expected))
-            for state, array in zip(self.states + self._learned, data + grads):
-                if type(array) is not np.ndarray or (array.shape, array.dtype) != expected[state] or not array.flags.carray:
-                    return False
-            places = dict(zip(self._learned, grads))
-            self.addresses = np.array([array.ctypes.data for array in data])
-            self.gradients = np.array([places[state].ctypes.data if state in places else 0 for state in self.states])
-            self._data, self._grads = data, grads
-        self._version = version
-        return True
-
-
-def _same(arrays, others):
-    return others is not None and all(map(operator.is_, arrays, others))

@@ -18,13 +18,14 @@ WORK = 1 << 24
 
 _programs = weakref.WeakKeyDictionary()  # of runs: a copied or unpickled run has none
 
+
 class Runs:
     def run_(self, run, X, cond, inverse):
         program = self._program(run, X, cond)
         if program is None:
             return super().run_(run, X, cond, inverse)
         tiles, P = self._tiles_of_run(X, program.size), np.empty(program.size, X.dtype)
-        same, bound = stages.prepare(X.dtype.char)(P, program.addresses, program.table, program.layers, program.index, X.shape[1])
+        same, bound = stages.prepare(X.dtype.char)(P, program.addresses, program.table, program.layers, program.index, X.shape[1], inverse)
         if inverse:
             run.check_conditions(bound, X.dtype)
         logdet, kernel = self.fill(X.shape[0], -same if inverse else same, X), runs.forward(X.dtype.char)
@@ -41,7 +42,7 @@ class Runs:
         if program is None:
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         char, tiles, P = Z.dtype.char, self._tiles_of_run(Z, program.size), np.empty(program.size, Z.dtype)
-        _, bound = stages.prepare(char)(P, program.addresses, program.table, program.layers, program.index, Z.shape[1])
+        _, bound = stages.prepare(char)(P, program.addresses, program.table, program.layers, program.index, Z.shape[1], True)
         run.check_conditions(bound, Z.dtype)
         kernel, (places, size), G = runs.backward(char), program.places(Z[tiles[0]].shape[0], True), None
 
@@ -67,9 +68,10 @@ class Runs:
         program = _programs.get(run)
         if program is None or program.dtype != X.dtype or not program.current():
             stages_of_layers = [stages_of(layer) for layer in run.layers]
-            if not all(stages_of_layers):  # a coupling got a conditioner of another kind
-                return None
-            program = _programs[run] = Program(sum(stages_of_layers, []), X.shape[1], X.dtype)
+            of_run = sum(stages_of_layers, [])
+            if not all(stages_of_layers) or not all(stage.kind != "affine" or stage.units for stage in of_run):
+                return None  # a conditioner of another kind, or of images
+            program = _programs[run] = Program(of_run, X.shape[1], X.dtype)
         return program if program.located(run.version) else None
 
     @staticmethod

@@ -11,8 +11,9 @@ from collections import namedtuple
 import numpy as np
 
 from .activations import NUMBERS, SILU, activate, activate_back
-from .kernels import compiled
+from .kernels import kernel
 from .products import add_to_rows, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_rows, take_rows
+from .stages import function, numbers_at
 from .taps import all_taps, first_taps, pad, rows_of, sum_taps
 from .vectors import BYTES, ROWS, SLACK
 
@@ -77,123 +78,132 @@ def plan(layers, N, D, H, W, itemsize, keep):
     return Plan(table, ends["tape"], forward, ends["work"], offsets + SLACK, gradients)
 
 
-@functools.cache
-def forward(char, layers):
-    def forward(arrays, table, x, added, tape, work, offsets, y, lanes):
-        """y (R, C_out) of x (N, D, H, W, C_in), R = N D H W; `arrays` are the weights and biases in turn, flat.
+@function
+def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
+    """From x's rows to y's, both in `tape`, for images (N, D, H, W). The weights and biases in turn are at `addresses`.
 
-        `added` (groups, C_out of the first layer), or nothing of it, goes into the first activation, one row of it for
-        as many positions as there are.
-        """
-        N, D, H, W, _ = x.shape
-        R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
-        rows, columns, group = offsets[0], offsets[1], R // max(1, added.shape[0])
-        work[scratch[ZEROS]:scratch[TAPS]] = 0
-        rows_of(x, tape, table[0, INPUT], rounded(table[0, C_IN], lanes))
-        for l in range(L):
-            t, V = table[l], arrays[2 * l]
-            C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
-            taps, pitch_in, pitch, A, wide = kd * kh * kw, rounded(C_in, lanes), rounded(C_out, lanes), t[INPUT], 0
-            place(arrays[2 * l + 1], 1, C_out, work, t[BIAS], pitch)
+    `added` (groups, C_out of the first layer), or nothing of it, goes into the first activation, one row of it for
+    as many positions as there are.
+    """
+    R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
+    rows, columns, group = offsets[0], offsets[1], R // max(1, added.shape[0])
+    work[scratch[ZEROS]:scratch[TAPS]] = 0
+    for l in range(L):
+        t = table[l]
+        C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
+        taps, pitch_in, pitch, A, wide = kd * kh * kw, rounded(C_in, lanes), rounded(C_out, lanes), t[INPUT], 0
+        V = numbers_at(addresses[2 * l], taps * C_in * C_out, tape)
+        place(numbers_at(addresses[2 * l + 1], C_out, tape), 1, C_out, work, t[BIAS], pitch)
+        multiples(rows, R, pitch_in)
+        multiples(columns, C_in, 1)
+        if transposed:
+            wide = rounded(taps * C_out, lanes)
+            place_transposed(V, taps * C_out, C_in, work, t[WEIGHTS], wide, lanes)
+            product(tape, A, rows, 0, R, columns, C_in, work, t[WEIGHTS], wide, taps * C_out, work, scratch[ZEROS], 0,
+                    work, scratch[TAPS], wide, lanes)
+            sum_taps(work, scratch[TAPS], wide, t[BIAS], tape, t[OUTPUT], pitch, N, D, H, W, C_out, kd, kh, kw, rows, columns)
+        else:
+            if C_out % lanes:
+                place(V, taps * C_in, C_out, work, t[WEIGHTS], pitch)
+            if taps > 1:
+                pad(tape[A:], pitch_in, tape, t[PADDED], N, D, H, W, C_in, kd, kh, kw)
+                first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
+                all_taps(columns, H, W, C_in, kd, kh, kw)
+                A = t[PADDED]
+        B, bo = (work, t[WEIGHTS]) if C_out % lanes else (V, 0)  # rows of whole vectors serve where they are
+        for r in range(0, R, ROWS_AT_ONCE):
+            n, at = min(ROWS_AT_ONCE, R - r), t[OUTPUT] + r * pitch
+            if not transposed:
+                product(tape, A, rows, r, r + n, columns, taps * C_in, B, bo, pitch, C_out, work, t[BIAS], 0,
+                        tape, at, pitch, lanes)
+            if l == 0 and added.size > 0:
+                add_to_rows(tape[at:at + n * pitch], pitch, added, r, group)
+            activate(tape[at:at + n * pitch], tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
+
+
+@function
+def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gradients, lanes):
+    """Where in `work` the rows of dx are, made of those of dy at G, after `convolve` with this tape.
+
+    Fills the gradients of weights and biases in turn, flat, and dadded, which start at zero.
+    """
+    R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
+    rows, columns, steps, ones, group = offsets[0], offsets[1], offsets[2], offsets[3], R // max(1, dadded.shape[0])
+    multiples(ones, ones.size, 1)
+    g, other, zeros = scratch[G], scratch[OTHER], scratch[ZEROS]
+    work[zeros:scratch[TAPS]] = 0
+    for back in range(L):
+        l = L - 1 - back
+        t = table[l]
+        C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
+        taps, pitch_in, pitch, A, target = kd * kh * kw, rounded(C_in, lanes), rounded(C_out, lanes), t[INPUT], other
+        V = numbers_at(addresses[2 * l], taps * C_in * C_out, tape)
+        narrow, wide = (taps * C_out, C_in) if transposed else (taps * C_in, C_out)
+        pitch_wide, pitch_narrow, reads = rounded(wide, lanes), rounded(narrow, lanes), taps > 1 and not transposed
+        db = gradients[t[DB]:t[DB] + C_out].reshape((1, C_out))
+        multiples(steps, R, pitch)
+        if transposed:
+            if wide % lanes:
+                place(V, narrow, wide, work, t[WEIGHTS], pitch_wide)
+            first_taps(rows, N, D, H, W, C_out, kd, kh, kw)
+            all_taps(columns, H, W, C_out, kd, kh, kw)
+        else:
+            place_transposed(V, narrow, wide, work, t[WEIGHTS], pitch_narrow, lanes)
             multiples(rows, R, pitch_in)
             multiples(columns, C_in, 1)
-            if transposed:
-                wide = rounded(taps * C_out, lanes)
-                place_transposed(V, taps * C_out, C_in, work, t[WEIGHTS], wide, lanes)
-                product(tape, A, rows, 0, R, columns, C_in, work, t[WEIGHTS], wide, taps * C_out, work, scratch[ZEROS], 0,
-                        work, scratch[TAPS], wide, lanes)
-                sum_taps(work, scratch[TAPS], wide, t[BIAS], tape, t[OUTPUT], pitch, N, D, H, W, C_out, kd, kh, kw, rows, columns)
-            else:
-                if C_out % lanes:
-                    place(V, taps * C_in, C_out, work, t[WEIGHTS], pitch)
-                if taps > 1:
-                    pad(tape[A:], pitch_in, tape, t[PADDED], N, D, H, W, C_in, kd, kh, kw)
-                    first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
-                    all_taps(columns, H, W, C_in, kd, kh, kw)
-                    A = t[PADDED]
-            B, bo = (work, t[WEIGHTS]) if C_out % lanes else (V, 0)  # rows of whole vectors serve where they are
-            for r in range(0, R, ROWS_AT_ONCE):
-                n, at = min(ROWS_AT_ONCE, R - r), t[OUTPUT] + r * pitch
-                if not transposed:
-                    product(tape, A, rows, r, r + n, columns, taps * C_in, B, bo, pitch, C_out, work, t[BIAS], 0,
-                            tape, at, pitch, lanes)
-                if l == 0 and added.size > 0:
-                    add_to_rows(tape[at:at + n * pitch], pitch, added, r, group)
-                activate(tape[at:at + n * pitch], tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
-        take_rows(tape[table[L - 1, OUTPUT]:], rounded(table[L - 1, C_OUT], lanes), y)
-
-    signature = f"void(UniTuple($[::1], {2 * layers}), int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], $[::1], int64[:,::1], $[:,::1], int64)"
-    return compiled(forward, signature, char, layers)
-
-
-@functools.cache
-def backward(char, layers):
-    def backward(arrays, table, tape, work, offsets, dy, dx, gradients, dadded, lanes):
-        """dx (R, C_in), gradients of weights and biases in turn, flat, and dadded, after `forward` with this tape.
-
-        `gradients` and `dadded` start at zero.
-        """
-        N, D, H, W, _ = dy.shape
-        R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
-        rows, columns, steps, ones, group = offsets[0], offsets[1], offsets[2], offsets[3], R // max(1, dadded.shape[0])
-        multiples(ones, ones.size, 1)
-        g, other, zeros = scratch[G], scratch[OTHER], scratch[ZEROS]
-        work[zeros:scratch[TAPS]] = 0
-        rows_of(dy, work, g, rounded(table[L - 1, C_OUT], lanes))
-        for back in range(L):
-            l = L - 1 - back
-            t, V = table[l], arrays[2 * l]
-            C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
-            taps, pitch_in, pitch, A, target = kd * kh * kw, rounded(C_in, lanes), rounded(C_out, lanes), t[INPUT], other
-            narrow, wide = (taps * C_out, C_in) if transposed else (taps * C_in, C_out)
-            pitch_wide, pitch_narrow, reads = rounded(wide, lanes), rounded(narrow, lanes), taps > 1 and not transposed
-            db = gradients[t[DB]:t[DB] + C_out].reshape((1, C_out))
-            multiples(steps, R, pitch)
-            if transposed:
-                if wide % lanes:
-                    place(V, narrow, wide, work, t[WEIGHTS], pitch_wide)
-                first_taps(rows, N, D, H, W, C_out, kd, kh, kw)
-                all_taps(columns, H, W, C_out, kd, kh, kw)
-            else:
-                place_transposed(V, narrow, wide, work, t[WEIGHTS], pitch_narrow, lanes)
-                multiples(rows, R, pitch_in)
-                multiples(columns, C_in, 1)
-                if reads:
-                    first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
-                    all_taps(columns, H, W, C_in, kd, kh, kw)
-                    A, target = t[PADDED], scratch[TAPS]
-            for r in range(0, R, ROWS_AT_ONCE):
-                n, at, dW = min(ROWS_AT_ONCE, R - r), g + r * pitch, scratch[PRODUCT]
-                activate_back(work[at:at + n * pitch], tape[t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch],
-                              tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
-                sum_rows(work[at:at + n * pitch], pitch, db, 0, R)
-                if l == 0 and dadded.size > 0:
-                    sum_rows(work[at:at + n * pitch], pitch, dadded, r, group)
-                if not transposed:
-                    so, lds = (dW, pitch_wide) if r else (zeros, 0)
-                    if reads or wide < 256:
-                        product(tape, A, columns, 0, narrow, rows[r:], n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)
-                    else:
-                        product_of_transpose(tape, A + r * pitch_in, pitch_in, narrow, n, work, at, pitch, wide, work, so, lds,
-                                             work, dW, pitch_wide, work, scratch[PANEL], rows, columns, lanes)
-                    product(work, g, steps, r, r + n, ones, wide, work, t[WEIGHTS], pitch_narrow, narrow, work, zeros, 0,
-                            work, target + r * pitch_narrow, pitch_narrow, lanes)
             if reads:
-                sum_taps(work, target, pitch_narrow, zeros, work, other, pitch_in, N, D, H, W, C_in, kd, kh, kw, rows, columns)
-            if transposed:
-                B, bo = (work, t[WEIGHTS]) if wide % lanes else (V, 0)
-                pad(work[g:], pitch, work, scratch[PADDED_G], N, D, H, W, C_out, kd, kh, kw)
-                for r in range(0, R, ROWS_AT_ONCE):
-                    n, at, dW = min(ROWS_AT_ONCE, R - r), A + r * pitch_in, scratch[PRODUCT]
-                    so, lds = (dW, pitch_wide) if r else (zeros, 0)
-                    product(work, scratch[PADDED_G], columns, 0, narrow, rows[r:], n, tape, at, pitch_in, wide, work, so, lds,
-                            work, dW, pitch_wide, lanes)
-                    product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, B, bo, pitch_wide, wide, work, zeros, 0,
-                            work, other + r * pitch_in, pitch_in, lanes)
-            if R > 0:
-                take_rows(work[scratch[PRODUCT]:], pitch_wide, gradients[t[DW]:t[DW] + narrow * wide].reshape((narrow, wide)))
-            g, other = other, g
-        take_rows(work[g:], rounded(table[0, C_IN], lanes), dx)
+                first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
+                all_taps(columns, H, W, C_in, kd, kh, kw)
+                A, target = t[PADDED], scratch[TAPS]
+        for r in range(0, R, ROWS_AT_ONCE):
+            n, at, dW = min(ROWS_AT_ONCE, R - r), g + r * pitch, scratch[PRODUCT]
+            activate_back(work[at:at + n * pitch], tape[t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch],
+                          tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
+            sum_rows(work[at:at + n * pitch], pitch, db, 0, R)
+            if l == 0 and dadded.size > 0:
+                sum_rows(work[at:at + n * pitch], pitch, dadded, r, group)
+            if not transposed:
+                so, lds = (dW, pitch_wide) if r else (zeros, 0)
+                if reads or wide < 256:
+                    product(tape, A, columns, 0, narrow, rows[r:], n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)
+                else:
+                    product_of_transpose(tape, A + r * pitch_in, pitch_in, narrow, n, work, at, pitch, wide, work, so, lds,
+                                         work, dW, pitch_wide, work, scratch[PANEL], rows, columns, lanes)
+                product(work, g, steps, r, r + n, ones, wide, work, t[WEIGHTS], pitch_narrow, narrow, work, zeros, 0,
+                        work, target + r * pitch_narrow, pitch_narrow, lanes)
+        if reads:
+            sum_taps(work, target, pitch_narrow, zeros, work, other, pitch_in, N, D, H, W, C_in, kd, kh, kw, rows, columns)
+        if transposed:
+            B, bo = (work, t[WEIGHTS]) if wide % lanes else (V, 0)
+            pad(work[g:], pitch, work, scratch[PADDED_G], N, D, H, W, C_out, kd, kh, kw)
+            for r in range(0, R, ROWS_AT_ONCE):
+                n, at, dW = min(ROWS_AT_ONCE, R - r), A + r * pitch_in, scratch[PRODUCT]
+                so, lds = (dW, pitch_wide) if r else (zeros, 0)
+                product(work, scratch[PADDED_G], columns, 0, narrow, rows[r:], n, tape, at, pitch_in, wide, work, so, lds,
+                        work, dW, pitch_wide, lanes)
+                product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, B, bo, pitch_wide, wide, work, zeros, 0,
+                        work, other + r * pitch_in, pitch_in, lanes)
+        if R > 0:
+            take_rows(work[scratch[PRODUCT]:], pitch_wide, gradients[t[DW]:t[DW] + narrow * wide].reshape((narrow, wide)))
+        g, other = other, g
+    return g
 
-    signature = f"void(UniTuple($[::1], {2 * layers}), int64[:,::1], $[::1], $[::1], int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], $[:,::1], int64)"
-    return compiled(backward, signature, char, layers)
+
+@kernel("void(int64[::1], int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], $[::1], int64[:,::1], $[:,::1], int64)")
+def forward(addresses, table, x, added, tape, work, offsets, y, lanes):
+    """y (R, C_out) of x (N, D, H, W, C_in), R = N D H W, by `convolve`."""
+    N, D, H, W, _ = x.shape
+    L = table.shape[0] - 1
+    rows_of(x, tape, table[0, INPUT], rounded(table[0, C_IN], lanes))
+    convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes)
+    take_rows(tape[table[L - 1, OUTPUT]:], rounded(table[L - 1, C_OUT], lanes), y)
+
+
+@kernel("void(int64[::1], int64[:,::1], $[::1], $[::1], int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], $[:,::1], int64)")
+def backward(addresses, table, tape, work, offsets, dy, dx, gradients, dadded, lanes):
+    """dx (R, C_in), gradients and dadded, by `convolve_back`."""
+    N, D, H, W, _ = dy.shape
+    L = table.shape[0] - 1
+    rows_of(dy, work, table[L, G], rounded(table[L - 1, C_OUT], lanes))
+    g = convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gradients, lanes)
+    take_rows(work[g:], rounded(table[0, C_IN], lanes), dx)

@@ -15,8 +15,8 @@ from numba.extending import intrinsic
 from .kernels import kernel
 
 #: kind of a stage -> its number
-KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5}
-SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, AFFINE = range(6)
+KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "convolutional": 6}
+SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, AFFINE, CONVOLUTIONAL = range(7)
 #: A row of the table of stages: the number of its kind, its first state's address, its place in P and G; of an affine one: the first
 #: and the last but one row of its conditioner, how many groups, where in `index` their ends lie and the order of the channels (of a
 #: permutation as well), whether the conditioner sees Z, whether the scale is a sigmoid.
@@ -63,22 +63,27 @@ def add(A, a, B):
 @function
 def times(A, a_row, a_column, B, b_row, b_column, m, k, n):
     """The product (m, n) of matrices (m, k) and (k, n), flat; how far apart are rows, and columns, says which is transposed."""
-    C = np.zeros(m * n, A.dtype)
+    C, rows, apart = np.zeros(m * n, A.dtype), B, b_row
+    if b_column != 1:  # rows whose numbers lie side by side become vectors
+        rows, apart = np.empty(k * n, A.dtype), n
+        for j in range(n):
+            for l in range(k):
+                rows[l * n + j] = B[l * b_row + j * b_column]
     for i in range(m):
+        to = C[i * n:(i + 1) * n]
         for l in range(k):
-            a = A[i * a_row + l * a_column]
+            a, row = A[i * a_row + l * a_column], rows[l * apart:l * apart + n]
             if a != 0:  # most are, of triangles and permutations
                 for j in range(n):
-                    C[i * n + j] += a * B[l * b_row + j * b_column]
+                    to[j] += a * row[j]
     return C
 
 
 @function
 def invert(A, n, inverse):
     """Fills `inverse`, and gives log|det A|: Gauss's and Jordan's, with pivots, in double precision, since it rebuilds activations."""
-    log, M, R = 0.0, np.empty((n, n)), np.zeros((n, n))
+    log, M, row, order = 0.0, np.empty((n, n)), np.empty(n), np.arange(n)
     for i in range(n):
-        R[i, i] = 1
         for j in range(n):
             M[i, j] = A[i * n + j]
     for k in range(n):
@@ -86,22 +91,21 @@ def invert(A, n, inverse):
         for i in range(k + 1, n):
             if abs(M[i, k]) > abs(M[best, k]):
                 best = i
-        for j in range(n):
-            M[k, j], M[best, j] = M[best, j], M[k, j]
-            R[k, j], R[best, j] = R[best, j], R[k, j]
-        pivot = M[k, k]
+        pivot = M[best, k]
         log += math.log(abs(pivot))
+        order[k], order[best] = order[best], order[k]
         for j in range(n):
-            M[k, j] /= pivot
-            R[k, j] /= pivot
+            row[j], M[best, j] = M[best, j] / pivot, M[k, j]
+        row[k] = 1 / pivot
         for i in range(n):
-            factor = 0.0 if i == k else M[i, k]
+            to, factor = M[i], M[i, k]
+            to[k] = 0
             for j in range(n):
-                M[i, j] -= factor * M[k, j]
-                R[i, j] -= factor * R[k, j]
-    for i in range(n):
+                to[j] -= factor * row[j]
+        M[k] = row
+    for i in range(n):  # the inverse of the rows in another order has its columns in that order
         for j in range(n):
-            inverse[i * n + j] = R[i, j]
+            inverse[i * n + order[j]] = M[i, j]
     return log
 
 
@@ -144,10 +148,10 @@ def square(A, n):
     return total
 
 
-@kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64)")
-def prepare(P, addresses, stages, layers, index, C):
-    """Fills P, and the permutations in `index`; gives the logdet of all that is the same for every sample, and the largest |M| |Minv| of
-    the mixes, which is a bound of their condition numbers."""
+@kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean)")
+def prepare(P, addresses, stages, layers, index, C, inverses):
+    """Fills P, where `inverses` are wanted with those of mixes, and the permutations in `index`; gives the logdet of all that is the same
+    for every sample, and with inverses the largest |M| |Minv| of the mixes, which is a bound of their condition numbers."""
     logdet, worst, n = 0.0, 1.0, C * C
     for s in range(stages.shape[0]):
         t = stages[s]
@@ -160,6 +164,8 @@ def prepare(P, addresses, stages, layers, index, C):
                 logdet += log_s[c]
         elif kind == PERMUTE:
             copy(numbers_at(states[0], C, index), 0, index, t[ORDER], C)
+        elif kind == CONVOLUTIONAL:  # whose weights serve where they lie
+            continue
         elif kind == AFFINE:
             for l in range(t[FIRST], t[LAST] + 1):
                 h, i = layers[l], 2 * (l - t[FIRST])
@@ -172,15 +178,21 @@ def prepare(P, addresses, stages, layers, index, C):
             for i in range(C):
                 for j in range(C):
                     p[i * C + j] = (1.0 if i == j else 0.0) - M[i * C + j]
-            invert(p, C, p[n:])  # the transpose is one but for rounding, ten times that of the inverse
+            if inverses:
+                invert(p, C, p[n:])  # the transpose is one but for rounding, ten times that of the inverse
         else:
             if kind == LU:
-                lower, upper = triangles(numbers_at(states[0], n, P), numbers_at(states[1], n, P), numbers_at(states[2], C, P),
-                                         numbers_at(states[4], C, P), C)
+                log_s = numbers_at(states[2], C, P)
+                lower, upper = triangles(numbers_at(states[0], n, P), numbers_at(states[1], n, P), log_s, numbers_at(states[4], C, P), C)
+                logdet += log_s.sum()
                 copy(times(numbers_at(states[3], n, P), C, 1, times(lower, C, 1, upper, C, 1, C, C, C), C, 1, C, C, C), 0, p, 0, n)
             else:
                 copy(numbers_at(states[0], n, P), 0, p, 0, n)
-            logdet += invert(p, C, p[n:])
+            if inverses or kind == FULL:
+                log = invert(p, C, p[n:])
+                logdet += log if kind == FULL else 0.0
+            if not inverses:
+                continue
             bound = math.sqrt(square(p, n) * square(p[n:], n))
             worst = max(worst, bound if bound < math.inf else math.inf)  # of NaN too
     return logdet, worst
@@ -198,7 +210,7 @@ def pull(P, G, dlogdet, addresses, gradients, stages, layers, C):
             for c in range(C):
                 dlog_s[c] += dM[c] * p[c] + dlogdet
                 db[c] += dM[2 * C + c]
-        elif kind == AFFINE:
+        elif kind == AFFINE or kind == CONVOLUTIONAL:
             for l in range(t[FIRST], t[LAST] + 1):
                 h, i = layers[l], 2 * (l - t[FIRST])
                 add(G, h[WEIGHTS], numbers_at(grads[i], h[BIAS] - h[WEIGHTS], P))

@@ -25,6 +25,20 @@ def rows_of(x, work, o, pitch):
 
 
 @njit(error_model="numpy", nogil=True)
+def rows_to(work, o, pitch, x):
+    """The array's numbers are those of the rows, as `rows_of` takes them."""
+    N, D, H, W, C = x.shape
+    for n in range(N):
+        for d in range(D):
+            for h in range(H):
+                for w in range(W):
+                    row = work[o:o + pitch]
+                    for c in range(C):
+                        x[n, d, h, w, c] = row[c]
+                    o += pitch
+
+
+@njit(error_model="numpy", nogil=True)
 def pad(rows, pitch, work, o, N, D, H, W, C, kd, kh, kw):
     """Images with zeros around them, (N, D + kd - 1, H + kh - 1, W + kw - 1, C) at o, of rows `pitch` apart."""
     Dp, Hp, Wp, at = D + kd - 1, H + kh - 1, W + kw - 1, 0

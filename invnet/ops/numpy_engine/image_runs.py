@@ -1,0 +1,93 @@
+"""Runs of layers of images: one compiled call for all layers, tile by tile."""
+
+import weakref
+
+import numpy as np
+
+from .. import threads
+from ..memory import passing
+from ..stage import stages_of
+from ...passes import drift
+from ...passes.kept import current
+from .compiled import image_runs, stages
+from .image_program import ImageProgram
+from .networks import five
+
+_programs = weakref.WeakKeyDictionary()  # of runs: a copied or unpickled run has none
+
+
+class ImageRuns:
+    def run_(self, run, X, cond, inverse):
+        program, tiles = self._image_program(run, X, cond)
+        if program is None:
+            return super().run_(run, X, cond, inverse)
+        P, same, bound, x = *self._prepared(program, X, inverse), five(X)
+        if inverse:
+            run.check_conditions(bound, X.dtype)
+        logdet, kernel = self.fill(X.shape[0], -same if inverse else same, X), image_runs.forward(X.dtype.char)
+
+        def work(tile):
+            part = x[tile.samples]
+            tables, starts, places, floats, offsets = program.plan(*part.shape[:4], False)
+            kernel(P, program.addresses, program.table, program.bounds, tables, starts, program.index, inverse, part, logdet[tile.samples],
+                   passing((floats,), X.dtype), passing((4, offsets), _INT), places)
+
+        threads.map_tiles(work, tiles, lambda _: None)
+        return X, logdet
+
+    def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
+        program, tiles = self._image_program(run, Z, cond)
+        if program is None:
+            return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
+        P, same, bound, dz, z, G = *self._prepared(program, Z, True), five(dZ), five(Z), None
+        run.check_conditions(bound, Z.dtype)
+        logdet, kernel = self.fill(Z.shape[0], -same if inverse else same, Z), image_runs.backward(Z.dtype.char)
+
+        def work(tile):
+            part, numbers = z[tile.samples], np.zeros(program.size, Z.dtype)
+            tables, starts, places, floats, offsets = program.plan(*part.shape[:4], True)
+            kernel(P, program.addresses, program.table, program.bounds, tables, starts, program.index, inverse, dz[tile.samples], part,
+                   dlogdet[tile.samples], logdet[tile.samples], numbers, passing((floats,), Z.dtype), passing((4, offsets), _INT), places)
+            return numbers
+
+        def commit(part):
+            nonlocal G
+            G = part if G is None else np.add(G, part, out=G)
+
+        threads.map_tiles(work, tiles, commit)
+        total = float(dlogdet.sum()) * (Z[0, 0].size)
+        stages.pull(Z.dtype.char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers,
+                                  Z.shape[1])
+        walk = drift.current()
+        state = None if walk is None else walk.computes_again(run)
+        if state is not None:
+            state.again = logdet[:1]
+        return dZ, Z
+
+    @staticmethod
+    def _prepared(program, X, inverses):
+        """What parameters make, the log-determinant that is the same for every sample, and a bound of the mixes' condition numbers."""
+        P = np.empty(program.numbers, X.dtype)
+        same, bound = stages.prepare(X.dtype.char)(P, program.addresses, program.table, program.layers, program.index, X.shape[1], inverses)
+        return P, same * X[0, 0].size, bound
+
+    def _image_program(self, run, X, cond):
+        """How compiled functions do a run on such images, and tiles of them, of whole samples; or None where they do not."""
+        if X.ndim == 2 or not X.size or cond is not None or current() is not None:
+            return None, None
+        program = _programs.get(run)
+        if program is None or program.dtype != X.dtype or not program.current():
+            stages_of_layers = [stages_of(layer) for layer in run.layers]
+            of_run = sum(stages_of_layers, [])
+            if not all(stages_of_layers) or not all(stage.kind != "affine" or stage.convolutions for stage in of_run):
+                return None, None
+            if not any(stage.convolutions for stage in of_run):
+                return None, None
+            program = _programs[run] = ImageProgram(of_run, X.shape[1], X.dtype)
+        if program.ndim not in (0, X.ndim - 2) or not program.located(run.version):
+            return None, None
+        tiles = self.tiles(X.shape, program.floats, program.reach, program.weights)
+        return (program, tiles) if tiles[0].whole else (None, None)
+
+
+_INT = np.dtype(np.int64)
