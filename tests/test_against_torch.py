@@ -241,6 +241,10 @@ FLOWS |= {  # neighbours that an engine does in one call
     "run-shares-a-layer": (twice(), (7, 4)),
     "run-wide": (Chain(affine(5, 0, hidden=(40, 70)), Permute.reversal(5), affine(5, 0, hidden=33)), (150, 5)),
     "run-many-rows": (RealNVP(3, 6, 2, mix="lu", **f64), (300, 3)),
+    "run-images": (Chain(ActNorm(4, **f64), Conv1x1(4, seed=2, **f64), affine(4), Permute([1, 2, 3, 0]), Conv1x1(4, "full", **f64),
+                         affine(4, 2, "sigmoid"), ActNorm(4, **f64)), (3, 4, 3, 5)),
+    "run-images-wide": (Chain(ActNorm(19, **f64), affine(19, 1, kernels=(1, 3), hidden=(21,)), Conv1x1(19, "householder", 3, **f64)), (4, 19, 33)),
+    "run-images-tiles": (Chain(ActNorm(6, **f64), affine(6), ActNorm(6, **f64)), (5, 6, 24, 24)),
     "run-tiles": (RealNVP(3, 6, 2, mix="lu", **f64), (1100, 3)),
 }
 FLOWS |= {f"Reverse-{name}": (Reverse(flow), size) for name, (flow, size) in FLOWS.items()}

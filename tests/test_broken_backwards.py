@@ -25,7 +25,6 @@ from cases import LAYERS as CASES_OF_LAWS
 from engines import ENGINES, cupy_here
 from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute, Planar, Radial
 from invnet.ops import _of_type
-from invnet.ops.numpy_engine.compiled import convolutions, runs
 from invnet.ops.reference import Ops
 from invnet.testing import backward_rebuilds_the_input, gradients_are_those_of_differences
 from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles, staircase
@@ -35,10 +34,10 @@ CASES = {
     **{f"blocks-{name}": row for name, row in BLOCKS.items()},
     "gathers-3d": (ConvNet(2, (), 4, kernels=(3,), ndim=3, **f64), (2, 2, 3, 4, 5)),
     "scatters-3d": (ConvNet(4, (), 2, kernels=(3,), ndim=3, **f64), (2, 4, 3, 4, 5)),
-    "many-positions": (ConvNet(3, (6, 5), 4, activation="softplus", **f64), (2, 3, 9, 10)),
-    "many-positions-narrowing": (ConvNet(7, (5, 3), 2, activation="silu", **f64), (2, 7, 9, 10)),
-    "many-positions-cond": (ConvNet(3, 6, 4, cond_channels=2, **f64), (2, 3, 9, 10), (2, 2)),
-    "wide": (DenseNet(3, 260, 4, **f64), (150, 3)),
+    "many-positions": (ConvNet(3, (6, 5), 4, activation="softplus", **f64), (2, 3, 13, 10)),
+    "many-positions-narrowing": (ConvNet(7, (5, 3), 2, activation="silu", **f64), (2, 7, 13, 10)),
+    "many-positions-cond": (ConvNet(3, 6, 4, cond_channels=2, **f64), (2, 3, 13, 10), (2, 2)),
+    "wide": (DenseNet(3, 260, 4, **f64), (250, 3)),
     "ConvNet-square": (ConvNet(3, (3,), 3, kernels=(1, 1), ndim=0, **f64), shape(0, 3)),
     "some-rows": (Chain(ActNorm(8, **f64), Conv1x1(8, **f64)), (3, 8, 12, 13)),
     "many-rows": (Chain(ActNorm(8, **f64), Conv1x1(8, **f64)), (3, 8, 120, 130)),
@@ -57,7 +56,8 @@ KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.compiled.{
     "kernels", "convolutions", "mix", "activations", "products", "taps"))
 EXACT, GRID = "invnet.layers.exact", "invnet.layers.grid_layers"
 STAGES, ROWS, AFFINE_RUN, RUNS = (f"{ENGINE}.compiled.{name}" for name in ("stages", "rows", "affine", "runs"))
-BACK, MANY = f"{CONVOLUTIONS}:backward.backward", "many-positions"
+IMAGE_ROWS, IMAGE_RUNS = (f"{ENGINE}.compiled.{name}" for name in ("image_rows", "image_runs"))
+BACK, MANY = f"{CONVOLUTIONS}:convolve_back", "many-positions"
 PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", f"{ENGINE}.compiled.bending"
 SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
 AUTOREGRESSIVE_SPLINE = "invnet.layers.autoregressive_spline:AutoregressiveSpline"
@@ -493,14 +493,14 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (BACK, "activate_back(work", "(lambda *_: None)(work", RELU, "W.0"),
     (BACK, "t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch", "t[OUTPUT]:t[OUTPUT] + n * pitch", MANY, "W.0"),
     (BACK, "t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch", "t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch", SILU, "W.0"),
-    (BACK, "db, 0, R)", "0 * db, 0, R)", RELU, "b.1"),
+    (BACK, "pitch, db)", "pitch, 0 * db)", RELU, "b.1"),
     (BACK, "gradients[t[DB]:t[DB] + C_out]", "gradients[t[DW]:t[DW] + C_out]", RELU, "b.0"),
     (BACK, "dadded, r, group)", "dadded[::-1], r, group)", "ConvNet-vector-cond-2d", "dcond"),
     (BACK, "dadded, r, group)", "dadded, 0, group)", "many-positions-cond", "dcond"),
     (BACK, "if l == 0 and dadded", "if dadded", "ConvNet-vector-cond-2d", "dcond"),
     (BACK, "product(tape, A, columns, 0, narrow, rows[r:]", "product(tape, A, columns, 0, narrow, rows[0:]", MANY, "W.0"),
-    (BACK, "n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)\n                    else",
-     "n, work, at, pitch, wide, work, zeros, 0, work, dW, pitch_wide, lanes)\n                    else", MANY, "W.0"),
+    (BACK, "n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)\n                else",
+     "n, work, at, pitch, wide, work, zeros, 0, work, dW, pitch_wide, lanes)\n                else", MANY, "W.0"),
     (BACK, "product_of_transpose(tape, A + r * pitch_in", "product_of_transpose(tape, A", "wide", "W.1"),
     (BACK, "narrow, n, work, at, pitch, wide, work, so, lds,\n", "narrow, n, work, at, pitch, wide, work, zeros, 0,\n", "wide", "W.1"),
     (BACK, "product(work, g, steps, r, r + n", "product(work, g, steps, 0, n", MANY, "dX"),
@@ -512,7 +512,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (BACK, "n, tape, at, pitch_in, wide, work, so, lds", "n, tape, at, pitch_in, wide, work, zeros, 0", "many-positions-narrowing", "W.0"),
     (BACK, "scratch[PADDED_G], rows, r, r + n", "scratch[PADDED_G], rows, 0, n", "many-positions-narrowing", "dX"),
     (BACK, "gradients[t[DW]:t[DW] + narrow * wide].reshape", "-gradients[t[DW]:t[DW] + narrow * wide].reshape", RELU, "W.0"),
-    (BACK, "take_rows(work[g:]", "take_rows(-work[g:]", RELU, "dX"),
+    (f"{CONVOLUTIONS}:backward", "take_rows(work[g:]", "take_rows(-work[g:]", RELU, "dX"),
     (BACK, "work[zeros:scratch[TAPS]] = 0", "work[zeros:scratch[TAPS]] = 1", RELU, "dX"),
     # on a grid; a rebuilt X that is wrong is no row, since Exact itself refuses it
     (f"{EXACT}:Exact.backward_", "Z, dlogdet, cond)", "Z, 0 * dlogdet, cond)", "Exact-AffineCoupling-bounded-2d", "layer.net.W.2"),
@@ -526,7 +526,9 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ACTIVATIONS}:activate_back", "-dH[i] * math.expm1(-H[i])", "dH[i] * math.exp(-H[i])", SOFTPLUS, "W.0"),
     (f"{ACTIVATIONS}:activate_back", "(1 - s)", "s", SILU, "W.0"),
     (f"{ACTIVATIONS}:activate_back", "else e / (1 + e)", "else 1 / (1 + e)", SILU, "W.0"),
-    (f"{PRODUCTS}:sum_rows", "total[c] += row[c]", "total[c] = row[c]", RELU, "b.0"),
+    (f"{PRODUCTS}:sum_rows", "total[c] += row[c]", "total[c] = row[c]", "many-positions-cond", "dcond"),
+    (f"{PRODUCTS}:sum_all_rows", "+ (three[c] + four[c])", "+ (three[c] - four[c])", MANY, "b.0"),
+    (f"{PRODUCTS}:sum_all_rows", "total[c] += row[c]", "total[c] = row[c]", "wide", "b.0"),
     (f"{PRODUCTS}:sum_rows", "(first + r) // group", "r // group", "many-positions-cond", "dcond"),
     (f"{PRODUCTS}:product_of_transpose", "copy_rows(A, ao + i", "copy_rows(A, ao", "wide", "W.1"),
     (f"{PRODUCTS}:product_of_transpose", "so + i * lds, lds, C, co + i * ldc", "so, lds, C, co + i * ldc", "wide", "W.1"),
@@ -596,6 +598,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ROWS}:scale_back", "+= sign * dot(drow, row)", "-= sign * dot(drow, row)", "run", "layers.0.log_s"),
     (f"{ROWS}:scale_back", "sign * total(drow)", "total(drow)", "Reverse-run", "layer.layers.0.b"),
     (f"{ROWS}:scale_back", "g[c] += sign", "g[c] = sign", "run-many-rows-scaled", "layers.0.log_s"),
+    (f"{ROWS}:sums_of_products", "+= sign * dot", "-= sign * dot", "run", "layers.1.L"),
     (f"{AFFINE_RUN}:affine_back", "d[i] * draw[i] + dlogdet[i]", "d[i] * draw[i]", "run", "layers.2.net.W.2"),
     (f"{AFFINE_RUN}:affine_back", "(d[i] * draw[i] + dlogdet[i]) * slope[i]", "d[i] * draw[i] + dlogdet[i]", "run", "layers.5.net.W.2"),
     (f"{AFFINE_RUN}:affine_back", "draw[i] = (x[i] + shift[i]) * s[i]", "draw[i] = x[i] + shift[i]", "run", "layers.2.net.W.2"),
@@ -622,6 +625,32 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{RUNS}:backward", "mix(P, t[PLACE] + C * C, ones, steps, C, work, d", "mix(P, t[PLACE] + C * C, steps, ones, C, work, d", "Reverse-run", "dX"),
     (f"{ENGINE}.runs:Runs.run_backward_", "-total if inverse else total", "total", "Reverse-run", "layer.layers.0.log_s"),
     (f"{ENGINE}.runs:Runs.run_backward_", "np.add(G, part, out=G)", "part", "run-tiles", "layers.1.net.W.2"),
+    # runs of images
+    *[(f"{IMAGE_ROWS}:scale_back", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        ("products[c] += dz * row[c]", "products[c] += dz", "run-images", "layers.0.log_s"), ("sums[c] += dz", "sums[c] -= dz", "run-images", "layers.0.b"),
+        ("drow[c] = dz * after[c]", "drow[c] = dz", "run-images", "dX"), ("sign * products", "products", "Reverse-run-images", "layer.layers.0.log_s"),
+        ("sign * sums", "sums", "Reverse-run-images", "layer.layers.0.b"), ("(p[C + c], p.dtype.type(1)) if inverse", "(p[c], p.dtype.type(1)) if inverse",
+        "Reverse-run-images", "dX"))],
+    (f"{IMAGE_ROWS}:sums_of_products", "+= sign * work", "-= sign * work", "run-images", "layers.1.L"),
+    (f"{IMAGE_ROWS}:sums_of_products", "+= sign * work", "+= work", "Reverse-run-images", "layer.layers.1.L"),
+    (f"{IMAGE_ROWS}:sums_of_products", "G[i * C + j] += sign", "G[j * C + i] += sign", "run-images", "layers.4.W"),
+    *[(f"{IMAGE_ROWS}:couple_back", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        ("T[i] = -D[i]", "T[i] = D[i]", "Reverse-run-images", "layer.layers.2.net.W.2"), ("D[i] /= S[i]", "D[i] *= S[i]", "Reverse-run-images", "dX"),
+        ("(X[i] + T[i]) * S[i]", "X[i] * S[i]", "run-images", "layers.2.net.W.2"), ("T[i] = D[i] * S[i]", "T[i] = D[i]", "run-images", "dX"),
+        ("X[i] *= D[i]", "X[i] = D[i]", "run-images", "layers.5.net.W.2"), ("X[j] + dlogdet[i]", "X[j]", "run-images", "layers.5.net.W.2"),
+        ("dlogdet[i]", "dlogdet[0]", "run-images", "layers.2.net.W.2"), ("slope[i] = -slope[i]", "pass", "Reverse-run-images", "layer.layers.5.net.W.2"),
+        ("copy(T, 0, D, 0, n)", "pass", "run-images", "dX"), ("merge_rows(work, raw, half", "merge_rows(work, raw + size, half", "run-images", "layers.2.net.b.2"))],
+    (f"{IMAGE_ROWS}:add_first", "row[c] += more[c]", "row[c] = more[c]", "run-images", "dX"),
+    *[(f"{IMAGE_RUNS}:backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        ("type(-1 if inverse else 1)", "type(1)", "Reverse-run-images", "layer.layers.0.b"),
+        ("permute(work, d, other, R, pitch, index[t[ORDER]:], C, not inverse)", "permute(work, d, other, R, pitch, index[t[ORDER]:], C, inverse)", "run-images", "dX"),
+        ("couple_back(t, inverse", "couple_back(t, not inverse", "run-images", "dX"),
+        ("mix(p, False, C", "mix(p, True, C", "run-images", "dX"), ("mix(p[C * C:], False", "mix(p[C * C:], True", "Reverse-run-images", "dX"),
+        ("mix(p[C * C:], True", "mix(p, True", "run-images", "X"), ("offsets, g, lanes)", "offsets, -g, lanes)", "run-images", "layers.2.net.W.0"))],
+    (f"{ENGINE}.image_runs:ImageRuns.run_backward_", "-total if inverse else total", "total", "Reverse-run-images", "layer.layers.0.log_s"),
+    (f"{ENGINE}.image_runs:ImageRuns.run_backward_", " * Z[0, 0].size", "", "run-images", "layers.0.log_s"),
+    (f"{ENGINE}.image_runs:ImageRuns.run_backward_", "np.add(G, part, out=G)", "part", "run-images-tiles", "layers.1.net.W.2"),
+    (f"{ENGINE}.image_runs:ImageRuns.run_backward_.work", "dlogdet[tile.samples]", "dlogdet[:part.shape[0]]", "run-images-tiles", "layers.1.net.W.2"),
     (f"{REFERENCE}.runs:Runs.run_backward_", "in run.layers if inverse else reversed(run.layers)", "in run.layers", "run", "dX"),
     ("invnet.layers.run:Run.backward_", "dlogdet, cond, False", "0 * dlogdet, cond, False", "run", "layers.0.log_s"),
     ("invnet.layers.run:Run.inverse_backward_", "dlogdet, cond, True", "0 * dlogdet, cond, True", "Reverse-run", "layer.layers.0.log_s"),
@@ -720,14 +749,20 @@ def mutant(target, piece, replacement):
     return holder, name, made["make"](holder)
 
 
+#: What calls the functions of a module that compiled ones call, from the inside out.
+CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), ((CONVOLUTIONS, "convolve_back"), (CONVOLUTIONS, "backward"))),
+           CONVOLUTIONS: ((CONVOLUTIONS, "backward"),), **dict.fromkeys((ROWS, AFFINE_RUN), ((RUNS, "backward"),)),
+           IMAGE_ROWS: ((IMAGE_RUNS, "backward"),)}
+
+
 def install(monkeypatch, holder, name, made):
-    """Puts the copy in its place; that of a function which compiled ones call, in a `backward` made anew, uncompiled."""
-    callers = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), convolutions), **dict.fromkeys((ROWS, AFFINE_RUN), runs)}
-    caller = callers.get(getattr(holder, "__name__", None))
-    if caller is not None:
-        rebuilt = {}
-        exec(functions(caller.__name__)["backward"], {**vars(caller), **UNCOMPILED, name: made}, rebuilt)
-        holder, name, made = caller, "backward", rebuilt["backward"]
+    """Puts the copy in its place; that of a function which compiled ones call, in copies of these, uncompiled."""
+    for module, caller in CALLERS.get(getattr(holder, "__name__", None), ()):
+        if name == "backward":  # which is called from outside
+            break
+        rebuilt, holder = {}, importlib.import_module(module)
+        exec(functions(module)[caller], {**vars(holder), **UNCOMPILED, name: made}, rebuilt)
+        name, made = caller, rebuilt[caller]
     original = vars(holder)[name]
     for module in [module for module in sys.modules.values() if getattr(module, "__name__", "").startswith("invnet.")]:
         if vars(module).get(name) is original:  # which imported it
@@ -786,15 +821,15 @@ def test_a_broken_term_of_another_engine_is_found(target, piece, replacement, ca
 
 
 REFERENCES = [f"{REFERENCE}.{name}" for name in ("arrays", "channels", "network", "coupling", "bending", "spline", "runs")]
-HOST_SIDE = [f"{ENGINE}.{name}" for name in ("arrays", "channels", "networks", "couplings", "bending", "runs")]
-BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_of_transpose|sum_rows|sum_taps|pad|first_taps|all_taps)$")
+HOST_SIDE = [f"{ENGINE}.{name}" for name in ("arrays", "channels", "networks", "couplings", "bending", "runs", "image_runs")]
+BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_of_transpose|sum_rows|sum_all_rows|sums_of_products|add_first|sum_taps|pad|first_taps|all_taps)$")
 
 
 def hand_written_backwards():
     packages = [f"{package.__name__}.{info.name}" for package in (invnet.layers, invnet.nets)
                 for info in pkgutil.iter_modules(package.__path__)]
     for module in [*packages, *REFERENCES, *HOST_SIDE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING, TORCH, HOST, NETWORKS,
-                   STAGES, ROWS, AFFINE_RUN, RUNS, *(CUPY.values() if cupy_here else ())]:
+                   STAGES, ROWS, AFFINE_RUN, RUNS, IMAGE_ROWS, IMAGE_RUNS, *(CUPY.values() if cupy_here else ())]:
         for path, source in functions(module).items():
             if BACKWARD.search(path) and "raise NotImplementedError" not in source:
                 yield f"{module}:{path}"

@@ -25,7 +25,7 @@ class Drift:
 
     Attributes:
         states: (layer, drift) of the input of each layer that was rebuilt and compared, in the order of the pass.
-        logdets: (coupling, difference) of the log-determinant of the first sample, computed again from what was rebuilt, in
+        logdets: (layer, difference) of the log-determinant of the first sample, computed again from what was rebuilt, in
             nats for each number of a sample.
         redone: how many segments drifted too far, and were computed again from their anchor: they do not count otherwise.
     """

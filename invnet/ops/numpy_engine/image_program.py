@@ -1,5 +1,6 @@
 """ImageProgram: a run of layers of images as the tables by which compiled functions do it."""
 
+import functools
 import math
 
 import numpy as np
@@ -50,11 +51,10 @@ class ImageProgram(Located):
                     layers.append(layer)
         self.layers, self.index = np.array(layers, np.int64).reshape(-1, 13), np.array(index or [0])
         nets = [stage.net for stage in stages if stage.convolutions]
-        self._networks = [stage.convolutions.layers if stage.convolutions else None for stage in stages]
+        self._networks = tuple(stage.convolutions.layers if stage.convolutions else None for stage in stages)
         #: as of a coupling: floats of a tile for each position, how far an output sees, and numbers of weights
-        self.floats = max(net.floats_per_position for net in nets) + 3 * rounded(C, self.lanes) + 5 * (C // 2)
+        self.floats = max(net.floats_per_position for net in nets) + 3 * rounded(C, self.lanes) + 8 * (C // 2)
         self.reach, self.weights = max(net.reach for net in nets), self.size - self.numbers
-        self._plans = {}
 
     @property
     def ndim(self):
@@ -62,19 +62,18 @@ class ImageProgram(Located):
         return max(len(shape) - 2 for layers in self._networks if layers for shape, _, _ in layers)
 
     def plan(self, N, D, H, W, keep):
-        """For images (N, D, H, W): the plans of the conditioners, where each begins and ends, places in `work`, how many numbers it has, and
-        how many each array of offsets."""
-        how = N, D, H, W, keep
-        if how not in self._plans:
-            plans = [layers and convolutions.plan(layers, N, D, H, W, self.dtype.itemsize, keep) for layers in self._networks]
-            found = [plan for plan in plans if plan]
-            lengths = [len(plan.table) if plan else 0 for plan in plans]
-            ends = np.cumsum(lengths)
-            C, R, pitch = self.channels, N * D * H * W, rounded(self.channels, self.lanes)
-            rows, changed = R * pitch + SLACK, (2 * N + 3) * (R // N) * (C // 2)
-            sizes = (rows, rows, rows, max(C + 2, 4) * pitch + SLACK, changed + SLACK, max(plan.tape for plan in found),
-                     max(plan.backward if keep else plan.forward for plan in found))
-            places = np.cumsum([0] + [rounded(size, self.lanes) for size in sizes])
-            self._plans[how] = (np.concatenate([plan.table for plan in found]), np.stack([ends - lengths, ends], 1), places[:-1],
-                                int(places[-1]), max(plan.offsets for plan in found))
-        return self._plans[how]
+        return _plan(self._networks, self.channels, self.dtype.itemsize, N, D, H, W, keep)
+
+
+@functools.lru_cache(maxsize=4096)
+def _plan(networks, C, itemsize, N, D, H, W, keep):
+    """For images (N, D, H, W, C): the plans of the conditioners, where each begins and ends, places in `work`, how many numbers it has,
+    and how many each array of offsets."""
+    lanes, plans = BYTES // itemsize, [layers and convolutions.plan(layers, N, D, H, W, itemsize, keep) for layers in networks]
+    found, lengths = [plan for plan in plans if plan], [len(plan.table) if plan else 0 for plan in plans]
+    ends, rows = np.cumsum(lengths), N * D * H * W * rounded(C, lanes) + SLACK
+    sizes = (rows, rows, rows, max(C + 2, 4) * rounded(C, lanes) + SLACK, 8 * (N * D * H * W * (C // 2) + SLACK),
+             max(plan.tape for plan in found), max(plan.backward if keep else plan.forward for plan in found))
+    places = np.cumsum([0] + [rounded(size, lanes) for size in sizes])
+    return (np.concatenate([plan.table for plan in found]), np.stack([ends - lengths, ends], 1), places[:-1], int(places[-1]),
+            max(plan.offsets for plan in found))

@@ -55,7 +55,7 @@ class ImageRuns:
             G = part if G is None else np.add(G, part, out=G)
 
         threads.map_tiles(work, tiles, commit)
-        total = float(dlogdet.sum()) * (Z[0, 0].size)
+        total = float(dlogdet.sum()) * Z[0, 0].size
         stages.pull(Z.dtype.char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers,
                                   Z.shape[1])
         walk = drift.current()

@@ -3,19 +3,21 @@
 R positions are at work; row r of their channels lies at o + r * pitch in `work`, with zeros after the channels.
 """
 
+from numba import njit
+
 from .affine import scales
 from .convolutions import C_OUT, G as DY, INPUT, OUTPUT, convolve
 from .products import multiples, place, place_transposed, product, rounded
 from .rows import total
-from .stages import GROUPS, SIGMOID, STATE, function
-from .vectors import copy_rows
+from .stages import GROUPS, SIGMOID, STATE, copy
+from .vectors import SLACK, copy_rows, merge_rows, pack_rows
 
 #: Where in `work` there are: the rows, as many more for what becomes of them, their gradients, small matrices, what belongs to the
 #: channels that a coupling changes, a conditioner's tape, and what it needs besides.
 ROWS, OTHER, GRADIENTS, MATRIX, CHANGED, TAPE, NETWORK = range(7)
 
 
-@function
+@njit(error_model="numpy", nogil=True)
 def rescale(work, o, R, pitch, p, C, to_z, fine):
     """Rows at o become Z, scaled and shifted, or X again."""
     fine[:2 * pitch] = 0
@@ -32,7 +34,7 @@ def rescale(work, o, R, pitch, p, C, to_z, fine):
                 row[c] = (row[c] - shift[c]) * factor[c]
 
 
-@function
+@njit(error_model="numpy", nogil=True)
 def scale_back(work, o, d, R, pitch, p, C, inverse, sign, g, fine):
     """Gradients at d of rows X at o, from those of Z or the other way round; adds those of scale and b to g."""
     fine[:4 * pitch] = 0
@@ -51,7 +53,7 @@ def scale_back(work, o, d, R, pitch, p, C, inverse, sign, g, fine):
         g[2 * C + c] += sign * sums[c]
 
 
-@function
+@njit(error_model="numpy", nogil=True)
 def permute(work, o, to, R, pitch, order, C, back):
     """Rows at `to`: those at o with their channels in this order, or back."""
     for r in range(R):
@@ -64,7 +66,7 @@ def permute(work, o, to, R, pitch, order, C, back):
                 out[c] = row[order[c]]
 
 
-@function
+@njit(error_model="numpy", nogil=True)
 def mix(M, transposed, C, R, work, o, to, pitch, offsets, places, lanes):
     """Rows at `to`: those at o times the matrix M (C, C), or its transpose, so that each becomes M times it."""
     m, zeros = places[MATRIX], places[MATRIX] + C * pitch
@@ -78,7 +80,7 @@ def mix(M, transposed, C, R, work, o, to, pitch, offsets, places, lanes):
     product(work, o, offsets[0], 0, R, offsets[1], C, work, m, pitch, C, work, zeros, 0, work, to, pitch, lanes)
 
 
-@function
+@njit(error_model="numpy", nogil=True)
 def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, places, lanes):
     """G[i, j] += sign * sum over rows of A[r, i] B[r, j]; G is flat."""
     out, zeros = places[MATRIX], places[MATRIX] + C * pitch
@@ -94,7 +96,7 @@ def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, places, lanes):
 # ---- couplings
 
 
-@function
+@njit(error_model="numpy", nogil=True)
 def evaluate(t, addresses, table, N, D, H, W, none, work, rows, pitch, offsets, places, lanes):
     """The rows of a conditioner's output, in its tape, for the first channels of rows."""
     tape, pitch_in = work[places[TAPE]:], rounded(t[GROUPS], lanes)
@@ -102,64 +104,72 @@ def evaluate(t, addresses, table, N, D, H, W, none, work, rows, pitch, offsets, 
     convolve(addresses[t[STATE]:], table, N, D, H, W, none, tape, work[places[NETWORK]:], offsets, lanes)
 
 
-@function
-def output(t, table, N, positions, C, places, lanes):
-    """Of a coupling: how many channels it changes; where are the rows of t and raw, and how far apart; where are, for the channels
-    that it changes, raw, which becomes the slope of log s, and s, each of all samples; and how many of these numbers a sample has."""
+@njit(error_model="numpy", nogil=True)
+def changed(t, table, R, C, places, lanes):
+    """Of a coupling: how many channels it changes, where the rows of t and raw lie, and how far apart; and where arrays of these
+    channels' numbers alone begin, how far apart: raw, which becomes the slope of log s, s, t, X, dX, and three more."""
     half, last = C - t[GROUPS], table[table.shape[0] - 2]
-    each = positions * half
-    return half, places[TAPE] + last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], places[CHANGED] + N * each, each
+    return half, places[TAPE] + last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], R * half + SLACK
 
 
-@function
-def couple(t, bound, to_z, table, N, positions, C, work, rows, pitch, logdet, places, lanes):
+@njit(error_model="numpy", nogil=True)
+def couple(t, bound, to_z, table, N, R, C, work, rows, pitch, logdet, places, lanes):
     """The channels that a coupling changes become Z, or X, given the conditioner's output; adds to logdet."""
-    half, y, apart, raw, s, each = output(t, table, N, positions, C, places, lanes)
-    fine, sign = s + N * each, 1.0 if to_z else -1.0
-    for n in range(N):
-        at, slope, scale, log = n * positions, raw + n * each, s + n * each, work[fine:fine + each]
-        for r in range(positions):
-            of, out = y + (at + r) * apart + half, slope + r * half
-            for c in range(half):
-                work[out + c] = work[of + c]
-        log[:] = 0
-        scales(work[slope:slope + each], work[scale:scale + each], log, t[SIGMOID], bound, sign, work[fine + each:fine + 2 * each],
-               work[fine + 2 * each:fine + 3 * each])
-        logdet[n] += total(log)
-        for r in range(positions):
-            x, of, by = rows + (at + r) * pitch + C - half, y + (at + r) * apart, scale + r * half
-            if to_z:
-                for c in range(half):
-                    work[x + c] = (work[x + c] + work[of + c]) * work[by + c]
-            else:
-                for c in range(half):
-                    work[x + c] = work[x + c] / work[by + c] - work[of + c]
+    half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
+    n, width, s, shift, x, log = R * half, rounded(half, lanes), raw + size, raw + 2 * size, raw + 3 * size, raw + 5 * size
+    pack_rows(work, y + half, apart, work, raw, half, R, width)
+    pack_rows(work, y, apart, work, shift, half, R, width)
+    pack_rows(work, rows + C - half, pitch, work, x, half, R, width)
+    work[log:log + n] = 0
+    scales(work[raw:raw + n], work[s:s + n], work[log:log + n], t[SIGMOID], bound, 1.0 if to_z else -1.0,
+           work[log + size:log + size + n], work[log + 2 * size:log + 2 * size + n])
+    for i in range(N):
+        logdet[i] += total(work[log + i * (n // N):log + (i + 1) * (n // N)])
+    X, S, T = work[x:x + n], work[s:s + n], work[shift:shift + n]
+    if to_z:
+        for i in range(n):
+            X[i] = (X[i] + T[i]) * S[i]
+    else:
+        for i in range(n):
+            X[i] = X[i] / S[i] - T[i]
+    merge_rows(work, x, half, work, rows + C - half, pitch, R, width, half)
 
 
-@function
-def couple_back(t, inverse, table, N, positions, C, work, rows, d, pitch, dlogdet, places, lanes):
+@njit(error_model="numpy", nogil=True)
+def couple_back(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lanes):
     """The gradients of what a coupling changes, after `couple` in the opposite direction; those of its conditioner's output begin
     what goes back through that."""
-    half, y, apart, raw, s, each = output(t, table, N, positions, C, places, lanes)
+    half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
+    n, width, at = R * half, rounded(half, lanes), raw + 4 * size
+    pack_rows(work, d + C - half, pitch, work, at, half, R, width)
+    slope, S, T, X, D = work[raw:raw + n], work[raw + size:], work[raw + 2 * size:], work[raw + 3 * size:], work[at:at + n]
+    if inverse:  # X is Z now
+        for i in range(n):
+            T[i] = -D[i]
+        for i in range(n):
+            D[i] /= S[i]
+    else:  # which becomes Z again
+        for i in range(n):
+            X[i] = (X[i] + T[i]) * S[i]
+        for i in range(n):
+            T[i] = D[i] * S[i]
+    for i in range(n):
+        X[i] *= D[i]
+    for i in range(N):
+        for j in range(i * (n // N), (i + 1) * (n // N)):
+            slope[j] *= X[j] + dlogdet[i]
+    if inverse:
+        for i in range(n):
+            slope[i] = -slope[i]
+    else:
+        copy(T, 0, D, 0, n)
+    merge_rows(work, at, half, work, d + C - half, pitch, R, width, half)
     dy = places[NETWORK] + table[table.shape[0] - 1, DY]
-    for n in range(N):
-        for r in range(n * positions, (n + 1) * positions):
-            x, dx, of, to, at = rows + r * pitch + C - half, d + r * pitch + C - half, y + r * apart, dy + r * apart, r * half
-            work[to + 2 * half:to + apart] = 0
-            for c in range(half):
-                g, scale, slope = work[dx + c], work[s + at + c], work[raw + at + c]
-                if inverse:  # x is z now
-                    work[to + c] = -g
-                    g /= scale
-                    work[to + half + c] = -(g * work[x + c] + dlogdet[n]) * slope
-                else:
-                    work[to + half + c] = (g * (work[x + c] + work[of + c]) * scale + dlogdet[n]) * slope
-                    g *= scale
-                    work[to + c] = g
-                work[dx + c] = g
+    copy_rows(work, raw + 2 * size, half, work, dy, apart, R, apart, half)
+    merge_rows(work, raw, half, work, dy + half, apart, R, width, half)
 
 
-@function
+@njit(error_model="numpy", nogil=True)
 def add_first(A, a, apart, B, b, pitch, R, C):
     """Adds rows at a to the first C channels of rows at b."""
     for r in range(R):

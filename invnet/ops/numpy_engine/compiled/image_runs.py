@@ -41,7 +41,7 @@ def forward(P, addresses, stages, bounds, tables, starts, index, inverse, X, log
         elif kind == CONVOLUTIONAL:
             table = tables[starts[s, 0]:starts[s, 1]]
             evaluate(t, addresses, table, N, D, H, W, none, work, rows, pitch, offsets, places, lanes)
-            couple(t, bounds[s], not inverse, table, N, R // N, C, work, rows, pitch, logdet, places, lanes)
+            couple(t, bounds[s], not inverse, table, N, R, C, work, rows, pitch, logdet, places, lanes)
         else:
             mix(P[t[PLACE] + (C * C if inverse else 0):], True, C, R, work, rows, other, pitch, offsets, places, lanes)
             rows, other = other, rows
@@ -54,6 +54,7 @@ def backward(P, addresses, stages, bounds, tables, starts, index, inverse, dX, X
     """Z becomes X and dZ becomes dX, or the other way round where `inverse`; adds to G, and to logdet what `forward` adds."""
     (N, D, H, W, C), lanes = X.shape, BYTES // X.itemsize
     R, pitch, rows, other, d = N * D * H * W, rounded(C, lanes), places[ROWS], places[OTHER], places[GRADIENTS]
+    rebuilt = np.zeros(N, X.dtype)  # the log-determinant of the way back
     sign, matrix, none = X.dtype.type(-1 if inverse else 1), work[places[MATRIX]:], np.empty((0, 1), X.dtype)
     rows_of(X, work, rows, pitch)
     rows_of(dX, work, d, pitch)
@@ -75,8 +76,8 @@ def backward(P, addresses, stages, bounds, tables, starts, index, inverse, dX, X
         elif kind == CONVOLUTIONAL:
             table = tables[starts[s, 0]:starts[s, 1]]
             evaluate(t, addresses, table, N, D, H, W, none, work, rows, pitch, offsets, places, lanes)
-            couple(t, bounds[s], inverse, table, N, R // N, C, work, rows, pitch, logdet, places, lanes)
-            couple_back(t, inverse, table, N, R // N, C, work, rows, d, pitch, dlogdet, places, lanes)
+            couple(t, bounds[s], inverse, table, N, R, C, work, rows, pitch, rebuilt, places, lanes)
+            couple_back(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lanes)
             network = work[places[NETWORK]:]
             dx = convolve_back(addresses[t[STATE]:], table, N, D, H, W, none, work[places[TAPE]:], network, offsets, g, lanes)
             add_first(network, dx, rounded(t[GROUPS], lanes), work, d, pitch, R, t[GROUPS])
@@ -94,5 +95,7 @@ def backward(P, addresses, stages, bounds, tables, starts, index, inverse, dX, X
             else:
                 mix(p, False, C, R, work, d, other, pitch, offsets, places, lanes)
                 d, other = other, d
+    for n in range(N):
+        logdet[n] -= rebuilt[n]
     rows_to(work, rows, pitch, X)
     rows_to(work, d, pitch, dX)

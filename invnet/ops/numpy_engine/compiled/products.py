@@ -6,7 +6,7 @@ padded image, which are thus never gathered. Rows of the other two have room for
 
 from numba import njit
 
-from .vectors import FEW, ROWS, VECTORS, block, copy_rows, low_block, narrow_block, small_block, transpose_square
+from .vectors import FEW, ROWS, VECTORS, block, copy_rows, low_block, narrow_block, pack_rows, small_block, transpose_square
 
 
 @njit(error_model="numpy", nogil=True)
@@ -109,9 +109,26 @@ def sum_rows(R, pitch, sums, first, group):
 
 
 @njit(error_model="numpy", nogil=True)
+def sum_all_rows(R, pitch, total):
+    """Adds up all rows, some at a time."""
+    count, C = R.size // pitch, total.size
+    for r in range(0, count - 3, 4):
+        one, two, three, four = R[r * pitch:], R[(r + 1) * pitch:], R[(r + 2) * pitch:], R[(r + 3) * pitch:]
+        for c in range(C):
+            total[c] += (one[c] + two[c]) + (three[c] + four[c])
+    for r in range(count - count % 4, count):
+        row = R[r * pitch:]
+        for c in range(C):
+            total[c] += row[c]
+
+
+@njit(error_model="numpy", nogil=True)
 def take_rows(R, pitch, out):
     """out = its rows, `pitch` apart, without what comes after them."""
-    for r in range(out.shape[0]):
+    count, C = out.shape
+    whole = max(0, (count * C - pitch) // C + 1)
+    pack_rows(R, 0, pitch, out, 0, C, whole, pitch)
+    for r in range(whole, count):
         row, to = R[r * pitch:(r + 1) * pitch], out[r]
-        for c in range(to.size):
+        for c in range(C):
             to[c] = row[c]

@@ -5,37 +5,55 @@ An image is rows, one for each position of N images (D, H, W), of C channels; `k
 
 from numba import njit
 
-from .vectors import sum_runs
+from .vectors import copy_rows, pack_rows, sum_runs
+
+
+@njit(error_model="numpy", nogil=True)
+def spacing(x):
+    """How many numbers apart the positions of an array (N, D, H, W, C) are, if that is the same for all, with channels side by side; else 0."""
+    N, D, H, W, C = x.shape
+    n, d, h, w, c = x.strides
+    even = (C == 1 or c == x.itemsize) and (H == 1 or h == W * w) and (D == 1 or d == H * W * w) and (N == 1 or n == D * H * W * w)
+    return w // x.itemsize if even and W > 1 else 0
 
 
 @njit(error_model="numpy", nogil=True)
 def rows_of(x, work, o, pitch):
     """Rows, `pitch` apart, of an array x (N, D, H, W, C), with zeros after the channels."""
     N, D, H, W, C = x.shape
+    step, r, whole = spacing(x), 0, 0
+    if step > 0:  # so many rows have `pitch` numbers of x from their first on
+        whole = max(0, ((N * D * H * W - 1) * step + C - pitch) // step + 1)
+        copy_rows(x, 0, step, work, o, pitch, whole, pitch, C)
     for n in range(N):
         for d in range(D):
             for h in range(H):
                 for w in range(W):
-                    row = work[o:o + pitch]
-                    for c in range(C):
-                        row[c] = x[n, d, h, w, c]
-                    for c in range(C, pitch):
-                        row[c] = 0
-                    o += pitch
+                    if r >= whole:
+                        row = work[o + r * pitch:o + (r + 1) * pitch]
+                        for c in range(C):
+                            row[c] = x[n, d, h, w, c]
+                        for c in range(C, pitch):
+                            row[c] = 0
+                    r += 1
 
 
 @njit(error_model="numpy", nogil=True)
 def rows_to(work, o, pitch, x):
     """The array's numbers are those of the rows, as `rows_of` takes them."""
     N, D, H, W, C = x.shape
+    r, whole = 0, 0
+    if spacing(x) == C:
+        whole = max(0, (N * D * H * W * C - pitch) // C + 1)
+        pack_rows(work, o, pitch, x, 0, C, whole, pitch)
     for n in range(N):
         for d in range(D):
             for h in range(H):
                 for w in range(W):
-                    row = work[o:o + pitch]
-                    for c in range(C):
-                        x[n, d, h, w, c] = row[c]
-                    o += pitch
+                    if r >= whole:
+                        for c in range(C):
+                            x[n, d, h, w, c] = work[o + r * pitch + c]
+                    r += 1
 
 
 @njit(error_model="numpy", nogil=True)

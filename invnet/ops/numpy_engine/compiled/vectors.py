@@ -181,29 +181,57 @@ def transpose_square(typing, source, so, row, out, oo, pitch):
     return types.void(source, i, i, out, i, i), build
 
 
-@intrinsic
-def copy_rows(typing, source, so, row, out, oo, pitch, count, width, real):
-    """out[oo + k * pitch + j] = source[so + k * row + j] for `count` rows k and j below `real`, 0 from there to `width`.
+def _copy(beyond):
+    @intrinsic
+    def copy_rows(typing, source, so, row, out, oo, pitch, count, width, real):
+        """out[oo + k * pitch + j] = source[so + k * row + j] for `count` rows k and j below `real`; from there to `width` 0, or what was there.
 
-    `width` is a number of whole vectors.
+        `width` is a number of whole vectors.
+        """
+
+        def build(context, b, signature, args):
+            source, so, row, out, oo, pitch, count, width, real = args
+            types_ = signature.args
+            V = _Vectors(context, b, types_[0].dtype)
+            source, out = _pointer(context, b, types_[0], source, so), _pointer(context, b, types_[3], out, oo)
+            zero, lane = ir.Constant(_int, 0), ir.VectorType(_int, V.lanes)
+            numbers = ir.Constant(lane, [ir.Constant(_int, i) for i in range(V.lanes)])
+            with cgutils.for_range_slice(b, zero, width, ir.Constant(_int, V.lanes)) as (j, _):
+                mask = b.icmp_signed("<", numbers, V.spread(b.sub(real, j)))
+                with cgutils.for_range(b, count) as loop:
+                    vector, to = V.load(b.gep(source, [b.add(b.mul(loop.index, row), j)])), b.gep(out, [b.add(b.mul(loop.index, pitch), j)])
+                    V.store(b.select(mask, vector, V.zero if beyond == "zeros" else V.load(to)), to)
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(source, i, i, out, i, i, i, i, i), build
+
+    return copy_rows
+
+
+copy_rows, merge_rows = _copy("zeros"), _copy("what was there")
+
+
+@intrinsic
+def pack_rows(typing, source, so, pitch, out, oo, row, count, width):
+    """out[oo + k * row + j] = source[so + k * pitch + j] for `count` rows k and j below `width`, of whole vectors, row after row.
+
+    What goes beyond a row is overwritten by the next, so that rows may be closer to one another than `width`.
     """
 
     def build(context, b, signature, args):
-        source, so, row, out, oo, pitch, count, width, real = args
+        source, so, pitch, out, oo, row, count, width = args
         types_ = signature.args
         V = _Vectors(context, b, types_[0].dtype)
         source, out = _pointer(context, b, types_[0], source, so), _pointer(context, b, types_[3], out, oo)
-        zero, lane = ir.Constant(_int, 0), ir.VectorType(_int, V.lanes)
-        numbers = ir.Constant(lane, [ir.Constant(_int, i) for i in range(V.lanes)])
-        with cgutils.for_range_slice(b, zero, width, ir.Constant(_int, V.lanes)) as (j, _):
-            mask = b.icmp_signed("<", numbers, V.spread(b.sub(real, j)))
-            with cgutils.for_range(b, count) as loop:
-                vector = V.load(b.gep(source, [b.add(b.mul(loop.index, row), j)]))
-                V.store(b.select(mask, vector, V.zero), b.gep(out, [b.add(b.mul(loop.index, pitch), j)]))
+        with cgutils.for_range(b, count) as loop:
+            rows = b.gep(source, [b.mul(loop.index, pitch)]), b.gep(out, [b.mul(loop.index, row)])
+            with cgutils.for_range_slice(b, ir.Constant(_int, 0), width, ir.Constant(_int, V.lanes)) as (j, _):
+                V.store(V.load(b.gep(rows[0], [j])), b.gep(rows[1], [j]))
         return context.get_dummy_value()
 
     i = types.intp
-    return types.void(source, i, i, out, i, i, i, i, i), build
+    return types.void(source, i, i, out, i, i, i, i), build
 
 
 @intrinsic
