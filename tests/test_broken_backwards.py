@@ -21,6 +21,8 @@ import array_api_compat.numpy
 import invnet
 import numpy as np
 import pytest
+from numba import njit
+from numba.core.dispatcher import Dispatcher
 from cases import LAYERS as CASES_OF_LAWS
 from engines import ENGINES, cupy_here
 from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute, Planar, Radial
@@ -513,7 +515,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (BACK, "scratch[PADDED_G], rows, r, r + n", "scratch[PADDED_G], rows, 0, n", "many-positions-narrowing", "dX"),
     (BACK, "gradients[t[DW]:t[DW] + narrow * wide].reshape", "-gradients[t[DW]:t[DW] + narrow * wide].reshape", RELU, "W.0"),
     (f"{CONVOLUTIONS}:backward", "take_rows(work[g:]", "take_rows(-work[g:]", RELU, "dX"),
-    (BACK, "work[zeros:scratch[TAPS]] = 0", "work[zeros:scratch[TAPS]] = 1", RELU, "dX"),
+    (BACK, "clear(work, zeros, scratch[TAPS])", "work[zeros:scratch[TAPS]] = 1", RELU, "dX"),
     # on a grid; a rebuilt X that is wrong is no row, since Exact itself refuses it
     (f"{EXACT}:Exact.backward_", "Z, dlogdet, cond)", "Z, 0 * dlogdet, cond)", "Exact-AffineCoupling-bounded-2d", "layer.net.W.2"),
     (f"{GRID}:GridAdditive.backward_", "Z, dlogdet, cond, ", "Z, 0 * dlogdet, cond, ", "Exact-vector", "dcond"),
@@ -641,16 +643,16 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         ("dlogdet[i]", "dlogdet[0]", "run-images", "layers.2.net.W.2"), ("slope[i] = -slope[i]", "pass", "Reverse-run-images", "layer.layers.5.net.W.2"),
         ("copy(T, 0, D, 0, n)", "pass", "run-images", "dX"), ("merge_rows(work, raw, half", "merge_rows(work, raw + size, half", "run-images", "layers.2.net.b.2"))],
     (f"{IMAGE_ROWS}:add_first", "row[c] += more[c]", "row[c] = more[c]", "run-images", "dX"),
-    *[(f"{IMAGE_RUNS}:backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
-        ("type(-1 if inverse else 1)", "type(1)", "Reverse-run-images", "layer.layers.0.b"),
-        ("permute(work, d, other, R, pitch, index[t[ORDER]:], C, not inverse)", "permute(work, d, other, R, pitch, index[t[ORDER]:], C, inverse)", "run-images", "dX"),
-        ("couple_back(t, inverse", "couple_back(t, not inverse", "run-images", "dX"),
-        ("mix(p, False, C", "mix(p, True, C", "run-images", "dX"), ("mix(p[C * C:], False", "mix(p[C * C:], True", "Reverse-run-images", "dX"),
-        ("mix(p[C * C:], True", "mix(p, True", "run-images", "X"), ("offsets, g, lanes)", "offsets, -g, lanes)", "run-images", "layers.2.net.W.0"))],
+    *[(f"{IMAGE_RUNS}:through", piece, wrong, case, reported) for piece, wrong, case, reported in (
+        ("type(-1 if to_z else 1)", "type(1)", "Reverse-run-images", "layer.layers.0.b"),
+        ("permute(work, d, other, R, pitch, index[t[ORDER]:], C, not to_z)", "permute(work, d, other, R, pitch, index[t[ORDER]:], C, to_z)", "run-images", "dX"),
+        ("couple_back(t, to_z", "couple_back(t, not to_z", "run-images", "dX"), ("mix(p, to_z, C, R, work, d", "mix(p, not to_z, C, R, work, d", "run-images", "dX"),
+        ("mix(p[C * C:], not to_z, C, R, work, d", "mix(p[C * C:], to_z, C, R, work, d", "Reverse-run-images", "dX"),
+        ("offsets, g, lanes)", "offsets, -g, lanes)", "run-images", "layers.2.net.W.0"))],
     (f"{ENGINE}.image_runs:ImageRuns.run_backward_", "-total if inverse else total", "total", "Reverse-run-images", "layer.layers.0.log_s"),
     (f"{ENGINE}.image_runs:ImageRuns.run_backward_", " * Z[0, 0].size", "", "run-images", "layers.0.log_s"),
     (f"{ENGINE}.image_runs:ImageRuns.run_backward_", "np.add(G, part, out=G)", "part", "run-images-tiles", "layers.1.net.W.2"),
-    (f"{ENGINE}.image_runs:ImageRuns.run_backward_.work", "dlogdet[tile.samples]", "dlogdet[:part.shape[0]]", "run-images-tiles", "layers.1.net.W.2"),
+    (f"{ENGINE}.image_runs:ImageRuns.run_backward_.work", "dlogdet[tile.samples]", "dlogdet[:len(z[tile.samples])]", "run-images-tiles", "layers.1.net.W.2"),
     (f"{REFERENCE}.runs:Runs.run_backward_", "in run.layers if inverse else reversed(run.layers)", "in run.layers", "run", "dX"),
     ("invnet.layers.run:Run.backward_", "dlogdet, cond, False", "0 * dlogdet, cond, False", "run", "layers.0.log_s"),
     ("invnet.layers.run:Run.inverse_backward_", "dlogdet, cond, True", "0 * dlogdet, cond, True", "Reverse-run", "layer.layers.0.log_s"),
@@ -709,8 +711,19 @@ CUPY_MUTATIONS = [  # and of CuPy's engine; the terms of its kernels are in test
 
 #: What a copied kernel is made with: left uncompiled, it meets neither Numba's files nor the caches of the original.
 UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char: function, "compiled": lambda function, *how: function,
-              "function": lambda function: function}
+              "function": lambda function: function, "inner": njit(error_model="numpy", nogil=True)}
 FORWARD = {"Z", "logdet", "forward", "loss"}
+
+
+@functools.cache
+def callable_here(function):
+    """Of a function that compiled ones call only, one that may be called from Python too."""
+    return UNCOMPILED["inner"](function.py_func)
+
+
+def namespace(module):
+    return {name: callable_here(value) if isinstance(value, Dispatcher) and value.targetoptions.get("no_cpython_wrapper") else value
+            for name, value in vars(module).items()} | UNCOMPILED
 
 
 @functools.cache
@@ -745,14 +758,14 @@ def mutant(target, piece, replacement):
     source = whole.replace(sources[path], sources[path].replace(piece, replacement))
     made = {}
     body = textwrap.indent(textwrap.dedent(source), "    ")
-    exec(f"def make(__class__):\n{body}\n    return {name}", {**vars(module), **UNCOMPILED}, made)
+    exec(f"def make(__class__):\n{body}\n    return {name}", namespace(module), made)
     return holder, name, made["make"](holder)
 
 
 #: What calls the functions of a module that compiled ones call, from the inside out.
 CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), ((CONVOLUTIONS, "convolve_back"), (CONVOLUTIONS, "backward"))),
            CONVOLUTIONS: ((CONVOLUTIONS, "backward"),), **dict.fromkeys((ROWS, AFFINE_RUN), ((RUNS, "backward"),)),
-           IMAGE_ROWS: ((IMAGE_RUNS, "backward"),)}
+           IMAGE_ROWS: ((IMAGE_RUNS, "through"),)}
 
 
 def install(monkeypatch, holder, name, made):
@@ -761,7 +774,7 @@ def install(monkeypatch, holder, name, made):
         if name == "backward":  # which is called from outside
             break
         rebuilt, holder = {}, importlib.import_module(module)
-        exec(functions(module)[caller], {**vars(holder), **UNCOMPILED, name: made}, rebuilt)
+        exec(functions(module)[caller], namespace(holder) | {name: made}, rebuilt)
         name, made = caller, rebuilt[caller]
     original = vars(holder)[name]
     for module in [module for module in sys.modules.values() if getattr(module, "__name__", "").startswith("invnet.")]:

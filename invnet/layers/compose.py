@@ -1,5 +1,7 @@
 """Compositions: layers one after the other, part of the channels going on alone, a layer turned around."""
 
+import itertools
+
 from ..arguments import check_integers
 from ..core import Condition, InPlaceLayer, Layer, get_ops
 from ..passes import drift
@@ -35,6 +37,9 @@ class Chain(InPlaceLayer):
                 layer = Folded(steps.pop(), layer)
             steps.append(layer)
         self._apart, self._steps = steps, with_runs(steps)
+        self._beginning = []  # what starts by itself is not part of a run
+        for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
+            self._beginning += with_runs(some) if plain else some
 
     def states(self, X, cond=None):
         """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
@@ -106,7 +111,7 @@ class Chain(InPlaceLayer):
         return steps if out_ == "forward_" else steps[::-1]
 
     def initialize_(self, X, cond=None):
-        for layer in self.layers:
+        for layer in self._beginning:
             layer.check_shape(X)
             X = layer.initialize_(X, cond)
         return X
@@ -181,7 +186,7 @@ class FactorOut(InPlaceLayer):
 
     def initialize_(self, X, cond=None):
         if self.prior is not None:
-            X = self.prior.initialize_(X, cond)
+            X = self._prior.initialize_(X, cond)
         ops = get_ops(X)
         return ops.join_(X, self.inner.initialize_(ops.split_(X, self._C1), cond))
 

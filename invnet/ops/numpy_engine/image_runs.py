@@ -24,15 +24,8 @@ class ImageRuns:
         P, same, bound, x = *self._prepared(program, X, inverse), five(X)
         if inverse:
             run.check_conditions(bound, X.dtype)
-        logdet, kernel = self.fill(X.shape[0], -same if inverse else same, X), image_runs.forward(X.dtype.char)
-
-        def work(tile):
-            part = x[tile.samples]
-            tables, starts, places, floats, offsets = program.plan(*part.shape[:4], False)
-            kernel(P, program.addresses, program.table, program.bounds, tables, starts, program.index, inverse, part, logdet[tile.samples],
-                   passing((floats,), X.dtype), passing((4, offsets), _INT), places)
-
-        threads.map_tiles(work, tiles, lambda _: None)
+        logdet = self.fill(X.shape[0], -same if inverse else same, X)
+        threads.map_tiles(lambda tile: _through(program, P, not inverse, x[tile.samples], logdet[tile.samples]), tiles, lambda _: None)
         return X, logdet
 
     def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
@@ -41,14 +34,12 @@ class ImageRuns:
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         P, same, bound, dz, z, G = *self._prepared(program, Z, True), five(dZ), five(Z), None
         run.check_conditions(bound, Z.dtype)
-        logdet, kernel = self.fill(Z.shape[0], -same if inverse else same, Z), image_runs.backward(Z.dtype.char)
+        logdet = self.fill(Z.shape[0], same if inverse else -same, Z)  # of the way back
 
         def work(tile):
-            part, numbers = z[tile.samples], np.zeros(program.size, Z.dtype)
-            tables, starts, places, floats, offsets = program.plan(*part.shape[:4], True)
-            kernel(P, program.addresses, program.table, program.bounds, tables, starts, program.index, inverse, dz[tile.samples], part,
-                   dlogdet[tile.samples], logdet[tile.samples], numbers, passing((floats,), Z.dtype), passing((4, offsets), _INT), places)
-            return numbers
+            part = np.zeros(program.size, Z.dtype)
+            _through(program, P, inverse, z[tile.samples], logdet[tile.samples], dz[tile.samples], dlogdet[tile.samples], part)
+            return part
 
         def commit(part):
             nonlocal G
@@ -61,7 +52,7 @@ class ImageRuns:
         walk = drift.current()
         state = None if walk is None else walk.computes_again(run)
         if state is not None:
-            state.again = logdet[:1]
+            state.again = -logdet[:1]
         return dZ, Z
 
     @staticmethod
@@ -88,6 +79,15 @@ class ImageRuns:
             return None, None
         tiles = self.tiles(X.shape, program.floats, program.reach, program.weights)
         return (program, tiles) if tiles[0].whole else (None, None)
+
+
+def _through(program, P, to_z, x, logdet, dx=None, dlogdet=None, G=None):
+    """A tile's part of a pass, in place; with gradients where these are given."""
+    back = dx is not None
+    tables, starts, places, floats, offsets = program.plan(*x.shape[:4], back)
+    dx, dlogdet, G = (dx, dlogdet, G) if back else (x, logdet, P)  # that are not looked at
+    image_runs.through(x.dtype.char)(P, program.addresses, program.table, program.bounds, tables, starts, program.index, to_z, back, dx, x, dlogdet,
+                                     logdet, G, passing((floats,), x.dtype), passing((4, offsets), _INT), places)
 
 
 _INT = np.dtype(np.int64)

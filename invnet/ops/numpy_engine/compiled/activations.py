@@ -2,7 +2,7 @@
 
 import math
 
-from numba import njit
+from .kernels import inner
 
 #: activation -> its number in compiled functions
 NUMBERS = {None: 0, "relu": 1, "leaky_relu": 2, "softplus": 3, "silu": 4}
@@ -10,7 +10,7 @@ RELU, LEAKY_RELU, SOFTPLUS, SILU = 1, 2, 3, 4
 SLOPE = 0.01
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def activate(H, A, activation):
     """H = act(H); of a silu, whose derivative needs what went in, A gets that."""
     zero, slope = H.dtype.type(0), H.dtype.type(SLOPE)
@@ -32,7 +32,7 @@ def activate(H, A, activation):
             H[i] = A[i] / (1 + e) if A[i] > 0 else A[i] * e / (1 + e)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def activate_back(dH, H, A, activation):
     """dH = dH act'(A), of rows H = act(A) that `activate` gave."""
     zero, slope = H.dtype.type(0), H.dtype.type(SLOPE)

@@ -11,9 +11,9 @@ from collections import namedtuple
 import numpy as np
 
 from .activations import NUMBERS, SILU, activate, activate_back
-from .kernels import kernel
-from .products import add_to_rows, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_all_rows, sum_rows, take_rows
-from .stages import function, numbers_at
+from .kernels import inner, kernel
+from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_all_rows, sum_rows, take_rows
+from .stages import numbers_at
 from .taps import all_taps, first_taps, pad, rows_of, sum_taps
 from .vectors import BYTES, ROWS, SLACK
 
@@ -78,7 +78,7 @@ def plan(layers, N, D, H, W, itemsize, keep):
     return Plan(table, ends["tape"], forward, ends["work"], offsets + SLACK, gradients)
 
 
-@function
+@inner
 def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
     """From x's rows to y's, both in `tape`, for images (N, D, H, W). The weights and biases in turn are at `addresses`.
 
@@ -87,7 +87,7 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
     """
     R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
     rows, columns, group = offsets[0], offsets[1], R // max(1, added.shape[0])
-    work[scratch[ZEROS]:scratch[TAPS]] = 0
+    clear(work, scratch[ZEROS], scratch[TAPS])
     for l in range(L):
         t = table[l]
         C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
@@ -121,7 +121,7 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
             activate(tape[at:at + n * pitch], tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
 
 
-@function
+@inner
 def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gradients, lanes):
     """Where in `work` the rows of dx are, made of those of dy at G, after `convolve` with this tape.
 
@@ -131,7 +131,7 @@ def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gra
     rows, columns, steps, ones, group = offsets[0], offsets[1], offsets[2], offsets[3], R // max(1, dadded.shape[0])
     multiples(ones, ones.size, 1)
     g, other, zeros = scratch[G], scratch[OTHER], scratch[ZEROS]
-    work[zeros:scratch[TAPS]] = 0
+    clear(work, zeros, scratch[TAPS])
     for back in range(L):
         l = L - 1 - back
         t = table[l]

@@ -3,13 +3,12 @@
 R positions are at work; row r of their channels lies at o + r * pitch in `work`, with zeros after the channels.
 """
 
-from numba import njit
-
 from .affine import scales
-from .convolutions import C_OUT, G as DY, INPUT, OUTPUT, convolve
-from .products import multiples, place, place_transposed, product, rounded
+from .convolutions import C_OUT, G as DY, OUTPUT
+from .kernels import inner
+from .products import clear, multiples, place, place_transposed, product, rounded
 from .rows import total
-from .stages import GROUPS, SIGMOID, STATE, copy
+from .stages import GROUPS, SIGMOID, copy
 from .vectors import SLACK, copy_rows, merge_rows, pack_rows
 
 #: Where in `work` there are: the rows, as many more for what becomes of them, their gradients, small matrices, what belongs to the
@@ -17,10 +16,10 @@ from .vectors import SLACK, copy_rows, merge_rows, pack_rows
 ROWS, OTHER, GRADIENTS, MATRIX, CHANGED, TAPE, NETWORK = range(7)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def rescale(work, o, R, pitch, p, C, to_z, fine):
     """Rows at o become Z, scaled and shifted, or X again."""
-    fine[:2 * pitch] = 0
+    clear(fine, 0, 2 * pitch)
     factor, shift = fine[:pitch], fine[pitch:2 * pitch]
     for c in range(C):
         factor[c], shift[c] = (p[c], p[2 * C + c]) if to_z else (p[C + c], p[2 * C + c])
@@ -34,10 +33,10 @@ def rescale(work, o, R, pitch, p, C, to_z, fine):
                 row[c] = (row[c] - shift[c]) * factor[c]
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def scale_back(work, o, d, R, pitch, p, C, inverse, sign, g, fine):
     """Gradients at d of rows X at o, from those of Z or the other way round; adds those of scale and b to g."""
-    fine[:4 * pitch] = 0
+    clear(fine, 0, 4 * pitch)
     before, after, products, sums = fine[:pitch], fine[pitch:2 * pitch], fine[2 * pitch:3 * pitch], fine[3 * pitch:4 * pitch]
     for c in range(C):
         before[c], after[c] = (p[C + c], p.dtype.type(1)) if inverse else (p.dtype.type(1), p[c])
@@ -53,12 +52,12 @@ def scale_back(work, o, d, R, pitch, p, C, inverse, sign, g, fine):
         g[2 * C + c] += sign * sums[c]
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def permute(work, o, to, R, pitch, order, C, back):
     """Rows at `to`: those at o with their channels in this order, or back."""
     for r in range(R):
         row, out = work[o + r * pitch:o + (r + 1) * pitch], work[to + r * pitch:to + (r + 1) * pitch]
-        out[C:] = 0
+        clear(out, C, pitch)
         for c in range(C):
             if back:
                 out[order[c]] = row[c]
@@ -66,11 +65,11 @@ def permute(work, o, to, R, pitch, order, C, back):
                 out[c] = row[order[c]]
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def mix(M, transposed, C, R, work, o, to, pitch, offsets, places, lanes):
     """Rows at `to`: those at o times the matrix M (C, C), or its transpose, so that each becomes M times it."""
     m, zeros = places[MATRIX], places[MATRIX] + C * pitch
-    work[zeros:zeros + pitch] = 0
+    clear(work, zeros, zeros + pitch)
     if transposed:
         place_transposed(M, C, C, work, m, pitch, lanes)
     else:
@@ -80,11 +79,11 @@ def mix(M, transposed, C, R, work, o, to, pitch, offsets, places, lanes):
     product(work, o, offsets[0], 0, R, offsets[1], C, work, m, pitch, C, work, zeros, 0, work, to, pitch, lanes)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, places, lanes):
     """G[i, j] += sign * sum over rows of A[r, i] B[r, j]; G is flat."""
     out, zeros = places[MATRIX], places[MATRIX] + C * pitch
-    work[zeros:zeros + pitch] = 0
+    clear(work, zeros, zeros + pitch)
     multiples(offsets[0], R, pitch)
     multiples(offsets[1], C, 1)
     product(work, a, offsets[1], 0, C, offsets[0], R, work, b, pitch, C, work, zeros, 0, work, out, pitch, lanes)
@@ -96,15 +95,14 @@ def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, places, lanes):
 # ---- couplings
 
 
-@njit(error_model="numpy", nogil=True)
-def evaluate(t, addresses, table, N, D, H, W, none, work, rows, pitch, offsets, places, lanes):
-    """The rows of a conditioner's output, in its tape, for the first channels of rows."""
-    tape, pitch_in = work[places[TAPE]:], rounded(t[GROUPS], lanes)
-    copy_rows(work, rows, pitch, tape, table[0, INPUT], pitch_in, N * D * H * W, pitch_in, t[GROUPS])
-    convolve(addresses[t[STATE]:], table, N, D, H, W, none, tape, work[places[NETWORK]:], offsets, lanes)
+@inner
+def take_first(work, rows, pitch, out, o, R, C, lanes):
+    """The first C channels of rows as rows of their own, of as few vectors as have room for them."""
+    width = rounded(C, lanes)
+    copy_rows(work, rows, pitch, out, o, width, R, width, C)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def changed(t, table, R, C, places, lanes):
     """Of a coupling: how many channels it changes, where the rows of t and raw lie, and how far apart; and where arrays of these
     channels' numbers alone begin, how far apart: raw, which becomes the slope of log s, s, t, X, dX, and three more."""
@@ -112,7 +110,7 @@ def changed(t, table, R, C, places, lanes):
     return half, places[TAPE] + last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], R * half + SLACK
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def couple(t, bound, to_z, table, N, R, C, work, rows, pitch, logdet, places, lanes):
     """The channels that a coupling changes become Z, or X, given the conditioner's output; adds to logdet."""
     half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
@@ -120,7 +118,7 @@ def couple(t, bound, to_z, table, N, R, C, work, rows, pitch, logdet, places, la
     pack_rows(work, y + half, apart, work, raw, half, R, width)
     pack_rows(work, y, apart, work, shift, half, R, width)
     pack_rows(work, rows + C - half, pitch, work, x, half, R, width)
-    work[log:log + n] = 0
+    clear(work, log, log + n)
     scales(work[raw:raw + n], work[s:s + n], work[log:log + n], t[SIGMOID], bound, 1.0 if to_z else -1.0,
            work[log + size:log + size + n], work[log + 2 * size:log + 2 * size + n])
     for i in range(N):
@@ -135,7 +133,7 @@ def couple(t, bound, to_z, table, N, R, C, work, rows, pitch, logdet, places, la
     merge_rows(work, x, half, work, rows + C - half, pitch, R, width, half)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def couple_back(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lanes):
     """The gradients of what a coupling changes, after `couple` in the opposite direction; those of its conditioner's output begin
     what goes back through that."""
@@ -169,7 +167,7 @@ def couple_back(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lan
     merge_rows(work, raw, half, work, dy + half, apart, R, width, half)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def add_first(A, a, apart, B, b, pitch, R, C):
     """Adds rows at a to the first C channels of rows at b."""
     for r in range(R):

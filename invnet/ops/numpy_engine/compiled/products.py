@@ -4,8 +4,10 @@ The left factor is any array read by offsets, A[i, k] = A[ro[i] + ko[k]]: a matr
 padded image, which are thus never gathered. Rows of the other two have room for whole vectors.
 """
 
+import numpy as np
 from numba import njit
 
+from .kernels import inner
 from .vectors import FEW, ROWS, VECTORS, block, copy_rows, low_block, narrow_block, pack_rows, small_block, transpose_square
 
 
@@ -15,12 +17,18 @@ def rounded(N, lanes):
     return (N + lanes - 1) // lanes * lanes
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lanes):
     """C[i - r0, j] = S[i - r0, j] + sum_k A[i, k] B[k, j] for rows i from r0 to r1; rows of B, S, C are ldb, lds, ldc apart.
 
     S may be C, or with lds = 0 one row for all, such as a bias.
     """
+    _product(A, ao, ro, np.int64(r0), r1, ko, K, B, bo, ldb, N, S, so, np.int64(lds), C, np.int64(co), ldc, lanes)
+
+
+@inner
+def _product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lanes):
+    """`product`, compiled once: of literal numbers Numba makes versions of their own, and this is a third of what it compiles."""
     wide, r = lanes * VECTORS, r0
     while r < r1:
         low = r1 - r <= FEW if ROWS < 2 * FEW else r1 - r <= 2 * FEW
@@ -41,7 +49,7 @@ def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lan
         r += FEW if low else ROWS
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def product_of_transpose(A, ao, lda, M, K, B, bo, ldb, N, S, so, lds, C, co, ldc, panel, po, rows, ones, lanes):
     """C = S + A^T B for matrices A (K, M) and B (K, N): as `product`, but a block's columns of A are copied to a panel first.
 
@@ -57,14 +65,21 @@ def product_of_transpose(A, ao, lda, M, K, B, bo, ldb, N, S, so, lds, C, co, ldc
         product(panel, po, ones, 0, n, rows, K, B, bo, ldb, N, S, so + i * lds, lds, C, co + i * ldc, ldc, lanes)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
+def clear(A, start, stop):
+    """A[start:stop] = 0. (Numba compiles assignments of slices for a second each.)"""
+    for i in range(start, stop):
+        A[i] = 0
+
+
+@inner
 def multiples(offsets, count, step):
     """Where the rows of a matrix, or the numbers of a row, lie."""
     for i in range(count):
         offsets[i] = i * step
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def place(B, K, N, out, oo, ldo):
     """Rows of a matrix B (K, N), ldo apart, with zeros after them; B may be a user's array: no number beyond it is read."""
     whole = max(0, (K * N - ldo) // N + 1)  # so many rows have `ldo` numbers of B from their first on
@@ -73,10 +88,10 @@ def place(B, K, N, out, oo, ldo):
         row = out[oo + k * ldo:oo + (k + 1) * ldo]
         for j in range(N):
             row[j] = B[k * N + j]
-        row[N:] = 0
+        clear(row, N, ldo)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def place_transposed(B, K, N, out, oo, ldo, lanes):
     """Rows of the transpose of B (K, N), ldo apart, with zeros after them."""
     K_whole, N_whole = K - K % lanes, N - N % lanes
@@ -87,10 +102,10 @@ def place_transposed(B, K, N, out, oo, ldo, lanes):
         row = out[oo + j * ldo:oo + (j + 1) * ldo]
         for k in range(K_whole if j < N_whole else 0, K):
             row[k] = B[k * N + j]
-        row[K:] = 0
+        clear(row, K, ldo)
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def add_to_rows(R, pitch, added, first, group):
     """Adds to rows `pitch` apart the rows of `added`, each to `group` of them, of which the first is number `first`."""
     for r in range(R.size // pitch):
@@ -99,7 +114,7 @@ def add_to_rows(R, pitch, added, first, group):
             row[c] += more[c]
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def sum_rows(R, pitch, sums, first, group):
     """The transpose of add_to_rows: adds the rows to those of `sums`."""
     for r in range(R.size // pitch):
@@ -108,7 +123,7 @@ def sum_rows(R, pitch, sums, first, group):
             total[c] += row[c]
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def sum_all_rows(R, pitch, total):
     """Adds up all rows, some at a time."""
     count, C = R.size // pitch, total.size
@@ -122,7 +137,7 @@ def sum_all_rows(R, pitch, total):
             total[c] += row[c]
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def take_rows(R, pitch, out):
     """out = its rows, `pitch` apart, without what comes after them."""
     count, C = out.shape

@@ -26,7 +26,8 @@ KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID = range(1
 #: steps, and in a flat matrix of weights the row of each input and the column of each unit.
 INPUTS, UNITS, ACTIVATION, WEIGHTS, BIAS, IN, OUT, BEFORE, D, ENDS_IN, ENDS_OUT, ROWS, COLUMNS = range(13)
 
-function = njit(error_model="numpy", nogil=True)
+#: As `inner`, for what makes arrays.
+function = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @intrinsic
@@ -82,8 +83,9 @@ def times(A, a_row, a_column, B, b_row, b_column, m, k, n):
 @function
 def invert(A, n, inverse):
     """Fills `inverse`, and gives log|det A|: Gauss's and Jordan's, with pivots, in double precision, since it rebuilds activations."""
-    log, M, row, order = 0.0, np.empty((n, n)), np.empty(n), np.arange(n)
+    log, M, row, order = 0.0, np.empty((n, n)), np.empty(n), np.empty(n, np.int64)
     for i in range(n):
+        order[i] = i
         for j in range(n):
             M[i, j] = A[i * n + j]
     for k in range(n):
@@ -102,7 +104,8 @@ def invert(A, n, inverse):
             to[k] = 0
             for j in range(n):
                 to[j] -= factor * row[j]
-        M[k] = row
+        for j in range(n):
+            M[k, j] = row[j]
     for i in range(n):  # the inverse of the rows in another order has its columns in that order
         for j in range(n):
             inverse[i * n + order[j]] = M[i, j]

@@ -3,12 +3,12 @@
 An image is rows, one for each position of N images (D, H, W), of C channels; `kd, kh, kw` is the kernel.
 """
 
-from numba import njit
-
+from .kernels import inner
+from .products import clear
 from .vectors import copy_rows, pack_rows, sum_runs
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def spacing(x):
     """How many numbers apart the positions of an array (N, D, H, W, C) are, if that is the same for all, with channels side by side; else 0."""
     N, D, H, W, C = x.shape
@@ -17,7 +17,7 @@ def spacing(x):
     return w // x.itemsize if even and W > 1 else 0
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def rows_of(x, work, o, pitch):
     """Rows, `pitch` apart, of an array x (N, D, H, W, C), with zeros after the channels."""
     N, D, H, W, C = x.shape
@@ -33,12 +33,11 @@ def rows_of(x, work, o, pitch):
                         row = work[o + r * pitch:o + (r + 1) * pitch]
                         for c in range(C):
                             row[c] = x[n, d, h, w, c]
-                        for c in range(C, pitch):
-                            row[c] = 0
+                        clear(row, C, pitch)
                     r += 1
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def rows_to(work, o, pitch, x):
     """The array's numbers are those of the rows, as `rows_of` takes them."""
     N, D, H, W, C = x.shape
@@ -56,11 +55,11 @@ def rows_to(work, o, pitch, x):
                     r += 1
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def pad(rows, pitch, work, o, N, D, H, W, C, kd, kh, kw):
     """Images with zeros around them, (N, D + kd - 1, H + kh - 1, W + kw - 1, C) at o, of rows `pitch` apart."""
     Dp, Hp, Wp, at = D + kd - 1, H + kh - 1, W + kw - 1, 0
-    work[o:o + N * Dp * Hp * Wp * C] = 0
+    clear(work, o, o + N * Dp * Hp * Wp * C)
     for n in range(N):
         for d in range(kd // 2, kd // 2 + D):
             for h in range(kh // 2, kh // 2 + H):
@@ -72,7 +71,7 @@ def pad(rows, pitch, work, o, N, D, H, W, C, kd, kh, kw):
                         position[c] = row[c]
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def first_taps(offsets, N, D, H, W, C, kd, kh, kw):
     """Where each position's first tap lies in the padded images."""
     Dp, Hp, Wp, row = D + kd - 1, H + kh - 1, W + kw - 1, 0
@@ -85,7 +84,7 @@ def first_taps(offsets, N, D, H, W, C, kd, kh, kw):
                     row += 1
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def all_taps(offsets, H, W, C, kd, kh, kw):
     """Where a position's taps lie after its first, channels fastest."""
     Hp, Wp, j = H + kh - 1, W + kw - 1, 0
@@ -96,7 +95,7 @@ def all_taps(offsets, H, W, C, kd, kh, kw):
                 j += 1
 
 
-@njit(error_model="numpy", nogil=True)
+@inner
 def sum_taps(work, columns, pitch, bias, Y, out, out_pitch, N, D, H, W, C, kd, kh, kw, inside, near):
     """The transpose of reading taps: Y[out + p] = bias + sum over taps of the columns of that tap at p - tap.
 
