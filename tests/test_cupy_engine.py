@@ -171,7 +171,7 @@ def test_blocks_of_an_image_give_what_the_whole_gives(name, monkeypatch):
 
 def test_tf32_concerns_conditioners_alone():
     # Of a size for which cuBLAS, free to round or not, takes its kernels that do.
-    x, (layers, parameters) = array((4, 32, 16, 16), "float32"), network_of((32, 64, 64), 2, "relu", dtype="float32")
+    x, (layers, parameters) = array((4, 32, 16, 16), "float32"), network_of((32, 64, 64), 2, "silu", dtype="float32")
     M, b = array((32, 32), "float32"), np.zeros(32, "float32")
     results = []
     for allowed in (False, True):
