@@ -21,14 +21,21 @@ from invnet.ops import ops_named
 NAMES = ("invnet-cupy", "invnet-torch", "twin", "twin-first", "twin-compiled", "checkpointed", "normflows", "invnet-cupy-tf32", "twin-tf32",
          "invnet-torch-bf16", "twin-bf16")
 LIBRARIES = {"invnet-cupy": ("cupy",), "normflows": ("torch", "normflows")}
-COMPILED_AT = 256  # hidden: compiling takes half a minute and more
+COMPILED, COMPILED_AT = "twin-compiled", 256  # at one hidden width: compiling takes half a minute and more
 
 
 def library_missing(name, device):
-    """The library that a contender needs and that is not installed, or None."""
+    """The library that a contender needs and that is not there, or None."""
     of = next((libraries for start, libraries in LIBRARIES.items() if name.startswith(start)), ("torch",))
     of = ("numpy",) if of == ("cupy",) and device == "cpu" else of
-    return next((library for library in of if importlib.util.find_spec(library) is None), None)
+    missing = next((library for library in of if importlib.util.find_spec(library) is None), None)
+    return "torch with a CUDA device" if missing is None and "torch" in of and device == "cuda" and not torch_has_cuda() else missing
+
+
+def torch_has_cuda():
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def precision(name):
@@ -79,7 +86,7 @@ def _torch(name, device, shape, data):
         model, loss = host.make_twin(*shape), host.checkpointed if name == "checkpointed" else host.plain
     layout = torch.contiguous_format if name == "twin-first" else torch.channels_last
     model, x = model.to(device, memory_format=layout), torch.from_numpy(data).to(device, memory_format=layout)
-    if name == "twin-compiled":
+    if name == COMPILED:
         model = torch.compile(model)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
