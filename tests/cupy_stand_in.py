@@ -233,6 +233,15 @@ def _lifted(function):
     return lifted
 
 
+def _waiting(function):
+    """Of functions whose result's shape is known when the device is done."""
+    def waiting(*arguments, **options):
+        counters.synchronizations += 1
+        return function(*arguments, **options)
+
+    return waiting
+
+
 def _asarray(data, dtype=None, copy=None, **options):
     if isinstance(data, ndarray):
         _unwrapped(data)
@@ -350,6 +359,8 @@ def install():
         if name[0] != "_" and not isinstance(value, types.ModuleType):
             plain = isinstance(value, type) or not callable(value) or name in ("finfo", "iinfo", "result_type", "can_cast", "issubdtype", "dtype", "isdtype")
             setattr(cupy, name, value if plain else _lifted(value))
+    for name in ("nonzero", "flatnonzero", "argwhere", "unique", "extract"):
+        setattr(cupy, name, _waiting(vars(cupy)[name]))
     cupy.__all__ = [name for name in vars(cupy) if name[0] != "_"]
     for name in ("linalg", "fft"):
         module = types.ModuleType(f"cupy.{name}")

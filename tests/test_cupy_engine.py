@@ -100,11 +100,13 @@ def test_a_step_does_not_wait_for_the_device(name):
         step(net, X, opt)
 
 
-def test_reading_a_value_is_noticed():
+@pytest.mark.parametrize("read", [lambda X: float(X[0, 0]), lambda X: X[X > 0], lambda X: cupy.nonzero(X), lambda X: bool((X > 0).any())],
+                         ids=["value", "mask", "nonzero", "truth"])
+def test_waiting_is_noticed(read):
     _, X = made("planar")
     with pytest.raises(Exception, match="[Ss]ynchroni[sz]"):
         with no_synchronisation():
-            float(X[0, 0])
+            read(X)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
