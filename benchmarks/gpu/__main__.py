@@ -36,7 +36,10 @@ def measured(settings):
         deadline += settings.seconds[part]
         missing = name and contenders.library_missing(*name, settings.device)
         begun = time.monotonic()
-        found = [dict(part=part, contender=name[0], note=f"{missing} is not there")] if missing else rows_of(part, settings.device, deadline - begun, *name)
+        if missing:
+            found = [dict(part=part, contender=name[0], note=f"{missing} is not there")]
+        else:
+            found = rows_of(part, settings.device, deadline - begun, *name)
         print(f"{part} {' '.join(name)}: {len(found)} rows, {time.monotonic() - begun:.0f} s", flush=True)
         rows += found
         yield rows
@@ -61,7 +64,8 @@ def short(rows, settings):
 def report(rows, settings, facts):
     for row in rows:
         if row.get("note"):
-            print(f"{row['part']}, {row.get('contender') or row.get('operation') or 'all'}, {row.get('size', '')} {row.get('steps', '')}: {row['note']}")
+            what = row.get("contender") or row.get("operation") or "all"
+            print(f"{row['part']}, {what}, {row.get('size', '')} {row.get('steps', '')}: {row['note']}")
     done = [row for row in rows if "bound_us" in row]
     if done:
         print()

@@ -2,7 +2,7 @@
 
 | contender | what it is |
 |---|---|
-| invnet-cupy, -tf32 | invnet on CuPy; conditioners in TF32 |
+| invnet-cupy, -tf32, -wide | invnet on CuPy; conditioners in TF32; tiles of 2 GiB, so that the host queues less |
 | invnet-torch, -bf16 | invnet on PyTorch; conditioners in bfloat16 under autocast |
 | twin, -first, -compiled, -tf32, -bf16 | the same Glow in PyTorch, storing activations: channels-last, channels-first, under torch.compile, ... |
 | checkpointed | the twin, each step under torch.utils.checkpoint |
@@ -18,8 +18,8 @@ from invnet import losses, optim
 from invnet.bench import contenders as host
 from invnet.ops import ops_named
 
-NAMES = ("invnet-cupy", "invnet-torch", "twin", "twin-first", "twin-compiled", "checkpointed", "normflows", "invnet-cupy-tf32", "twin-tf32",
-         "invnet-torch-bf16", "twin-bf16")
+NAMES = ("invnet-cupy", "invnet-cupy-wide", "invnet-torch", "twin", "twin-first", "twin-compiled", "checkpointed", "normflows",
+         "invnet-cupy-tf32", "twin-tf32", "invnet-torch-bf16", "twin-bf16")
 LIBRARIES = {"invnet-cupy": ("cupy",), "normflows": ("torch", "normflows")}
 COMPILED, COMPILED_AT = "twin-compiled", 256  # at one hidden width: compiling takes half a minute and more
 
@@ -65,7 +65,7 @@ def _invnet(name, device, glow, data):
     gathered = optim.SGD(glow.to(ops.name).parameters())  # gradients in one array
 
     def step():
-        with _products(name, device), _cast(name, device):
+        with _products(name, device), _cast(name, device), _tiles(name, device):
             gathered.zero_grad()
             Z, logdet = glow.forward(X)
             loss, dZ, dlogdet = losses.gaussian_nll(Z, logdet)
@@ -117,6 +117,21 @@ def _products(name, device):
         return contextlib.nullcontext()
     allowed = precision(name) == "tf32"
     return _tf32_of_cupy(allowed) if name.startswith("invnet-cupy") else _tf32_of_torch(allowed)
+
+
+@contextlib.contextmanager
+def _tiles(name, device):
+    if device == "cpu" or not name.endswith("-wide"):
+        yield
+        return
+    from invnet.ops.cupy_engine import set_workspace, settings
+
+    before = settings.workspace()
+    set_workspace(2 << 30)
+    try:
+        yield
+    finally:
+        set_workspace(before)
 
 
 @contextlib.contextmanager

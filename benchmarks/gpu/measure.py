@@ -10,6 +10,7 @@
 What fails is a row with a note. After SECONDS nothing is begun that is not yet under way.
 """
 
+import functools
 import json
 import sys
 import time
@@ -27,7 +28,8 @@ MiB = 2**20
 
 def memory(settings, until, name):
     shape, engine = dict(hidden=settings.memory_hidden, levels=3, channels=3, batch=settings.batch), contenders.engine_of(name, settings.device)
-    for kind, points in (("depth", [(settings.size, steps) for steps in settings.depths]), ("size", [(size, settings.steps) for size in settings.sizes])):
+    sweeps = {"depth": [(settings.size, steps) for steps in settings.depths], "size": [(size, settings.steps) for size in settings.sizes]}
+    for kind, points in sweeps.items():
         for size, steps in points:
             row = dict(part="memory", kind=kind, contender=name, engine=engine, size=size, steps=steps, **shape)
             late = time.monotonic() > until
@@ -72,7 +74,8 @@ def compiled(settings, until):
 def times(settings, names, hidden, until):
     """Rows of one width; the share is the arithmetic of 4 evaluations of the conditioners at the rate of a large product."""
     device, shape = settings.device, dict(hidden=hidden, **settings.speed)
-    attempts = {name: Attempt(lambda name=name: contenders.make(name, device, **shape), counter_of(contenders.engine_of(name, device))) for name in names}
+    counters = {name: counter_of(contenders.engine_of(name, device)) for name in names}
+    attempts = {name: Attempt(functools.partial(contenders.make, name, device, **shape), counters[name]) for name in names}
     seconds = in_turns(attempts, within(settings.rounds, until))
     for name in names:
         if attempts[name].note is not None:
