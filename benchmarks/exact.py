@@ -14,7 +14,7 @@ import numpy as np
 import invnet
 from invnet import ActNorm, AffineCoupling, Chain, Conv1x1, DenseNet, Exact
 from invnet.bench import turns
-from invnet.bench.contenders import data, make_glow
+from invnet.bench.contenders import data, make_glow, training_step
 
 from . import harness
 from .speed import MODELS
@@ -24,16 +24,6 @@ COLUMNS = dict(hidden="d", batch="d", contender="s", seconds_min=".4f", seconds_
 DEPTH_COLUMNS = dict(depth="d", contender="s", rebuilt=".2e", density=".2e", share=".2f")
 SIZE, LEVELS, GAIN = 32, 3, 0.05
 LIMITS = {"Chain": None, "Exact(Chain)": 256.0, "Exact(Chain, limit=32)": 32.0}
-
-
-def step(net, X):
-    def run():
-        net.zero_grad()
-        Z, logdet = net.forward(X)
-        _, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
-        net.backward(dZ, Z, dlogdet)
-
-    return run
 
 
 def share(exact, state_bytes, flow_steps):
@@ -55,7 +45,7 @@ def measure(hidden, rounds):
     X = data(3, batch, SIZE)
     nets = [moved(make_glow(hidden, LEVELS, steps, 3), X, np.random.default_rng(0), 0.02 / np.sqrt(hidden / 64)) for _ in range(2)]
     exact = Exact(nets[1])
-    rows = turns.summary(turns.in_turns({"Glow": step(nets[0], X), "Exact(Glow)": step(exact, X)}, range(rounds)), "Glow")
+    rows = turns.summary(turns.in_turns({"Glow": training_step(nets[0], X), "Exact(Glow)": training_step(exact, X)}, range(rounds)), "Glow")
     flow_steps = sum(steps / 2**level for level in range(LEVELS))  # of states of the input's size
     for row in rows:
         row.update(hidden=hidden, batch=batch, size=SIZE, levels=LEVELS, steps=steps)

@@ -14,7 +14,7 @@ import numpy as np
 
 import invnet
 from invnet.bench import turns
-from invnet.bench.contenders import data, make_glow
+from invnet.bench.contenders import data, make_glow, training_step
 
 from . import harness
 
@@ -37,16 +37,6 @@ def models(full):
     for hidden in (64, 256) if full else (64,):
         made[f"images, hidden {hidden}"] = (lambda hidden=hidden: make_glow(hidden, 3, 4, 3), data(3, 16, 32))
     return made
-
-
-def training_step(net, X):
-    def step():
-        net.zero_grad()
-        Z, logdet = net.forward(X)
-        _, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
-        net.backward(dZ, Z, dlogdet)
-
-    return step
 
 
 def guarded(make, X, settings):

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 import invnet
 from invnet.bench import peak
-from invnet.bench.contenders import Contender, Step, data, torch_step
+from invnet.bench.contenders import Contender, Step, data, torch_step, training_step
 
 
 def make_jet(hidden, levels, steps, channels, size, dtype="float32"):
@@ -90,15 +90,7 @@ def invnet_step(hidden, levels, steps, channels, batch, size, threads):
     invnet.set_num_threads(threads)
     torch.set_num_threads(threads)
     jet, X = make_jet(hidden, levels, steps, channels, size), data(channels, batch, size)
-
-    def step():
-        jet.zero_grad()
-        Z, logdet = jet.forward(X)
-        loss, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
-        jet.backward(dZ, Z, dlogdet)
-        return loss
-
-    return Step(step, sum(p.data.size for p in jet.parameters()), jet.zero_grad)
+    return Step(training_step(jet, X), sum(p.data.size for p in jet.parameters()), jet.zero_grad)
 
 
 def twin_of(*shape):

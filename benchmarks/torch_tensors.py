@@ -14,10 +14,9 @@ One step is forward + loss + backward. The Glows have 2 levels of 4 steps, on 32
 width 64 on 2 features, batch 256, the NSF 5 layers of hidden width 64 on 6 features, batch 512.
 """
 
-import contextlib
-
 import invnet
 import numpy as np
+from invnet.bench.contenders import training_step
 
 from . import harness
 
@@ -26,15 +25,13 @@ FLOWS = {"RealNVP": (lambda: invnet.RealNVP(2, 64, 8), (256, 2)), "NSF": (lambda
 COLUMNS = dict(model="s", contender="s", ms_min=".2f", ms_median=".2f", ratio_min=".3f", ratio_median=".3f", threads="d")
 
 
-def make_step(net, X, used=contextlib.nullcontext):
-    def step():
-        with used():
-            net.zero_grad()
-            Z, logdet = net.forward(X)
-            _, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
-            net.backward(dZ, Z, dlogdet)
+def by(context, step):
+    """The step within a context."""
+    def run():
+        with context():
+            step()
 
-    return step
+    return run
 
 
 def contenders(make, shape):
@@ -45,8 +42,8 @@ def contenders(make, shape):
     nets = [make() for _ in range(3)]
     for net in nets:
         net.initialize(X)
-    return {"numpy": make_step(nets[0], X), "shared": make_step(nets[1].to("torch"), torch.from_numpy(X)),
-            "aten": make_step(nets[2].to("torch"), torch.from_numpy(X), aten_on_the_cpu)}
+    return {"numpy": training_step(nets[0], X), "shared": training_step(nets[1].to("torch"), torch.from_numpy(X)),
+            "aten": by(aten_on_the_cpu, training_step(nets[2].to("torch"), torch.from_numpy(X)))}
 
 
 def measure(model, steps, rounds, threads):

@@ -9,6 +9,7 @@ compiles the same source with g++ (cuda_shim.h).
 import ctypes
 import functools
 import importlib.machinery
+import operator
 import os
 import pathlib
 import re
@@ -25,11 +26,14 @@ DEVICES = 2
 
 
 class CUDARuntimeError(RuntimeError):
-    pass
+    def __init__(self, status):
+        self.status = operator.index(status)
+        super().__init__({100: "cudaErrorNoDevice: no CUDA-capable device is detected"}[status])
 
 
 class OutOfMemoryError(MemoryError):
-    pass
+    def __init__(self, size, total, limit=0):
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
 
 
 # ---- devices and their memory
@@ -61,13 +65,16 @@ class Device:
 
 
 class MemoryHook:
-    active = []
+    active = {}
 
     def __enter__(self):
-        self.active.append(self)
+        if self.name in self.active:
+            raise KeyError(f"memory hook {self.name} already exists")
+        self.active[self.name] = self
+        return self
 
     def __exit__(self, *error):
-        self.active.remove(self)
+        del self.active[self.name]
 
 
 class Pool:
@@ -78,10 +85,10 @@ class Pool:
 
     def took(self, a):
         if self.used + a.nbytes > self.limit:
-            raise OutOfMemoryError(f"Out of memory allocating {a.nbytes} bytes (allocated so far: {self.used} bytes).")
+            raise OutOfMemoryError(a.nbytes, self.used)
         self.used += a.nbytes
         self.peak = max(self.peak, self.used)
-        for hook in MemoryHook.active:
+        for hook in MemoryHook.active.values():
             hook.malloc_postprocess(size=a.nbytes)
         weakref.finalize(a, self._gave_back, a.nbytes).atexit = False
 
@@ -177,6 +184,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index):
+        if any(isinstance(i, ndarray) and i.dtype == bool for i in (index if isinstance(index, tuple) else [index])):
+            counters.synchronizations += 1  # to know how many numbers are chosen
         return _wrapped(self._a[_unwrapped(index)])
 
     def __setitem__(self, index, value):
@@ -224,6 +233,15 @@ def _lifted(function):
     return lifted
 
 
+def _waiting(function):
+    """Of functions whose result's shape is known when the device is done."""
+    def waiting(*arguments, **options):
+        counters.synchronizations += 1
+        return function(*arguments, **options)
+
+    return waiting
+
+
 def _asarray(data, dtype=None, copy=None, **options):
     if isinstance(data, ndarray):
         _unwrapped(data)
@@ -254,6 +272,8 @@ class RawKernel:
         self.types = [t.replace("real", module.real) for t in parameters_of(module.code)[name]]
 
     def __call__(self, grid, block, arguments):
+        if not (type(grid) is type(block) is type(arguments) is tuple and 0 < grid[0] < 2**31 and 0 < block[0] <= 1024):
+            raise ValueError(f"CUDA_ERROR_INVALID_VALUE: {self.name} of {grid} blocks of {block} threads")
         if len(arguments) != len(self.types):
             raise TypeError(f"{self.name} takes {len(self.types)} arguments; got {len(arguments)}")
         memory = [self._memory(a, t) for a, t in zip(arguments, self.types)]
@@ -339,6 +359,8 @@ def install():
         if name[0] != "_" and not isinstance(value, types.ModuleType):
             plain = isinstance(value, type) or not callable(value) or name in ("finfo", "iinfo", "result_type", "can_cast", "issubdtype", "dtype", "isdtype")
             setattr(cupy, name, value if plain else _lifted(value))
+    for name in ("nonzero", "flatnonzero", "argwhere", "unique", "extract"):
+        setattr(cupy, name, _waiting(vars(cupy)[name]))
     cupy.__all__ = [name for name in vars(cupy) if name[0] != "_"]
     for name in ("linalg", "fft"):
         module = types.ModuleType(f"cupy.{name}")

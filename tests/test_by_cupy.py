@@ -18,7 +18,7 @@ from invnet.ops.torch_engine import by_cupy  # noqa: E402
 from test_engines import OPERATIONS, OnArrays, agrees  # noqa: E402
 
 cupy, ON_GPU = cupy_here.cupy, cupy_here.ON_GPU
-pytestmark = [pytest.mark.gpu] if ON_GPU else []
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no CUDA device")] if ON_GPU else []
 
 
 class OnHost(by_cupy.ByCupy):
@@ -91,6 +91,23 @@ def test_one_allocator_serves_both(monkeypatch):
     assert taken == [4096]
     assert torch_engine.CLASSES == {"cuda": by_cupy.ByCupy}
     torch_engine._on_device.cache_clear()
+
+
+@pytest.mark.skipif(ON_GPU, reason="on a GPU the allocators are the real ones")
+def test_memory_that_ends_in_pytorchs_allocator_is_explained_as_in_cupys(monkeypatch):
+    def full(size, device, stream):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(torch.cuda, "caching_allocator_alloc", full)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5)
+    monkeypatch.setattr(torch_engine, "CLASSES", {})
+    by_cupy.share_with_torch()
+    try:
+        with pytest.raises(MemoryError, match=r"the memory of GPU 0 ends: .*(use a smaller batch|set_workspace)"):
+            with cupy_here.OPS.at_work():
+                cupy.cuda.allocator(2 << 30, 0)
+    finally:
+        torch_engine._on_device.cache_clear()
 
 
 @pytest.mark.skipif(not ON_GPU, reason="there is no CUDA device with CuPy")

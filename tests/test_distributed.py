@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import invnet
 import ranks
@@ -112,8 +113,8 @@ def test_losses_validations_and_weights_are_those_of_one_process_with_batches_of
 
 @pytest.mark.parametrize("engine", ["torch", pytest.param("cupy", marks=pytest.mark.gpu)])
 def test_the_arrays_of_every_engine_are_summed_where_they_lie(engine, tmp_path, alone):
-    if engine == "cupy" and not (cupy_here and cupy_here.ON_GPU):
-        pytest.skip("there is no GPU for CuPy")
+    if engine == "cupy" and not (cupy_here and cupy_here.ON_GPU and torch.cuda.is_available()):
+        pytest.skip("there is no GPU for CuPy and PyTorch")
     spawned(HERE / "ranks.py", tmp_path, engine)
     for rank in range(2):
         found = np.load(tmp_path / f"{rank}.npz")
@@ -122,8 +123,6 @@ def test_the_arrays_of_every_engine_are_summed_where_they_lie(engine, tmp_path, 
 
 
 def test_a_tensor_shares_the_memory_of_its_array():
-    import torch
-
     from invnet.distributed.group import as_tensor
 
     array, tensor = np.zeros((4, 3))[1:3], torch.zeros(2, requires_grad=True)

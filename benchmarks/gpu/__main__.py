@@ -1,53 +1,48 @@
-"""The benchmark of a GPU machine: memory against depth and size, step time, kernels, each beside what else does it.
+"""The benchmark of a GPU machine: kernels, memory against depth and size, step time, each beside what else does it.
 
     python -m benchmarks.gpu --out DIR                  needs a CUDA device; under eight minutes, no network
     python -m benchmarks.gpu --out DIR --device cpu     tries the benchmark itself, tiny and on the CPU: its figures say nothing
 
 The curve of memory is the published one: Glow, 256x256x3, batch 8, hidden 256, 3 levels, 4 to 128 steps a level. The sweep of
 sizes has 16 steps a level and goes from 64x64 to 2048x2048, until memory ends for each. Contenders are in contenders.py, what
-is counted in measure.py. Each part is a process of its own with a limit of time; what it measured until then counts.
-Leaves gpu.csv and gpu.png in DIR.
+is counted in measure.py. Each part is a process of its own with a limit of time; what it measured until then counts, what failed is
+a row with a note, and the time that it leaves is for the parts after it. Leaves gpu.csv, after each part anew, and gpu.png in DIR.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import time
 
 from .. import harness
 from . import contenders
+from .attempts import note_of
 from .facts import device_facts
 from .plot import plot
+from .process import rows_of
 from .settings import OF_DEVICE
 
-LIMIT = 460  # seconds, of all parts together
 TABLE = dict(contender="s", shallow_GiB=".3f", deep_GiB=".3f", largest="d", step_ms=".2f", share=".0%")
 
 
-def run(part, settings, left, *name):
-    """Rows of a process; what it printed before it failed or its time was up counts, and a row says why it ended."""
-    command = [sys.executable, "-m", "benchmarks.gpu.measure", part, settings.device, *name]
-    try:
-        done = subprocess.run(command, cwd=harness.ROOT, capture_output=True, text=True, timeout=max(1, min(left, settings.seconds[part])))
-        out, ended = done.stdout, done.stderr.strip().splitlines()[-1:] if done.returncode else []
-    except subprocess.TimeoutExpired as error:
-        out, ended = (error.stdout or b"").decode(), ["its time was up"]
-    rows = [json.loads(line) for line in out.splitlines() if line.startswith("{") and line.endswith("}")]
-    return rows + [dict(part=part, contender=" ".join(name), note=note) for note in ended]
+def parts_of(settings):
+    """(part, *name) in the order in which they are worth most."""
+    first, *others = [("memory", name) for name in settings.memory_contenders]
+    return [("kernels",), first, ("speed",), *others, ("compiled",)]
 
 
-def measure(settings):
-    rows, begun = [], time.monotonic()
-    left = lambda: LIMIT - (time.monotonic() - begun)
-    for name in settings.memory_contenders:
-        missing = contenders.library_missing(name, settings.device)
+def measured(settings):
+    """All rows so far, after each part: a part has its own seconds and what those before it left of theirs."""
+    rows, deadline = [], time.monotonic()
+    for part, *name in parts_of(settings):
+        deadline += settings.seconds[part]
+        missing = name and contenders.library_missing(*name, settings.device)
+        begun = time.monotonic()
         if missing:
-            print(f"{name} is left out: {missing} is not installed")
+            found = [dict(part=part, contender=name[0], note=f"{missing} is not there")]
         else:
-            rows += run("memory", settings, left() - settings.seconds["kernels"] - settings.seconds["speed"] / 2, name)
-    rows += run("speed", settings, left() - settings.seconds["kernels"])
-    return rows + run("kernels", settings, left())
+            found = rows_of(part, settings.device, deadline - begun, *name)
+        print(f"{part} {' '.join(name)}: {len(found)} rows, {time.monotonic() - begun:.0f} s", flush=True)
+        rows += found
+        yield rows
 
 
 def short(rows, settings):
@@ -66,6 +61,20 @@ def short(rows, settings):
     return table
 
 
+def report(rows, settings, facts):
+    for row in rows:
+        if row.get("note"):
+            what = row.get("contender") or row.get("operation") or "all"
+            print(f"{row['part']}, {what}, {row.get('size', '')} {row.get('steps', '')}: {row['note']}")
+    done = [row for row in rows if "bound_us" in row]
+    if done:
+        print()
+        harness.print_table(done, dict(operation="s", microseconds=".1f", bound_us=".1f", share=".0%"))
+    print(f"\n{', '.join(map(str, facts.values()))}\npeak of a step at {settings.depths[0]} and {settings.depths[-1]} steps a level, largest size, "
+          f"step at hidden {settings.hidden[len(settings.hidden) // 2]}, share of the rate of a large product\n")
+    harness.print_table(short(rows, settings), TABLE)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="folder of the results")
@@ -73,17 +82,13 @@ def main():
     options = parser.parse_args()
     settings = OF_DEVICE[options.device]
     facts = device_facts(options.device)
-    rows = [row | facts for row in measure(settings)]
-    harness.write_csv(rows, "gpu", options.out)
-    harness.write_png(plot(rows, settings, facts), "gpu", options.out)
-    for row in rows:
-        if row.get("note"):
-            print(f"{row['part']}, {row.get('contender') or 'all'}, {row.get('size', '')} {row.get('steps', '')}: {row['note']}")
-    print()
-    harness.print_table([row for row in rows if "bound_us" in row], dict(operation="s", microseconds=".1f", bound_us=".1f", share=".0%"))
-    print(f"\n{', '.join(map(str, facts.values()))}\npeak of a step at {settings.depths[0]} and {settings.depths[-1]} steps a level, largest size, "
-          f"step at hidden {settings.hidden[len(settings.hidden) // 2]}, share of the rate of a large product\n")
-    harness.print_table(short(rows, settings), TABLE)
+    for rows in measured(settings):
+        harness.write_csv([row | facts for row in rows], "gpu", options.out)
+    try:
+        harness.write_png(plot(rows, settings, facts), "gpu", options.out)
+    except Exception as error:  # the figures are worth more than their picture
+        print(f"there is no picture: {note_of(error)}")
+    report(rows, settings, facts)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 | contender | what it is |
 |---|---|
-| invnet-cupy, -tf32 | invnet on CuPy; conditioners in TF32 |
+| invnet-cupy, -tf32, -wide | invnet on CuPy; conditioners in TF32; tiles of 2 GiB, so that the host queues less |
 | invnet-torch, -bf16 | invnet on PyTorch; conditioners in bfloat16 under autocast |
 | twin, -first, -compiled, -tf32, -bf16 | the same Glow in PyTorch, storing activations: channels-last, channels-first, under torch.compile, ... |
 | checkpointed | the twin, each step under torch.utils.checkpoint |
@@ -18,17 +18,24 @@ from invnet import losses, optim
 from invnet.bench import contenders as host
 from invnet.ops import ops_named
 
-NAMES = ("invnet-cupy", "invnet-torch", "twin", "twin-first", "twin-compiled", "checkpointed", "normflows", "invnet-cupy-tf32", "twin-tf32",
-         "invnet-torch-bf16", "twin-bf16")
+NAMES = ("invnet-cupy", "invnet-cupy-wide", "invnet-torch", "twin", "twin-first", "twin-compiled", "checkpointed", "normflows",
+         "invnet-cupy-tf32", "twin-tf32", "invnet-torch-bf16", "twin-bf16")
 LIBRARIES = {"invnet-cupy": ("cupy",), "normflows": ("torch", "normflows")}
-COMPILED_AT = 256  # hidden: compiling takes half a minute and more
+COMPILED, COMPILED_AT = "twin-compiled", 256  # at one hidden width: compiling takes half a minute and more
 
 
 def library_missing(name, device):
-    """The library that a contender needs and that is not installed, or None."""
+    """The library that a contender needs and that is not there, or None."""
     of = next((libraries for start, libraries in LIBRARIES.items() if name.startswith(start)), ("torch",))
     of = ("numpy",) if of == ("cupy",) and device == "cpu" else of
-    return next((library for library in of if importlib.util.find_spec(library) is None), None)
+    missing = next((library for library in of if importlib.util.find_spec(library) is None), None)
+    return "torch with a CUDA device" if missing is None and "torch" in of and device == "cuda" and not torch_has_cuda() else missing
+
+
+def torch_has_cuda():
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def precision(name):
@@ -58,7 +65,7 @@ def _invnet(name, device, glow, data):
     gathered = optim.SGD(glow.to(ops.name).parameters())  # gradients in one array
 
     def step():
-        with _products(name, device), _cast(name, device):
+        with _products(name, device), _cast(name, device), _tiles(name, device):
             gathered.zero_grad()
             Z, logdet = glow.forward(X)
             loss, dZ, dlogdet = losses.gaussian_nll(Z, logdet)
@@ -79,7 +86,7 @@ def _torch(name, device, shape, data):
         model, loss = host.make_twin(*shape), host.checkpointed if name == "checkpointed" else host.plain
     layout = torch.contiguous_format if name == "twin-first" else torch.channels_last
     model, x = model.to(device, memory_format=layout), torch.from_numpy(data).to(device, memory_format=layout)
-    if name == "twin-compiled":
+    if name == COMPILED:
         model = torch.compile(model)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
@@ -110,6 +117,21 @@ def _products(name, device):
         return contextlib.nullcontext()
     allowed = precision(name) == "tf32"
     return _tf32_of_cupy(allowed) if name.startswith("invnet-cupy") else _tf32_of_torch(allowed)
+
+
+@contextlib.contextmanager
+def _tiles(name, device):
+    if device == "cpu" or not name.endswith("-wide"):
+        yield
+        return
+    from invnet.ops.cupy_engine import set_workspace, settings
+
+    before = settings.workspace()
+    set_workspace(2 << 30)
+    try:
+        yield
+    finally:
+        set_workspace(before)
 
 
 @contextlib.contextmanager

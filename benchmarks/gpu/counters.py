@@ -1,5 +1,6 @@
 """What an engine's allocator and the device's driver say of memory, and how to wait for a device."""
 
+import contextlib
 import gc
 
 from invnet.bench.peak import reset_peak, resident
@@ -14,15 +15,13 @@ class Host:
 
     errors = (MemoryError,)
 
-    def start(self):
+    @contextlib.contextmanager
+    def counting(self):
+        """Gives a function for the bytes at the peak within: of the allocator above what there was, and of all that the driver counts."""
         gc.collect()
-        self.before = resident("VmRSS")
+        before = resident("VmRSS")
         reset_peak()
-
-    def peak(self):
-        """Bytes at the peak since `start`: of the allocator above what there was, and of all that the driver counts."""
-        now = resident("VmHWM")
-        return now - self.before, now
+        yield lambda: (resident("VmHWM") - before, resident("VmHWM"))
 
     def wait(self):
         pass
@@ -37,15 +36,18 @@ class TorchCuda:
 
         self.cuda, self.errors = torch.cuda, (torch.cuda.OutOfMemoryError, MemoryError)
 
-    def start(self):
+    @contextlib.contextmanager
+    def counting(self):
         self.free()
         self.cuda.reset_peak_memory_stats()
-        self.before = self.cuda.memory_allocated()
+        before = self.cuda.memory_allocated()
 
-    def peak(self):
+        def peak():
+            free, total = self.cuda.mem_get_info()
+            return self.cuda.max_memory_allocated() - before, total - free
+
+        yield peak
         self.wait()
-        free, total = self.cuda.mem_get_info()
-        return self.cuda.max_memory_allocated() - self.before, total - free
 
     def wait(self):
         self.cuda.synchronize()
@@ -59,25 +61,29 @@ class Cupy:
     def __init__(self):
         import cupy
 
-        class Peak(cupy.cuda.MemoryHook):
-            name, most = "Peak", 0
+        self.cupy, self.errors, self.pool = cupy, (MemoryError,), cupy.get_default_memory_pool()
+
+    @contextlib.contextmanager
+    def counting(self):
+        pool = self.pool
+
+        class Peak(self.cupy.cuda.MemoryHook):
+            name = "Peak"
 
             def malloc_postprocess(self, **arguments):
                 self.most = max(self.most, pool.used_bytes())
 
-        self.cupy, self.errors, self.hook, self.pool = cupy, (MemoryError,), Peak(), cupy.get_default_memory_pool()
-        pool = self.pool
-
-    def start(self):
         self.free()
-        self.before = self.hook.most = self.pool.used_bytes()
-        self.hook.__enter__()
+        before, hook = pool.used_bytes(), Peak()
+        hook.most = before
 
-    def peak(self):
-        self.hook.__exit__(None, None, None)
+        def peak():
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            return hook.most - before, total - free
+
+        with hook:
+            yield peak
         self.wait()
-        free, total = self.cupy.cuda.runtime.memGetInfo()
-        return self.hook.most - self.before, total - free
 
     def wait(self):
         self.cupy.cuda.get_current_stream().synchronize()

@@ -6,6 +6,7 @@ import numpy as np
 
 from invnet.ops import ops_named
 
+from .attempts import note_of
 from .contenders import engine_of
 from .counters import counter_of
 
@@ -49,8 +50,9 @@ def calls(ops, N, size, C, hidden=256):
     rng, half, scale = np.random.default_rng(0), C // 2, ("bounded", 4.0)
     image = lambda channels, side=size: ops.fresh(ops.from_numpy(rng.standard_normal((N, channels, side, side), dtype=np.float32)))
     X, x2, dx2, h = image(C), image(half), image(half), image(C)
-    Q, _ = np.linalg.qr(rng.standard_normal((C, C)))
-    M, ones, zero = (ops.from_numpy(a.astype("float32")) for a in (Q, np.ones(C), np.zeros(C)))
+    X4, dX4 = image(4 * C, size // 2), image(4 * C, size // 2)
+    Q, Q4 = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (C, 4 * C))
+    M, M4, ones, zero, zero4 = (ops.from_numpy(a.astype("float32")) for a in (Q, Q4, np.ones(C), np.zeros(C), np.zeros(4 * C)))
     each, of_half, wide = ops.from_numpy(np.zeros(N, "float32")), image(half), image(hidden, size // 4)
     columns, small = ops.taps(of_half, (3, 3)), 4 * N * size**2
     found = {
@@ -61,6 +63,8 @@ def calls(ops, N, size, C, hidden=256):
         "mix_backward_ by a diagonal": (lambda: ops.mix_backward_(h, X, ones, ones, zero), 4 * C * small),
         "couple_": (lambda: ops.couple_(x2, h, scale), (2 * half + C) * small),
         "couple_backward_": (lambda: ops.couple_backward_(dx2, x2, h, scale, each), (4 * half + 2 * C) * small),
+        "mix_ of 4 times the channels": (lambda: ops.mix_(X4, M4, zero4), 2 * C * small),
+        "mix_backward_ of 4 times the channels": (lambda: ops.mix_backward_(dX4, X4, M4, M4.T, zero4), 4 * C * small),
         "squeeze_": (lambda: ops.squeeze_(X), 2 * C * small),
         "taps 3x3": (lambda: ops.taps(of_half, (3, 3)), 10 * half * small),
         "shift_add 3x3": (lambda: ops.shift_add(columns, of_half.shape, (3, 3)), 10 * half * small),
@@ -73,7 +77,7 @@ def calls(ops, N, size, C, hidden=256):
     return found
 
 
-def rows(settings):
+def rows(settings, until):
     engine = engine_of("invnet-cupy", settings.device)
     ops, counter = ops_named(engine), counter_of(engine)
     with ops.at_work():
@@ -86,6 +90,14 @@ def rows(settings):
 
         bandwidth = 2 * source.nbytes / seconds_of(copy, counter)
         for name, (call, size) in table.items():
-            seconds = seconds_of(call, counter)
-            yield dict(part="kernels", operation=name, engine=ops.name, **settings.kernels, microseconds=1e6 * seconds, MB=size / 1e6,
-                       bound_us=1e6 * size / bandwidth, share=size / bandwidth / seconds, copy_GB_per_s=bandwidth / 1e9)
+            row = dict(part="kernels", operation=name, engine=ops.name, **settings.kernels)
+            if time.monotonic() > until:
+                yield row | dict(note="its time was up")
+                return
+            try:
+                seconds = seconds_of(call, counter)
+            except Exception as error:
+                yield row | dict(note=note_of(error, counter.errors))
+            else:
+                yield row | dict(microseconds=1e6 * seconds, MB=size / 1e6, bound_us=1e6 * size / bandwidth, share=size / bandwidth / seconds,
+                                 copy_GB_per_s=bandwidth / 1e9)

@@ -1,84 +1,118 @@
-"""One process of the benchmark: `python -m benchmarks.gpu.measure PART DEVICE [CONTENDER]` prints rows as lines of JSON as they come.
+"""One process of the benchmark: `python -m benchmarks.gpu.measure PART DEVICE SECONDS [CONTENDER]` prints rows as lines of JSON as they come.
 
 - memory: of one contender, against depth and then against size, until memory ends. Each figure is of a step after another one:
   `allocator` is the most that the allocator handed out above what there was before it (parameters, gradients, batch),
   `driver` what the driver says is in use on the whole device after it, context and caches included.
 - speed: of all contenders, in turns (invnet/bench/turns.py), in each hidden width.
+- compiled: likewise of the contender that takes long to compile, beside the first, in one width.
 - kernels: kernels.py.
+
+What fails is a row with a note. After SECONDS nothing is begun that is not yet under way.
 """
 
+import functools
 import json
 import sys
+import time
 
 from invnet.bench.speed import flops
 from invnet.bench.turns import in_turns, summary
 
 from . import contenders, kernels
+from .attempts import Attempt, note_of
 from .counters import counter_of
 from .settings import OF_DEVICE
 
 MiB = 2**20
 
 
-def memory(settings, name):
+def memory(settings, until, name):
     shape, engine = dict(hidden=settings.memory_hidden, levels=3, channels=3, batch=settings.batch), contenders.engine_of(name, settings.device)
-    for kind, points in (("depth", [(settings.size, steps) for steps in settings.depths]), ("size", [(size, settings.steps) for size in settings.sizes])):
+    sweeps = {"depth": [(settings.size, steps) for steps in settings.depths], "size": [(size, settings.steps) for size in settings.sizes]}
+    for kind, points in sweeps.items():
         for size, steps in points:
             row = dict(part="memory", kind=kind, contender=name, engine=engine, size=size, steps=steps, **shape)
-            yield row | peak_of(name, settings.device, size=size, steps=steps, **shape)
+            late = time.monotonic() > until
+            row |= {"note": "its time was up"} if late else peak_of(name, settings.device, size=size, steps=steps, **shape)
+            yield row
+            if "note" in row:  # what comes next is larger
+                break
 
 
 def peak_of(name, device, **shape):
-    """The peak of a step in MiB by allocator and driver, or a note that memory ended."""
+    """The peak of a step in MiB by allocator and driver, or a note of why there is none."""
     counter = counter_of(contenders.engine_of(name, device))
+    step = None
     try:
         step = contenders.make(name, device, **shape)
         step()
-        counter.start()
-        step()
-        allocator, driver = counter.peak()
-    except counter.errors as error:
-        return {"note": f"out of memory: {str(error).splitlines()[0][:100]}"}
+        with counter.counting() as peak:
+            step()
+        allocator, driver = peak()
+    except Exception as error:
+        return {"note": note_of(error, counter.errors)}
     finally:
         step = None
         counter.free()
     return {"allocator_MiB": allocator / MiB, "driver_MiB": driver / MiB}
 
 
-def speed(settings):
-    """Rows of each width; the share of the arithmetic of 4 evaluations of the conditioners at the rate of a large product."""
-    device = settings.device
-    names = [name for name in contenders.NAMES if contenders.library_missing(name, device) is None]
-    rates = {kind: kernels.product_rate(settings, kind) for kind in {contenders.precision(name) for name in names}}
-    for hidden in settings.hidden:
-        shape, made = dict(hidden=hidden, **settings.speed), {}
-        for name in names:
-            counter = counter_of(contenders.engine_of(name, device))
-            if name == "twin-compiled" and (hidden != contenders.COMPILED_AT or device == "cpu"):
-                continue
-            try:
-                made[name] = waiting(contenders.make(name, device, **shape), counter)
-                made[name]()
-            except counter.errors as error:
-                made.pop(name, None)
-                yield dict(part="speed", contender=name, **shape, note=f"out of memory: {str(error).splitlines()[0][:100]}")
-        for row in summary(in_turns(made, range(settings.rounds)), next(iter(made))):
-            rate = rates[contenders.precision(row["contender"])]
-            engine = contenders.engine_of(row["contender"], device)
-            yield row | dict(part="speed", engine=engine, **shape, gemm_tflops=rate / 1e12, share=4 * flops(**shape) / row["seconds_min"] / rate)
+def speed(settings, until):
+    names = [name for name in contenders.NAMES if name != contenders.COMPILED and contenders.library_missing(name, settings.device) is None]
+    for i, hidden in enumerate(settings.hidden):
+        now = time.monotonic()
+        yield from times(settings, names, hidden, now + (until - now) / (len(settings.hidden) - i))
 
 
-def waiting(step, counter):
-    def run():
-        step()
-        counter.wait()
+def compiled(settings, until):
+    if settings.device == "cuda" and contenders.library_missing(contenders.COMPILED, settings.device) is None:
+        names = [name for name in (contenders.NAMES[0], contenders.COMPILED) if contenders.library_missing(name, settings.device) is None]
+        rows = times(settings, names, contenders.COMPILED_AT, until)
+        yield from (row for row in rows if row["contender"] == contenders.COMPILED)
 
-    return run
+
+def times(settings, names, hidden, until):
+    """Rows of one width; the share is the arithmetic of 4 evaluations of the conditioners at the rate of a large product."""
+    device, shape = settings.device, dict(hidden=hidden, **settings.speed)
+    counters = {name: counter_of(contenders.engine_of(name, device)) for name in names}
+    attempts = {name: Attempt(functools.partial(contenders.make, name, device, **shape), counters[name]) for name in names}
+    seconds = in_turns(attempts, within(settings.rounds, until))
+    for name in names:
+        if attempts[name].note is not None:
+            del seconds[name]
+            yield dict(part="speed", contender=name, **shape, note=attempts[name].note)
+    for row in summary(seconds, next(iter(seconds), None)):
+        rate, engine = rate_of(settings, contenders.precision(row["contender"])), contenders.engine_of(row["contender"], device)
+        yield row | dict(part="speed", engine=engine, **shape) | ({} if rate is None else dict(
+            gemm_tflops=rate / 1e12, share=4 * flops(**shape) / row["seconds_min"] / rate))
+
+
+def within(rounds, until):
+    """As many rounds as there is time for, at least one."""
+    for i in range(rounds):
+        if i and time.monotonic() > until:
+            return
+        yield i
+
+
+def rate_of(settings, kind):
+    """The rate of a large product, or None where there is no such product."""
+    if kind not in _rates:
+        try:
+            _rates[kind] = kernels.product_rate(settings, kind)
+        except Exception as error:
+            _rates[kind] = None
+            print(f"no rate of {kind}: {note_of(error)}", file=sys.stderr)
+    return _rates[kind]
+
+
+_rates = {}
 
 
 def main():
-    part, device, *name = sys.argv[1:]
-    for row in {"memory": memory, "speed": speed, "kernels": kernels.rows}[part](OF_DEVICE[device], *name):
+    part, device, seconds, *name = sys.argv[1:]
+    until = time.monotonic() + float(seconds)
+    for row in {"memory": memory, "speed": speed, "compiled": compiled, "kernels": kernels.rows}[part](OF_DEVICE[device], until, *name):
         print(json.dumps(row), flush=True)
 
 

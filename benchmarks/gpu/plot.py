@@ -28,9 +28,9 @@ def _memory(axes, rows, kind, along, label, title):
     axes.set_xscale("log", base=2)
     ticks = sorted({row[along] for row in mine})
     axes.set(xticks=ticks, xticklabels=ticks)
-    axes.set_yscale("log")
     axes.grid(alpha=0.3)
     if mine:
+        axes.set_yscale("log")
         axes.legend(fontsize=7)
 
 
@@ -43,7 +43,8 @@ def _times(axes, rows, settings):
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="milliseconds of a step, minimum", xscale="log",
              title="{size}x{size}x3, batch {batch}, {levels} levels of {steps} steps".format(**settings.speed))
     axes.invert_yaxis()
-    axes.legend(fontsize=7)
+    if rows:
+        axes.legend(fontsize=7)
 
 
 def _kernels(axes, rows):

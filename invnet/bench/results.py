@@ -58,7 +58,7 @@ def write_csv(rows, name, folder, libraries=LIBRARIES):
 
 def print_table(rows, columns):
     """Prints these columns of rows; `columns` maps a name to a format such as "8.2f"."""
-    width = lambda name, form: max(len(name), *(len(_cell(row, name, form)) for row in rows))
+    width = lambda name, form: max([len(name), *(len(_cell(row, name, form)) for row in rows)])
     widths = {name: width(name, form) for name, form in columns.items()}
     print("  ".join(name.rjust(widths[name]) for name in columns))
     for row in rows:

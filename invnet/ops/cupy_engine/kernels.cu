@@ -55,7 +55,7 @@ KERNEL activate(real *A, const real *b, const real *added, int each, int rows, i
 KERNEL activate_back(real *dH, const real *S, int rows, int C, int kind, int parts, real *db) {
     EACH(j, parts * C) {
         real total = 0;
-        for (int i = j; i < rows * C; i += parts * C) {
+        for (unsigned i = j; i < (unsigned)(rows * C); i += parts * C) {
             real g = dH[i], s = S[i];
             if (kind == 1) g = s <= 0 ? 0 : g;
             if (kind == 2) g = s <= 0 ? (real)0.01 * g : g;
@@ -284,6 +284,7 @@ struct Bin {
 
     // P has the stride `step`; the softmaxes' sums.
     __device__ Bin(const real *P, int step, int K, real bound, real least, real zero) : bound(bound), least(least), zero(zero), P(P), K(K), step(step) {
+#pragma unroll  // so that most and total lie in registers, as in spline_back
         for (int axis = 0; axis < 2; axis++) {
             real m = at(axis * K), sum = 0;
             for (int j = 1; j < K; j++) m = at(axis * K + j) > m ? at(axis * K + j) : m;
@@ -367,6 +368,7 @@ KERNEL spline_back(const real *dS, int drs, int dcs, const real *S, int rs, int 
         real dx = -dxi / at.w, dw = -(dxi * xi + ddelta * delta) / at.w, dh = dvalue * rise + ddelta / at.w;
         if (!inverse) dR[i] = -dx;
         // xi = (value - x) / w, delta = h / w, S = y + h rise; x and y are the sums of the sizes before
+#pragma unroll
         for (int axis = 0; axis < 2; axis++) {
             real before = axis ? dvalue : dx, here = axis ? dh : dw, mean = 0;
             for (int j = 0; j <= at.k; j++) mean += at.share(axis, j) * (j < at.k ? before : here);

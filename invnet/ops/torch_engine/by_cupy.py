@@ -38,7 +38,10 @@ def share_with_torch():
     CupyOps.on("")  # says what is missing
 
     def allocate(size, device):
-        return torch.cuda.caching_allocator_alloc(size, device, cupy.cuda.get_current_stream().ptr)
+        try:
+            return torch.cuda.caching_allocator_alloc(size, device, cupy.cuda.get_current_stream().ptr)
+        except torch.OutOfMemoryError as error:
+            raise cupy.cuda.memory.OutOfMemoryError(size, torch.cuda.memory_allocated(device)) from error
 
     def free(pointer, device):
         torch.cuda.caching_allocator_delete(pointer)
