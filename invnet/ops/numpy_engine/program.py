@@ -5,10 +5,12 @@ import operator
 
 import numpy as np
 
+from ..reference import LEAST
 from .compiled.activations import NUMBERS
 from .compiled.products import rounded
 from .compiled.runs import AT_ONCE
-from .compiled.stages import ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
+from .compiled.spline import SIZE
+from .compiled.stages import BINS, ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
 from .compiled.vectors import BYTES, SLACK, VECTORS
 
 
@@ -24,7 +26,8 @@ class Program:
     def __init__(self, stages, channels, dtype):
         C, self.dtype, self.lanes = channels, dtype, BYTES // dtype.itemsize
         self.owners = [(stage.owner, stage.net) for stage in stages if stage.owner is not None]
-        self.bounds = np.array([math.log(stage.scale[1]) if stage.kind == "affine" else 0.0 for stage in stages])
+        self.limits = np.array([self._limits(stage) for stage in stages])
+        self._scratch = SIZE * (C if any(stage.spline for stage in stages) else 1)
         self.states, self._expected, self._data, self._grads, self._version = [], [], None, None, None
         self.size, self._index, self._layers, self._places = 1, list(range(max(C, AT_ONCE) + 1)), [], {}
         self._lists = {}
@@ -36,9 +39,16 @@ class Program:
         self._learned = [state for state in self.states if hasattr(state, "grad")]
         self._spare, self._zeros = self._rows, self._rows + C
 
+    @staticmethod
+    def _limits(stage):
+        """The logarithm of the bound of a scale; of splines the bound of their domain, and the least size of a bin."""
+        if stage.spline:
+            return stage.spline[1], LEAST
+        return math.log(stage.scale[1]) if stage.scale else 0.0, 0.0
+
     def _row(self, stage, C):
         """A row of the table of stages."""
-        row = np.zeros(10, np.int64)
+        row = np.zeros(11, np.int64)
         row[KIND], row[STATE], row[PLACE] = KINDS[stage.kind], len(self.states), self.size
         self._states(stage.states, np.dtype(np.int64) if stage.kind == "permute" else self.dtype)
         if stage.kind == "scale":
@@ -46,8 +56,8 @@ class Program:
         elif stage.kind == "permute":  # a place of its own, since `prepare` writes there
             row[ORDER] = len(self._index)
             self._index += range(C)
-        elif stage.kind == "affine":
-            self._affine(stage, row, 3 * C)
+        elif stage.units is not None:
+            self._conditioner(stage, row, 3 * C)
         else:
             row[GROUPS] = stage.states[0].data.shape[0]  # reflections
             self.size += 2 * C * C
@@ -65,13 +75,13 @@ class Program:
             self._index += [*numbers, 0]
         return self._lists[numbers]
 
-    def _affine(self, stage, row, top):
+    def _conditioner(self, stage, row, top):
         """Adds the rows of a conditioner's layers; rows of `work` from `top` on are theirs while the stage is at work."""
         units, first = stage.units, len(self._layers)
         self._states(units.parameters, self.dtype)
         row[FIRST], row[LAST], row[GROUPS] = first, first + len(units.activations) - 1, len(stage.groups) - 1
         row[ENDS], row[ORDER] = self._place_of(stage.groups), self._place_of(stage.channels)
-        row[READS_Z], row[SIGMOID] = stage.reads_z, stage.scale[0] == "sigmoid"
+        row[READS_Z], row[SIGMOID], row[BINS] = stage.reads_z, "sigmoid" in stage.scale, stage.spline[0] if stage.spline else 0
         ends, inputs, top = [self._place_of(each) for each in units.ends], top, top + 1 + len(units.inputs)
         for i, activation in enumerate(units.activations):
             n, m = units.parameters[2 * i].data.shape
@@ -96,7 +106,7 @@ class Program:
             zeros = rounded(max(pitch, self._widest), VECTORS * lanes) + SLACK
             panel = self._zeros + -(-zeros // pitch)
             size = panel * pitch + SLACK + (pitch * rounded(self._widest, lanes) + self._panel + SLACK if backward else 0)
-            self._places[how] = np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest]), size
+            self._places[how] = np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest, self._scratch]), size
         return self._places[how]
 
     # ---- where the parameters lie

@@ -31,7 +31,7 @@ class Runs:
         places, size = program.places(X[tiles[0]].shape[0], False)
 
         def work(tile):
-            kernel(P, program.table, program.bounds, program.layers, program.index, inverse, X[tile], logdet[tile], passing((size,), X.dtype), places)
+            kernel(P, program.table, program.limits, program.layers, program.index, inverse, X[tile], logdet[tile], passing((size,), X.dtype), places)
 
         threads.map_tiles(work, tiles, lambda _: None)
         return X, logdet
@@ -47,7 +47,7 @@ class Runs:
 
         def work(tile):
             part = np.zeros(program.size, Z.dtype)
-            kernel(P, program.table, program.bounds, program.layers, program.index, inverse, dZ[tile], Z[tile], dlogdet[tile], part,
+            kernel(P, program.table, program.limits, program.layers, program.index, inverse, dZ[tile], Z[tile], dlogdet[tile], part,
                    passing((size,), Z.dtype), places)
             return part
 

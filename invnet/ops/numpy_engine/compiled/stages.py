@@ -15,12 +15,12 @@ from numba.extending import intrinsic
 from .kernels import kernel
 
 #: kind of a stage -> its number
-KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5}
-SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, AFFINE = range(6)
-#: A row of the table of stages: the number of its kind, its first state's address, its place in P and G; of an affine one: the first
-#: and the last but one row of its conditioner, how many groups, where in `index` their ends lie and the order of the channels (of a
-#: permutation as well), whether the conditioner sees Z, whether the scale is a sigmoid.
-KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID = range(10)
+KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "spline": 5}
+SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED = range(6)
+#: A row of the table of stages: the number of its kind, its first state's address, its place in P and G; of one with a conditioner: the
+#: first and the last row of that, how many groups, where in `index` their ends lie and the order of the channels (of a permutation as
+#: well), whether the conditioner sees Z, whether the scale is a sigmoid, and how many bins a spline has, or 0.
+KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID, BINS = range(11)
 #: A row of the table of conditioners' layers: inputs, units, the activation's number; places of weights and bias; rows in `work` of
 #: inputs, of units, of these before the activation, of their gradients; where in `index` lie the ends of the inputs' and of the units'
 #: steps, and in a flat matrix of weights the row of each input and the column of each unit.
@@ -160,7 +160,7 @@ def prepare(P, addresses, stages, layers, index, C):
                 logdet += log_s[c]
         elif kind == PERMUTE:
             copy(numbers_at(states[0], C, index), 0, index, t[ORDER], C)
-        elif kind == AFFINE:
+        elif kind == CONDITIONED:
             for l in range(t[FIRST], t[LAST] + 1):
                 h, i = layers[l], 2 * (l - t[FIRST])
                 copy(numbers_at(states[i], h[BIAS] - h[WEIGHTS], P), 0, P, h[WEIGHTS], h[BIAS] - h[WEIGHTS])
@@ -198,7 +198,7 @@ def pull(P, G, dlogdet, addresses, gradients, stages, layers, C):
             for c in range(C):
                 dlog_s[c] += dM[c] * p[c] + dlogdet
                 db[c] += dM[2 * C + c]
-        elif kind == AFFINE:
+        elif kind == CONDITIONED:
             for l in range(t[FIRST], t[LAST] + 1):
                 h, i = layers[l], 2 * (l - t[FIRST])
                 add(G, h[WEIGHTS], numbers_at(grads[i], h[BIAS] - h[WEIGHTS], P))
