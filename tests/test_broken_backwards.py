@@ -633,7 +633,9 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{RUNS}:backward", "mix(P, t[PLACE], ones, steps, C, work, d", "mix(P, t[PLACE], steps, ones, C, work, d", "run", "dX"),
     (f"{RUNS}:backward", "mix(P, t[PLACE] + C * C, ones, steps, C, work, d", "mix(P, t[PLACE] + C * C, steps, ones, C, work, d", "Reverse-run", "dX"),
     (f"{ENGINE}.runs:Runs.run_backward_", "-total if inverse else total", "total", "Reverse-run", "layer.layers.0.log_s"),
-    (f"{ENGINE}.runs:Runs.run_backward_", "np.add(G, part, out=G)", "part", "run-tiles", "layers.1.net.W.2"),
+    (f"{ENGINE}.runs:Runs.run_backward_", "np.add(G, sums, out=G)", "sums", "run-tiles", "layers.1.net.W.2"),
+    (f"{ENGINE}.runs:Runs.run_backward_", "total, Z.shape[1])", "0 * total, Z.shape[1])", "run-tiles", "layers.0.log_s"),
+    (f"{RUNS}:backward", "pull(P, G, total", "pull(P, G, 0 * total", "run", "layers.0.log_s"),
     (f"{REFERENCE}.runs:Runs.run_backward_", "in run.layers if inverse else reversed(run.layers)", "in run.layers", "run", "dX"),
     ("invnet.layers.run:Run.backward_", "dlogdet, cond, False", "0 * dlogdet, cond, False", "run", "layers.0.log_s"),
     ("invnet.layers.run:Run.inverse_backward_", "dlogdet, cond, True", "0 * dlogdet, cond, True", "Reverse-run", "layer.layers.0.log_s"),
@@ -694,7 +696,7 @@ CUPY_MUTATIONS = [  # and of CuPy's engine; the terms of its kernels are in test
 UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char: function, "compiled": lambda function, *how: function,
               "function": lambda function: function}
 #: module, or function in it -> who calls it, and who calls that
-CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), [(convolutions, "backward")]), **dict.fromkeys((ROWS, CONDITIONED), [(runs, "backward")]),
+CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), [(convolutions, "backward")]), **dict.fromkeys((ROWS, STAGES, CONDITIONED), [(runs, "backward")]),
            AFFINE_ROWS: [(conditioned, "couple_back"), (runs, "backward")], f"{SPLINE_ROWS}:bend_back": [(spline, "spline_backward")]}
 FORWARD = {"Z", "logdet", "forward", "loss"}
 

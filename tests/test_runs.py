@@ -6,9 +6,9 @@ import pickle
 import invnet
 import numpy as np
 import pytest
-from invnet.layers import run as runs
+from invnet.layers import run as layers_run
 from invnet.layers.run import Run
-from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy_engine import NumpyOps, program, runs
 
 
 def flow(dtype="float64", **more):
@@ -149,11 +149,21 @@ def test_activations_are_kept_where_that_is_asked_for():
 
 
 def test_a_run_is_cut_where_its_parameters_are_many(monkeypatch):
-    monkeypatch.setattr(runs, "LARGEST", 150)
+    monkeypatch.setattr(layers_run, "LARGEST", 150)
     net = flow()
     sizes = [sum(p.data.size for p in step.parameters()) for step in net._steps]
     assert len(sizes) > 1 and all(size <= 150 for size, step in zip(sizes, net._steps) if isinstance(step, Run))
     assert_alike(results(net, data())[:4], results(flow(), data())[:4])
+
+
+@pytest.mark.parametrize("N", [20, 2500])
+def test_what_is_gathered_for_a_run_does_not_grow_with_it(N, monkeypatch):
+    expected = results(flow(), data(N))
+    monkeypatch.setattr(program, "LARGEST", 150)
+    net = flow()
+    assert_alike(results(net, data(N)), expected)
+    made = runs._programs[net._steps[0]]
+    assert len(made.parts) > 2 and made.size <= 151 + 2 * 16
 
 
 def test_a_run_of_layers_is_not_made_across_numbers_of_channels():

@@ -9,9 +9,9 @@ from ..ops.stage import stages_of
 from ..passes.drift import TOLERANCE
 from .channel_affine import ChannelAffine
 
-#: Numbers of a run's parameters at most, if it has more than one layer: an engine gathers them, and sums their gradients, for a run
-#: at a time, in memory that is not to grow with depth.
-LARGEST = 9000
+#: Numbers of a run's parameters at most, if it has more than one layer: what watches a pass, as several processes do that send their
+#: gradients meanwhile, hears of a run when all of it is done.
+LARGEST = 1 << 18
 
 
 class Run(InPlaceLayer):

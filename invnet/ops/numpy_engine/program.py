@@ -14,8 +14,13 @@ from .compiled.stages import BINS, ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER
 from .compiled.vectors import BYTES, SLACK, VECTORS
 
 
+#: Numbers of a part's parameters at most, if it has more than one stage: they are gathered, and their gradients summed, for a part at a
+#: time, in memory that is not to grow with depth.
+LARGEST = 9000
+
+
 class Program:
-    """A run for arrays of one dtype: `table` and `layers` are as the compiled functions' files say, `index` is what these point to.
+    """A run for arrays of one dtype: `parts`, `stages`, `layers` are as the compiled functions' files say, `index` is what these point to.
 
     Args:
         stages: of the run's layers, one after the other.
@@ -26,14 +31,20 @@ class Program:
     def __init__(self, stages, channels, dtype):
         C, self.dtype, self.lanes = channels, dtype, BYTES // dtype.itemsize
         self.owners = [(stage.owner, stage.net) for stage in stages if stage.owner is not None]
-        self.limits = np.array([self._limits(stage) for stage in stages])
         self._scratch = SIZE * (C if any(stage.spline for stage in stages) else 1)
         self.states, self._expected, self._data, self._grads, self._version = [], [], None, None, None
-        self.size, self._index, self._layers, self._places = 1, list(range(max(C, AT_ONCE) + 1)), [], {}
+        self._index, self._layers, self._places = list(range(max(C, AT_ONCE) + 1)), [], {}
         self._lists = {}
         self._multiples = self._place_of(C * c for c in range(C))
         self._rows, self._panel, self._widest = 3 * C, 1, 1
-        self.table = np.array([self._row(stage, C) for stage in stages])
+        parts, rows, self.size = _cut(stages, C), [], 1
+        for part in parts:
+            self._size = 1
+            rows += [self._row(stage, C) for stage in part]
+            self.size = max(self.size, self._size)
+        self.parts = np.cumsum([0, *map(len, parts)])
+        self.parts_apart = [self.parts[i:i + 2] for i in range(len(parts))]
+        self.stages, self.limits = np.array(rows), np.array([self._limits(stage) for stage in stages])
         self.layers, self.index = np.array(self._layers, np.int64).reshape(-1, 13), np.array(self._index)
         del self._index, self._layers, self._lists
         self._learned = [state for state in self.states if hasattr(state, "grad")]
@@ -49,10 +60,10 @@ class Program:
     def _row(self, stage, C):
         """A row of the table of stages."""
         row = np.zeros(11, np.int64)
-        row[KIND], row[STATE], row[PLACE] = KINDS[stage.kind], len(self.states), self.size
+        row[KIND], row[STATE], row[PLACE] = KINDS[stage.kind], len(self.states), self._size
         self._states(stage.states, np.dtype(np.int64) if stage.kind == "permute" else self.dtype)
         if stage.kind == "scale":
-            self.size += 3 * C
+            self._size += 3 * C
         elif stage.kind == "permute":  # a place of its own, since `prepare` writes there
             row[ORDER] = len(self._index)
             self._index += range(C)
@@ -60,7 +71,7 @@ class Program:
             self._conditioner(stage, row, 3 * C)
         else:
             row[GROUPS] = stage.states[0].data.shape[0]  # reflections
-            self.size += 2 * C * C
+            self._size += 2 * C * C
         return row
 
     def _states(self, states, dtype):
@@ -88,9 +99,9 @@ class Program:
             order_in, order_out = units.inputs if i == 0 else range(n), units.outputs if i == len(units.activations) - 1 else range(m)
             out, gradient = top + 1, top + 1 + m  # after a row of ones
             before = gradient + m if activation == "silu" else out
-            self._layers.append((n, m, NUMBERS[activation], self.size, self.size + n * m, inputs, out, before, gradient, ends[i], ends[i + 1],
+            self._layers.append((n, m, NUMBERS[activation], self._size, self._size + n * m, inputs, out, before, gradient, ends[i], ends[i + 1],
                                  self._place_of([n * m, *(k * m for k in order_in)]), self._place_of(order_out)))
-            self.size += n * m + m
+            self._size += n * m + m
             inputs, top = top, max(gradient, before) + m
             self._panel = max(self._panel, (n + 1) * rounded(m, self.lanes), m * rounded(n + 1, self.lanes))
             self._widest = max(self._widest, n + 1, m)
@@ -132,6 +143,19 @@ class Program:
             self._data, self._grads = data, grads
         self._version = version
         return True
+
+
+def _cut(stages, C):
+    """The stages of each part."""
+    parts, size = [], 0
+    for stage in stages:
+        numbers = 2 * C * C if stage.units is None else sum(math.prod(parameter.data.shape) for parameter in stage.units.parameters)
+        if not parts or size + numbers > LARGEST:
+            parts.append([])
+            size = 0
+        parts[-1].append(stage)
+        size += numbers
+    return parts
 
 
 def _same(arrays, others):

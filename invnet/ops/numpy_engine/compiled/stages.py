@@ -12,8 +12,6 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .kernels import kernel
-
 #: kind of a stage -> its number
 KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "spline": 5}
 SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED = range(6)
@@ -144,7 +142,7 @@ def square(A, n):
     return total
 
 
-@kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64)")
+@function
 def prepare(P, addresses, stages, layers, index, C):
     """Fills P, and the permutations in `index`; gives the logdet of all that is the same for every sample, and the largest |M| |Minv| of
     the mixes, which is a bound of their condition numbers."""
@@ -186,7 +184,7 @@ def prepare(P, addresses, stages, layers, index, C):
     return logdet, worst
 
 
-@kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64)")
+@function
 def pull(P, G, dlogdet, addresses, gradients, stages, layers, C):
     """Adds to the gradients of the parameters, at the addresses `gradients`, those of what `prepare` made of them, G, and of logdet."""
     n = C * C
