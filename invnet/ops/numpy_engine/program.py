@@ -117,7 +117,7 @@ class Program:
             zeros = rounded(max(pitch, self._widest), VECTORS * lanes) + SLACK
             panel = self._zeros + -(-zeros // pitch)
             size = panel * pitch + SLACK + (pitch * rounded(self._widest, lanes) + self._panel + SLACK if backward else 0)
-            self._places[how] = np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest, self._scratch]), size
+            self._places[how] = np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest, size]), size + self._scratch
         return self._places[how]
 
     # ---- where the parameters lie

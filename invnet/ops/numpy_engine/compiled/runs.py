@@ -7,7 +7,7 @@ A run is done part by part, `parts` being where in the table of stages each begi
 `stages` puts it; its gradients are summed in an array G with the same places. The next part has the same memory.
 
 `work` has the rows of channels, those of their gradients, of scales, of one conditioner, a spare one for each channel, zeros,
-and the panel of a product.
+the panel of a product, and scratch memory of what changes a channel, `at`.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from .kernels import kernel
 from .products import multiples
 from .rows import from_rows, mix, permute, rescale, scale_back, sums_of_products, to_rows
 from .spline import MANY
-from .stages import CONDITIONED, KIND, ORDER, PERMUTE, PLACE, SCALE, prepare, pull
+from .stages import CONDITIONED, KIND, ORDER, PERMUTE, PLACE, SCALE, prepare, pull, uncounted
 from .vectors import BYTES, SLACK
 
 #: samples that are at work at one time
@@ -27,10 +27,12 @@ AT_ONCE = MANY
 @kernel("float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, $[:,:], $[::1], $[::1], int64[::1])")
 def forward(P, addresses, parts, stages, limits, layers, index, inverse, X, logdet, work, places):
     """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of a program."""
+    P, stages, limits, work = uncounted(P), uncounted(stages), uncounted(limits), uncounted(work)
+    layers, index = uncounted(layers), uncounted(index)
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
     ones, steps, zeros, spare = index, index[places[1]:], places[3] * pitch, places[2] * pitch
     work[zeros:zeros + places[5]] = 0
-    at = np.empty(places[7], X.dtype)
+    at = work[places[7]:]
     for part in range(parts.size - 1):
         part = parts.size - 2 - part if inverse else part
         start, stop = parts[part], parts[part + 1]
@@ -65,10 +67,12 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
     Where these samples are `alone`, adds to the parameters' gradients, given the total of dlogdet over all samples; else there is one part,
     and its gradients are in G.
     """
+    P, G, stages, limits, work = uncounted(P), uncounted(G), uncounted(stages), uncounted(limits), uncounted(work)
+    layers, index = uncounted(layers), uncounted(index)
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
     ones, steps, zeros, spare, panel, d = index, index[places[1]:], places[3] * pitch, places[2] * pitch, places[4] * pitch, C * pitch
     work[zeros:zeros + places[5]] = 0
-    at, unused, rows = np.empty(places[7], X.dtype), np.empty(pitch, X.dtype), np.empty(places[6] + SLACK, np.int64)
+    at, unused, rows = work[places[7]:], work[spare:spare + pitch], np.empty(places[6] + SLACK, np.int64)
     multiples(rows, places[6], pitch)
     sign = X.dtype.type(-1 if inverse else 1)
     for part in range(parts.size - 1):
