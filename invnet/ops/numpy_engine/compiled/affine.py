@@ -9,8 +9,11 @@ from .stages import copy, function
 
 @function
 def scales(raw, s, logdet, sigmoid, a, sign, Y, E):
-    """s of raw, which becomes the slope of log s; adds log s to logdet with a sign. Y and E are scratch."""
-    n, one, two, four, over_a = s.size, s.dtype.type(1), s.dtype.type(2), s.dtype.type(4), s.dtype.type(1 / a)
+    """s of raw, which becomes the slope of log s; adds log s to logdet with a sign. Y and E are scratch.
+
+    Rows may be longer than logdet, by what makes them whole vectors: up to 15 numbers more take less time than these one by one.
+    """
+    n, zero, one, two, four, over_a = s.size, s.dtype.type(0), s.dtype.type(1), s.dtype.type(2), s.dtype.type(4), s.dtype.type(1 / a)
     a, sign = s.dtype.type(a), s.dtype.type(sign)
     if sigmoid:
         for i in range(n):
@@ -19,8 +22,8 @@ def scales(raw, s, logdet, sigmoid, a, sign, Y, E):
         for i in range(n):
             large, small = one / (one + E[i]), E[i] / (one + E[i])
             s[i], raw[i] = (large, small) if Y[i] > 0 else (small, large)
-        for i in range(n):
-            logdet[i] += sign * (min(Y[i], 0) - math.log1p(E[i]))
+        for i in range(logdet.size):
+            logdet[i] += sign * (min(Y[i], zero) - log1p(E[i]))
         return
     for i in range(n):  # tanh and its slope, without cancellation, from exp(-2 |raw / a|) - 1
         power, p = split(-two * abs(raw[i]) * over_a)
@@ -28,7 +31,7 @@ def scales(raw, s, logdet, sigmoid, a, sign, Y, E):
         over = one / (two + e)
         Y[i] = math.copysign(-a * e * over, raw[i])
         raw[i] = four * (power * p + power) * over * over
-    for i in range(n):
+    for i in range(logdet.size):
         logdet[i] += sign * Y[i]
     for i in range(n):
         power, p = split(-abs(Y[i]))

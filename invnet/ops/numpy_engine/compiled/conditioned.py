@@ -40,7 +40,7 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
     """A stage to Z or to X: the rows of the channels are changed; what `couple_back` needs stays in those of scales and outputs, and in `at`."""
     first, last = t[FIRST], t[LAST]
     net, outputs = layers[first], layers[last]
-    reads_before, sign = t[READS_Z] != to_z, 1.0 if to_z else -1.0
+    reads_before, sign, whole = t[READS_Z] != to_z, 1.0 if to_z else -1.0, rounded(n, lanes)
     for l in range(first, last + 1):
         work[layers[l, IN] * pitch:(layers[l, IN] + 1) * pitch] = 1
     for g in range(t[GROUPS]):
@@ -57,8 +57,8 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
                 bend(x[:n], work, o * pitch, pitch, t[BINS], limits[0], limits[1], not to_z, sign, logdet, at[c * SIZE:(c + 1) * SIZE])
             elif changed:
                 o = outputs[OUT] + out + j - start
-                shift, raw, s = row(work, o, pitch, n), row(work, o + stop - start, pitch, n), row(work, 2 * C + c, pitch, n)
-                shift_and_scale(x[:n], shift, raw, s, to_z, t[SIGMOID], limits[0], sign, logdet, at)
+                shift, raw, s = row(work, o, pitch, whole), row(work, o + stop - start, pitch, whole), row(work, 2 * C + c, pitch, whole)
+                shift_and_scale(x[:whole], shift, raw, s, to_z, t[SIGMOID], limits[0], sign, logdet, at)
             if not reads_before and j < net[INPUTS]:
                 copy(x, 0, seen, 0, pitch)
 

@@ -36,7 +36,7 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, X, logd
     for part in range(parts.size - 1):
         part = parts.size - 2 - part if inverse else part
         start, stop = parts[part], parts[part + 1]
-        same, bound = prepare(P, addresses, stages[start:stop], layers, index, C)
+        same, bound = prepare(P, addresses, stages[start:stop], layers, index, C, inverse)
         same, worst = X.dtype.type(-same if inverse else same), max(worst, bound)
         for r in range(0, N, AT_ONCE):
             n = min(AT_ONCE, N - r)
@@ -72,13 +72,13 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
     ones, steps, zeros, spare, panel, d = index, index[places[1]:], places[3] * pitch, places[2] * pitch, places[4] * pitch, C * pitch
     work[zeros:zeros + places[5]] = 0
-    at, unused, rows = work[places[7]:], work[spare:spare + pitch], np.empty(places[6] + SLACK, np.int64)
+    at, unused, rows = work[places[7]:], work[spare:], np.empty(places[6] + SLACK, np.int64)
     multiples(rows, places[6], pitch)
     sign = X.dtype.type(-1 if inverse else 1)
     for part in range(parts.size - 1):
         part = part if inverse else parts.size - 2 - part
         start, stop = parts[part], parts[part + 1]
-        worst = max(worst, prepare(P, addresses, stages[start:stop], layers, index, C)[1])
+        worst = max(worst, prepare(P, addresses, stages[start:stop], layers, index, C, True)[1])
         for i in range(G.size):
             G[i] = 0
         for r in range(0, N, AT_ONCE):
@@ -99,7 +99,7 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
                     for o in (0, d):
                         permute(work, o, spare, pitch, index, t[ORDER], C, not inverse)
                 elif kind == CONDITIONED:
-                    couple(t, limits[s], inverse, layers, P, index, C, work, unused, zeros, pitch, n, lanes, at)
+                    couple(t, limits[s], inverse, layers, P, index, C, work, unused[:n], zeros, pitch, n, lanes, at)
                     couple_back(t, limits[s], inverse, layers, P, index, C, work, dlogdet[r:r + n], zeros, spare, pitch, n, lanes, at)
                     gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
                 elif inverse:
@@ -120,5 +120,5 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
 @kernel("void($[::1], $[::1], int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], float64, int64)")
 def add_gradients(P, G, addresses, gradients, stages, layers, index, total, C):
     """Adds to the parameters' gradients what a part's G, summed over all samples, makes of them."""
-    prepare(P, addresses, stages, layers, index, C)
+    prepare(P, addresses, stages, layers, index, C, True)
     pull(P, G, total, addresses, gradients, stages, layers, C)

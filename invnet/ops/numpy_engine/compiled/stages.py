@@ -149,9 +149,9 @@ def square(A, n):
 
 
 @function
-def prepare(P, addresses, stages, layers, index, C):
-    """Fills P, and the permutations in `index`; gives the logdet of all that is the same for every sample, and the largest |M| |Minv| of
-    the mixes, which is a bound of their condition numbers."""
+def prepare(P, addresses, stages, layers, index, C, inverses):
+    """Fills P, and the permutations in `index`, of the mixes' inverses where these are wanted; gives the logdet of all that is the same for
+    every sample, and the largest |M| |Minv| of inverses, which is a bound of their condition numbers."""
     logdet, worst, n = 0.0, 1.0, C * C
     for s in range(stages.shape[0]):
         t = stages[s]
@@ -176,7 +176,8 @@ def prepare(P, addresses, stages, layers, index, C):
             for i in range(C):
                 for j in range(C):
                     p[i * C + j] = (1.0 if i == j else 0.0) - M[i * C + j]
-            invert(p, C, p[n:])  # the transpose is one but for rounding, ten times that of the inverse
+            if inverses:
+                invert(p, C, p[n:])  # the transpose is one but for rounding, ten times that of the inverse
         else:
             if kind == LU:
                 lower, upper = triangles(numbers_at(states[0], n, P), numbers_at(states[1], n, P), numbers_at(states[2], C, P),
@@ -184,6 +185,9 @@ def prepare(P, addresses, stages, layers, index, C):
                 copy(times(numbers_at(states[3], n, P), C, 1, times(lower, C, 1, upper, C, 1, C, C, C), C, 1, C, C, C), 0, p, 0, n)
             else:
                 copy(numbers_at(states[0], n, P), 0, p, 0, n)
+            if kind == LU and not inverses:
+                logdet += numbers_at(states[2], C, P).sum()
+                continue
             logdet += invert(p, C, p[n:])
             bound = math.sqrt(square(p, n) * square(p[n:], n))
             worst = max(worst, bound if bound < math.inf else math.inf)  # of NaN too
