@@ -27,7 +27,7 @@ class Runs:
         places, size = program.places(X[tiles[0]].shape[0], False)
 
         def work(tile):
-            P = passing((program.size,), X.dtype)
+            P = np.empty(program.size, X.dtype)
             return kernel(P, program.addresses, program.parts, program.stages, program.limits, program.layers, program.index, inverse, X[tile],
                           logdet[tile], passing((size,), X.dtype), places)
 
@@ -45,12 +45,12 @@ class Runs:
         kernel, (places, size), total = runs.backward(Z.dtype.char), program.places(Z[tiles[0]].shape[0], True), -total if inverse else total
 
         def work(tile, parts, G, alone):
-            bounds.append(kernel(passing(G.shape, Z.dtype), G, program.addresses, program.gradients, parts, program.stages, program.limits, program.layers,
+            bounds.append(kernel(np.empty_like(G), G, program.addresses, program.gradients, parts, program.stages, program.limits, program.layers,
                                  program.index, inverse, alone, dZ[tile], Z[tile], dlogdet[tile], total, passing((size,), Z.dtype), places))
             return G
 
         if len(tiles) == 1:
-            threads.map_tiles(lambda tile: work(tile, program.parts, passing((program.size,), Z.dtype), True), tiles, lambda _: None)
+            threads.map_tiles(lambda tile: work(tile, program.parts, np.empty(program.size, Z.dtype), True), tiles, lambda _: None)
         else:
             for parts in program.parts_apart[::1 if inverse else -1]:
                 G = None
