@@ -693,8 +693,9 @@ CUPY_MUTATIONS = [  # and of CuPy's engine; the terms of its kernels are in test
 
 
 #: What a copied kernel is made with: left uncompiled, it meets neither Numba's files nor the caches of the original.
+#: Of an array that Numba does not count Python would not know when it ends.
 UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char: function, "compiled": lambda function, *how: function,
-              "function": lambda function: function}
+              "function": lambda function: function, "uncounted": lambda array: array}
 #: module, or function in it -> who calls it, and who calls that
 CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), [(convolutions, "backward")]), **dict.fromkeys((ROWS, STAGES, CONDITIONED), [(runs, "backward")]),
            AFFINE_ROWS: [(conditioned, "couple_back"), (runs, "backward")], f"{SPLINE_ROWS}:bend_back": [(spline, "spline_backward")]}

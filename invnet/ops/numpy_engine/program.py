@@ -13,7 +13,6 @@ from .compiled.spline import SIZE
 from .compiled.stages import BINS, ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
 from .compiled.vectors import BYTES, SLACK, VECTORS
 
-
 #: Numbers of a part's parameters at most, if it has more than one stage: they are gathered, and their gradients summed, for a part at a
 #: time, in memory that is not to grow with depth.
 LARGEST = 9000
@@ -46,7 +45,7 @@ class Program:
         self.parts_apart = [self.parts[i:i + 2] for i in range(len(parts))]
         self.stages, self.limits = np.array(rows), np.array([self._limits(stage) for stage in stages])
         self.layers, self.index = np.array(self._layers, np.int64).reshape(-1, 13), np.array(self._index)
-        del self._index, self._layers, self._lists
+        del self._index, self._layers, self._lists, self._size
         self._learned = [state for state in self.states if hasattr(state, "grad")]
         self._spare, self._zeros = self._rows, self._rows + C
 

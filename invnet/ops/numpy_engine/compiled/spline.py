@@ -11,7 +11,7 @@ import numpy as np
 
 from .exponentials import log, log1p, split
 from .kernels import kernel
-from .stages import copy, function
+from .stages import function
 
 #: samples at one time, at most
 MANY = 256
