@@ -19,6 +19,16 @@ def flow(dtype="float64", **more):
     return net
 
 
+def splines(dtype="float64"):
+    """Couplings and both kinds of autoregressive layers of splines, some of whose numbers lie outside."""
+    parts = [invnet.NSF(4, 6, 2, bins=5, bound=1.5, autoregressive=fast, dtype=dtype) for fast in (None, "forward", "inverse")]
+    net = invnet.Chain(*(layer for part in parts for layer in part.layers))
+    rng = np.random.default_rng(1)
+    for p in net.parameters():
+        p.data += (0.1 * rng.standard_normal(p.data.shape)).astype(dtype)
+    return net
+
+
 def results(net, X, cond=None):
     """Z, logdet, dX, X and all gradients."""
     net.zero_grad()
@@ -42,16 +52,17 @@ def assert_alike(got, expected, rtol=1e-9):
         np.testing.assert_allclose(a, e, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("dtype, rtol", [("float64", 1e-9), ("float32", 1e-3)])
+@pytest.mark.parametrize("make, dtype, rtol", [(flow, "float64", 1e-9), (flow, "float32", 1e-3), (splines, "float64", 1e-9)])
 @pytest.mark.parametrize("N", [0, 1, 15, 256, 257, 2500])
-def test_a_run_gives_what_its_layers_give(N, dtype, rtol, monkeypatch):
-    net = flow(dtype)
+def test_a_run_gives_what_its_layers_give(make, N, dtype, rtol, monkeypatch):
+    net = make(dtype)
     assert [type(step) for step in net._steps] == [Run]
     assert_alike(results(net, data(N, dtype)), one_by_one(net, data(N, dtype), monkeypatch), rtol)
 
 
-def test_a_run_gives_the_same_bits_for_any_number_of_threads():
-    net, before, bits = flow("float32"), invnet.num_threads(), set()
+@pytest.mark.parametrize("make", [flow, splines])
+def test_a_run_gives_the_same_bits_for_any_number_of_threads(make):
+    net, before, bits = make("float32"), invnet.num_threads(), set()
     try:
         for threads in (1, 2, 4):
             invnet.set_num_threads(threads)
