@@ -238,6 +238,8 @@ FLOWS |= {  # neighbours that an engine does in one call
     "run-householder": (Chain(ActNorm(5, **f64), Conv1x1(5, "householder", 2, **f64), affine(5, 0, hidden=(), bound=2.0)), (7, 5)),
     "run-autoregressive": (Chain(autoregressive(4, order=[2, 0, 3, 1]), autoregressive(4, "inverse", "sigmoid", hidden=(8, 3, 9))), (7, 4)),
     **{f"run-{a}": (Chain(affine(3, 0, activation=a), Permute.reversal(3), autoregressive(3, activation=a)), (7, 3)) for a in ("leaky_relu", "silu", "softplus")},
+    "run-splines": (Chain(spline(4, 0), Permute.reversal(4), autoregressive_spline(4, order=[2, 0, 3, 1]), autoregressive_spline(4, "inverse")), (7, 4)),
+    "run-splines-many-rows": (Chain(spline(3, 0, 9), Permute.reversal(3), spline(3, 0, 2)), (300, 3)),
     "run-shares-a-layer": (twice(), (7, 4)),
     "run-wide": (Chain(affine(5, 0, hidden=(40, 70)), Permute.reversal(5), affine(5, 0, hidden=33)), (150, 5)),
     "run-many-rows": (RealNVP(3, 6, 2, mix="lu", **f64), (300, 3)),

@@ -30,6 +30,7 @@ from invnet.ops import _of_type
 from invnet.ops.reference import Ops
 from invnet.testing import backward_rebuilds_the_input, gradients_are_those_of_differences
 from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles, staircase
+from test_against_torch import spline as spline_coupling
 
 CASES = {
     **LAYERS, **WITH_CONDITION, **FLOWS, **NETS, **{f"Glow-{name}": row for name, row in GLOWS.items()},
@@ -46,6 +47,7 @@ CASES = {
     "many-rows-bent": (Chain(Planar(2, **f64), Radial(2, **f64)), (3, 2, 60, 60)),
     "staircase-twice": (Chain(*[staircase(6)] * 2), shape(0, 6)),
     "planar-twice": (Chain(*[Planar(5, **f64), Radial(5, **f64)] * 2), shape(0)),
+    "many-numbers": (spline_coupling(3), (3, 3, 12, 13)),
     "run-many-rows-scaled": (Chain(*[ActNorm(3, **f64), Permute.reversal(3)] * 2), (300, 3)),
     "twice": (Chain(*[ActNorm(5, **f64), Permute.random(5)] * 2), shape(2)),
 }
@@ -57,10 +59,11 @@ REFERENCE, ENGINE, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy
 KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.compiled.{name}" for name in (
     "kernels", "convolutions", "mix", "activations", "products", "taps"))
 EXACT, GRID = "invnet.layers.exact", "invnet.layers.grid_layers"
-STAGES, ROWS, AFFINE_RUN, RUNS = (f"{ENGINE}.compiled.{name}" for name in ("stages", "rows", "affine", "runs"))
+STAGES, ROWS, AFFINE_ROWS, CONDITIONED, RUNS = (f"{ENGINE}.compiled.{name}" for name in ("stages", "rows", "affine", "conditioned", "runs"))
 IMAGE_ROWS, IMAGE_RUNS = (f"{ENGINE}.compiled.{name}" for name in ("image_rows", "image_runs"))
 BACK, MANY = f"{CONVOLUTIONS}:convolve_back", "many-positions"
-PLANAR, LEAKY_RELU, SPLINE, BENDING = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline", f"{ENGINE}.compiled.bending"
+PLANAR, LEAKY_RELU, SPLINE = "invnet.layers.planar", "invnet.layers.leaky_relu", "invnet.layers.spline"
+PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS = (f"{ENGINE}.compiled.{name}" for name in ("planar", "radial", "spline"))
 SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
 AUTOREGRESSIVE_SPLINE = "invnet.layers.autoregressive_spline:AutoregressiveSpline"
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
@@ -246,7 +249,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{PLANAR}:Radial._pull", "self.x0.grad += d", "self.x0.grad -= d", "Radial-2d", "x0"),
     (f"{PLANAR}:Radial._pull", " * theta[0]", "", "Radial-2d", "log_alpha"),
     (f"{PLANAR}:Radial._pull", " * -xp.expm1(-theta[1])", "", "Radial-2d", "beta"),
-    *[(f"{BENDING}:planar_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
+    *[(f"{PLANAR_ROWS}:planar_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
         (" - 2 * m * t * dl / det", "", "Planar-2d", "dX"),
         ("2 * m * t * dl / det", "2 * t * dl / det", "Reverse-Planar-2d", "dX"),
         ("-dv / det", "-dv", "Reverse-Planar-2d", "dX"),
@@ -289,7 +292,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         (" + da * u", "", "Planar-2d", "w"),
         (" - 2 * dk * k * over_n * w", "", "Planar-2d", "w"),
         ("xp.sum(dv, keepdims=True)", "-xp.sum(dv, keepdims=True)", "Planar-2d", "b"))],
-    *[(f"{BENDING}:radial_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
+    *[(f"{RADIAL_ROWS}:radial_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
         (" - dl * dell_dr / p", "", "Reverse-Radial-2d", "dX"),
         (" + dl * dell_dr", "", "Radial-2d", "dX"),
         ("(C - 1) / (s + r) + 2", "2", "Radial-2d", "dX"),
@@ -366,44 +369,50 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     *[(f"{ENGINE}.bending:Bending.{method}", f"dlogdet, {turned}", f"0 * dlogdet, {turned}", f"{reverse}SplineCoupling-2d", f"{layer}net.b.2")
       for method, turned, reverse, layer in (("spline_backward", "False", "", ""), ("spline_inverse_backward", "True", "Reverse-", "layer."))],
     (f"{ENGINE}.bending:Bending._spline_backward", "dlogdet[rows]", "-dlogdet[rows]", "SplineCoupling-2d", "dX"),
-    *[(f"{BENDING}:spline_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (
+    *[(f"{SPLINE_ROWS}:bend_back", piece, wrong, case, reported) for piece, wrong, case, reported in (
         (" - dl * log_xi / w", "", "Reverse-SplineCoupling-2d", "dX"),
-        ("dvalue, dl = -dvalue, -dl", "dl = -dl", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
-        ("dvalue, dl = -dvalue, -dl", "dvalue = -dvalue", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+        ("rest), -dl", "rest), dl", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
+        ("-(dvalue - dl", "(dvalue - dl", "Reverse-SplineCoupling-2d", "layer.net.b.2"),
         (" * below * below / (delta * delta * rest)", " / delta", "Reverse-SplineCoupling-2d", "dX"),
-        ("dlogdet[r]", "dlogdet[0]", "SplineCoupling-2d", "dX"),
-        ("R[r, c], dR[r, c] = value, dvalue", "R[r, c], dR[r, c] = value, 0", "SplineCoupling-2d", "dX"),
+        ("dlogdet[i]", "dlogdet[0]", "SplineCoupling-2d", "dX"),
+        ("d[i] if inside", "0 * d[i] if inside", "SplineCoupling-2d", "dX"),
+        ("else d[i]", "else zero", "SplineCoupling-2d", "dX"),
         (" + dl * log_xi\n", "\n", "SplineCoupling-2d", "dX"),
-        ("2 * (d1 * xi + delta", "2 * (delta", "SplineCoupling-2d", "dX"),
-        ("delta * (1 - 2 * xi)", "delta", "SplineCoupling-2d", "dX"),
+        ("two * (d1 * xi + delta", "two * (delta", "SplineCoupling-2d", "dX"),
+        ("delta * turn -", "delta -", "SplineCoupling-2d", "dX"),
         (" - d0 * left) / rest", ") / rest", "SplineCoupling-2d", "dX"),
-        ("2 * (d0 + d1 - 2 * delta) * (1 - 2 * xi) / below", "0", "SplineCoupling-2d", "dX"),
+        (" - two * curve * turn / below", "", "SplineCoupling-2d", "dX"),
         ("g * delta * rest + ", "", "SplineCoupling-2d", "dX"),
         ("g * between * (d1 * xi * xi - d0 * left * left) + ", "", "SplineCoupling-2d", "net.b.2"),
-        ("(2 / delta + ", "(", "SplineCoupling-2d", "net.b.2"),
-        ("2 * between / rest - 2 * (1", "-2 * (1", "SplineCoupling-2d", "net.b.2"),
-        (" - 2 * (1 - 2 * between) / below", "", "SplineCoupling-2d", "net.b.2"),
-        ("dx = -dxi / w", "dx = 0.0", "SplineCoupling-2d", "net.b.2"),
+        ("(two / delta + ", "(", "SplineCoupling-2d", "net.b.2"),
+        ("two * between / rest - two * (one", "-two * (one", "SplineCoupling-2d", "net.b.2"),
+        (" - two * (one - two * between) / below", "", "SplineCoupling-2d", "net.b.2"),
+        ("at[DX + i], at[DV + i] = -dxi / w", "at[DX + i], at[DV + i] = zero", "SplineCoupling-2d", "net.b.2"),
         ("(dxi * xi + ddelta * delta)", "ddelta * delta", "SplineCoupling-2d", "net.b.2"),
         ("(dxi * xi + ddelta * delta)", "dxi * xi", "SplineCoupling-2d", "net.b.2"),
-        ("dvalue * rise + ddelta / w", "ddelta / w", "SplineCoupling-2d", "net.b.2"),
+        ("dvalue * (delta * xi * xi + d0 * between) / below + ddelta / w", "ddelta / w", "SplineCoupling-2d", "net.b.2"),
         (" + ddelta / w", "", "SplineCoupling-2d", "net.b.2"),
-        ("dR[r, c] = -dx", "dR[r, c] = dx", "SplineCoupling-2d", "dX"),
-        ("q[k] * dw, q", "0.0, q", "SplineCoupling-2d", "net.b.2"),
-        ("q[K + k] * dh", "0.0", "SplineCoupling-2d", "net.b.2"),
-        ("mean_x += q[j] * dx", "pass", "SplineCoupling-2d", "net.b.2"),
-        ("mean_y += q[K + j] * dvalue", "pass", "SplineCoupling-2d", "net.b.2"),
-        ("(dx if j < k", "(dx if j < 0", "SplineCoupling-2d", "net.b.2"),
-        ("(dvalue if j < k", "(dvalue if j < 0", "SplineCoupling-2d", "net.b.2"),
-        ("scale * q[j]", "q[j]", "SplineCoupling-2d", "net.b.2"),
-        ("scale * q[K + j]", "q[K + j]", "SplineCoupling-2d", "net.b.2"),
+        ("else -at[DX + i]", "else at[DX + i]", "SplineCoupling-2d", "dX"),
+        ("change = -at[DV + i]", "change = at[DV + i]", "Reverse-SplineCoupling-2d", "dX"),
+        ("at[MEAN_X + i] += widths[i]", "at[MEAN_X + i] = widths[i]", "SplineCoupling-2d", "net.b.2"),
+        ("at[MEAN_Y + i] += heights[i]", "at[MEAN_Y + i] = heights[i]", "SplineCoupling-2d", "net.b.2"),
+        ("(at[DW + i] if here", "(zero if here", "SplineCoupling-2d", "net.b.2"),
+        ("(at[DH + i] if here", "(zero if here", "SplineCoupling-2d", "net.b.2"),
+        ("(dsize - at[mean + i])", "dsize", "SplineCoupling-2d", "net.b.2"),
+        ("at[bins_before + i] if before", "zero if before", "SplineCoupling-2d", "net.b.2"),
+        ("scale * shares[i]", "shares[i]", "SplineCoupling-2d", "net.b.2"),
         ("g * between * (delta * left * left + d1 * between) + ", "", "SplineCoupling-2d", "net.b.2"),
-        ("(left * left / rest - 2 * between / below)", "0", "SplineCoupling-2d", "net.b.2"),
+        ("(left * left / rest - two * between / below)", "zero", "SplineCoupling-2d", "net.b.2"),
         ("-g * between * (delta * xi * xi + d0 * between) + ", "", "SplineCoupling-2d", "net.b.2"),
-        ("(xi * xi / rest - 2 * between / below)", "0", "SplineCoupling-2d", "net.b.2"),
-        ("dd0 * -math.expm1(least - d0)", "dd0", "SplineCoupling-2d", "net.b.2"),
-        ("dd1 * -math.expm1(least - d1)", "dd1", "SplineCoupling-2d", "net.b.2"),
-        ("else x + w * xi", "else x", "SplineCoupling-2d", "X"))],
+        ("(xi * xi / rest - two * between / below)", "zero", "SplineCoupling-2d", "net.b.2"),
+        ("dd0 * at[S0 + i]", "dd0", "SplineCoupling-2d", "net.b.2"),
+        ("dd1 * at[S1 + i]", "dd1", "SplineCoupling-2d", "net.b.2"),
+        ("== left else at[G0 + i]", "== left else at[G1 + i]", "SplineCoupling-2d", "net.b.2"))],
+    *[(f"{SPLINE_ROWS}:spline_backward", piece, wrong, "many-numbers", reported) for piece, wrong, reported in (
+        ("dlogdet[r + i]", "dlogdet[i]", "dX"),
+        ("= v[i], d[i]", "= d[i], v[i]", "dX"),
+        ("dQ[k * MANY + i]", "dQ[i]", "net.b.2"),
+        ("least, not inverse", "least, inverse", "X"))],
     (f"{REFERENCE}.spline:Splines.spline_backward", "dlogdet, xi", "0 * dlogdet, xi", "SplineCoupling-2d", "net.b.2"),
     (f"{REFERENCE}.spline:Splines.spline_backward", "(at.inside, dR, dS)", "(at.inside, dR, 0 * dS)", "SplineCoupling-2d", "dX"),
     (f"{REFERENCE}.spline:Splines.spline_backward", "at.x + at.w * xi", "at.x", "SplineCoupling-2d", "X"),
@@ -601,32 +610,37 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ROWS}:scale_back", "sign * total(drow)", "total(drow)", "Reverse-run", "layer.layers.0.b"),
     (f"{ROWS}:scale_back", "g[c] += sign", "g[c] = sign", "run-many-rows-scaled", "layers.0.log_s"),
     (f"{ROWS}:sums_of_products", "+= sign * dot", "-= sign * dot", "run", "layers.1.L"),
-    (f"{AFFINE_RUN}:affine_back", "d[i] * draw[i] + dlogdet[i]", "d[i] * draw[i]", "run", "layers.2.net.W.2"),
-    (f"{AFFINE_RUN}:affine_back", "(d[i] * draw[i] + dlogdet[i]) * slope[i]", "d[i] * draw[i] + dlogdet[i]", "run", "layers.5.net.W.2"),
-    (f"{AFFINE_RUN}:affine_back", "draw[i] = (x[i] + shift[i]) * s[i]", "draw[i] = x[i] + shift[i]", "run", "layers.2.net.W.2"),
-    (f"{AFFINE_RUN}:affine_back", "dshift[i] = d[i] * s[i]", "dshift[i] = d[i]", "run", "dX"),
-    (f"{AFFINE_RUN}:affine_back", "-(d[i] * x[i] + dlogdet[i]) * slope[i]", "-(d[i] * x[i]) * slope[i]", "Reverse-run", "layer.layers.2.net.W.2"),
-    (f"{AFFINE_RUN}:affine_back", "-(d[i] * x[i] + dlogdet[i])", "(d[i] * x[i] + dlogdet[i])", "Reverse-run", "layer.layers.2.net.W.2"),
-    (f"{AFFINE_RUN}:affine_back", "dshift[i] = -d[i]", "dshift[i] = d[i]", "Reverse-run", "layer.layers.2.net.W.2"),
-    (f"{AFFINE_RUN}:affine_back", "d[i] /= s[i]", "d[i] *= s[i]", "Reverse-run", "dX"),
-    (f"{AFFINE_RUN}:affine_back", "t[READS_Z] == inverse", "t[READS_Z] != inverse", "run-autoregressive", "dX"),
-    (f"{AFFINE_RUN}:affine_back", "index[net[ENDS_OUT] + g + 1]", "index[net[ENDS_OUT] + g]", "run-autoregressive", "dX"),
-    (f"{AFFINE_RUN}:affine_back", "index[net[ROWS] + 1:]", "index[net[ROWS]:]", "run", "dX"),
-    (f"{AFFINE_RUN}:affine_back", "index[after[ENDS_OUT] + g]", "index[after[ENDS_OUT] + g + 1]", "run-autoregressive", "layers.0.net.W.0"),
-    (f"{AFFINE_RUN}:affine_back", "index[after[ROWS] + 1:]", "index[after[ROWS]:]", "run", "layers.2.net.W.0"),
-    (f"{AFFINE_RUN}:affine_back", "h[ACTIVATION])", "0)", "run", "layers.2.net.W.0"),
-    (f"{AFFINE_RUN}:affine_back", "work[before:before + size]", "work[H:H + size]", "run-silu", "layers.0.net.W.0"),
-    (f"{AFFINE_RUN}:gradients_of_units", "1 + index[h[ENDS_IN] + g + 1]", "index[h[ENDS_IN] + g + 1]", "run", "layers.2.net.W.0"),
-    (f"{AFFINE_RUN}:gradients_of_units", "+= work[out + k * width + i]", "-= work[out + k * width + i]", "run", "layers.2.net.W.2"),
-    (f"{AFFINE_RUN}:gradients_of_units", "+= work[out + i * width + k]", "= work[out + i * width + k]", "run-many-rows", "layers.1.net.W.2"),
+    (f"{AFFINE_ROWS}:shift_and_scale_back", "d[i] * draw[i] + dlogdet[i]", "d[i] * draw[i]", "run", "layers.2.net.W.2"),
+    (f"{AFFINE_ROWS}:shift_and_scale_back", "(d[i] * draw[i] + dlogdet[i]) * slope[i]", "d[i] * draw[i] + dlogdet[i]", "run", "layers.5.net.W.2"),
+    (f"{AFFINE_ROWS}:shift_and_scale_back", "draw[i] = (x[i] + shift[i]) * s[i]", "draw[i] = x[i] + shift[i]", "run", "layers.2.net.W.2"),
+    (f"{AFFINE_ROWS}:shift_and_scale_back", "dshift[i] = d[i] * s[i]", "dshift[i] = d[i]", "run", "dX"),
+    (f"{AFFINE_ROWS}:shift_and_scale_back", "-(d[i] * x[i] + dlogdet[i]) * slope[i]", "-(d[i] * x[i]) * slope[i]", "Reverse-run", "layer.layers.2.net.W.2"),
+    (f"{AFFINE_ROWS}:shift_and_scale_back", "-(d[i] * x[i] + dlogdet[i])", "(d[i] * x[i] + dlogdet[i])", "Reverse-run", "layer.layers.2.net.W.2"),
+    (f"{AFFINE_ROWS}:shift_and_scale_back", "dshift[i] = -d[i]", "dshift[i] = d[i]", "Reverse-run", "layer.layers.2.net.W.2"),
+    (f"{AFFINE_ROWS}:shift_and_scale_back", "d[i] /= s[i]", "d[i] *= s[i]", "Reverse-run", "dX"),
+    (f"{CONDITIONED}:couple_back", "t[READS_Z] == inverse", "t[READS_Z] != inverse", "run-autoregressive", "dX"),
+    (f"{CONDITIONED}:couple_back", "index[net[ENDS_OUT] + g + 1]", "index[net[ENDS_OUT] + g]", "run-autoregressive", "dX"),
+    (f"{CONDITIONED}:couple_back", "index[net[ROWS] + 1:]", "index[net[ROWS]:]", "run", "dX"),
+    (f"{CONDITIONED}:couple_back", "index[after[ENDS_OUT] + g]", "index[after[ENDS_OUT] + g + 1]", "run-autoregressive", "layers.0.net.W.0"),
+    (f"{CONDITIONED}:couple_back", "index[after[ROWS] + 1:]", "index[after[ROWS]:]", "run", "layers.2.net.W.0"),
+    (f"{CONDITIONED}:couple_back", "h[ACTIVATION])", "0)", "run", "layers.2.net.W.0"),
+    (f"{CONDITIONED}:couple_back", "work[before:before + size]", "work[H:H + size]", "run-silu", "layers.0.net.W.0"),
+    (f"{CONDITIONED}:gradients_of_units", "1 + index[h[ENDS_IN] + g + 1]", "index[h[ENDS_IN] + g + 1]", "run", "layers.2.net.W.0"),
+    (f"{CONDITIONED}:gradients_of_units", "+= work[out + k * width + i]", "-= work[out + k * width + i]", "run", "layers.2.net.W.2"),
+    (f"{CONDITIONED}:gradients_of_units", "+= work[out + i * width + k]", "= work[out + i * width + k]", "run-many-rows", "layers.1.net.W.2"),
+    (f"{CONDITIONED}:couple_back", "bend_back(d, work", "bend_back(-d, work", "run-splines", "dX"),
+    (f"{CONDITIONED}:couple_back", "limits[1], inverse", "limits[1], not inverse", "run-splines", "dX"),
+    (f"{CONDITIONED}:couple_back", "(outputs[D] + o)", "(outputs[D] + o + 1)", "run-splines", "layers.0.net.W.2"),
     (f"{RUNS}:backward", "dlogdet[r:r + n]", "dlogdet[:n]", "run-many-rows", "layers.1.net.W.2"),
     (f"{RUNS}:backward", "type(-1 if inverse else 1)", "type(1)", "Reverse-run", "layer.layers.0.b"),
     (f"{RUNS}:backward", "t[ORDER], C, not inverse)", "t[ORDER], C, inverse)", "run", "dX"),
-    (f"{RUNS}:backward", "affine(t, bounds[s], inverse", "affine(t, bounds[s], not inverse", "run", "X"),
+    (f"{RUNS}:backward", "couple(t, limits[s], inverse", "couple(t, limits[s], not inverse", "run", "X"),
     (f"{RUNS}:backward", "mix(P, t[PLACE], ones, steps, C, work, d", "mix(P, t[PLACE], steps, ones, C, work, d", "run", "dX"),
     (f"{RUNS}:backward", "mix(P, t[PLACE] + C * C, ones, steps, C, work, d", "mix(P, t[PLACE] + C * C, steps, ones, C, work, d", "Reverse-run", "dX"),
     (f"{ENGINE}.runs:Runs.run_backward_", "-total if inverse else total", "total", "Reverse-run", "layer.layers.0.log_s"),
-    (f"{ENGINE}.runs:Runs.run_backward_", "np.add(G, part, out=G)", "part", "run-tiles", "layers.1.net.W.2"),
+    (f"{ENGINE}.runs:Runs.run_backward_", "np.add(G, sums, out=G)", "sums", "run-tiles", "layers.1.net.W.2"),
+    (f"{ENGINE}.runs:Runs.run_backward_", "total, Z.shape[1])", "0 * total, Z.shape[1])", "run-tiles", "layers.0.log_s"),
+    (f"{RUNS}:backward", "pull(P, G, total", "pull(P, G, 0 * total", "run", "layers.0.log_s"),
     # runs of images
     *[(f"{IMAGE_ROWS}:scale_back", piece, wrong, case, reported) for piece, wrong, case, reported in (
         ("products[c] += dz * row[c]", "products[c] += dz", "run-images", "layers.0.log_s"), ("sums[c] += dz", "sums[c] -= dz", "run-images", "layers.0.b"),
@@ -710,8 +724,9 @@ CUPY_MUTATIONS = [  # and of CuPy's engine; the terms of its kernels are in test
 
 
 #: What a copied kernel is made with: left uncompiled, it meets neither Numba's files nor the caches of the original.
+#: Of an array that Numba does not count Python would not know when it ends.
 UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char: function, "compiled": lambda function, *how: function,
-              "function": lambda function: function, "inner": njit(error_model="numpy", nogil=True)}
+              "function": lambda function: function, "inner": njit(error_model="numpy", nogil=True), "uncounted": lambda array: array}
 FORWARD = {"Z", "logdet", "forward", "loss"}
 
 
@@ -762,20 +777,22 @@ def mutant(target, piece, replacement):
     return holder, name, made["make"](holder)
 
 
-#: What calls the functions of a module that compiled ones call, from the inside out.
+#: What calls the functions of a module, or one of them, that compiled ones call: from the inside out.
 CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), ((CONVOLUTIONS, "convolve_back"), (CONVOLUTIONS, "backward"))),
-           CONVOLUTIONS: ((CONVOLUTIONS, "backward"),), **dict.fromkeys((ROWS, AFFINE_RUN), ((RUNS, "backward"),)),
+           CONVOLUTIONS: ((CONVOLUTIONS, "backward"),), **dict.fromkeys((ROWS, STAGES, CONDITIONED), ((RUNS, "backward"),)),
+           AFFINE_ROWS: ((CONDITIONED, "couple_back"), (RUNS, "backward")), f"{SPLINE_ROWS}:bend_back": ((SPLINE_ROWS, "spline_backward"),),
            IMAGE_ROWS: ((IMAGE_RUNS, "through"),)}
 
 
 def install(monkeypatch, holder, name, made):
     """Puts the copy in its place; that of a function which compiled ones call, in copies of these, uncompiled."""
-    for module, caller in CALLERS.get(getattr(holder, "__name__", None), ()):
+    module = getattr(holder, "__name__", None)
+    for caller, outer in CALLERS.get(f"{module}:{name}", CALLERS.get(module, ())):
         if name == "backward":  # which is called from outside
             break
-        rebuilt, holder = {}, importlib.import_module(module)
-        exec(functions(module)[caller], namespace(holder) | {name: made}, rebuilt)
-        name, made = caller, rebuilt[caller]
+        rebuilt, holder = {}, importlib.import_module(caller)
+        exec(functions(caller)[outer], namespace(holder) | {name: made}, rebuilt)
+        name, made = outer, rebuilt[outer]
     original = vars(holder)[name]
     for module in [module for module in sys.modules.values() if getattr(module, "__name__", "").startswith("invnet.")]:
         if vars(module).get(name) is original:  # which imported it
@@ -841,8 +858,8 @@ BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_o
 def hand_written_backwards():
     packages = [f"{package.__name__}.{info.name}" for package in (invnet.layers, invnet.nets)
                 for info in pkgutil.iter_modules(package.__path__)]
-    for module in [*packages, *REFERENCES, *HOST_SIDE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, BENDING, TORCH, HOST, NETWORKS,
-                   STAGES, ROWS, AFFINE_RUN, RUNS, IMAGE_ROWS, IMAGE_RUNS, *(CUPY.values() if cupy_here else ())]:
+    for module in [*packages, *REFERENCES, *HOST_SIDE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS,
+                   TORCH, HOST, NETWORKS, STAGES, ROWS, AFFINE_ROWS, CONDITIONED, RUNS, IMAGE_ROWS, IMAGE_RUNS, *(CUPY.values() if cupy_here else ())]:
         for path, source in functions(module).items():
             if BACKWARD.search(path) and "raise NotImplementedError" not in source:
                 yield f"{module}:{path}"

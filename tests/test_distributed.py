@@ -302,8 +302,8 @@ def test_a_chain_announces_its_steps_with_their_rebuilt_input_and_its_gradient()
             dX, rebuilt = layer.backward(Z, Z)
         np.testing.assert_array_equal(announced[-1][1], dX)
         np.testing.assert_array_equal(announced[-1][2], rebuilt)
-        inner = chain.layers[1]
-        assert [step for step, *_ in announced] == [A, inner._steps[0], inner, A]
+        inner, (first, _, last) = chain.layers[1], chain._steps if layer is chain else chain._steps[::-1]
+        assert [step for step, *_ in announced] == [last, inner._steps[0], inner, first]
         np.testing.assert_allclose(announced[-2][2], A.forward(X)[0] if layer is chain else A.inverse(X), rtol=1e-9)
     assert watching.observer() is None
 

@@ -232,6 +232,8 @@ def stepped(ops):
 
 
 OPERATIONS["adam_"] = lambda ops, x: stepped(ops)
+OPERATIONS["mean_square"] = lambda ops, x: [ops.mean_square(b[:, None] * b[:3])]
+OPERATIONS["largest_square"] = lambda ops, x: [ops.largest_square(b[:, None] * b[:3], b[:, None] * b[1:4])]
 OPERATIONS["at_rows"] = lambda ops, x: [ops.at_rows(each[:len(x)], x)]
 
 

@@ -12,10 +12,17 @@ import sys
 
 import numpy as np
 import pytest
+from numba import njit
 
-from invnet.ops.numpy_engine.compiled.products import place, place_transposed, product, product_of_transpose, rounded
-from invnet.ops.numpy_engine.compiled.taps import all_taps, first_taps, pad, sum_taps
+from invnet.ops.numpy_engine.compiled import products, taps
+from invnet.ops.numpy_engine.compiled.products import rounded
 from invnet.ops.numpy_engine.compiled.vectors import BYTES, ROWS, SLACK
+
+#: Functions that compiled ones call, as they are called from here.
+place, place_transposed, product, product_of_transpose, all_taps, first_taps, pad, sum_taps = (
+    njit(error_model="numpy", nogil=True)(function.py_func) for function in (
+        products.place, products.place_transposed, products.product, products.product_of_transpose,
+        taps.all_taps, taps.first_taps, taps.pad, taps.sum_taps))
 
 DTYPES = ("float32", "float64")
 #: M, N, K: around one vector, two, and a block of rows, and whatever comes
@@ -188,6 +195,14 @@ pull(image(2, 4, 4, 5))
 M, b = last_before_nothing(np.eye(3, dtype="float32")), last_before_nothing(np.ones(3, "float32"))
 ops.mix_(image(2, 4, 4, 3), M, b)
 ops.mix_backward_(image(2, 4, 4, 3), image(2, 4, 4, 3), M, M, b)
+chain = invnet.Chain(invnet.ActNorm(6), invnet.Conv1x1(6), invnet.AffineCoupling(6, invnet.ConvNet(3, (7, 16), 6)))
+for p in chain.parameters():
+    p.data, p.grad = last_before_nothing(p.data), last_before_nothing(p.grad)
+run, = chain._steps
+for inverse in (False, True):
+    ops.run_(run, image(2, 4, 4, 6), None, inverse)
+    ops.run_backward_(run, image(2, 4, 4, 6), image(2, 4, 4, 6), last_before_nothing(np.ones(2, "float32")), None, inverse)
+assert ops._image_program(run, image(2, 4, 4, 6), None)[0] is not None
 """
 
 GLOW = """

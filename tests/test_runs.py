@@ -6,9 +6,9 @@ import pickle
 import invnet
 import numpy as np
 import pytest
-from invnet.layers import run as runs
+from invnet.layers import run as layers_run
 from invnet.layers.run import Run
-from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy_engine import NumpyOps, program, runs
 
 
 def flow(dtype="float64", **more):
@@ -16,6 +16,16 @@ def flow(dtype="float64", **more):
     rng = np.random.default_rng(1)
     for p in net.parameters():
         p.data += (0.3 * rng.standard_normal(p.data.shape)).astype(dtype)
+    return net
+
+
+def splines(dtype="float64"):
+    """Couplings and both kinds of autoregressive layers of splines, some of whose numbers lie outside."""
+    parts = [invnet.NSF(4, 6, 2, bins=5, bound=1.5, autoregressive=fast, dtype=dtype) for fast in (None, "forward", "inverse")]
+    net = invnet.Chain(*(layer for part in parts for layer in part.layers))
+    rng = np.random.default_rng(1)
+    for p in net.parameters():
+        p.data += (0.1 * rng.standard_normal(p.data.shape)).astype(dtype)
     return net
 
 
@@ -42,16 +52,17 @@ def assert_alike(got, expected, rtol=1e-9):
         np.testing.assert_allclose(a, e, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("dtype, rtol", [("float64", 1e-9), ("float32", 1e-3)])
+@pytest.mark.parametrize("make, dtype, rtol", [(flow, "float64", 1e-9), (flow, "float32", 1e-3), (splines, "float64", 1e-9)])
 @pytest.mark.parametrize("N", [0, 1, 15, 256, 257, 2500])
-def test_a_run_gives_what_its_layers_give(N, dtype, rtol, monkeypatch):
-    net = flow(dtype)
+def test_a_run_gives_what_its_layers_give(make, N, dtype, rtol, monkeypatch):
+    net = make(dtype)
     assert [type(step) for step in net._steps] == [Run]
     assert_alike(results(net, data(N, dtype)), one_by_one(net, data(N, dtype), monkeypatch), rtol)
 
 
-def test_a_run_gives_the_same_bits_for_any_number_of_threads():
-    net, before, bits = flow("float32"), invnet.num_threads(), set()
+@pytest.mark.parametrize("make", [flow, splines])
+def test_a_run_gives_the_same_bits_for_any_number_of_threads(make):
+    net, before, bits = make("float32"), invnet.num_threads(), set()
     try:
         for threads in (1, 2, 4):
             invnet.set_num_threads(threads)
@@ -149,11 +160,21 @@ def test_activations_are_kept_where_that_is_asked_for():
 
 
 def test_a_run_is_cut_where_its_parameters_are_many(monkeypatch):
-    monkeypatch.setattr(runs, "LARGEST", 150)
+    monkeypatch.setattr(layers_run, "LARGEST", 150)
     net = flow()
     sizes = [sum(p.data.size for p in step.parameters()) for step in net._steps]
     assert len(sizes) > 1 and all(size <= 150 for size, step in zip(sizes, net._steps) if isinstance(step, Run))
     assert_alike(results(net, data())[:4], results(flow(), data())[:4])
+
+
+@pytest.mark.parametrize("N", [20, 2500])
+def test_what_is_gathered_for_a_run_does_not_grow_with_it(N, monkeypatch):
+    expected = results(flow(), data(N))
+    monkeypatch.setattr(program, "LARGEST", 150)
+    net = flow()
+    assert_alike(results(net, data(N)), expected)
+    made = runs._programs[net._steps[0]]
+    assert len(made.parts) > 2 and made.size <= 151 + 2 * 16
 
 
 def test_a_run_of_layers_is_not_made_across_numbers_of_channels():

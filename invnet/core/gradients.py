@@ -29,7 +29,7 @@ def as_dlogdet(dlogdet, Z, name="dlogdet"):
     if tuple(getattr(dlogdet, "shape", (None,))) not in ((), (N,)):
         raise ValueError(f"{name} is a number or an array of shape ({N},); got {getattr(dlogdet, 'shape', dlogdet)!r}")
     same_engine(name, dlogdet, Z)
-    if not ops.xp.isdtype(dlogdet.dtype, ("real floating", "integral")):
+    if dlogdet.dtype != Z.dtype and not ops.xp.isdtype(dlogdet.dtype, ("real floating", "integral")):
         raise TypeError(f"{name} is a real number or an array of such; got dtype {dlogdet.dtype}")
     each = ops.fill(N, 0.0, Z)
     each[...] = ops.plain(dlogdet)

@@ -1,5 +1,6 @@
 """AutoregressiveSpline: the autoregressive layer whose map of every channel is a spline."""
 
+from ..ops.stage import Stage, units_of
 from .autoregressive import Autoregressive
 from .spline_coupling import SplineCoupling
 
@@ -35,6 +36,12 @@ class AutoregressiveSpline(SplineCoupling, Autoregressive):
     def conditioner_channels(cls, channels, bins=8):
         """Input and output channels of the conditioner of a layer of `channels` channels."""
         return channels, (3 * bins - 1) * channels
+
+    def stages(self):
+        units, groups = units_of(self.net), tuple(range(self.channels + 1))
+        if units is None or self._spline.tails is None or units.ends[-1] != tuple(self.outputs * g for g in groups):
+            return []
+        return [Stage("spline", (), units, self, self.net, units.inputs, groups, self._fast == "inverse", spline=self._spline.bins_and_bound)]
 
     def _of_numbers(self, ops, x, h):
         return ops.xp.permute_dims(ops.xp.reshape(ops.rows(h), (-1, self.outputs, x.shape[1])), (0, 2, 1))

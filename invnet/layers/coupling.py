@@ -281,4 +281,4 @@ class AffineCoupling(Coupling):
             convolutions = None
         if (units is None and convolutions is None) or self._scale[0] == "doubled":
             return []
-        return [Stage("affine", (), units, self, self.net, tuple(range(C)), (0, C1, C), False, self._scale, convolutions)]
+        return [Stage("affine", (), units, self, self.net, tuple(range(C)), (0, C1, C), False, self._scale, convolutions=convolutions)]

@@ -9,9 +9,11 @@ from ..ops.stage import stages_of
 from ..passes.drift import TOLERANCE
 from .channel_affine import ChannelAffine
 
-#: Numbers of a run's parameters at most, if it has more than one conditioner: an engine gathers them, and sums their gradients, for
-#: a run at a time, in memory that is not to grow with depth.
-LARGEST = 9000
+#: Numbers of a run's parameters at most, if it has more than one conditioner: what watches a pass, as several processes do that send their
+#: gradients meanwhile, hears of a run when all of it is done.
+LARGEST = 1 << 18
+#: The same of images, whose gradients are summed for a run at a time, in memory that is not to grow with depth.
+LARGEST_OF_IMAGES = 9000
 
 
 class Run(InPlaceLayer):
@@ -69,7 +71,8 @@ def with_runs(layers):
     for layer in layers:
         numbers = sum(prod(p.data.shape) for p in layer.parameters())
         first = has_conditioner(layer) and not any(map(has_conditioner, run))  # it joins the mixes before it, however large it is
-        if not stages_of(layer) or (run and ((size + numbers > LARGEST and not first) or layer.channels != run[-1].channels)):
+        most = LARGEST if all(stage.units for some in (*run, layer) for stage in stages_of(some) if stage.owner is not None) else LARGEST_OF_IMAGES
+        if not stages_of(layer) or (run and ((size + numbers > most and not first) or layer.channels != run[-1].channels)):
             end()
         if stages_of(layer):
             run.append(layer)
@@ -82,4 +85,4 @@ def with_runs(layers):
 
 def has_conditioner(layer):
     """Whether the last of a layer's stages has a conditioner."""
-    return any(stage.kind == "affine" for stage in stages_of(layer)[-1:])
+    return any(stage.owner is not None for stage in stages_of(layer)[-1:])

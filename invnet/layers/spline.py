@@ -45,6 +45,7 @@ class Spline:
         if tails not in ("linear", None):
             raise ValueError(f'tails is "linear" or None; got {tails!r}')
         self.bound, self.tails = float(bound), tails
+        self.bins_and_bound = int(bins), self.bound
         #: parameters of one number
         self.size = 3 * int(bins) - 1
 

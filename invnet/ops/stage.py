@@ -14,7 +14,8 @@ class Units(NamedTuple):
         parameters: weights (in, out) and bias of each layer, in turn.
         activations: of each layer, the last of which has None.
         ends: for the input and each layer, how many units come before each step, and in all: [layer][step].
-        inputs, outputs: the order in which the inputs' channels and the outputs come; each group's outputs are all t, then all raw.
+        inputs, outputs: the order in which the inputs' channels and the outputs come; each group's outputs are
+            all t, then all raw, or all parameters of the first channel's spline, then the next.
     """
 
     parameters: tuple
@@ -45,14 +46,15 @@ class Stage(NamedTuple):
     """A layer.
 
     Args:
-        kind: "scale", "lu", "full", "householder", "permute" or "affine".
-        states: its Parameters and Buffers, of an affine one without the conditioner's.
-        units: of an affine one its conditioner's Units, None where it is none of vectors.
+        kind: "scale", "lu", "full", "householder", "permute", "affine" or "spline".
+        states: its Parameters and Buffers, without a conditioner's.
+        units: of an affine one and of splines its conditioner's Units, None where it is none of vectors.
         owner, net: the layer that has the conditioner as `net`, and that one.
-        channels: the order in which an affine one changes the channels, and `groups` how many come before each step, and in all.
+        channels: the order in which such a one changes the channels, and `groups` how many come before each step, and in all.
         reads_z: whether the conditioner sees Z and not X, where these differ.
-        scale: as in the operation `couple_`.
-        convolutions: of a coupling its conditioner's Convolutions, None where it is none of images.
+        scale: of an affine one, as in the operation `couple_`.
+        spline: of splines, how many bins one has and the bound of its domain.
+        convolutions: of an affine coupling its conditioner's Convolutions, None where it is none of images.
     """
 
     kind: str
@@ -64,6 +66,7 @@ class Stage(NamedTuple):
     groups: tuple = ()
     reads_z: bool = False
     scale: tuple = ()
+    spline: tuple = ()
     convolutions: Convolutions = None
 
 

@@ -111,7 +111,7 @@ class Trail:
             state.anchor, state.size = ops.copy(X), ops.xp.mean(squares(ops, ops.rows(X), X.shape[0]))
         elif state.computes_again or self.walk.strict:  # which looks at every state
             state.fingerprint = ops.fingerprint(X)
-            state.size = ops.xp.mean(squares(ops, ops.astype(state.fingerprint, "float64"), state.fingerprint.shape[0]))
+            state.size = ops.mean_square(state.fingerprint)
         self.states.append(state)
         return state
 
@@ -158,13 +158,12 @@ class Trail:
     def _measure(self, state, X):
         walk, ops = self.walk, self.walk.ops
         if state.anchor is None:
-            error = ops.astype(ops.fingerprint(X), "float64") - ops.astype(state.fingerprint, "float64")
-            error = squares(ops, error, error.shape[0])
+            error = ops.largest_square(ops.fingerprint(X), state.fingerprint)
         else:
-            error = squares(ops, ops.rows(X - state.anchor), X.shape[0])
+            error = ops.xp.max(squares(ops, ops.rows(X - state.anchor), X.shape[0]))
             if walk.restarts:
                 X[...] = state.anchor
-        walk.errors.append((state.layer, ops.xp.max(error), state.size))
+        walk.errors.append((state.layer, error, state.size))
         if state.again is not None:
             difference = ops.astype(state.again - state.logdet, "float64")
             walk.logdets.append((state.layer, difference[0] ** 2, ops.fill(1, float(math.prod(X.shape[1:])) ** 2, difference)[0]))

@@ -211,4 +211,4 @@ class _Left:
         return self.marked(ops, ops.fingerprint(Z))
 
     def marked(self, ops, fingerprint):
-        return bool(ops.xp.all(self.mark == fingerprint))
+        return bool((self.mark == fingerprint).all())

@@ -8,7 +8,7 @@ from .. import threads
 from ..memory import scratch
 from ..reference import LEAST
 from .arrays import readable
-from .compiled import bending
+from .compiled import planar, radial, spline
 
 #: Rows of a part: 0.2 ms and more, where the waking of a thread takes 0.1.
 ROWS = 8192
@@ -16,7 +16,7 @@ ROWS = 8192
 
 class Bending:
     def planar_(self, X, u, w, b, inverse):
-        R, kernel, (u, w, b) = self.rows(X), bending.planar(X.dtype.char), map(readable, (u, w, b))
+        R, kernel, (u, w, b) = self.rows(X), planar.planar(X.dtype.char), map(readable, (u, w, b))
         det = np.empty(R.shape[0], R.dtype)
         self._by_rows(lambda rows: kernel(R[rows], u, w, b, inverse, det[rows]), R)
         if R is not X:
@@ -25,10 +25,10 @@ class Bending:
         return -logdet if inverse else logdet
 
     def planar_backward_(self, dX, X, u, w, b, dlogdet, inverse):
-        return self._backward_by_rows(bending.planar_backward, dX, X, (u, w, b), dlogdet, inverse)
+        return self._backward_by_rows(planar.planar_backward, dX, X, (u, w, b), dlogdet, inverse)
 
     def radial_(self, X, x0, theta, inverse):
-        R, kernel, x0 = self.rows(X), bending.radial(X.dtype.char), readable(x0)
+        R, kernel, x0 = self.rows(X), radial.radial(X.dtype.char), readable(x0)
         logdet = np.empty(R.shape[0], R.dtype)
         self._by_rows(lambda rows: kernel(R[rows], x0, theta, inverse, logdet[rows]), R)
         if R is not X:
@@ -36,7 +36,7 @@ class Bending:
         return self._of_samples(logdet, X)
 
     def radial_backward_(self, dX, X, x0, theta, dlogdet, inverse):
-        return self._backward_by_rows(bending.radial_backward, dX, X, (x0, theta), dlogdet, inverse)
+        return self._backward_by_rows(radial.radial_backward, dX, X, (x0, theta), dlogdet, inverse)
 
     def _backward_by_rows(self, kernel, dX, X, parameters, dlogdet, inverse):
         """Calls a kernel in place on all rows; gives the gradients of the parameters."""
@@ -67,7 +67,7 @@ class Bending:
         return self._spline(S, P, bound, True)
 
     def _spline(self, R, P, bound, inverse):
-        S, logdet, kernel = scratch(R.shape, R.dtype), np.empty(R.shape[0], R.dtype), bending.spline(R.dtype.char)
+        S, logdet, kernel = scratch(R.shape, R.dtype), np.empty(R.shape[0], R.dtype), spline.spline(R.dtype.char)
         self._by_rows(lambda rows: kernel(R[rows], P[rows], bound, LEAST, inverse, S[rows], logdet[rows]), R)
         return S, logdet
 
@@ -79,7 +79,7 @@ class Bending:
 
     def _spline_backward(self, dS, S, P, bound, dlogdet, inverse):
         dR, R, dP = (scratch(a.shape, a.dtype) for a in (dS, S, P))
-        kernel = bending.spline_backward(S.dtype.char)
+        kernel = spline.spline_backward(S.dtype.char)
         self._by_rows(lambda rows: kernel(dS[rows], S[rows], P[rows], bound, LEAST, dlogdet[rows], inverse, dR[rows], R[rows], dP[rows]), S)
         return dR, R, dP
 

@@ -7,6 +7,7 @@ from ..memory import passing
 from ..reference.fixed_point import MISSING
 from .arrays import readable
 from .compiled import fixed_point
+from .compiled.lifting import balance, factorise, lift, unlift
 
 
 class GridNumbers:
@@ -42,15 +43,15 @@ class GridNumbers:
     def lifting(self, M):
         A, C = np.array(M, np.float64), len(M)
         rows, columns, pairs, k = np.arange(C), np.arange(C), np.empty((C, 2), np.int64), np.empty(C)
-        d = fixed_point.factorise(A, rows, columns)
-        n = fixed_point.balance(np.log(np.abs(d)), pairs, k)
+        d = factorise(A, rows, columns)
+        n = balance(np.log(np.abs(d)), pairs, k)
         return Lifting(rows, columns, A, np.sign(d), pairs[:n], k[:n])
 
     def lift_(self, X, lifting, grid):
-        self._lift(fixed_point.lift, X, lifting, grid)
+        self._lift(lift, X, lifting, grid)
 
     def unlift_(self, Z, lifting, grid):
-        self._lift(fixed_point.unlift, Z, lifting, grid)
+        self._lift(unlift, Z, lifting, grid)
 
     def _lift(self, kernel, X, lifting, grid):
         R = self.rows(X)

@@ -9,7 +9,7 @@ from ..memory import passing
 from ..stage import stages_of
 from ...passes import drift
 from ...passes.kept import current
-from .compiled import image_runs, stages
+from .compiled import image_runs
 from .image_program import ImageProgram
 from .networks import five
 
@@ -47,7 +47,7 @@ class ImageRuns:
 
         threads.map_tiles(work, tiles, commit)
         total = float(dlogdet.sum()) * Z[0, 0].size
-        stages.pull(Z.dtype.char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers,
+        image_runs.pulled(Z.dtype.char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers,
                                   Z.shape[1])
         walk = drift.current()
         state = None if walk is None else walk.computes_again(run)
@@ -59,7 +59,7 @@ class ImageRuns:
     def _prepared(program, X, inverses):
         """What parameters make, the log-determinant that is the same for every sample, and a bound of the mixes' condition numbers."""
         P = np.empty(program.numbers, X.dtype)
-        same, bound = stages.prepare(X.dtype.char)(P, program.addresses, program.table, program.layers, program.index, X.shape[1], inverses)
+        same, bound = image_runs.prepared(X.dtype.char)(P, program.addresses, program.table, program.layers, program.index, X.shape[1], inverses)
         return P, same * X[0, 0].size, bound
 
     def _image_program(self, run, X, cond):
@@ -70,7 +70,7 @@ class ImageRuns:
         if program is None or program.dtype != X.dtype or not program.current():
             stages_of_layers = [stages_of(layer) for layer in run.layers]
             of_run = sum(stages_of_layers, [])
-            if not all(stages_of_layers) or not all(stage.kind != "affine" or stage.convolutions for stage in of_run):
+            if not all(stages_of_layers) or not all(stage.owner is None or stage.convolutions for stage in of_run):
                 return None, None
             if not any(stage.convolutions for stage in of_run):
                 return None, None

@@ -8,7 +8,7 @@ from .. import threads
 from ..memory import passing
 from ..stage import stages_of
 from ...passes.kept import current
-from .compiled import runs, stages
+from .compiled import runs
 from .program import Program
 
 #: Rows of a part: at least and at most.
@@ -24,41 +24,46 @@ class Runs:
         program = self._program(run, X, cond)
         if program is None:
             return super().run_(run, X, cond, inverse)
-        tiles, P = self._tiles_of_run(X, program.size), np.empty(program.size, X.dtype)
-        same, bound = stages.prepare(X.dtype.char)(P, program.addresses, program.table, program.layers, program.index, X.shape[1], inverse)
-        if inverse:
-            run.check_conditions(bound, X.dtype)
-        logdet, kernel = self.fill(X.shape[0], -same if inverse else same, X), runs.forward(X.dtype.char)
+        logdet, kernel, tiles = self.fill(X.shape[0], 0.0, X), runs.forward(X.dtype.char), self._tiles_of_run(X, program.size)
         places, size = program.places(X[tiles[0]].shape[0], False)
 
         def work(tile):
-            kernel(P, program.table, program.bounds, program.layers, program.index, inverse, X[tile], logdet[tile], passing((size,), X.dtype), places)
+            P = np.empty(program.size, X.dtype)
+            return kernel(P, program.addresses, program.parts, program.stages, program.limits, program.layers, program.index, inverse, X[tile],
+                          logdet[tile], passing((size,), X.dtype), places)
 
-        threads.map_tiles(work, tiles, lambda _: None)
+        bounds = []
+        threads.map_tiles(work, tiles, bounds.append)
+        if inverse:
+            run.check_conditions(bounds[0], X.dtype)
         return X, logdet
 
     def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
         program = self._program(run, Z, cond)
         if program is None:
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
-        char, tiles, P = Z.dtype.char, self._tiles_of_run(Z, program.size), np.empty(program.size, Z.dtype)
-        _, bound = stages.prepare(char)(P, program.addresses, program.table, program.layers, program.index, Z.shape[1], True)
-        run.check_conditions(bound, Z.dtype)
-        kernel, (places, size), G = runs.backward(char), program.places(Z[tiles[0]].shape[0], True), None
+        tiles, total, bounds = self._tiles_of_run(Z, program.size), float(dlogdet.sum()), []
+        kernel, (places, size), total = runs.backward(Z.dtype.char), program.places(Z[tiles[0]].shape[0], True), -total if inverse else total
 
-        def work(tile):
-            part = np.zeros(program.size, Z.dtype)
-            kernel(P, program.table, program.bounds, program.layers, program.index, inverse, dZ[tile], Z[tile], dlogdet[tile], part,
-                   passing((size,), Z.dtype), places)
-            return part
+        def work(tile, parts, G, alone):
+            bounds.append(kernel(np.empty_like(G), G, program.addresses, program.gradients, parts, program.stages, program.limits, program.layers,
+                                 program.index, inverse, alone, dZ[tile], Z[tile], dlogdet[tile], total, passing((size,), Z.dtype), places))
+            return G
 
-        def commit(part):
-            nonlocal G
-            G = part if G is None else np.add(G, part, out=G)
+        if len(tiles) == 1:
+            threads.map_tiles(lambda tile: work(tile, program.parts, np.empty(program.size, Z.dtype), True), tiles, lambda _: None)
+        else:
+            for parts in program.parts_apart[::1 if inverse else -1]:
+                G = None
 
-        threads.map_tiles(work, tiles, commit)
-        total = float(dlogdet.sum())
-        stages.pull(char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers, Z.shape[1])
+                def commit(sums):
+                    nonlocal G
+                    G = sums if G is None else np.add(G, sums, out=G)
+
+                threads.map_tiles(lambda tile: work(tile, parts, np.empty(program.size, Z.dtype), False), tiles, commit)
+                runs.add_gradients(Z.dtype.char)(np.empty_like(G), G, program.addresses, program.gradients, program.stages[slice(*parts)],
+                                                 program.layers, program.index, total, Z.shape[1])
+        run.check_conditions(max(bounds), Z.dtype)
         return dZ, Z
 
     def _program(self, run, X, cond):
@@ -69,7 +74,7 @@ class Runs:
         if program is None or program.dtype != X.dtype or not program.current():
             stages_of_layers = [stages_of(layer) for layer in run.layers]
             of_run = sum(stages_of_layers, [])
-            if not all(stages_of_layers) or not all(stage.kind != "affine" or stage.units for stage in of_run):
+            if not all(stages_of_layers) or not all(stage.owner is None or stage.units for stage in of_run):
                 return None  # a conditioner of another kind, or of images
             program = _programs[run] = Program(of_run, X.shape[1], X.dtype)
         return program if program.located(run.version) else None

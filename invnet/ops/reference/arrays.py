@@ -109,6 +109,16 @@ class Arrays:
         groups[:N - whole] += projections[whole:, 0]
         return self.xp.reshape(groups, (1024, 1))
 
+    def mean_square(self, F):
+        """Of a fingerprint F (G, B), the mean over its rows of the sum of their squares, in double precision."""
+        F = self.astype(F, "float64")
+        return self.xp.mean(self.xp.vecdot(F, F))
+
+    def largest_square(self, F, other):
+        """The largest sum of squares of a row of the difference of two fingerprints, in double precision."""
+        D = self.astype(F, "float64") - self.astype(other, "float64")
+        return self.xp.max(self.xp.vecdot(D, D))
+
     def _signs(self, n, like):
         """(n,) numbers 1 and -1; those of a smaller n are the first of them."""
         signs = self._of_dtype.get(key := self._key(like))

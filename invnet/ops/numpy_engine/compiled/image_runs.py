@@ -16,7 +16,7 @@ from .image_rows import (
 )
 from .kernels import kernel
 from .products import rounded
-from .stages import CONVOLUTIONAL, GROUPS, KIND, ORDER, PERMUTE, PLACE, SCALE, STATE
+from .stages import CONVOLUTIONAL, GROUPS, KIND, ORDER, PERMUTE, PLACE, SCALE, STATE, prepare, pull
 from .taps import rows_of, rows_to
 from .vectors import BYTES
 
@@ -79,3 +79,13 @@ def through(P, addresses, stages, bounds, tables, starts, index, to_z, back, dX,
     rows_to(work, rows, pitch, X)
     if back:
         rows_to(work, d, pitch, dX)
+
+
+@kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean)")
+def prepared(P, addresses, stages, layers, index, C, inverses):
+    return prepare(P, addresses, stages, layers, index, C, inverses)
+
+
+@kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64)")
+def pulled(P, G, dlogdet, addresses, gradients, stages, layers, C):
+    pull(P, G, dlogdet, addresses, gradients, stages, layers, C)

@@ -1,88 +1,124 @@
 """A run of layers of vectors, and its gradients: each one compiled call for all layers.
 
 Samples lie along rows: a row of `work` has one channel, or one unit of a conditioner, of the samples that are at work at one
-time. So every loop and every product runs over samples, however few channels there are. What parameters make is in P, where
-`stages` puts it; gradients are summed in an array G with the same places.
+time. So every loop and every product runs over samples, however few channels there are.
+
+A run is done part by part, `parts` being where in the table of stages each begins and ends. What a part's parameters make is in P, where
+`stages` puts it; its gradients are summed in an array G with the same places. The next part has the same memory.
 
 `work` has the rows of channels, those of their gradients, of scales, of one conditioner, a spare one for each channel, zeros,
-and the panel of a product.
+the panel of a product, and scratch memory of what changes a channel, `at`.
 """
 
 import numpy as np
 
-from .affine import affine, affine_back, gradients_of_units
+from .conditioned import couple, couple_back, gradients_of_units
 from .kernels import kernel
 from .products import multiples
 from .rows import from_rows, mix, permute, rescale, scale_back, sums_of_products, to_rows
-from .stages import AFFINE, KIND, ORDER, PERMUTE, PLACE, SCALE
+from .spline import MANY
+from .stages import CONDITIONED, KIND, ORDER, PERMUTE, PLACE, SCALE, prepare, pull, uncounted
 from .vectors import BYTES, SLACK
 
 #: samples that are at work at one time
-AT_ONCE = 256
+AT_ONCE = MANY
 
 
-@kernel("void($[::1], int64[:,::1], float64[::1], int64[:,::1], int64[::1], boolean, $[:,:], $[::1], $[::1], int64[::1])")
-def forward(P, stages, bounds, layers, index, inverse, X, logdet, work, places):
-    """X becomes Z, or Z becomes X where `inverse`; adds the couplings' part of logdet. `places` are those of a plan."""
-    (N, C), lanes, pitch = X.shape, BYTES // X.itemsize, places[0]
+@kernel("float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, $[:,:], $[::1], $[::1], int64[::1])")
+def forward(P, addresses, parts, stages, limits, layers, index, inverse, X, logdet, work, places):
+    """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of a program."""
+    P, stages, limits, work = uncounted(P), uncounted(stages), uncounted(limits), uncounted(work)
+    layers, index = uncounted(layers), uncounted(index)
+    (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
     ones, steps, zeros, spare = index, index[places[1]:], places[3] * pitch, places[2] * pitch
     work[zeros:zeros + places[5]] = 0
-    fine = np.empty((2, pitch), X.dtype)
-    for r in range(0, N, AT_ONCE):
-        n = min(AT_ONCE, N - r)
-        to_rows(X, r, n, work, 0, pitch)
-        for i in range(stages.shape[0]):
-            s = stages.shape[0] - 1 - i if inverse else i
-            t = stages[s]
-            kind, p = t[KIND], P[t[PLACE]:]
-            if kind == SCALE:
-                rescale(work, 0, pitch, p, C, not inverse, n)
-            elif kind == PERMUTE:
-                permute(work, 0, spare, pitch, index, t[ORDER], C, inverse)
-            elif kind == AFFINE:
-                affine(t, bounds[s], not inverse, layers, P, index, C, work, logdet[r:r + n], zeros, pitch, n, lanes, fine)
-            else:
-                mix(P, t[PLACE] + (C * C if inverse else 0), steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
-        from_rows(work, 0, pitch, X, r, n)
+    at = work[places[7]:]
+    for part in range(parts.size - 1):
+        part = parts.size - 2 - part if inverse else part
+        start, stop = parts[part], parts[part + 1]
+        same, bound = prepare(P, addresses, stages[start:stop], layers, index, C, inverse)
+        same, worst = X.dtype.type(-same if inverse else same), max(worst, bound)
+        for r in range(0, N, AT_ONCE):
+            n = min(AT_ONCE, N - r)
+            to_rows(X, r, n, work, 0, pitch)
+            for i in range(n):
+                logdet[r + i] += same
+            for i in range(stop - start):
+                s = stop - 1 - i if inverse else start + i
+                t = stages[s]
+                kind, p = t[KIND], P[t[PLACE]:]
+                if kind == SCALE:
+                    rescale(work, 0, pitch, p, C, not inverse, n)
+                elif kind == PERMUTE:
+                    permute(work, 0, spare, pitch, index, t[ORDER], C, inverse)
+                elif kind == CONDITIONED:
+                    couple(t, limits[s], not inverse, layers, P, index, C, work, logdet[r:r + n], zeros, pitch, n, lanes, at)
+                else:
+                    mix(P, t[PLACE] + (C * C if inverse else 0), steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
+            from_rows(work, 0, pitch, X, r, n)
+    return worst
 
 
-@kernel("void($[::1], int64[:,::1], float64[::1], int64[:,::1], int64[::1], boolean, $[:,:], $[:,:], $[::1], $[::1], $[::1], int64[::1])")
-def backward(P, stages, bounds, layers, index, inverse, dX, X, dlogdet, G, work, places):
-    """Z becomes X and dZ becomes dX, or the other way round where `inverse`; adds to G."""
-    (N, C), lanes, pitch = X.shape, BYTES // X.itemsize, places[0]
+@kernel("""float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, boolean, $[:,:],
+        $[:,:], $[::1], float64, $[::1], int64[::1])""")
+def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, inverse, alone, dX, X, dlogdet, total, work, places):
+    """Z becomes X and dZ becomes dX, or the other way round where `inverse`; gives the bound of `prepare`.
+
+    Where these samples are `alone`, adds to the parameters' gradients, given the total of dlogdet over all samples; else there is one part,
+    and its gradients are in G.
+    """
+    P, G, stages, limits, work = uncounted(P), uncounted(G), uncounted(stages), uncounted(limits), uncounted(work)
+    layers, index = uncounted(layers), uncounted(index)
+    (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
     ones, steps, zeros, spare, panel, d = index, index[places[1]:], places[3] * pitch, places[2] * pitch, places[4] * pitch, C * pitch
     work[zeros:zeros + places[5]] = 0
-    fine, unused, rows = np.empty((2, pitch), X.dtype), np.empty(pitch, X.dtype), np.empty(places[6] + SLACK, np.int64)
+    at, unused, rows = work[places[7]:], work[spare:], np.empty(places[6] + SLACK, np.int64)
     multiples(rows, places[6], pitch)
     sign = X.dtype.type(-1 if inverse else 1)
-    for r in range(0, N, AT_ONCE):
-        n = min(AT_ONCE, N - r)
-        to_rows(X, r, n, work, 0, pitch)
-        to_rows(dX, r, n, work, d, pitch)
-        for i in range(stages.shape[0]):
-            s = i if inverse else stages.shape[0] - 1 - i
-            t = stages[s]
-            kind, p, g = t[KIND], P[t[PLACE]:], G[t[PLACE]:]
-            if kind == SCALE:
-                if not inverse:
-                    rescale(work, 0, pitch, p, C, False, n)
-                scale_back(work, 0, d, pitch, p, C, inverse, n, sign, g)
-                if inverse:
-                    rescale(work, 0, pitch, p, C, True, n)
-            elif kind == PERMUTE:
-                for o in (0, d):
-                    permute(work, o, spare, pitch, index, t[ORDER], C, not inverse)
-            elif kind == AFFINE:
-                affine(t, bounds[s], inverse, layers, P, index, C, work, unused, zeros, pitch, n, lanes, fine)
-                affine_back(t, inverse, layers, P, index, C, work, dlogdet[r:r + n], zeros, spare, pitch, n, lanes)
-                gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
-            elif inverse:
-                mix(P, t[PLACE] + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
-                sums_of_products(work, d, work, 0, C, n, pitch, sign, g)
-                mix(P, t[PLACE], steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
-            else:
-                mix(P, t[PLACE] + C * C, steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
-                sums_of_products(work, d, work, 0, C, n, pitch, sign, g)
-                mix(P, t[PLACE], ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
-        from_rows(work, 0, pitch, X, r, n)
-        from_rows(work, d, pitch, dX, r, n)
+    for part in range(parts.size - 1):
+        part = part if inverse else parts.size - 2 - part
+        start, stop = parts[part], parts[part + 1]
+        worst = max(worst, prepare(P, addresses, stages[start:stop], layers, index, C, True)[1])
+        for i in range(G.size):
+            G[i] = 0
+        for r in range(0, N, AT_ONCE):
+            n = min(AT_ONCE, N - r)
+            to_rows(X, r, n, work, 0, pitch)
+            to_rows(dX, r, n, work, d, pitch)
+            for i in range(stop - start):
+                s = start + i if inverse else stop - 1 - i
+                t = stages[s]
+                kind, p, g = t[KIND], P[t[PLACE]:], G[t[PLACE]:]
+                if kind == SCALE:
+                    if not inverse:
+                        rescale(work, 0, pitch, p, C, False, n)
+                    scale_back(work, 0, d, pitch, p, C, inverse, n, sign, g)
+                    if inverse:
+                        rescale(work, 0, pitch, p, C, True, n)
+                elif kind == PERMUTE:
+                    for o in (0, d):
+                        permute(work, o, spare, pitch, index, t[ORDER], C, not inverse)
+                elif kind == CONDITIONED:
+                    couple(t, limits[s], inverse, layers, P, index, C, work, unused[:n], zeros, pitch, n, lanes, at)
+                    couple_back(t, limits[s], inverse, layers, P, index, C, work, dlogdet[r:r + n], zeros, spare, pitch, n, lanes, at)
+                    gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
+                elif inverse:
+                    mix(P, t[PLACE] + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
+                    sums_of_products(work, d, work, 0, C, n, pitch, sign, g)
+                    mix(P, t[PLACE], steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
+                else:
+                    mix(P, t[PLACE] + C * C, steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
+                    sums_of_products(work, d, work, 0, C, n, pitch, sign, g)
+                    mix(P, t[PLACE], ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
+            from_rows(work, 0, pitch, X, r, n)
+            from_rows(work, d, pitch, dX, r, n)
+        if alone:
+            pull(P, G, total, addresses, gradients, stages[start:stop], layers, C)
+    return worst
+
+
+@kernel("void($[::1], $[::1], int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], float64, int64)")
+def add_gradients(P, G, addresses, gradients, stages, layers, index, total, C):
+    """Adds to the parameters' gradients what a part's G, summed over all samples, makes of them."""
+    prepare(P, addresses, stages, layers, index, C, True)
+    pull(P, G, total, addresses, gradients, stages, layers, C)

@@ -12,15 +12,13 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .kernels import kernel
-
 #: kind of a stage -> its number
-KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "convolutional": 6}
-SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, AFFINE, CONVOLUTIONAL = range(7)
-#: A row of the table of stages: the number of its kind, its first state's address, its place in P and G; of an affine one: the first
-#: and the last but one row of its conditioner, how many groups, where in `index` their ends lie and the order of the channels (of a
-#: permutation as well), whether the conditioner sees Z, whether the scale is a sigmoid.
-KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID = range(10)
+KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "spline": 5, "convolutional": 6}
+SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED, CONVOLUTIONAL = range(7)
+#: A row of the table of stages: the number of its kind, its first state's address, its place in P and G; of one with a conditioner: the
+#: first and the last row of that, how many groups, where in `index` their ends lie and the order of the channels (of a permutation as
+#: well), whether the conditioner sees Z, whether the scale is a sigmoid, and how many bins a spline has, or 0.
+KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID, BINS = range(11)
 #: A row of the table of conditioners' layers: inputs, units, the activation's number; places of weights and bias; rows in `work` of
 #: inputs, of units, of these before the activation, of their gradients; where in `index` lie the ends of the inputs' and of the units'
 #: steps, and in a flat matrix of weights the row of each input and the column of each unit.
@@ -42,6 +40,12 @@ def _pointer(typing, address):
 def numbers_at(address, size, like):
     """The array of `size` numbers at an address, of the dtype of `like`."""
     return carray(_pointer(address), size, like.dtype)
+
+
+@function
+def uncounted(A):
+    """A contiguous array without Numba's count of who has it, which a slice changes twice, 5 ns each: a quarter of a small step."""
+    return carray(_pointer(A.ctypes.data), A.shape, A.dtype)
 
 
 # ---- parameters: small square matrices, flat
@@ -151,10 +155,10 @@ def square(A, n):
     return total
 
 
-@kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean)")
+@function
 def prepare(P, addresses, stages, layers, index, C, inverses):
-    """Fills P, where `inverses` are wanted with those of mixes, and the permutations in `index`; gives the logdet of all that is the same
-    for every sample, and with inverses the largest |M| |Minv| of the mixes, which is a bound of their condition numbers."""
+    """Fills P, and the permutations in `index`, of the mixes' inverses where these are wanted; gives the logdet of all that is the same for
+    every sample, and the largest |M| |Minv| of inverses, which is a bound of their condition numbers."""
     logdet, worst, n = 0.0, 1.0, C * C
     for s in range(stages.shape[0]):
         t = stages[s]
@@ -169,7 +173,7 @@ def prepare(P, addresses, stages, layers, index, C, inverses):
             copy(numbers_at(states[0], C, index), 0, index, t[ORDER], C)
         elif kind == CONVOLUTIONAL:  # whose weights serve where they lie
             continue
-        elif kind == AFFINE:
+        elif kind == CONDITIONED:
             for l in range(t[FIRST], t[LAST] + 1):
                 h, i = layers[l], 2 * (l - t[FIRST])
                 copy(numbers_at(states[i], h[BIAS] - h[WEIGHTS], P), 0, P, h[WEIGHTS], h[BIAS] - h[WEIGHTS])
@@ -187,21 +191,19 @@ def prepare(P, addresses, stages, layers, index, C, inverses):
             if kind == LU:
                 log_s = numbers_at(states[2], C, P)
                 lower, upper = triangles(numbers_at(states[0], n, P), numbers_at(states[1], n, P), log_s, numbers_at(states[4], C, P), C)
-                logdet += log_s.sum()
                 copy(times(numbers_at(states[3], n, P), C, 1, times(lower, C, 1, upper, C, 1, C, C, C), C, 1, C, C, C), 0, p, 0, n)
             else:
                 copy(numbers_at(states[0], n, P), 0, p, 0, n)
-            if inverses or kind == FULL:
-                log = invert(p, C, p[n:])
-                logdet += log if kind == FULL else 0.0
-            if not inverses:
+            if kind == LU and not inverses:
+                logdet += numbers_at(states[2], C, P).sum()
                 continue
+            logdet += invert(p, C, p[n:])
             bound = math.sqrt(square(p, n) * square(p[n:], n))
             worst = max(worst, bound if bound < math.inf else math.inf)  # of NaN too
     return logdet, worst
 
 
-@kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64)")
+@function
 def pull(P, G, dlogdet, addresses, gradients, stages, layers, C):
     """Adds to the gradients of the parameters, at the addresses `gradients`, those of what `prepare` made of them, G, and of logdet."""
     n = C * C
@@ -213,7 +215,7 @@ def pull(P, G, dlogdet, addresses, gradients, stages, layers, C):
             for c in range(C):
                 dlog_s[c] += dM[c] * p[c] + dlogdet
                 db[c] += dM[2 * C + c]
-        elif kind == AFFINE or kind == CONVOLUTIONAL:
+        elif kind == CONDITIONED or kind == CONVOLUTIONAL:
             for l in range(t[FIRST], t[LAST] + 1):
                 h, i = layers[l], 2 * (l - t[FIRST])
                 add(G, h[WEIGHTS], numbers_at(grads[i], h[BIAS] - h[WEIGHTS], P))

