@@ -81,11 +81,6 @@ def through(P, addresses, stages, bounds, tables, starts, index, to_z, back, dX,
         rows_to(work, d, pitch, dX)
 
 
-@kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean)")
-def prepared(P, addresses, stages, layers, index, C, inverses):
-    return prepare(P, addresses, stages, layers, index, C, inverses)
-
-
-@kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64)")
-def pulled(P, G, dlogdet, addresses, gradients, stages, layers, C):
-    pull(P, G, dlogdet, addresses, gradients, stages, layers, C)
+#: As functions of their own: compiled into others that only call them they take a second more.
+prepared = kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean)")(prepare.py_func)
+pulled = kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64)")(pull.py_func)
