@@ -1,5 +1,7 @@
 """as_module: a layer as an nn.Module."""
 
+import sys
+
 import torch
 from torch import nn
 
@@ -80,12 +82,19 @@ class LayerModule(nn.Module):
         like = self._layer_array()
         return tensor_of(self._layer.initialize(array_of(x, like), None if cond is None else array_of(cond, like)))
 
-    # PyTorch's compiler would follow a call into the layer, and trace what NumPy does there: this graph ends here.
+    # PyTorch's compiler would follow a call into the layer, and trace what NumPy does there: its graph ends here.
     for method in (forward, inverse, initialize):
         method._torchdynamo_disable = True
     del method
 
     def _through(self, layer, x, cond):
+        if "torch._dynamo" in sys.modules:  # and it does not look at what is called from here either
+            return torch.compiler.disable(self._computed)(layer, x, cond)
+        return self._computed(layer, x, cond)
+
+    _through._torchdynamo_disable = True
+
+    def _computed(self, layer, x, cond):
         if self._memory == "store":
             x, cond = self._inputs(x, cond)
             return recorded(layer, self._shares, x, cond)
