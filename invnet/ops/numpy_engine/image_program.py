@@ -54,6 +54,7 @@ class ImageProgram(Located):
         self._networks = tuple(stage.convolutions.layers if stage.convolutions else None for stage in stages)
         #: as of a coupling: floats of a tile for each position, how far an output sees, and numbers of weights
         self.floats = max(net.floats_per_position for net in nets) + 3 * rounded(C, self.lanes) + 8 * (C // 2)
+        self.kept = sum(getattr(net, "kept_per_position", None) or net.floats_per_position for net in nets)  # numbers of a position
         self.reach, self.weights = max(net.reach for net in nets), self.size - self.numbers
 
     @property
@@ -61,19 +62,21 @@ class ImageProgram(Located):
         """Spatial axes of what the convolutions take, 0 where any will do."""
         return max(len(shape) - 2 for layers in self._networks if layers for shape, _, _ in layers)
 
-    def plan(self, N, D, H, W, keep):
-        return _plan(self._networks, self.channels, self.dtype.itemsize, N, D, H, W, keep)
+    def plan(self, N, D, H, W, backward, tapes_apart):
+        return _plan(self._networks, self.channels, self.dtype.itemsize, N, D, H, W, backward, tapes_apart)
 
 
 @functools.lru_cache(maxsize=4096)
-def _plan(networks, C, itemsize, N, D, H, W, keep):
-    """For images (N, D, H, W, C): the plans of the conditioners, where each begins and ends, places in `work`, how many numbers it has,
-    and how many each array of offsets."""
-    lanes, plans = BYTES // itemsize, [layers and convolutions.plan(layers, N, D, H, W, itemsize, keep) for layers in networks]
+def _plan(networks, C, itemsize, N, D, H, W, backward, tapes_apart):
+    """For images (N, D, H, W, C): the plans of the conditioners, with where each begins and ends and its tape, places in `work`, and how
+    many numbers have `work`, all tapes, which lie in one place if not `tapes_apart`, and each array of offsets."""
+    lanes, plans = BYTES // itemsize, [layers and convolutions.plan(layers, N, D, H, W, itemsize, backward) for layers in networks]
     found, lengths = [plan for plan in plans if plan], [len(plan.table) if plan else 0 for plan in plans]
     ends, rows = np.cumsum(lengths), N * D * H * W * rounded(C, lanes) + SLACK
     sizes = (rows, rows, rows, max(C + 2, 4) * rounded(C, lanes) + SLACK, 8 * (N * D * H * W * (C // 2) + SLACK),
-             max(plan.tape for plan in found), max(plan.backward if keep else plan.forward for plan in found))
+             max(plan.backward if backward else plan.forward for plan in found))
     places = np.cumsum([0] + [rounded(size, lanes) for size in sizes])
-    return (np.concatenate([plan.table for plan in found]), np.stack([ends - lengths, ends], 1), places[:-1], int(places[-1]),
-            max(plan.offsets for plan in found))
+    tapes = np.cumsum([0] + [rounded(plan.tape, lanes) if plan else 0 for plan in plans])
+    starts = np.stack([ends - lengths, ends, tapes[:-1] if tapes_apart else 0 * ends], 1)
+    return (np.concatenate([plan.table for plan in found]), starts, places[:-1], int(places[-1]),
+            int(tapes[-1]) if tapes_apart else max(plan.tape for plan in found), max(plan.offsets for plan in found))

@@ -24,8 +24,15 @@ class ImageRuns:
         P, same, bound, x = *self._prepared(program, X, inverse), five(X)
         if inverse:
             run.check_conditions(bound, X.dtype)
-        logdet = self.fill(X.shape[0], -same if inverse else same, X)
-        threads.map_tiles(lambda tile: _through(program, P, not inverse, x[tile.samples], logdet[tile.samples]), tiles, lambda _: None)
+        logdet, kept = self.fill(X.shape[0], -same if inverse else same, X), current()
+        size = program.kept * X[:, 0].size * X.dtype.itemsize
+        saved = None if kept is None else kept.place(run, size, program.weights / program.kept)
+        memory = None if saved is None else kept.memory
+
+        def work(tile):
+            return _through(program, P, not inverse, x[tile.samples], logdet[tile.samples], memory=memory)
+
+        threads.map_tiles(work, tiles, (lambda _: None) if saved is None else saved.append)
         return X, logdet
 
     def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
@@ -34,21 +41,23 @@ class ImageRuns:
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         P, same, bound, dz, z, G = *self._prepared(program, Z, True), five(dZ), five(Z), None
         run.check_conditions(bound, Z.dtype)
-        logdet = self.fill(Z.shape[0], same if inverse else -same, Z)  # of the way back
+        logdet, kept = self.fill(Z.shape[0], same if inverse else -same, Z), current()  # of the way back
+        saved = (None if kept is None else kept.take(run)) or [None] * len(tiles)
 
-        def work(tile):
+        def work(turn):
+            tile, tapes = turn
             part = np.zeros(program.size, Z.dtype)
-            _through(program, P, inverse, z[tile.samples], logdet[tile.samples], dz[tile.samples], dlogdet[tile.samples], part)
+            _through(program, P, inverse, z[tile.samples], logdet[tile.samples], dz[tile.samples], dlogdet[tile.samples], part, tapes)
             return part
 
         def commit(part):
             nonlocal G
             G = part if G is None else np.add(G, part, out=G)
 
-        threads.map_tiles(work, tiles, commit)
+        threads.map_tiles(work, list(zip(tiles, saved)), commit)
         total = float(dlogdet.sum()) * Z[0, 0].size
         image_runs.pulled(Z.dtype.char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers,
-                                  Z.shape[1])
+                                        Z.shape[1])
         walk = drift.current()
         state = None if walk is None else walk.computes_again(run)
         if state is not None:
@@ -64,7 +73,7 @@ class ImageRuns:
 
     def _image_program(self, run, X, cond):
         """How compiled functions do a run on such images, and tiles of them, of whole samples; or None where they do not."""
-        if X.ndim == 2 or not X.size or cond is not None or current() is not None:
+        if X.ndim == 2 or not X.size or cond is not None:
             return None, None
         program = _programs.get(run)
         if program is None or program.dtype != X.dtype or not program.current():
@@ -81,13 +90,16 @@ class ImageRuns:
         return (program, tiles) if tiles[0].whole else (None, None)
 
 
-def _through(program, P, to_z, x, logdet, dx=None, dlogdet=None, G=None):
-    """A tile's part of a pass, in place; with gradients where these are given."""
-    back = dx is not None
-    tables, starts, places, floats, offsets = program.plan(*x.shape[:4], back)
+def _through(program, P, to_z, x, logdet, dx=None, dlogdet=None, G=None, tapes=None, memory=None):
+    """A tile's part of a pass, in place; with gradients where these are given. Gives the tapes of conditioners, which last in `memory`."""
+    back, kept = dx is not None, tapes is not None
+    tables, starts, places, floats, lasting, offsets = program.plan(*x.shape[:4], back or memory is not None, kept or memory is not None)
     dx, dlogdet, G = (dx, dlogdet, G) if back else (x, logdet, P)  # that are not looked at
-    image_runs.through(x.dtype.char)(P, program.addresses, program.table, program.bounds, tables, starts, program.index, to_z, back, dx, x, dlogdet,
-                                     logdet, G, passing((floats,), x.dtype), passing((4, offsets), _INT), places)
+    if not kept:
+        tapes = passing((lasting,), x.dtype) if memory is None else memory.take((lasting,), x.dtype)
+    image_runs.through(x.dtype.char)(P, program.addresses, program.table, program.bounds, tables, starts, program.index, to_z, back, kept, dx, x,
+                                     dlogdet, logdet, G, tapes, passing((floats,), x.dtype), passing((4, offsets), _INT), places)
+    return tapes
 
 
 _INT = np.dtype(np.int64)

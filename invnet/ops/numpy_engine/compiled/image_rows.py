@@ -12,8 +12,8 @@ from .stages import GROUPS, SIGMOID, copy
 from .vectors import SLACK, copy_rows, merge_rows, pack_rows
 
 #: Where in `work` there are: the rows, as many more for what becomes of them, their gradients, small matrices, what belongs to the
-#: channels that a coupling changes, a conditioner's tape, and what it needs besides.
-ROWS, OTHER, GRADIENTS, MATRIX, CHANGED, TAPE, NETWORK = range(7)
+#: channels that a coupling changes, and what a conditioner needs besides its tape.
+ROWS, OTHER, GRADIENTS, MATRIX, CHANGED, NETWORK = range(6)
 
 
 @inner
@@ -104,19 +104,19 @@ def take_first(work, rows, pitch, out, o, R, C, lanes):
 
 @inner
 def changed(t, table, R, C, places, lanes):
-    """Of a coupling: how many channels it changes, where the rows of t and raw lie, and how far apart; and where arrays of these
+    """Of a coupling: how many channels it changes, where in the tape the rows of t and raw lie, and how far apart; and where arrays of these
     channels' numbers alone begin, how far apart: raw, which becomes the slope of log s, s, t, X, dX, and three more."""
     half, last = C - t[GROUPS], table[table.shape[0] - 2]
-    return half, places[TAPE] + last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], R * half + SLACK
+    return half, last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], R * half + SLACK
 
 
 @inner
-def couple(t, bound, to_z, table, N, R, C, work, rows, pitch, logdet, places, lanes):
+def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, places, lanes):
     """The channels that a coupling changes become Z, or X, given the conditioner's output; adds to logdet."""
     half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
     n, width, s, shift, x, log = R * half, rounded(half, lanes), raw + size, raw + 2 * size, raw + 3 * size, raw + 5 * size
-    pack_rows(work, y + half, apart, work, raw, half, R, width)
-    pack_rows(work, y, apart, work, shift, half, R, width)
+    pack_rows(tape, y + half, apart, work, raw, half, R, width)
+    pack_rows(tape, y, apart, work, shift, half, R, width)
     pack_rows(work, rows + C - half, pitch, work, x, half, R, width)
     clear(work, log, log + n)
     scales(work[raw:raw + n], work[s:s + n], work[log:log + n], t[SIGMOID], bound, 1.0 if to_z else -1.0,

@@ -4,15 +4,15 @@ Positions are rows of channels, of whole vectors, in `work`: a mix of channels i
 first channels into the rows of its conditioner (`convolutions`). What parameters make is in P, but for weights, which are used
 where they lie; gradients are summed in an array G with the same places, and after them those of weights and biases.
 
-`tables` has the plans of all conditioners, that of stage s from the first to the second number in starts[s]; `places` says where in
-`work` there is what (`image_rows`).
+`tables` has the plans of all conditioners, that of stage s from the first to the second number in starts[s], and its tape begins at the
+third; `places` says where in `work` there is what (`image_rows`).
 """
 
 import numpy as np
 
 from .convolutions import INPUT, convolve, convolve_back
 from .image_rows import (
-    GRADIENTS, MATRIX, NETWORK, OTHER, ROWS, TAPE, add_first, couple, couple_back, mix, permute, rescale, scale_back, sums_of_products, take_first,
+    GRADIENTS, MATRIX, NETWORK, OTHER, ROWS, add_first, couple, couple_back, mix, permute, rescale, scale_back, sums_of_products, take_first,
 )
 from .kernels import kernel
 from .products import rounded
@@ -21,18 +21,19 @@ from .taps import rows_of, rows_to
 from .vectors import BYTES
 
 
-@kernel("void($[::1], int64[::1], int64[:,::1], float64[::1], int64[:,::1], int64[:,::1], int64[::1], boolean, boolean, $[:,:,:,:,:], "
-        "$[:,:,:,:,:], $[::1], $[::1], $[::1], $[::1], int64[:,::1], int64[::1])")
-def through(P, addresses, stages, bounds, tables, starts, index, to_z, back, dX, X, dlogdet, logdet, G, work, offsets, places):
+@kernel("void($[::1], int64[::1], int64[:,::1], float64[::1], int64[:,::1], int64[:,::1], int64[::1], boolean, boolean, boolean, "
+        "$[:,:,:,:,:], $[:,:,:,:,:], $[::1], $[::1], $[::1], $[::1], $[::1], int64[:,::1], int64[::1])")
+def through(P, addresses, stages, bounds, tables, starts, index, to_z, back, kept, dX, X, dlogdet, logdet, G, tapes, work, offsets, places):
     """X (N, D, H, W, C) becomes Z, or Z becomes X; adds to logdet what couplings have of this map's.
 
     On the way `back` of a pass that went the other way dX, the gradient at what is given, becomes that at what is rebuilt; adds to G.
-    Else dX, dlogdet and G are not looked at. It is one function since half of what is compiled is the same.
+    Else dX, dlogdet and G are not looked at. `tapes` is what conditioners leave, and where it is `kept` from the way out they are not computed
+    again. It is one function since half of what is compiled is the same.
     """
     (N, D, H, W, C), lanes = X.shape, BYTES // X.itemsize
     R, pitch, rows, other, d = N * D * H * W, rounded(C, lanes), places[ROWS], places[OTHER], places[GRADIENTS]
     sign, none = X.dtype.type(-1 if to_z else 1), np.empty((0, 1), X.dtype)
-    matrix, tape, network = work[places[MATRIX]:], work[places[TAPE]:], work[places[NETWORK]:]
+    matrix, network = work[places[MATRIX]:], work[places[NETWORK]:]
     rows_of(X, work, rows, pitch)
     if back:
         rows_of(dX, work, d, pitch)
@@ -55,9 +56,11 @@ def through(P, addresses, stages, bounds, tables, starts, index, to_z, back, dX,
                 d, other = other, d
         elif kind == CONVOLUTIONAL:
             table, weights = tables[starts[s, 0]:starts[s, 1]], addresses[t[STATE]:]
-            take_first(work, rows, pitch, tape, table[0, INPUT], R, t[GROUPS], lanes)
-            convolve(weights, table, N, D, H, W, none, tape, network, offsets, lanes)
-            couple(t, bounds[s], to_z, table, N, R, C, work, rows, pitch, logdet, places, lanes)
+            tape = tapes[starts[s, 2]:]
+            if not kept:
+                take_first(work, rows, pitch, tape, table[0, INPUT], R, t[GROUPS], lanes)
+                convolve(weights, table, N, D, H, W, none, tape, network, offsets, lanes)
+            couple(t, bounds[s], to_z, table, N, R, C, tape, work, rows, pitch, logdet, places, lanes)
             if back:
                 couple_back(t, to_z, table, N, R, C, work, d, pitch, dlogdet, places, lanes)
                 dx = convolve_back(weights, table, N, D, H, W, none, tape, network, offsets, g, lanes)
