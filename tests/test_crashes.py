@@ -24,7 +24,7 @@ NIGHTLY = [pytest.mark.nightly, pytest.mark.slow]
 
 def python(*arguments):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
-    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=1800)
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
