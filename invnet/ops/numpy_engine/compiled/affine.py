@@ -3,6 +3,7 @@
 import math
 
 from .exponentials import log1p, split
+from .kernels import ZERO
 from .spline import MANY
 from .stages import copy, function
 
@@ -70,4 +71,4 @@ def shift_and_scale_back(d, x, shift, slope, s, inverse, dlogdet, dshift, draw):
             draw[i] = (d[i] * draw[i] + dlogdet[i]) * slope[i]
         for i in range(n):
             dshift[i] = d[i] * s[i]
-        copy(dshift, 0, d, 0, n)
+        copy(dshift, ZERO, d, ZERO, n)

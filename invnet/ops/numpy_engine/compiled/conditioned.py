@@ -7,6 +7,7 @@ its rows of outputs is said in affine.py and spline.py.
 
 from .activations import activate, activate_back
 from .affine import shift_and_scale, shift_and_scale_back
+from .kernels import ZERO
 from .products import place_transposed, product, rounded
 from .spline import SIZE, bend, bend_back
 from .stages import (
@@ -24,7 +25,7 @@ def units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes):
         if new == stop:
             continue
         o = (t[OUT] + new) * pitch
-        product(P, t[WEIGHTS], index[t[COLUMNS]:], new, stop, index[t[ROWS]:], 1 + seen, work, t[IN] * pitch, pitch, n, work, zeros, 0,
+        product(P, t[WEIGHTS], index[t[COLUMNS]:], new, stop, index[t[ROWS]:], 1 + seen, work, t[IN] * pitch, pitch, n, work, zeros, ZERO,
                 work, o, pitch, lanes)
         before = (t[BEFORE] + new) * pitch
         activate(work[o:o + (stop - new) * pitch], work[before:before + (stop - new) * pitch], t[ACTIVATION])
@@ -51,7 +52,7 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
             c = index[t[ORDER] + j]
             x, seen = row(work, c, pitch, pitch), row(work, net[IN] + 1 + j, pitch, pitch)
             if reads_before and j < net[INPUTS]:
-                copy(x, 0, seen, 0, pitch)
+                copy(x, ZERO, seen, ZERO, pitch)
             if changed and t[BINS]:
                 o = outputs[OUT] + out + (j - start) * (3 * t[BINS] - 1)
                 bend(x[:n], work, o * pitch, pitch, t[BINS], limits[0], limits[1], not to_z, sign, logdet, at[c * SIZE:(c + 1) * SIZE])
@@ -60,7 +61,7 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
                 shift, raw, s = row(work, o, pitch, whole), row(work, o + stop - start, pitch, whole), row(work, 2 * C + c, pitch, whole)
                 shift_and_scale(x[:whole], shift, raw, s, to_z, t[SIGMOID], limits[0], sign, logdet, at)
             if not reads_before and j < net[INPUTS]:
-                copy(x, 0, seen, 0, pitch)
+                copy(x, ZERO, seen, ZERO, pitch)
 
 
 @function
@@ -76,7 +77,7 @@ def couple_back(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, s
         seen = net[UNITS] > later and start < net[INPUTS]
         if seen:
             product(P, net[WEIGHTS], index[net[ROWS] + 1:], start, stop, index[net[COLUMNS] + later:], net[UNITS] - later,
-                    work, (net[D] + later) * pitch, pitch, n, work, zeros, 0, work, spare, pitch, lanes)
+                    work, (net[D] + later) * pitch, pitch, n, work, zeros, ZERO, work, spare, pitch, lanes)
         for o in range(outputs[D] + out, outputs[D] + index[outputs[ENDS_OUT] + g + 1]):
             work[o * pitch + n:(o + 1) * pitch] = 0
         for j in range(start, stop):
@@ -105,7 +106,7 @@ def couple_back(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, s
             o, H, before = (h[D] + new) * pitch, (h[OUT] + new) * pitch, (h[BEFORE] + new) * pitch
             if after[UNITS] > later:
                 product(P, after[WEIGHTS], index[after[ROWS] + 1:], new, stop, index[after[COLUMNS] + later:], after[UNITS] - later,
-                        work, (after[D] + later) * pitch, pitch, n, work, zeros, 0, work, o, pitch, lanes)
+                        work, (after[D] + later) * pitch, pitch, n, work, zeros, ZERO, work, o, pitch, lanes)
             else:
                 work[o:o + (stop - new) * pitch] = 0
             size = (stop - new) * pitch
@@ -131,12 +132,12 @@ def gradients_of_units(t, layers, index, work, zeros, panel, steps, ones, pitch,
             if new == stop:
                 continue
             if narrowing:
-                product(work, left * pitch, steps, new, stop, ones, n, work, panel, width, seen, work, zeros, 0, work, out, width, lanes)
+                product(work, left * pitch, steps, new, stop, ones, n, work, panel, width, seen, work, zeros, ZERO, work, out, width, lanes)
                 for i in range(stop - new):
                     for k in range(seen):
                         G[W + rows[k] + columns[i]] += work[out + i * width + k]
                 continue
-            product(work, left * pitch, steps, 0, seen, ones, n, work, panel + new, width, stop - new, work, zeros, 0, work, out, width, lanes)
+            product(work, left * pitch, steps, ZERO, seen, ones, n, work, panel + new, width, stop - new, work, zeros, ZERO, work, out, width, lanes)
             for k in range(seen):
                 if l < t[LAST]:  # units are in order, but for the last
                     add(work, out + k * width, G[W + rows[k] + new:W + rows[k] + stop])

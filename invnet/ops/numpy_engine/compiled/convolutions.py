@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np
 
 from .activations import NUMBERS, SILU, activate, activate_back
-from .kernels import inner, kernel
+from .kernels import ONE, ZERO, kernel, once
 from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_all_rows, sum_rows, take_rows
 from .stages import numbers_at
 from .taps import all_taps, first_taps, pad, rows_of, sum_taps
@@ -78,7 +78,7 @@ def plan(layers, N, D, H, W, itemsize, keep):
     return Plan(table, ends["tape"], forward, ends["work"], offsets + SLACK, gradients)
 
 
-@inner
+@once
 def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
     """From x's rows to y's, both in `tape`, for images (N, D, H, W). The weights and biases in turn are at `addresses`.
 
@@ -93,13 +93,13 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
         C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
         taps, pitch_in, pitch, A, wide = kd * kh * kw, rounded(C_in, lanes), rounded(C_out, lanes), t[INPUT], 0
         V = numbers_at(addresses[2 * l], taps * C_in * C_out, tape)
-        place(numbers_at(addresses[2 * l + 1], C_out, tape), 1, C_out, work, t[BIAS], pitch)
+        place(numbers_at(addresses[2 * l + 1], C_out, tape), ONE, C_out, work, t[BIAS], pitch)
         multiples(rows, R, pitch_in)
-        multiples(columns, C_in, 1)
+        multiples(columns, C_in, ONE)
         if transposed:
             wide = rounded(taps * C_out, lanes)
             place_transposed(V, taps * C_out, C_in, work, t[WEIGHTS], wide, lanes)
-            product(tape, A, rows, 0, R, columns, C_in, work, t[WEIGHTS], wide, taps * C_out, work, scratch[ZEROS], 0,
+            product(tape, A, rows, ZERO, R, columns, C_in, work, t[WEIGHTS], wide, taps * C_out, work, scratch[ZEROS], ZERO,
                     work, scratch[TAPS], wide, lanes)
             sum_taps(work, scratch[TAPS], wide, t[BIAS], tape, t[OUTPUT], pitch, N, D, H, W, C_out, kd, kh, kw, rows, columns)
         else:
@@ -114,14 +114,14 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
         for r in range(0, R, ROWS_AT_ONCE):
             n, at = min(ROWS_AT_ONCE, R - r), t[OUTPUT] + r * pitch
             if not transposed:
-                product(tape, A, rows, r, r + n, columns, taps * C_in, B, bo, pitch, C_out, work, t[BIAS], 0,
+                product(tape, A, rows, r, r + n, columns, taps * C_in, B, bo, pitch, C_out, work, t[BIAS], ZERO,
                         tape, at, pitch, lanes)
             if l == 0 and added.size > 0:
                 add_to_rows(tape[at:at + n * pitch], pitch, added, r, group)
             activate(tape[at:at + n * pitch], tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
 
 
-@inner
+@once
 def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gradients, lanes):
     """Where in `work` the rows of dx are, made of those of dy at G, after `convolve` with this tape.
 
@@ -129,7 +129,7 @@ def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gra
     """
     R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
     rows, columns, steps, ones, group = offsets[0], offsets[1], offsets[2], offsets[3], R // max(1, dadded.shape[0])
-    multiples(ones, ones.size, 1)
+    multiples(ones, ones.size, ONE)
     g, other, zeros = scratch[G], scratch[OTHER], scratch[ZEROS]
     clear(work, zeros, scratch[TAPS])
     for back in range(L):
@@ -150,7 +150,7 @@ def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gra
         else:
             place_transposed(V, narrow, wide, work, t[WEIGHTS], pitch_narrow, lanes)
             multiples(rows, R, pitch_in)
-            multiples(columns, C_in, 1)
+            multiples(columns, C_in, ONE)
             if reads:
                 first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
                 all_taps(columns, H, W, C_in, kd, kh, kw)
@@ -163,13 +163,13 @@ def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gra
             if l == 0 and dadded.size > 0:
                 sum_rows(work[at:at + n * pitch], pitch, dadded, r, group)
             if not transposed:
-                so, lds = (dW, pitch_wide) if r else (zeros, 0)
+                so, lds = (dW, pitch_wide) if r else (zeros, ZERO)
                 if reads or wide < 256:
-                    product(tape, A, columns, 0, narrow, rows[r:], n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)
+                    product(tape, A, columns, ZERO, narrow, rows[r:], n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)
                 else:
                     product_of_transpose(tape, A + r * pitch_in, pitch_in, narrow, n, work, at, pitch, wide, work, so, lds,
                                          work, dW, pitch_wide, work, scratch[PANEL], rows, columns, lanes)
-                product(work, g, steps, r, r + n, ones, wide, work, t[WEIGHTS], pitch_narrow, narrow, work, zeros, 0,
+                product(work, g, steps, r, r + n, ones, wide, work, t[WEIGHTS], pitch_narrow, narrow, work, zeros, ZERO,
                         work, target + r * pitch_narrow, pitch_narrow, lanes)
         if reads:
             sum_taps(work, target, pitch_narrow, zeros, work, other, pitch_in, N, D, H, W, C_in, kd, kh, kw, rows, columns)
@@ -178,10 +178,10 @@ def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gra
             pad(work[g:], pitch, work, scratch[PADDED_G], N, D, H, W, C_out, kd, kh, kw)
             for r in range(0, R, ROWS_AT_ONCE):
                 n, at, dW = min(ROWS_AT_ONCE, R - r), A + r * pitch_in, scratch[PRODUCT]
-                so, lds = (dW, pitch_wide) if r else (zeros, 0)
-                product(work, scratch[PADDED_G], columns, 0, narrow, rows[r:], n, tape, at, pitch_in, wide, work, so, lds,
+                so, lds = (dW, pitch_wide) if r else (zeros, ZERO)
+                product(work, scratch[PADDED_G], columns, ZERO, narrow, rows[r:], n, tape, at, pitch_in, wide, work, so, lds,
                         work, dW, pitch_wide, lanes)
-                product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, B, bo, pitch_wide, wide, work, zeros, 0,
+                product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, B, bo, pitch_wide, wide, work, zeros, ZERO,
                         work, other + r * pitch_in, pitch_in, lanes)
         if R > 0:
             take_rows(work[scratch[PRODUCT]:], pitch_wide, gradients[t[DW]:t[DW] + narrow * wide].reshape((narrow, wide)))

@@ -5,7 +5,7 @@ R positions are at work; row r of their channels lies at o + r * pitch in `work`
 
 from .affine import scales
 from .convolutions import C_OUT, G as DY, OUTPUT
-from .kernels import inner
+from .kernels import ONE, ZERO, inner, once
 from .products import clear, multiples, place, place_transposed, product, rounded
 from .rows import total
 from .stages import GROUPS, SIGMOID, copy
@@ -33,7 +33,7 @@ def rescale(work, o, R, pitch, p, C, to_z, fine):
                 row[c] = (row[c] - shift[c]) * factor[c]
 
 
-@inner
+@once
 def scale_back(work, o, d, R, pitch, p, C, inverse, sign, g, fine):
     """Gradients at d of rows X at o, from those of Z or the other way round; adds those of scale and b to g."""
     clear(fine, 0, 4 * pitch)
@@ -75,8 +75,8 @@ def mix(M, transposed, C, R, work, o, to, pitch, offsets, places, lanes):
     else:
         place(M, C, C, work, m, pitch)
     multiples(offsets[0], R, pitch)
-    multiples(offsets[1], C, 1)
-    product(work, o, offsets[0], 0, R, offsets[1], C, work, m, pitch, C, work, zeros, 0, work, to, pitch, lanes)
+    multiples(offsets[1], C, ONE)
+    product(work, o, offsets[0], ZERO, R, offsets[1], C, work, m, pitch, C, work, zeros, ZERO, work, to, pitch, lanes)
 
 
 @inner
@@ -85,8 +85,8 @@ def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, places, lanes):
     out, zeros = places[MATRIX], places[MATRIX] + C * pitch
     clear(work, zeros, zeros + pitch)
     multiples(offsets[0], R, pitch)
-    multiples(offsets[1], C, 1)
-    product(work, a, offsets[1], 0, C, offsets[0], R, work, b, pitch, C, work, zeros, 0, work, out, pitch, lanes)
+    multiples(offsets[1], C, ONE)
+    product(work, a, offsets[1], ZERO, C, offsets[0], R, work, b, pitch, C, work, zeros, ZERO, work, out, pitch, lanes)
     for i in range(C):
         for j in range(C):
             G[i * C + j] += sign * work[out + i * pitch + j]
@@ -95,7 +95,7 @@ def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, places, lanes):
 # ---- couplings
 
 
-@inner
+@once
 def take_first(work, rows, pitch, out, o, R, C, lanes):
     """The first C channels of rows as rows of their own, of as few vectors as have room for them."""
     width = rounded(C, lanes)
@@ -110,7 +110,7 @@ def changed(t, table, R, C, places, lanes):
     return half, last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], R * half + SLACK
 
 
-@inner
+@once
 def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, places, lanes):
     """The channels that a coupling changes become Z, or X, given the conditioner's output; adds to logdet."""
     half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
@@ -133,7 +133,7 @@ def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, plac
     merge_rows(work, x, half, work, rows + C - half, pitch, R, width, half)
 
 
-@inner
+@once
 def couple_back(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lanes):
     """The gradients of what a coupling changes, after `couple` in the opposite direction; those of its conditioner's output begin
     what goes back through that."""
@@ -160,14 +160,14 @@ def couple_back(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lan
         for i in range(n):
             slope[i] = -slope[i]
     else:
-        copy(T, 0, D, 0, n)
+        copy(T, ZERO, D, ZERO, n)
     merge_rows(work, at, half, work, d + C - half, pitch, R, width, half)
     dy = places[NETWORK] + table[table.shape[0] - 1, DY]
     copy_rows(work, raw + 2 * size, half, work, dy, apart, R, apart, half)
     merge_rows(work, raw, half, work, dy + half, apart, R, width, half)
 
 
-@inner
+@once
 def add_first(A, a, apart, B, b, pitch, R, C):
     """Adds rows at a to the first C channels of rows at b."""
     for r in range(R):

@@ -10,10 +10,17 @@ import math
 import pathlib
 import types
 
+import numpy as np
 from numba import njit
 
 #: For use inside compiled functions alone: without what makes a function ready for callers of other kinds, a fifth of what is compiled.
 inner = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+#: As `inner`, for what is called at one place of a function: part of that from the start, which is optimised once and not twice.
+once = njit(error_model="numpy", nogil=True, inline="always")
+
+#: For arguments of compiled functions: of literal numbers Numba makes versions of their own.
+ZERO, ONE = np.int64(0), np.int64(1)
 
 TYPES = {"f": "float32", "d": "float64"}
 

@@ -4,10 +4,9 @@ The left factor is any array read by offsets, A[i, k] = A[ro[i] + ko[k]]: a matr
 padded image, which are thus never gathered. Rows of the other two have room for whole vectors.
 """
 
-import numpy as np
 from numba import njit
 
-from .kernels import inner
+from .kernels import ONE, ZERO, inner
 from .vectors import FEW, ROWS, VECTORS, block, copy_rows, low_block, narrow_block, pack_rows, small_block, transpose_square
 
 
@@ -23,12 +22,6 @@ def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lan
 
     S may be C, or with lds = 0 one row for all, such as a bias.
     """
-    _product(A, ao, ro, np.int64(r0), r1, ko, K, B, bo, ldb, N, S, so, np.int64(lds), C, np.int64(co), ldc, lanes)
-
-
-@inner
-def _product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lanes):
-    """`product`, compiled once: of literal numbers Numba makes versions of their own, and this is a third of what it compiles."""
     wide, r = lanes * VECTORS, r0
     while r < r1:
         low = r1 - r <= FEW if ROWS < 2 * FEW else r1 - r <= 2 * FEW
@@ -57,12 +50,12 @@ def product_of_transpose(A, ao, lda, M, K, B, bo, ldb, N, S, so, lds, C, co, ldc
     rounded to vectors; `rows` and `ones` are scratch for offsets.
     """
     width = rounded(ROWS, lanes)
-    multiples(ones, ROWS, 1)
+    multiples(ones, ROWS, ONE)
     multiples(rows, K, width)
     for i in range(0, M, ROWS):
         n = min(ROWS, M - i)
         copy_rows(A, ao + i, lda, panel, po, width, K, width, n)
-        product(panel, po, ones, 0, n, rows, K, B, bo, ldb, N, S, so + i * lds, lds, C, co + i * ldc, ldc, lanes)
+        product(panel, po, ones, ZERO, n, rows, K, B, bo, ldb, N, S, so + i * lds, lds, C, co + i * ldc, ldc, lanes)
 
 
 @inner

@@ -5,6 +5,7 @@
 
 from numba import njit
 
+from .kernels import ZERO
 from .products import product
 from .stages import copy, function
 
@@ -69,7 +70,7 @@ def permute(work, o, spare, pitch, index, order, C, back):
 @function
 def mix(P, M, rows, columns, C, work, o, spare, zeros, n, pitch, lanes):
     """Rows at o become M times them; with rows and columns exchanged, its transpose times them."""
-    product(P, M, rows, 0, C, columns, C, work, o, pitch, n, work, zeros, 0, work, spare, pitch, lanes)
+    product(P, M, rows, ZERO, C, columns, C, work, o, pitch, n, work, zeros, ZERO, work, spare, pitch, lanes)
     copy(work, spare, work, o, C * pitch)
 
 

@@ -12,6 +12,8 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .kernels import ONE, ZERO
+
 #: kind of a stage -> its number
 KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "spline": 5, "convolutional": 6}
 SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED, CONVOLUTIONAL = range(7)
@@ -141,7 +143,7 @@ def halved(G, k):
 @function
 def reflected(V, k, C):
     """B of the product of k reflections I - V^T B V, the inverse of the halved V V^T."""
-    G, B = times(V, C, 1, V, 1, C, k, C, k), np.empty(k * k, V.dtype)
+    G, B = times(V, C, ONE, V, ONE, C, k, C, k), np.empty(k * k, V.dtype)
     halved(G, k)
     invert(G, k, B)
     return B
@@ -170,18 +172,18 @@ def prepare(P, addresses, stages, layers, index, C, inverses):
                 p[c], p[C + c], p[2 * C + c] = scale, 1 / scale, b[c]
                 logdet += log_s[c]
         elif kind == PERMUTE:
-            copy(numbers_at(states[0], C, index), 0, index, t[ORDER], C)
+            copy(numbers_at(states[0], C, index), ZERO, index, t[ORDER], C)
         elif kind == CONVOLUTIONAL:  # whose weights serve where they lie
             continue
         elif kind == CONDITIONED:
             for l in range(t[FIRST], t[LAST] + 1):
                 h, i = layers[l], 2 * (l - t[FIRST])
-                copy(numbers_at(states[i], h[BIAS] - h[WEIGHTS], P), 0, P, h[WEIGHTS], h[BIAS] - h[WEIGHTS])
-                copy(numbers_at(states[i + 1], h[UNITS], P), 0, P, h[BIAS], h[UNITS])
+                copy(numbers_at(states[i], h[BIAS] - h[WEIGHTS], P), ZERO, P, h[WEIGHTS], h[BIAS] - h[WEIGHTS])
+                copy(numbers_at(states[i + 1], h[UNITS], P), ZERO, P, h[BIAS], h[UNITS])
         elif kind == HOUSEHOLDER:
             k = t[GROUPS]
             V = numbers_at(states[0], k * C, P)
-            M = times(V, 1, C, times(reflected(V, k, C), k, 1, V, C, 1, k, k, C), C, 1, C, k, C)
+            M = times(V, ONE, C, times(reflected(V, k, C), k, ONE, V, C, ONE, k, k, C), C, ONE, C, k, C)
             for i in range(C):
                 for j in range(C):
                     p[i * C + j] = (1.0 if i == j else 0.0) - M[i * C + j]
@@ -191,9 +193,9 @@ def prepare(P, addresses, stages, layers, index, C, inverses):
             if kind == LU:
                 log_s = numbers_at(states[2], C, P)
                 lower, upper = triangles(numbers_at(states[0], n, P), numbers_at(states[1], n, P), log_s, numbers_at(states[4], C, P), C)
-                copy(times(numbers_at(states[3], n, P), C, 1, times(lower, C, 1, upper, C, 1, C, C, C), C, 1, C, C, C), 0, p, 0, n)
+                copy(times(numbers_at(states[3], n, P), C, ONE, times(lower, C, ONE, upper, C, ONE, C, C, C), C, ONE, C, C, C), ZERO, p, ZERO, n)
             else:
-                copy(numbers_at(states[0], n, P), 0, p, 0, n)
+                copy(numbers_at(states[0], n, P), ZERO, p, ZERO, n)
             if kind == LU and not inverses:
                 logdet += numbers_at(states[2], C, P).sum()
                 continue
@@ -223,8 +225,8 @@ def pull(P, G, dlogdet, addresses, gradients, stages, layers, C):
         elif kind == LU:
             lower, upper = triangles(numbers_at(states[0], n, P), numbers_at(states[1], n, P), numbers_at(states[2], C, P),
                                      numbers_at(states[4], C, P), C)
-            dLU = times(numbers_at(states[3], n, P), 1, C, dM, C, 1, C, C, C)
-            dlower, dupper = times(dLU, C, 1, upper, 1, C, C, C, C), times(lower, 1, C, dLU, C, 1, C, C, C)
+            dLU = times(numbers_at(states[3], n, P), ONE, C, dM, C, ONE, C, C, C)
+            dlower, dupper = times(dLU, C, ONE, upper, ONE, C, C, C, C), times(lower, ONE, C, dLU, C, ONE, C, C, C)
             dL, dU, dlog_s = numbers_at(grads[0], n, P), numbers_at(grads[1], n, P), numbers_at(grads[2], C, P)
             for i in range(C):
                 dlog_s[i] += dupper[i * C + i] * upper[i * C + i] + dlogdet
@@ -241,14 +243,14 @@ def pull(P, G, dlogdet, addresses, gradients, stages, layers, C):
             k = t[GROUPS]
             V, dV = numbers_at(states[0], k * C, P), numbers_at(grads[0], k * C, P)
             B = reflected(V, k, C)
-            VdM = times(V, C, 1, dM, C, 1, k, C, C)
-            dB = times(VdM, C, 1, V, 1, C, k, C, k)  # with the sign turned twice: here, and in what B is the inverse of
-            dG = times(B, 1, k, times(dB, k, 1, B, 1, k, k, k, k), k, 1, k, k, k)
+            VdM = times(V, C, ONE, dM, C, ONE, k, C, C)
+            dB = times(VdM, C, ONE, V, ONE, C, k, C, k)  # with the sign turned twice: here, and in what B is the inverse of
+            dG = times(B, ONE, k, times(dB, k, ONE, B, ONE, k, k, k, k), k, ONE, k, k, k)
             halved(dG, k)
-            one, other = times(dG, k, 1, V, C, 1, k, k, C), times(dG, 1, k, V, C, 1, k, k, C)
-            add(one, 0, dV)
-            add(other, 0, dV)
-            first = times(times(B, k, 1, V, C, 1, k, k, C), C, 1, dM, 1, C, k, C, C)
-            second = times(B, 1, k, VdM, C, 1, k, k, C)
+            one, other = times(dG, k, ONE, V, C, ONE, k, k, C), times(dG, ONE, k, V, C, ONE, k, k, C)
+            add(one, ZERO, dV)
+            add(other, ZERO, dV)
+            first = times(times(B, k, ONE, V, C, ONE, k, k, C), C, ONE, dM, ONE, C, k, C, C)
+            second = times(B, ONE, k, VdM, C, ONE, k, k, C)
             for i in range(k * C):
                 dV[i] -= first[i] + second[i]
