@@ -19,8 +19,8 @@ inner = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_
 #: As `inner`, for what is called at one place of a function: part of that from the start, which is optimised once and not twice.
 once = njit(error_model="numpy", nogil=True, inline="always")
 
-#: For arguments of compiled functions: of literal numbers Numba makes versions of their own.
-ZERO, ONE = np.int64(0), np.int64(1)
+#: For arguments of compiled functions: of literals Numba makes versions of their own.
+ZERO, ONE, TRUE = np.int64(0), np.int64(1), np.bool_(True)
 
 TYPES = {"f": "float32", "d": "float64"}
 

@@ -13,7 +13,7 @@ the panel of a product, and scratch memory of what changes a channel, `at`.
 import numpy as np
 
 from .conditioned import couple, couple_back, gradients_of_units
-from .kernels import kernel
+from .kernels import TRUE, ZERO, kernel
 from .products import multiples
 from .rows import from_rows, mix, permute, rescale, scale_back, sums_of_products, to_rows
 from .spline import MANY
@@ -40,7 +40,7 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, X, logd
         same, worst = X.dtype.type(-same if inverse else same), max(worst, bound)
         for r in range(0, N, AT_ONCE):
             n = min(AT_ONCE, N - r)
-            to_rows(X, r, n, work, 0, pitch)
+            to_rows(X, r, n, work, ZERO, pitch)
             for i in range(n):
                 logdet[r + i] += same
             for i in range(stop - start):
@@ -48,14 +48,14 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, X, logd
                 t = stages[s]
                 kind, p = t[KIND], P[t[PLACE]:]
                 if kind == SCALE:
-                    rescale(work, 0, pitch, p, C, not inverse, n)
+                    rescale(work, ZERO, pitch, p, C, not inverse, n)
                 elif kind == PERMUTE:
-                    permute(work, 0, spare, pitch, index, t[ORDER], C, inverse)
+                    permute(work, ZERO, spare, pitch, index, t[ORDER], C, inverse)
                 elif kind == CONDITIONED:
                     couple(t, limits[s], not inverse, layers, P, index, C, work, logdet[r:r + n], zeros, pitch, n, lanes, at)
                 else:
-                    mix(P, t[PLACE] + (C * C if inverse else 0), steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
-            from_rows(work, 0, pitch, X, r, n)
+                    mix(P, t[PLACE] + (C * C if inverse else 0), steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
+            from_rows(work, ZERO, pitch, X, r, n)
     return worst
 
 
@@ -78,12 +78,12 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
     for part in range(parts.size - 1):
         part = part if inverse else parts.size - 2 - part
         start, stop = parts[part], parts[part + 1]
-        worst = max(worst, prepare(P, addresses, stages[start:stop], layers, index, C, True)[1])
+        worst = max(worst, prepare(P, addresses, stages[start:stop], layers, index, C, TRUE)[1])
         for i in range(G.size):
             G[i] = 0
         for r in range(0, N, AT_ONCE):
             n = min(AT_ONCE, N - r)
-            to_rows(X, r, n, work, 0, pitch)
+            to_rows(X, r, n, work, ZERO, pitch)
             to_rows(dX, r, n, work, d, pitch)
             for i in range(stop - start):
                 s = start + i if inverse else stop - 1 - i
@@ -91,12 +91,12 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
                 kind, p, g = t[KIND], P[t[PLACE]:], G[t[PLACE]:]
                 if kind == SCALE:
                     if not inverse:
-                        rescale(work, 0, pitch, p, C, False, n)
-                    scale_back(work, 0, d, pitch, p, C, inverse, n, sign, g)
+                        rescale(work, ZERO, pitch, p, C, inverse, n)
+                    scale_back(work, ZERO, d, pitch, p, C, inverse, n, sign, g)
                     if inverse:
-                        rescale(work, 0, pitch, p, C, True, n)
+                        rescale(work, ZERO, pitch, p, C, inverse, n)
                 elif kind == PERMUTE:
-                    for o in (0, d):
+                    for o in (ZERO, d):
                         permute(work, o, spare, pitch, index, t[ORDER], C, not inverse)
                 elif kind == CONDITIONED:
                     couple(t, limits[s], inverse, layers, P, index, C, work, unused[:n], zeros, pitch, n, lanes, at)
@@ -104,13 +104,13 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
                     gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
                 elif inverse:
                     mix(P, t[PLACE] + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
-                    sums_of_products(work, d, work, 0, C, n, pitch, sign, g)
-                    mix(P, t[PLACE], steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
+                    sums_of_products(work, d, work, ZERO, C, n, pitch, sign, g)
+                    mix(P, t[PLACE], steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
                 else:
-                    mix(P, t[PLACE] + C * C, steps, ones, C, work, 0, spare, zeros, n, pitch, lanes)
-                    sums_of_products(work, d, work, 0, C, n, pitch, sign, g)
+                    mix(P, t[PLACE] + C * C, steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
+                    sums_of_products(work, d, work, ZERO, C, n, pitch, sign, g)
                     mix(P, t[PLACE], ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
-            from_rows(work, 0, pitch, X, r, n)
+            from_rows(work, ZERO, pitch, X, r, n)
             from_rows(work, d, pitch, dX, r, n)
         if alone:
             pull(P, G, total, addresses, gradients, stages[start:stop], layers, C)
@@ -120,5 +120,5 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
 @kernel("void($[::1], $[::1], int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], float64, int64)")
 def add_gradients(P, G, addresses, gradients, stages, layers, index, total, C):
     """Adds to the parameters' gradients what a part's G, summed over all samples, makes of them."""
-    prepare(P, addresses, stages, layers, index, C, True)
+    prepare(P, addresses, stages, layers, index, C, TRUE)
     pull(P, G, total, addresses, gradients, stages, layers, C)
