@@ -28,6 +28,10 @@ class Glow(Chain):
         seed: an int; the same seed gives the same bits.
         dtype: "float32" or "float64".
 
+    Raises:
+        ValueError: a number or a name is out of range; an array's spatial axes are not divisible by 2 ** levels.
+        TypeError: a size is no integer.
+
     References:
         Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018.
     """
