@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 BENCHMARKS = ("speed", "memory_vs_depth", "memory_vs_size", "memory_budget", "small", "torch_tensors", "tutorials", "contention", "start", "kernels",
-              "products", "inference", "torch_bridge", "jet", "data_parallel", "exact")
+              "products", "inference", "torch_bridge", "jet", "data_parallel", "exact", "guards", "drift_vs_depth")
 
 if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv[1:]):

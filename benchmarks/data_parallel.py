@@ -71,9 +71,7 @@ def work(options):
             rows += measure(ranks, hidden, options.rounds or (9 if options.full else 5))
         if ranks.writes:
             harness.print_table(rows, COLUMNS)
-            name = harness.result_name("data_parallel", options)
-            plot(rows, options.out, name)
-            harness.write_csv(rows, name, options.out)
+            harness.keep(rows, "data_parallel", options, plot)
 
 
 def plot(rows, folder, name):

@@ -30,5 +30,12 @@ def options(doc):
     return parser
 
 
+def keep(rows, name, options, plot):
+    """Writes the rows as a table and, by plot(rows, folder, name), as a picture beside it."""
+    name = result_name(name, options)
+    write_csv(rows, name, options.out)
+    plot(rows, options.out, name)
+
+
 def result_name(name, options):
     return name if options.full else f"{name}_quick"

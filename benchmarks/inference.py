@@ -102,9 +102,7 @@ def main():
             rows.append(row | {"observations": observations, "sweeps": SWEEPS, "threads": THREADS, "free_energy": values[row["contender"]],
                                "ms_min": 1e3 * row["seconds_min"], "ms_median": 1e3 * row["seconds_median"]})
     harness.print_table(rows, COLUMNS)
-    name = harness.result_name("inference", options)
-    harness.write_csv(rows, name, options.out)
-    plot(rows, options.out, name)
+    harness.keep(rows, "inference", options, plot)
 
 
 if __name__ == "__main__":

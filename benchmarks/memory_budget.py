@@ -94,9 +94,7 @@ def main():
             harness.print_table(new, COLUMNS)
             print(flush=True)
             rows += new
-    name = harness.result_name("memory_budget", options)
-    harness.write_csv(rows, name, options.out)
-    plot(rows, options.out, name)
+    harness.keep(rows, "memory_budget", options, plot)
 
 
 if __name__ == "__main__":

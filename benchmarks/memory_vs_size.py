@@ -55,9 +55,7 @@ def main():
         new = measure(hidden, threads, sizes)
         harness.print_table(new, COLUMNS)
         rows += new
-    name = harness.result_name("memory_vs_size", options)
-    harness.write_csv(rows, name, options.out)
-    plot(rows, options.out, name)
+    harness.keep(rows, "memory_vs_size", options, plot)
 
 
 if __name__ == "__main__":

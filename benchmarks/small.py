@@ -128,9 +128,7 @@ def main():
                        ms_min=1e3 * row["seconds_min"], ms_median=1e3 * row["seconds_median"])
             rows.append(row)
     harness.print_table(rows, COLUMNS)
-    name = harness.result_name("small", options)
-    harness.write_csv(rows, name, options.out)
-    plot(rows, options.out, name)
+    harness.keep(rows, "small", options, plot)
 
 
 if __name__ == "__main__":

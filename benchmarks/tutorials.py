@@ -358,9 +358,7 @@ def main():
             rows.append(row)
     harness.print_table(rows, COLUMNS)
     if options.only is None:
-        name = harness.result_name("tutorials", options)
-        harness.write_csv(rows, name, options.out)
-        plot(rows, options.out, name)
+        harness.keep(rows, "tutorials", options, plot)
 
 
 if __name__ == "__main__":

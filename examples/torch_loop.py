@@ -80,3 +80,4 @@ with torch.no_grad():
 fig.suptitle("samples of the flow, contours of the exact posterior, the source (star) and its detectors")
 fig.savefig(args.out / "torch_loop.png", dpi=100)
 print(f"objective: from {start:.3f} to {end:.3f} nats; the exact posterior has {best:.3f}, a KL divergence of {end - best:.3f} from it")
+print(f"the picture in {args.out}")

@@ -20,8 +20,10 @@ def save(net, path):
     """Writes architecture and weights of a model of invnet, or of your own Module, to `path` (.safetensors).
 
     Raises:
-        TypeError: an argument of its constructor is not a number, a text, an array, a Module or a list of these.
+        TypeError: it is no Module, or an argument of its constructor is not a number, a text, an array, a Module or a list of these.
     """
+    if not isinstance(net, Module):
+        raise TypeError(f"save takes a Module, such as a layer or a Flow; got {net!r}")
     write(path, net.state_dict(), {"architecture": describe(net)})
 
 

@@ -285,7 +285,7 @@ CONSTRUCTORS = {
     invnet.RealNVP: dict(channels=3, hidden=4, steps=2, depth=1, scale="bounded", bound=4.0, activation="relu", mix="lu", actnorm=True,
                          cond_channels=1, seed=0, dtype="float32"),
     invnet.NSF: dict(channels=3, hidden=4, steps=2, bins=4, bound=2.0, depth=1, activation="relu", mix="swap", actnorm=True, cond_channels=1, seed=0, dtype="float32"),
-    invnet.MAF: dict(dim=3, hidden=4, steps=2, depth=1, order="random", scale="bounded", bound=4.0, activation="relu", cond_channels=1, seed=0, dtype="float32"),
+    invnet.MAF: dict(channels=3, hidden=4, steps=2, depth=1, order="random", scale="bounded", bound=4.0, activation="relu", cond_channels=1, seed=0, dtype="float32"),
     invnet.PlanarFlow: dict(channels=3, length=2, seed=0, dtype="float32"),
     invnet.Flow: dict(layer=invnet.ActNorm(3), shape=(3,), base=bases.Normal()),
     bases.DiagonalNormal: dict(mean=[0.0, 1.0], std=2.0, learn=True, dtype="float32"),

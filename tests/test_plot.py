@@ -190,3 +190,8 @@ def test_a_map_of_classes_shows_probabilities_boundary_and_labels():
 def test_a_map_of_classes_needs_a_label_for_each_point():
     with pytest.raises(ValueError, match=r"4 points; got shape \(3,\)"):
         plot.classes(Half(), np.zeros((4, 2)), [0, 1, 0])
+
+
+def test_a_map_of_classes_needs_a_classifier():
+    with pytest.raises(TypeError, match="with predict_proba; got .*ActNorm"):
+        plot.classes(invnet.ActNorm(2), np.zeros((4, 2)), [0, 1, 0, 1])

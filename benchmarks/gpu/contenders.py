@@ -14,7 +14,7 @@ On the CPU, where the benchmark itself is tried, invnet is on NumPy and on tenso
 import contextlib
 import importlib.util
 
-from invnet import losses, optim
+from invnet import optim
 from invnet.bench import contenders as host
 from invnet.ops import ops_named
 
@@ -63,16 +63,13 @@ def _invnet(name, device, glow, data):
     ops = ops_named(engine_of(name, device))
     X = ops.from_numpy(data)
     gathered = optim.SGD(glow.to(ops.name).parameters())  # gradients in one array
+    step = host.training_step(glow, X, gathered)
 
-    def step():
+    def in_context():
         with _products(name, device), _cast(name, device), _tiles(name, device):
-            gathered.zero_grad()
-            Z, logdet = glow.forward(X)
-            loss, dZ, dlogdet = losses.gaussian_nll(Z, logdet)
-            glow.backward(dZ, Z, dlogdet)
-        return loss
+            return step()
 
-    return step
+    return in_context
 
 
 def _torch(name, device, shape, data):

@@ -54,11 +54,15 @@ def make_glow(hidden, levels, steps, channels, dtype="float32"):
     return Glow(channels, hidden, levels, steps, prior=False, dtype=dtype)
 
 
-def training_step(layer, X):
-    """step() of a layer on a batch: gradients to zero, forward, loss and backward; gives the loss in nats per sample."""
+def training_step(layer, X, holder=None):
+    """step() of a layer on a batch: gradients to zero, forward, loss and backward; gives the loss in nats per sample.
+
+    `holder` is who sets the gradients to zero, such as an optimizer that has all of them in one array; None is the layer.
+    """
+    zero_grad = (holder or layer).zero_grad
 
     def step():
-        layer.zero_grad()
+        zero_grad()
         Z, logdet = layer.forward(X)
         loss, dZ, dlogdet = losses.gaussian_nll(Z, logdet)
         layer.backward(dZ, Z, dlogdet)

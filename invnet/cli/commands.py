@@ -86,7 +86,8 @@ def _fit(net, images, run, max_seconds, quiet, notes, **options):
     run, writes = ranks.of_first(run), ranks.writes
     print(repr(images))
     parameters = sum(math.prod(p.data.shape) for p in net.parameters())
-    print(f"model: {parameters:,} parameters; {notes['engine']}, {num_threads()} threads; results in {run}")
+    threads = "one thread" if num_threads() == 1 else f"{num_threads()} threads"
+    print(f"model: {parameters:,} parameters; {notes['engine']}, {threads}; results in {run}")
     baselines = report.baselines(images) if writes else {}
     print(f"baselines, test bits/dim: {report.listed(baselines)}", flush=True)
     begun = drawn = time.monotonic()

@@ -217,6 +217,7 @@ def logabsdet(model, x):
 
 
 def absdet(model, x):
+    """|det dy/dx| at x, (...)."""
     return np.exp(logabsdet(model, x))
 
 
@@ -231,6 +232,7 @@ def inv_logabsdet(model, y):
 
 
 def inv_absdet(model, y):
+    """|det dx/dy| at the output y, (...)."""
     return np.exp(inv_logabsdet(model, y))
 
 

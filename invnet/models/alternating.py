@@ -1,9 +1,8 @@
 """What RealNVP and NSF share: layers of vectors that take turns in which channels they change, or see."""
 
-import numbers
-
 import numpy as np
 
+from ..arguments import check_integers
 from ..layers import ActNorm, Conv1x1, Permute
 
 
@@ -25,8 +24,7 @@ def alternating(channels, steps, couple, mix, actnorm, seed, dtype, swaps=True):
 
 def checked(kind, channels, steps, least=2):
     """An error where there is no flow of that many channels and steps."""
-    if not all(isinstance(n, numbers.Integral) for n in (channels, steps)):
-        raise TypeError(f"channels and steps are integers; got {channels!r} and {steps!r}")
+    check_integers(channels=channels, steps=steps)
     if channels < least or steps < 0:
         must = "splits the channels, which must be at least 2," if least == 2 else "takes at least 1 channel,"
         raise ValueError(f"{kind} {must} and steps is not negative; got {channels} and {steps}")

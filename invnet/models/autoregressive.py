@@ -14,7 +14,7 @@ class MAF(Chain):
     The channels' order changes from step to step, which is a permutation between the steps that moves no data.
 
     Args:
-        dim: C of the data (N, C), at least 1.
+        channels: C of the data (N, C), at least 1.
         hidden: width of the conditioners' hidden layers, a number or one for each.
         steps: autoregressive layers.
         depth: number of hidden layers, where `hidden` is a number.
@@ -34,20 +34,20 @@ class MAF(Chain):
     #: the direction of every layer that is one evaluation of its conditioner
     fast = "forward"
 
-    def __init__(self, dim, hidden, steps, depth=2, order="reversal", scale="bounded", bound=4.0, activation="relu",
+    def __init__(self, channels, hidden, steps, depth=2, order="reversal", scale="bounded", bound=4.0, activation="relu",
                  cond_channels=0, seed=0, dtype="float32"):
-        check_integers(dim=dim, steps=steps)
-        if dim < 1 or steps < 0:
-            raise ValueError(f"dim is positive and steps not negative; got {dim} and {steps}")
+        check_integers(channels=channels, steps=steps)
+        if channels < 1 or steps < 0:
+            raise ValueError(f"channels is positive and steps not negative; got {channels} and {steps}")
         if order not in ("reversal", "random", "same"):
             raise ValueError(f'order is "reversal", "random" or "same"; got {order!r}')
         rng, layers = generator(seed), []
         for step in range(steps):
-            channels = {"reversal": np.arange(dim)[::-1 if step % 2 else 1], "random": rng.permutation(dim), "same": None}[order]
-            net = MaskedDenseNet(dim, hidden, AutoregressiveAffine.outputs, depth, channels, activation, cond_channels, rng, dtype)
-            layers.append(AutoregressiveAffine(dim, net, self.fast, scale, bound))
+            own_order = {"reversal": np.arange(channels)[::-1 if step % 2 else 1], "random": rng.permutation(channels), "same": None}[order]
+            net = MaskedDenseNet(channels, hidden, AutoregressiveAffine.outputs, depth, own_order, activation, cond_channels, rng, dtype)
+            layers.append(AutoregressiveAffine(channels, net, self.fast, scale, bound))
         super().__init__(*layers)
-        self.channels = dim
+        self.channels = channels
 
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)

@@ -1,7 +1,5 @@
 """Glow: the multiscale flow."""
 
-import numbers
-
 from ..arguments import check_integers, generator
 from ..core import SHAPES
 from ..layers import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Squeeze, Unsqueeze
@@ -30,6 +28,10 @@ class Glow(Chain):
         seed: an int; the same seed gives the same bits.
         dtype: "float32" or "float64".
 
+    Raises:
+        ValueError: a number or a name is out of range; an array's spatial axes are not divisible by 2 ** levels.
+        TypeError: a size is no integer.
+
     References:
         Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018.
     """
@@ -38,15 +40,7 @@ class Glow(Chain):
                  prior=True, kernels=(3, 1, 3), activation="relu", cond_channels=0, cond_spatial=False, seed=0, dtype="float32"):
         if coupling not in ("affine", "additive"):
             raise ValueError(f'coupling is "affine" or "additive"; got {coupling!r}')
-        check_integers(ndim=ndim, cond_channels=cond_channels)
-        if ndim not in (0, 1, 2, 3):
-            raise ValueError(f"ndim is the number of spatial axes, 0 to 3; got {ndim}")
-        if not all(isinstance(n, numbers.Integral) for n in (channels, hidden, levels, steps)):
-            raise TypeError(f"channels, hidden, levels and steps are integers; got {channels!r}, {hidden!r}, {levels!r}, {steps!r}")
-        if min(channels, hidden, levels) < 1 or steps < 0:
-            raise ValueError(f"channels, hidden and levels are positive and steps not negative; got {channels}, {hidden}, {levels}, {steps}")
-        if ndim == 0 and channels < 2**levels:
-            raise ValueError(f"with ndim=0 each level but the last halves the features, and 2 must remain: levels={levels} needs {2**levels}; got channels={channels}")
+        _check_sizes(channels, hidden, levels, steps, ndim, cond_channels)
         self._levels, self._ndim = levels, ndim
         rng = generator(seed)
 
@@ -88,3 +82,14 @@ class Glow(Chain):
         if X.ndim != self._ndim + 2 or any(size % 2**self._levels for size in X.shape[2:]):
             raise ValueError(f"this Glow takes {SHAPES[self._ndim + 2]} with spatial axes divisible by {2**self._levels}, for "
                              f"levels={self._levels}; got {name} of shape {tuple(X.shape)}")
+
+
+def _check_sizes(channels, hidden, levels, steps, ndim, cond_channels):
+    check_integers(channels=channels, hidden=hidden, levels=levels, steps=steps, ndim=ndim, cond_channels=cond_channels)
+    if ndim not in (0, 1, 2, 3):
+        raise ValueError(f"ndim is the number of spatial axes, 0 to 3; got {ndim}")
+    if min(channels, hidden, levels) < 1 or steps < 0:
+        raise ValueError(f"channels, hidden and levels are positive and steps not negative; got {channels}, {hidden}, {levels}, {steps}")
+    if ndim == 0 and channels < 2**levels:
+        raise ValueError(f"with ndim=0 each level but the last halves the features, and 2 must remain: levels={levels} needs {2**levels}; "
+                         f"got channels={channels}")

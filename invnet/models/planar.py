@@ -13,6 +13,10 @@ class PlanarFlow(Chain):
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
 
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: a size is no integer.
+
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
     """

@@ -25,6 +25,10 @@ class RealNVP(Chain):
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
 
+    Raises:
+        ValueError: a number or a name is out of range.
+        TypeError: a size is no integer.
+
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, sections 3.2 to 3.5.
     """

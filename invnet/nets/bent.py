@@ -14,6 +14,10 @@ class PlanarNet(Net):
         seed: of u, w and b, which start as standard normal numbers; an int or a numpy Generator.
         dtype: "float32" or "float64".
 
+    Raises:
+        ValueError: channels is not positive; x has other channels.
+        TypeError: channels is no integer; x has another dtype.
+
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
     """
@@ -57,6 +61,10 @@ class RadialNet(Net):
         channels: C.
         seed: of x0 and beta, which start as standard normal numbers, and of alpha, uniform in (0, 1).
         dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: channels is not positive; x has other channels.
+        TypeError: channels is no integer; x has another dtype.
 
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.

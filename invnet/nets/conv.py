@@ -42,6 +42,11 @@ class ConvNet(Net):
     of such a convolution, with weights (*kernel, out, in): the mirrored kernel, which is as good to learn and needs no
     rearranging. V has shape (K, hidden).
 
+    Raises:
+        ValueError: a number or a name is out of range, or kernels are not one more than hidden layers; x or the condition
+            has other channels or axes.
+        TypeError: a size is no integer; x has another dtype.
+
     References:
         Kingma & Dhariwal, Glow, 2018, section 3.3. He et al., Delving Deep into Rectifiers, 2015 (the start).
     """

@@ -15,6 +15,9 @@ class DenseNet(ConvNet):
         hidden: width of the hidden layers, a number or one for each.
         depth: number of hidden layers, where `hidden` is a number.
         activation, cond_channels, seed, dtype: as in ConvNet.
+
+    Raises:
+        ValueError, TypeError: as in ConvNet.
     """
 
     def __init__(self, C_in, hidden, C_out, depth=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):

@@ -16,7 +16,13 @@ def classes(model, X, y, box=None, title="P(y = 1)"):
         X: (N, 2).
         y: (N,), 0 or 1.
         box: ((low, high), (low, high)) of the picture; None holds nearly all of X.
+
+    Raises:
+        TypeError: the model has no predict_proba.
+        ValueError: X are no points of the plane, or y has not a label for each.
     """
+    if not hasattr(model, "predict_proba"):
+        raise TypeError(f"classes draws a classifier, with predict_proba; got {model!r}")
     points, y = _pairs(X), np.asarray(y)
     if y.shape != (len(points),):
         raise ValueError(f"y has a label for each of {len(points)} points; got shape {y.shape}")

@@ -4,8 +4,11 @@ import contextlib
 import functools
 import math
 
+try:
+    import torch
+except ImportError as error:
+    raise ImportError(f"the PyTorch engine needs PyTorch: pip install 'invnet[torch]'; got: {error}") from error
 import array_api_compat.torch
-import torch
 
 from .. import tile
 from ..reference import Ops

@@ -1,0 +1,77 @@
+"""The laws that every conditioner obeys, as `check_net(net, x)`, which is to conditioners what check_layer is to layers."""
+
+import numpy as np
+
+from .agreement import EXACT, close, differences_agree, equal, normal, numbers, total
+from .held import reachable_bytes
+from .laws import two_samples
+from .variants import c_order, every_second, fortran_order, in_dtype
+
+
+def check_net(net, x, cond=None, seed=0):
+    """Runs every law of NET_LAWS on a conditioner; arguments and errors as in check_layer."""
+    two_samples(x)
+    for law in NET_LAWS:
+        law(*in_dtype("float64", net, x, cond), np.random.default_rng(seed))
+
+
+def vjp_gives_what_forward_gives(net, x, cond, rng):
+    close("y of vjp against forward", net.vjp(x, cond)[0], net.forward(x, cond), EXACT)
+
+
+def pullback_is_that_of_differences(net, x, cond, rng):
+    y, pullback = net.vjp(x, cond)
+    dy = normal(rng, y)
+    dx, dcond, gradients = pullback(dy)
+    net.zero_grad()
+    equal("the number of gradients", len(gradients), len(net.parameters()))
+    for parameter, gradient in zip(net.parameters(), gradients):
+        equal("the shape of a gradient", tuple(gradient.shape), tuple(parameter.data.shape))
+        parameter.grad += gradient
+    differences_agree(net, lambda x, cond: total(net.forward(x, cond) * dy), x, cond, dx, dcond, rng)
+
+
+def net_leaves_arguments_unchanged(net, x, cond, rng):
+    y, pullback = net.vjp(x, cond)
+    dy = normal(rng, y)
+    arguments = [x, dy] + ([] if cond is None else [cond])
+    before = [numbers(array).copy() for array in arguments]
+    net.forward(x, cond)
+    pullback(dy)
+    for array, old in zip(arguments, before):
+        equal("whether the arguments are unchanged", bool(np.array_equal(numbers(array), old)), True)
+
+
+def net_samples_do_not_mix(net, x, cond, rng):
+    one = None if cond is None else cond[1:2]
+    close("y of a batch of 1 against its row", net.forward(x[1:2], one), net.forward(x, cond)[1:2], EXACT)
+
+
+def net_strides_do_not_matter(net, x, cond, rng):
+    y, pullback = net.vjp(x, cond)
+    dx = pullback(y)[0]
+    for order in (c_order, fortran_order, every_second):
+        y2, pullback2 = net.vjp(order(x), cond)
+        close(f"y of an input through {order.__name__}", y2, y, EXACT)
+        close(f"dx through {order.__name__}", pullback2(order(y))[0], dx, EXACT)
+
+
+def net_keeps_float32(net, x, cond, rng):
+    net, x, cond = in_dtype("float32", net, x, cond)
+    y, pullback = net.vjp(x, cond)
+    dx, _, gradients = pullback(y)
+    for array in (y, dx, *gradients):
+        equal("the dtype of y, dx and the gradients", str(numbers(array).dtype), "float32")
+
+
+def net_keeps_nothing_between_calls(net, x, cond, rng):
+    before = reachable_bytes(net, x)
+    y, pullback = net.vjp(x, cond)
+    pullback(y)
+    equal("bytes of arrays that the conditioner holds after its calls", reachable_bytes(net, x), before)
+
+
+NET_LAWS = (
+    vjp_gives_what_forward_gives, pullback_is_that_of_differences, net_leaves_arguments_unchanged, net_samples_do_not_mix,
+    net_strides_do_not_matter, net_keeps_float32, net_keeps_nothing_between_calls,
+)  # fmt: skip
