@@ -2,7 +2,6 @@
 
 from ..ops import get_ops
 from ..passes import TwoPasses
-from ..passes.draws import back, forth
 from .gradients import as_dlogdet, check_gradient
 from .module import Module
 from .parameters import Buffer, Parameter
@@ -148,7 +147,7 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def inverse(self, Z, cond=None):
         ops = self.check(Z, "Z")
-        with ops.at_work(), forth(self), self._leaving_nothing():
+        with ops.at_work(), self._forth():
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
     def inverse_logdet(self, Z, cond=None):
@@ -162,7 +161,7 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def _out(self, out_, X, cond, name="X"):
         ops = self.check(X, name)
-        with ops.at_work(), forth(self), self._leaving(ops, out_, X) as left:
+        with ops.at_work(), self._leaving(ops, out_, X) as left:
             Z, logdet = getattr(self, out_)(self._own_copy(ops, X), cond)
             left.end(ops, Z)
         return Z, logdet
@@ -170,7 +169,7 @@ class InPlaceLayer(TwoPasses, Layer):
     def _back(self, back_, out_, dZ, Z, dlogdet, cond, name="X"):
         ops = self.check(Z, name)
         check_gradient(dZ, ops, Z.shape, Z.dtype)
-        with ops.at_work(), back(self), self._returning(ops, out_, Z):
+        with ops.at_work(), self._returning(ops, out_, Z):
             dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
             return getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
 

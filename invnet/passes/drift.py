@@ -3,16 +3,13 @@
 import dataclasses
 import math
 import sys
-import threading
 
-from .kept import aside, current as current_kept
+from .current import within
 
 #: relative drift from which a layer warns, unless its `drift_tolerance` says otherwise
 TOLERANCE = 1e-3
 #: how many states of a Chain are measured, besides its anchors
 MEASURED = 3
-
-_current = threading.local()
 
 
 @dataclasses.dataclass
@@ -189,7 +186,7 @@ class Trail:
         del walk.errors[measured[0]:], walk.logdets[measured[1]:]
         walk.redone += 1
         anchor = states[0].anchor
-        with aside(current_kept()):
+        with within(kept=None, observer=None):
             passed = [anchor]
             for state in states[:n - 1 if exact else n]:
                 passed.append(out(state.layer, ops.copy(passed[-1])))
@@ -233,21 +230,3 @@ def squares(ops, R, N):
     """The sum of squares of each of N samples, whose numbers are the rows R, (N,)."""
     R = ops.xp.reshape(R, (N, -1))
     return ops.astype(ops.xp.vecdot(R, R), "float64")
-
-
-def current():
-    """The Walk of the pass that runs in this thread, or None."""
-    return getattr(_current, "walk", None)
-
-
-class walking:
-    """A context within which `current()` is `walk`."""
-
-    def __init__(self, walk):
-        self.walk = walk
-
-    def __enter__(self):
-        self.before, _current.walk = current(), self.walk
-
-    def __exit__(self, *error):
-        _current.walk = self.before

@@ -3,37 +3,22 @@
 import contextlib
 import math
 import numbers
-import threading
 import warnings
 import weakref
 
 from ..ops import float_dtype
 from . import drift
-from .kept import Kept, using
+from .current import current, within
+from .draws import Draws
+from .kept import Kept
 
-_public = threading.local()
 #: layer -> a function that gives what its last backward measured on a device, and waits for it
 _unread = weakref.WeakKeyDictionary()
 
 
-class _Calling:
-    """A context within which `layer` is the one whose public method runs in this thread, unless it is within that of another."""
-
-    def __init__(self, layer):
-        self.layer = layer
-
-    def __enter__(self):
-        self.before = getattr(_public, "layer", None)
-        _public.layer = self.before or self.layer
-
-    def __exit__(self, *error):
-        _public.layer = self.before
-
-
 def name_in_pass(layer):
     """The name of `layer` in the one whose public method runs, and its class."""
-    outermost = getattr(_public, "layer", None)
-    name, kind = "" if outermost is None else outermost.name_of(layer), type(layer).__name__
+    name, kind = "" if current.layer is None else current.layer.name_of(layer), type(layer).__name__
     return kind if name in ("", kind) else f"{name}, {kind},"
 
 
@@ -44,7 +29,7 @@ class TwoPasses:
     until the pass back that is given its output, or until the next pass out. The parameters stay as they are between the two.
     """
 
-    _left, _kept_before, _drift, _warned = None, None, None, False
+    _left, _kept_before, _draws, _drift, _warned = None, None, (), None, False
     _memory_budget, _anchors, _strict, _drift_tolerance, _state_dtype = 0, 0, None, drift.TOLERANCE, None
 
     def __getstate__(self):
@@ -142,16 +127,22 @@ class TwoPasses:
             walk = drift.Walk(ops, self._anchors or ("auto" if strict else 0), self._strict)
         kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" else None
         left = _Left(out_, kept, walk)
-        with _Calling(self), using(kept), drift.walking(walk if X.shape[0] else None):
+        with self._forth(kept, walk if X.shape[0] else None):
             yield left
         if left.mark is not None:
             self._left, self._kept_before = left, kept
 
     @contextlib.contextmanager
-    def _leaving_nothing(self):
-        """A context for `inverse`, which gives samples, and whose cost it spares; what forward left stays."""
-        with _Calling(self), using(None), drift.walking(None):
+    def _forth(self, kept=None, walk=None):
+        """A context for a public pass that goes first, which remembers what was drawn; a pass within another is a part of it.
+
+        By itself it leaves nothing else: for `inverse`, which gives samples, and whose cost it spares.
+        """
+        draws, within_another = current.draws or Draws(), current.draws is not None
+        with within(layer=current.layer or self, draws=draws, kept=kept, walk=walk):
             yield
+        if not within_another:
+            self._draws = tuple(draws.drawn)
 
     def _new_kept(self, ops):
         before, budget = self._kept_before, self._memory_budget
@@ -172,7 +163,7 @@ class TwoPasses:
                 raise ValueError(f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; got other values")
             left = _Left(out_, None, None)
         end = None if waits or left.mark is None else ops.fingerprint(Z)
-        with _Calling(self), using(left.kept), drift.walking(left.walk):
+        with within(layer=current.layer or self, draws=current.draws or Draws(self._draws), kept=left.kept, walk=left.walk):
             yield
         if left.walk is not None and waits:
             self._take(left.walk.drift(), 7)
@@ -189,7 +180,7 @@ class TwoPasses:
         if self._warned or tolerance is None or error <= max(tolerance, self._strict or 0):
             return
         self._warned = True
-        with _Calling(self):
+        with within(layer=current.layer or self):
             name = name_in_pass(layer.known_as)
         warnings.warn(
             f"the input of {name} was rebuilt with a relative error of {error:.1e}, above drift_tolerance={tolerance:g}: the "

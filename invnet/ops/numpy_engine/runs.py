@@ -7,7 +7,7 @@ import numpy as np
 from .. import threads
 from ..memory import passing
 from ..stage import stages_of
-from ...passes.kept import current
+from ...passes.current import current
 from .compiled import runs
 from .program import Program
 
@@ -68,7 +68,7 @@ class Runs:
 
     def _program(self, run, X, cond):
         """How compiled functions do a run on such arrays, or None: on images, with a condition, or with activations to keep."""
-        if X.ndim != 2 or cond is not None or current() is not None:
+        if X.ndim != 2 or cond is not None or current.kept is not None:
             return None
         program = _programs.get(run)
         if program is None or program.dtype != X.dtype or not program.current():
