@@ -86,14 +86,6 @@ def _executor(size):
         return _pool["executor"]
 
 
-def _one_by_one(next_tile, do, lasting):
-    """Does tile after tile until next_tile() gives None, in this thread's memory."""
-    with Work(lasting) as memory:
-        while (tile := next_tile()) is not None:
-            memory.start_tile()
-            do(tile)
-
-
 def map_tiles(work, tiles, commit, lasting=None):
     """commit(work(tile)) for all tiles, the work in threads, the commits one by one in the order of tiles.
 
@@ -103,8 +95,10 @@ def map_tiles(work, tiles, commit, lasting=None):
     workers = 1 if len(tiles) < 2 or at_work() else min(num_threads(), len(tiles))
     with single_threaded_blas:
         if workers < 2:
-            remaining = iter(tiles)
-            _one_by_one(lambda: next(remaining, None), lambda tile: commit(work(tile)), lasting)
+            with Work(lasting) as memory:
+                for tile in tiles:
+                    memory.start_tile()
+                    commit(work(tile))
             return
         turns = _Turns(work, tiles, commit, lasting, ahead=2 * workers)
         with InterruptLater():
@@ -157,7 +151,10 @@ class _Turns:
 
     def run(self):
         try:
-            _one_by_one(self._take, lambda turn: self._put(turn[0], self.work(turn[1])), self.lasting)
+            with Work(self.lasting) as memory:
+                while (turn := self._take()) is not None:
+                    memory.start_tile()
+                    self._put(turn[0], self.work(turn[1]))
         finally:
             self.stop()  # there is no more to take, or this thread failed and the others need not go on
 
