@@ -2,9 +2,10 @@
 
 from ..ops import get_ops
 from ..passes import TwoPasses
+from ..passes.draws import forth
 from .gradients import as_dlogdet, check_gradient
 from .module import Module
-from .parameters import Buffer, Parameter
+from .parameters import Parameter
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
@@ -126,10 +127,7 @@ class InPlaceLayer(TwoPasses, Layer):
         self.check_shape(X, name)
         if not ops.is_float(X):
             raise TypeError(f"{kind} takes float32 or float64; got {name} of dtype {X.dtype}")
-        seen, own = vars(self).get("_seen", (None, None))
-        if seen != Buffer.replaced:
-            own = self.first_of(Parameter) or self.first_of(Buffer)
-            self._seen = Buffer.replaced, own
+        own = self.first_state
         if own is not None and get_ops(own.data).name != ops.name:
             raise TypeError(f"{kind} computes on arrays of {get_ops(own.data).name}; got {name} of {ops.name}: "
                             f'convert it, or the layer with .to("{ops.name}")')
@@ -147,7 +145,7 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def inverse(self, Z, cond=None):
         ops = self.check(Z, "Z")
-        with ops.at_work(), self._forth():
+        with ops.at_work(), forth(self):
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
     def inverse_logdet(self, Z, cond=None):

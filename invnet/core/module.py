@@ -140,6 +140,15 @@ class Module:
         parameter = self.first_of(Parameter)
         return None if parameter is None else parameter.data.dtype
 
+    @property
+    def first_state(self):
+        """The first Parameter of this module and all within it, or without any the first Buffer; or None."""
+        seen, found = vars(self).get("_seen", (None, None))
+        if seen != Buffer.replaced:
+            found = self.first_of(Parameter) or self.first_of(Buffer)
+            self._seen = Buffer.replaced, found
+        return found
+
     def first_of(self, kind):
         """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or None."""
         for _, value in self._within():

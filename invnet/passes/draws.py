@@ -1,6 +1,6 @@
 """Draws: what conditioners drew in a pass through a layer, as a seed of dropout, for the pass back to use again."""
 
-from .current import current
+from .current import current, within
 
 
 class Draws:
@@ -36,3 +36,19 @@ def draw_of(net):
         return None, False
     draws = current.draws
     return (net.draw(), False) if draws is None else (draws.of(net), draws.again)
+
+
+class forth(within):
+    """A context for a public pass forth through `layer`, which remembers what was drawn; a pass within another is a part of it.
+
+    By itself it leaves nothing else: for `inverse`, which gives samples, and whose cost it spares.
+    """
+
+    def __init__(self, layer, kept=None, walk=None):
+        self.layer, self.draws = layer, current.draws or Draws()
+        super().__init__(layer=current.layer or layer, draws=self.draws, kept=kept, walk=walk)
+
+    def __exit__(self, error, *where):
+        super().__exit__()
+        if error is None and current.draws is None:
+            self.layer._draws = tuple(self.draws.drawn)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 import sys
 
 from .current import within
@@ -34,7 +35,8 @@ class Drift:
     @property
     def worst(self):
         """The largest drift and its layer, (0.0, None) where nothing was measured."""
-        return max(((drift, layer) for layer, drift in self.states), key=lambda pair: pair[0], default=(0.0, None))
+        layer, drift = max(self.states, key=operator.itemgetter(1), default=(None, 0.0))
+        return drift, layer
 
     @property
     def error(self):
@@ -215,15 +217,15 @@ class State:
 
 def ratios(ops, measured):
     """(layer, root of the square of an error over that of a size) of each, computed at one time."""
-    if not measured:
-        return []
-    if ops.asynchronous:  # one wait for all
+    if measured and ops.asynchronous:  # one wait for all
         pairs = ops.to_numpy(ops.xp.stack([ops.xp.stack(each[1:]) for each in measured])).tolist()
-    else:
-        pairs = [(float(error), float(size)) for _, error, size in measured]
-    found = [error / (size + sys.float_info.min) for error, size in pairs]
-    # what is not a number drifted without limit
-    return [(layer, math.sqrt(drift) if drift == drift else math.inf) for (layer, *_), drift in zip(measured, found)]
+        measured = [(layer, *pair) for (layer, *_), pair in zip(measured, pairs)]
+    return [(layer, _ratio(float(error), float(size))) for layer, error, size in measured]
+
+
+def _ratio(error, size):
+    square = error / (size + sys.float_info.min)
+    return math.sqrt(square) if square == square else math.inf  # what is not a number drifted without limit
 
 
 def squares(ops, R, N):

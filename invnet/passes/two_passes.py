@@ -4,17 +4,12 @@ import contextlib
 import math
 import numbers
 import warnings
-import weakref
 
 from ..ops import float_dtype
 from . import drift
 from .current import current, within
-from .draws import Draws
+from .draws import Draws, forth
 from .kept import Kept
-
-#: layer -> a function that gives what its last backward measured on a device, and waits for it
-_unread = weakref.WeakKeyDictionary()
-
 
 def name_in_pass(layer):
     """The name of `layer` in the one whose public method runs, and its class."""
@@ -114,8 +109,8 @@ class TwoPasses:
 
         On a device backward does not wait for what it measures: it is to be had, and warned of, when this is read.
         """
-        if self in _unread:
-            self._take(_unread.pop(self)(), 4)
+        if callable(self._drift):  # it is on the device still
+            self._take(self._drift(), 4)
         return self._drift
 
     @contextlib.contextmanager
@@ -127,22 +122,10 @@ class TwoPasses:
             walk = drift.Walk(ops, self._anchors or ("auto" if strict else 0), self._strict)
         kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" else None
         left = _Left(out_, kept, walk)
-        with self._forth(kept, walk if X.shape[0] else None):
+        with forth(self, kept, walk if X.shape[0] else None):
             yield left
         if left.mark is not None:
             self._left, self._kept_before = left, kept
-
-    @contextlib.contextmanager
-    def _forth(self, kept=None, walk=None):
-        """A context for a public pass that goes first, which remembers what was drawn; a pass within another is a part of it.
-
-        By itself it leaves nothing else: for `inverse`, which gives samples, and whose cost it spares.
-        """
-        draws, within_another = current.draws or Draws(), current.draws is not None
-        with within(layer=current.layer or self, draws=draws, kept=kept, walk=walk):
-            yield
-        if not within_another:
-            self._draws = tuple(draws.drawn)
 
     def _new_kept(self, ops):
         before, budget = self._kept_before, self._memory_budget
@@ -155,7 +138,6 @@ class TwoPasses:
     def _returning(self, ops, out_, Z):
         """A context for the pass back from Z, the output of the pass `out_`."""
         left, self._left, self._drift = self._left, None, None
-        _unread.pop(self, None)
         waits = not ops.asynchronous or (left is not None and (left.kept is not None or left.walk.has_anchors))
         if left is None or left.out_ != out_ or left.shape != tuple(Z.shape) or (waits and not left.ends_in(ops, Z)):  # this is the pass back of another, or there was none
             if self._strict is not None and bool(ops.xp.all(ops.xp.isfinite(Z))):
@@ -168,7 +150,7 @@ class TwoPasses:
         if left.walk is not None and waits:
             self._take(left.walk.drift(), 7)
         elif left.walk is not None:
-            _unread[self] = lambda: left.walk.drift() if left.marked(ops, end) else None
+            self._drift = lambda: left.walk.drift() if left.marked(ops, end) else None
 
     def _take(self, measured, stacklevel):
         self._drift = measured

@@ -23,7 +23,7 @@ class Through(Function):
         with ctx.autocast():
             Z, logdet = layer.forward(array_of(x, like), None if cond is None else array_of(cond, like))
         Z, logdet = tensor_of(Z), tensor_of(logdet)
-        ctx.layer, ctx.shares, ctx.like, ctx.draws = layer, shares, like, layer._draws
+        ctx.layer, ctx.shares, ctx.like, ctx.draws = layer, shares, like, getattr(layer, "_draws", ())
         ctx.save_for_backward(Z, cond, *parameters)  # the parameters, so that PyTorch notices if one is changed before backward
         ctx.set_materialize_grads(False)
         return Z, logdet
