@@ -75,7 +75,7 @@ class ImageRuns:
         if X.ndim == 2 or not X.size or cond is not None:
             return None, None
         program = _programs.get(run)
-        if program is None or program.dtype != X.dtype or not program.current():
+        if program is None or program.dtype != X.dtype or not program.current(run.version):
             stages_of_layers = [stages_of(layer) for layer in run.layers]
             of_run = sum(stages_of_layers, [])
             if not all(stages_of_layers) or not all(stage.owner is None or stage.convolutions for stage in of_run):
