@@ -38,7 +38,7 @@ class SingleThreadedBlas:
     """A context in which BLAS has one thread, until the last of its users leaves."""
 
     def __init__(self):
-        self.blas, self.others, self.libraries, self.users, self.before, self.lock = None, (), (), 0, (), threading.Lock()
+        self.blas, self.others, self.users, self.held, self.lock = None, (), 0, [], threading.Lock()
 
     def include(self, library):
         """Holds another library to one thread too, anything with get_num_threads() and set_num_threads(n)."""
@@ -49,27 +49,26 @@ class SingleThreadedBlas:
             if not self.users:
                 if self.blas is None:
                     self.blas = ThreadpoolController().select(user_api="blas").lib_controllers
-                self.libraries = (*self.blas, *self.others)
-                self.before = [library.get_num_threads() for library in self.libraries]
-                self._set([1] * len(self.before))
+                self.held = [(library, n) for library in (*self.blas, *self.others) if (n := library.get_num_threads()) != 1]
+                for library, _ in self.held:
+                    library.set_num_threads(1)
             self.users += 1
 
     def __exit__(self, *error):
         with self.lock:
             self.users -= 1
             if not self.users:
-                self._set(self.before)
+                self._let_go()
 
     def forget(self):
         """In a forked child, whose parent's threads may have been at work."""
         if self.users:
-            self._set(self.before)
+            self._let_go()
         self.users, self.lock = 0, threading.Lock()
 
-    def _set(self, numbers):
-        for library, before, n in zip(self.libraries, self.before, numbers):
-            if before != 1:
-                library.set_num_threads(n)
+    def _let_go(self):
+        for library, n in self.held:
+            library.set_num_threads(n)
 
 
 single_threaded_blas = SingleThreadedBlas()

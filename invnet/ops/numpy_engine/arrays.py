@@ -63,7 +63,8 @@ class Arrays:
 
     def update_(self, update, *arrays):
         for start in range(0, arrays[0].shape[0], BLOCK):
-            update(self, *(array[start:start + BLOCK] for array in arrays))
+            part = slice(start, start + BLOCK)
+            update(self, *[array[part] for array in arrays])
 
     def fingerprint(self, X):
         N = X.shape[0]
