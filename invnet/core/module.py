@@ -21,6 +21,9 @@ class Module:
         if name[0] != "_" and isinstance(value, (Buffer, Module, list, tuple)):
             Buffer.replaced += 1  # of another part the arrays are others
 
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_seen"}  # which holds in this process alone
+
     def arguments(self):
         """The constructor's arguments by name, without those left at their default."""
         args, kwargs = self._arguments

@@ -28,7 +28,7 @@ class TwoPasses:
     _memory_budget, _anchors, _strict, _drift_tolerance, _state_dtype = 0, 0, None, drift.TOLERANCE, None
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("_left", "_kept_before", "_drift")}
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_left", "_kept_before", "_drift")}
 
     @property
     def memory_budget(self):

@@ -86,4 +86,4 @@ def _tiles(N, numbers):
     """Parts of N rows, each worth the waking of a thread with so many parameters."""
     least, most = ROWS
     size = min(max(WORK // numbers, least), most)
-    return [slice(i, min(i + size, N)) for i in range(0, max(N, 1), size)]
+    return tuple(slice(i, min(i + size, N)) for i in range(0, max(N, 1), size))
