@@ -2,7 +2,7 @@
 
 from ..ops import get_ops
 from ..passes import TwoPasses
-from ..passes.draws import forth
+from ..passes.draws import back, forth
 from .gradients import as_dlogdet, check_gradient
 from .module import Module
 from .parameters import Parameter
@@ -159,17 +159,24 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def _out(self, out_, X, cond, name="X"):
         ops = self.check(X, name)
-        with ops.at_work(), self._leaving(ops, out_, X) as left:
-            Z, logdet = getattr(self, out_)(self._own_copy(ops, X), cond)
-            left.end(ops, Z)
+        with ops.at_work():
+            left = self._to_leave(ops, out_)
+            with forth(self, left.kept, left.walk if X.shape[0] else None):
+                Z, logdet = getattr(self, out_)(self._own_copy(ops, X), cond)
+                left.end(ops, Z)
+            self._leave(left)
         return Z, logdet
 
     def _back(self, back_, out_, dZ, Z, dlogdet, cond, name="X"):
         ops = self.check(Z, name)
         check_gradient(dZ, ops, Z.shape, Z.dtype)
-        with ops.at_work(), self._returning(ops, out_, Z):
-            dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
-            return getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
+        with ops.at_work():
+            left = self._take_left(ops, out_, Z)
+            with back(self, left.kept, left.walk):
+                dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
+                dX, X = getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
+            self._measured(ops, left)
+        return dX, X
 
     def initialize(self, X, cond=None):
         ops = self.check(X)

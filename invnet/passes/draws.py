@@ -52,3 +52,8 @@ class forth(within):
         super().__exit__()
         if error is None and current.draws is None:
             self.layer._draws = tuple(self.draws.drawn)
+
+
+def back(layer, kept, walk):
+    """A context for the pass back through `layer`, with the draws of the last one forth."""
+    return within(layer=current.layer or layer, draws=current.draws or Draws(layer._draws), kept=kept, walk=walk)

@@ -1,9 +1,9 @@
 """What a layer's pass out, forward or inverse_logdet, leaves for the pass back, and the settings for it."""
 
-import contextlib
 import math
 import numbers
 import warnings
+import weakref
 
 from ..ops import float_dtype
 from . import drift
@@ -11,6 +11,8 @@ from .current import current, within
 from .draws import Draws, forth
 from .kept import Kept
 
+#: layer -> a function that gives what its last backward measured on a device, and waits for it
+_unread = weakref.WeakKeyDictionary()
 def name_in_pass(layer):
     """The name of `layer` in the one whose public method runs, and its class."""
     name, kind = "" if current.layer is None else current.layer.name_of(layer), type(layer).__name__
@@ -109,23 +111,23 @@ class TwoPasses:
 
         On a device backward does not wait for what it measures: it is to be had, and warned of, when this is read.
         """
-        if callable(self._drift):  # it is on the device still
-            self._take(self._drift(), 4)
+        if self in _unread:
+            self._take(_unread.pop(self)(), 4)
         return self._drift
 
-    @contextlib.contextmanager
-    def _leaving(self, ops, out_, X):
-        """A context for the pass `out_`, which is to call `end` of what it gives."""
-        self._left, walk = None, None  # frees what an earlier pass left
+    def _to_leave(self, ops, out_):
+        """What the pass `out_` is to leave, and what an earlier one left is freed."""
+        self._left, walk = None, None
         strict = self._strict is not None
         if ops.guarded and (self._drift_tolerance is not None or self._anchors or strict):
             walk = drift.Walk(ops, self._anchors or ("auto" if strict else 0), self._strict)
         kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" else None
-        left = _Left(out_, kept, walk)
-        with forth(self, kept, walk if X.shape[0] else None):
-            yield left
+        return _Left(out_, kept, walk)
+
+    def _leave(self, left):
+        """Keeps that for the pass back."""
         if left.mark is not None:
-            self._left, self._kept_before = left, kept
+            self._left, self._kept_before = left, left.kept
 
     def _new_kept(self, ops):
         before, budget = self._kept_before, self._memory_budget
@@ -134,23 +136,26 @@ class TwoPasses:
         budget = budget if budget >= 1 else budget * ops.free_memory()
         return Kept(budget, ops.lasting_memory(budget))
 
-    @contextlib.contextmanager
-    def _returning(self, ops, out_, Z):
-        """A context for the pass back from Z, the output of the pass `out_`."""
+    def _take_left(self, ops, out_, Z):
+        """What the pass `out_` left, for the pass back from Z, where this is its output."""
         left, self._left, self._drift = self._left, None, None
+        _unread.pop(self, None)
         waits = not ops.asynchronous or (left is not None and (left.kept is not None or left.walk.has_anchors))
-        if left is None or left.out_ != out_ or left.shape != tuple(Z.shape) or (waits and not left.ends_in(ops, Z)):  # this is the pass back of another, or there was none
+        if left is None or left.out_ != out_ or left.shape != tuple(Z.shape) or (waits and not left.marked(ops, ops.fingerprint(Z))):
+            # this is the pass back of another, or there was none
             if self._strict is not None and bool(ops.xp.all(ops.xp.isfinite(Z))):
                 out, back = ("forward", "backward") if out_ == "forward_" else ("inverse_logdet", "inverse_backward")
                 raise ValueError(f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; got other values")
             left = _Left(out_, None, None)
-        end = None if waits or left.mark is None else ops.fingerprint(Z)
-        with within(layer=current.layer or self, draws=current.draws or Draws(self._draws), kept=left.kept, walk=left.walk):
-            yield
-        if left.walk is not None and waits:
-            self._take(left.walk.drift(), 7)
+        left.came_from = None if waits or left.mark is None else ops.fingerprint(Z)
+        return left
+
+    def _measured(self, ops, left):
+        """Takes the drift that the pass back measured."""
+        if left.walk is not None and left.came_from is None:
+            self._take(left.walk.drift(), 6)
         elif left.walk is not None:
-            self._drift = lambda: left.walk.drift() if left.marked(ops, end) else None
+            _unread[self] = lambda: left.walk.drift() if left.marked(ops, left.came_from) else None
 
     def _take(self, measured, stacklevel):
         self._drift = measured
@@ -171,17 +176,14 @@ class TwoPasses:
 
 
 class _Left:
-    """What a pass out left: the activations that are kept, the trails, and the fingerprint of its output."""
+    """What a pass out left: the activations that are kept, the trails, the fingerprint of its output, and on a device that of what came back."""
 
     def __init__(self, out_, kept, walk):
-        self.out_, self.kept, self.walk, self.mark, self.shape = out_, kept, walk, None, None
+        self.out_, self.kept, self.walk, self.mark, self.shape, self.came_from = out_, kept, walk, None, None, None
 
     def end(self, ops, Z):
         if self.kept is not None or (self.walk is not None and (self.walk.trails or self.walk.strict is not None)):
             self.mark, self.shape = ops.fingerprint(Z), tuple(Z.shape)
-
-    def ends_in(self, ops, Z):
-        return self.marked(ops, ops.fingerprint(Z))
 
     def marked(self, ops, fingerprint):
         return bool((self.mark == fingerprint).all())
