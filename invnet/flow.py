@@ -6,7 +6,7 @@ import numpy as np
 
 from .arguments import check_integers, check_numbers, generator
 from .bases import Normal
-from .core import Layer, Module, get_ops
+from .core import Layer, Module, Parameter, get_ops
 
 
 class Flow(Module):
@@ -65,7 +65,8 @@ class Flow(Module):
             raise ValueError(f"n is a number of samples; got {n}")
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"the temperature is not negative; got {temperature}")
-        like = next(_floats(self), np.zeros(0, "float32"))
+        own = self.first_state
+        like = own.data if isinstance(own, Parameter) else next(_floats(self), np.zeros(0, "float32"))
         return self.base.sample((n, *self._shape), generator(seed), like, temperature)
 
     def check_shape(self, X):

@@ -228,7 +228,7 @@ MUTATIONS = [  # function, piece, replacement, the base whose comparison must fa
     ("normal:DiagonalNormal.sample_backward", "xp.sum(dZ, axis", "-xp.sum(dZ, axis", "DiagonalNormal"),
     ("normal:FullNormal.log_prob_backward", "(xp).T, E.T", "(xp), E.T", "FullNormal"),
     ("normal:FullNormal.log_prob_backward", "G.T @ E, xp", "E.T @ G, xp", "FullNormal"),
-    ("normal:FullNormal.log_prob_backward", "xp.sum(d))", "0.0)", "FullNormal"),
+    ("normal:FullNormal.log_prob_backward", "xp.sum(as_dlogdet(dlog_prob, Z, \"dlog_prob\")))", "0.0)", "FullNormal"),
     ("normal:FullNormal.log_prob_backward", "return -xp", "return xp", "FullNormal"),
     ("normal:FullNormal.sample_backward", "G.T @ self._noise(Z)", "self._noise(Z).T @ G", "FullNormal"),
     ("normal:FullNormal.sample_backward", "xp.sum(G, axis=0)", "-xp.sum(G, axis=0)", "FullNormal"),

@@ -16,6 +16,7 @@ import ranks
 from engines import cupy_here
 from invnet import cli, distributed, world
 from invnet.passes import watching
+from invnet.passes.current import current
 from invnet.train.metrics import read_metrics
 from invnet.train import CHECKPOINT, METRICS, Recipe, Trainer, evaluate
 
@@ -305,7 +306,7 @@ def test_a_chain_announces_its_steps_with_their_rebuilt_input_and_its_gradient()
         inner, (first, _, last) = chain.layers[1], chain._steps if layer is chain else chain._steps[::-1]
         assert [step for step, *_ in announced] == [last, inner._steps[0], inner, first]
         np.testing.assert_allclose(announced[-2][2], A.forward(X)[0] if layer is chain else A.inverse(X), rtol=1e-9)
-    assert watching.observer() is None
+    assert current.observer is None
 
 
 def test_what_runs_within_a_conditioner_is_not_announced():
@@ -319,7 +320,7 @@ def test_what_runs_within_a_conditioner_is_not_announced():
             return self.net.forward(x)
 
         def vjp(self, x, cond=None):
-            seen.append(watching.observer())
+            seen.append(current.observer)
             return self.net.vjp(x)
 
     chain, seen, announced = invnet.Chain(invnet.AffineCoupling(4, Inside())), [], []
@@ -330,7 +331,7 @@ def test_what_runs_within_a_conditioner_is_not_announced():
             ranks.backward(chain, np.random.default_rng(0).standard_normal((2, 4, 3, 3)))
     finally:
         invnet.set_num_threads(number)
-    assert seen == [None] and announced == list(chain.layers) and watching.observer() is None
+    assert seen == [None] and announced == list(chain.layers) and current.observer is None
 
 
 # Alone

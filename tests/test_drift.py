@@ -9,6 +9,7 @@ import pytest
 
 import invnet
 from invnet.passes import drift
+from invnet.passes.current import current
 from invnet.testing import reconstruction_error
 
 
@@ -216,7 +217,7 @@ def test_a_pass_that_fails_leaves_nothing_behind():
         with pytest.raises(ZeroDivisionError):
             step(net, X)
         delattr(layer, name)
-        assert drift.current() is None and net._left is None
+        assert current.walk is None and net._left is None
         for got, e in zip(_flat(step(net, X)), expected, strict=True):
             np.testing.assert_array_equal(got, e)
 

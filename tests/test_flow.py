@@ -1,6 +1,7 @@
 """Losses and densities: against SciPy, against differences, and the sampler against the density."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -65,3 +66,13 @@ def test_temperature_scales_the_noise():
 def test_a_flow_names_the_shape_that_it_takes():
     with pytest.raises(ValueError, match=r"\(N, 3\).*got \(2, 4\)"):
         flow().log_prob(np.zeros((2, 4)))
+
+
+def test_an_unpickled_flow_samples_in_the_dtype_of_its_own_layer(monkeypatch):
+    model = flow()
+    model.sample(1)
+    seen = invnet.core.Buffer.replaced
+    model.layer = invnet.Glow(3, 4, 1, 2, ndim=0, dtype="float32")
+    pickled = pickle.dumps(model)
+    monkeypatch.setattr(invnet.core.Buffer, "replaced", seen)  # as it may be in another process
+    assert pickle.loads(pickled).sample(1, seed=0).dtype == np.float32

@@ -193,8 +193,8 @@ MUTATIONS = [  # function, piece, replacement, the target whose gradient must be
     ("energies:Energy.value_and_gradient", "d1 - xp.sign", "d1 + xp.sign", "Energy 2"),
     ("energies:Energy.value_and_gradient", "(dw1 - dw)", "dw1", "Energy 3"),
     ("energies:Energy.value_and_gradient", "p * R * dw1 / s", "p * R * dw1 / 0.35", "Energy 4"),
-    ("energies:Energy._crescents", "p * A + q * B", "p * A - q * B", "Energy 1"),
-    ("energies:Energy._crescents", "along * z2", "z2", "Energy 1"),
+    ("energies:Energy._crescents", "2 * xp.tanh(a) - z1", "2 * xp.tanh(a) + z1", "Energy 1"),
+    ("energies:Energy._crescents", "2 / radius - 1", "1 / radius - 1", "Energy 1"),
     ("energies:Energy._branch", "(1 - p) / 0.3", "(1 - p)", "Energy 4"),
 ]
 

@@ -1,6 +1,7 @@
 """Base: what a distribution of noise gives a flow."""
 
 import math
+import numbers
 
 import numpy as np
 
@@ -117,7 +118,9 @@ def sample_shape(mean):
 
 
 def for_each(dlog_prob, Z):
-    """The gradient in log_prob, shaped to broadcast against Z; None is -1/N, as dlogdet is in a layer."""
+    """The gradient in log_prob, a number or shaped to broadcast against Z; None is -1/N, as dlogdet is in a layer."""
+    if isinstance(dlog_prob, numbers.Real):
+        return float(dlog_prob)
     return get_ops(Z).xp.reshape(as_dlogdet(dlog_prob, Z, "dlog_prob"), (-1,) + (1,) * (Z.ndim - 1))
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..core import get_ops
+from ..core import as_dlogdet, get_ops
 from .base import Base, ParametricBase, add_gradient, for_each, numbers_of, sample_shape, start, state
 
 LOG_2PI = math.log(2 * math.pi)
@@ -128,7 +128,7 @@ class FullNormal(ParametricBase):
         xp, E = get_ops(Z).xp, self._noise(Z)
         d = for_each(dlog_prob, E)
         G = d * xp.linalg.solve(self._factor(xp).T, E.T).T  # d L'^-T e
-        self._add(xp.sum(G, axis=0), G.T @ E, xp.sum(d))
+        self._add(xp.sum(G, axis=0), G.T @ E, xp.sum(as_dlogdet(dlog_prob, Z, "dlog_prob")))
         return -xp.reshape(G, Z.shape)
 
     def sample_backward(self, dZ, Z):

@@ -5,7 +5,7 @@ from ..passes import TwoPasses
 from ..passes.draws import back, forth
 from .gradients import as_dlogdet, check_gradient
 from .module import Module
-from .parameters import Buffer, Parameter
+from .parameters import Parameter
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
@@ -127,10 +127,7 @@ class InPlaceLayer(TwoPasses, Layer):
         self.check_shape(X, name)
         if not ops.is_float(X):
             raise TypeError(f"{kind} takes float32 or float64; got {name} of dtype {X.dtype}")
-        seen, own = vars(self).get("_seen", (None, None))
-        if seen != Buffer.replaced:
-            own = self.first_of(Parameter) or self.first_of(Buffer)
-            self._seen = Buffer.replaced, own
+        own = self.first_state
         if own is not None and get_ops(own.data).name != ops.name:
             raise TypeError(f"{kind} computes on arrays of {get_ops(own.data).name}; got {name} of {ops.name}: "
                             f'convert it, or the layer with .to("{ops.name}")')
@@ -148,7 +145,7 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def inverse(self, Z, cond=None):
         ops = self.check(Z, "Z")
-        with ops.at_work(), forth(self), self._leaving_nothing():
+        with ops.at_work(), forth(self):
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
     def inverse_logdet(self, Z, cond=None):
@@ -162,17 +159,24 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def _out(self, out_, X, cond, name="X"):
         ops = self.check(X, name)
-        with ops.at_work(), forth(self), self._leaving(ops, out_, X) as left:
-            Z, logdet = getattr(self, out_)(self._own_copy(ops, X), cond)
-            left.end(ops, Z)
+        with ops.at_work():
+            left = self._to_leave(ops, out_)
+            with forth(self, left.kept, left.walk if X.shape[0] else None):
+                Z, logdet = getattr(self, out_)(self._own_copy(ops, X), cond)
+                left.end(ops, Z)
+            self._leave(left)
         return Z, logdet
 
     def _back(self, back_, out_, dZ, Z, dlogdet, cond, name="X"):
         ops = self.check(Z, name)
         check_gradient(dZ, ops, Z.shape, Z.dtype)
-        with ops.at_work(), back(self), self._returning(ops, out_, Z):
-            dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
-            return getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
+        with ops.at_work():
+            left = self._take_left(ops, out_, Z)
+            with back(self, left.kept, left.walk):
+                dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
+                dX, X = getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
+            self._measured(ops, left)
+        return dX, X
 
     def initialize(self, X, cond=None):
         ops = self.check(X)

@@ -21,6 +21,9 @@ class Module:
         if name[0] != "_" and isinstance(value, (Buffer, Module, list, tuple)):
             Buffer.replaced += 1  # of another part the arrays are others
 
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_seen"}  # which holds in this process alone
+
     def arguments(self):
         """The constructor's arguments by name, without those left at their default."""
         args, kwargs = self._arguments
@@ -139,6 +142,15 @@ class Module:
         """The dtype of the parameters, or None without any."""
         parameter = self.first_of(Parameter)
         return None if parameter is None else parameter.data.dtype
+
+    @property
+    def first_state(self):
+        """The first Parameter of this module and all within it, or without any the first Buffer; or None."""
+        seen, found = vars(self).get("_seen", (None, None))
+        if seen != Buffer.replaced:
+            found = self.first_of(Parameter) or self.first_of(Buffer)
+            self._seen = Buffer.replaced, found
+        return found
 
     def first_of(self, kind):
         """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or None."""

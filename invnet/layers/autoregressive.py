@@ -2,8 +2,9 @@
 
 from ..core import get_ops
 from ..ops.stage import Stage, units_of
+from ..passes.current import current
 from ..passes.draws import draw_of
-from ..passes.kept import aside, current
+from ..passes.kept import aside
 from .coupling import AffineCoupling, Coupling
 
 
@@ -70,7 +71,7 @@ class Autoregressive(Coupling):
 
     def _map(self, couple_, U, cond):
         """U becomes V; gives logdet."""
-        ops, c, kept = get_ops(U), self._condition_of(U, cond), current()
+        ops, c, kept = get_ops(U), self._condition_of(U, cond), current.kept
         saved = None if kept is None else kept.place(self, self._kept_bytes(U), self._weights / self._kept_floats)
         if saved is None:
             return self._logdet_of_tiles(ops, U, lambda tile, u: (couple_(ops, u, self._h(u, tile.condition(c))), None))
@@ -79,12 +80,12 @@ class Autoregressive(Coupling):
             h, pullback = self.net.vjp(ops.fresh(u), tile.condition(c))  # of a copy, which stays as it is
             return couple_(ops, u, self._checked(h, u)), (h, pullback)
 
-        with aside(kept):
+        with aside():
             return self._logdet_of_tiles(ops, U, work, saved, kept.memory)
 
     def _pull(self, uncouple_, couple_backward_, dV, V, dlogdet, cond):
         """The gradient of _map: V becomes U, which is solved for where h was not kept, and dV becomes dU."""
-        ops, c, kept = get_ops(V), self._condition_of(V, cond), current()
+        ops, c, kept = get_ops(V), self._condition_of(V, cond), current.kept
         tiles, saved = self._tiles(ops, V), None if kept is None else kept.take(self)
         nearly = None if saved else self._nearly_solved(ops, uncouple_, V, c)
 
@@ -97,7 +98,7 @@ class Autoregressive(Coupling):
             ops.add_(dv, self._same(du, v))
             return tile, self._outliving(ops, dcond, cond), gradients
 
-        with aside(kept):
+        with aside():
             ops.map_tiles(work, list(zip(tiles, saved or [None] * len(tiles))), lambda result: self._add(cond, *result))
 
     # ---- the slow direction, from v to u

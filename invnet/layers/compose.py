@@ -5,7 +5,7 @@ import itertools
 from ..arguments import check_integers
 from ..core import Condition, InPlaceLayer, Layer, get_ops
 from ..passes import drift
-from ..passes.watching import observer
+from ..passes.current import current
 from .channel_affine import ChannelAffine, Folded
 from .run import with_runs
 
@@ -71,7 +71,7 @@ class Chain(InPlaceLayer):
         return self._back_through("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond, "X")
 
     def _through(self, out_, X, cond, name):
-        logdet, walk = get_ops(X).fill(X.shape[0], 0.0, X), drift.current()
+        logdet, walk = get_ops(X).fill(X.shape[0], 0.0, X), current.walk
         steps = self._in_order(walk, out_)
         trail = None if walk is None else drift.Trail(walk, self, out_, len(steps))
         for layer in steps:
@@ -86,9 +86,9 @@ class Chain(InPlaceLayer):
         return X, logdet
 
     def _back_through(self, back_, out_, dZ, Z, dlogdet, cond, name):
-        walk = drift.current()
+        walk = current.walk
         # Gradients of what is computed again are not ready before: nobody is told.
-        observe = observer() if walk is None or walk.strict is None else None
+        observe = current.observer if walk is None or walk.strict is None else None
 
         def back(layer, dZ, Z):
             layer.check_shape(Z, name)

@@ -6,9 +6,9 @@ import math
 from ..arguments import check_integers, check_numbers
 from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops, same_engine
 from ..ops.stage import Stage, convolutions_of, units_of
-from ..passes import drift
+from ..passes.current import current
 from ..passes.draws import draw_of
-from ..passes.kept import aside, current
+from ..passes.kept import aside
 
 
 class Coupling(InPlaceLayer):
@@ -69,7 +69,7 @@ class Coupling(InPlaceLayer):
     # Where there are notes, a list of one for each tile, these methods get that of their tile as well.
 
     def _map(self, couple_, X, cond, *notes):
-        ops, c, kept = get_ops(X), self._condition_of(X, cond), current()
+        ops, c, kept = get_ops(X), self._condition_of(X, cond), current.kept
         logdet, tiles = ops.fill(X.shape[0], 0.0, X), self._tiles(ops, X)
         x1, x2 = X[:, :self._C1], X[:, self._C1:]
         saved = None if kept is None else kept.place(self, self._kept_bytes(X), self._weights / self._kept_floats)
@@ -89,13 +89,13 @@ class Coupling(InPlaceLayer):
             if saved is not None:
                 saved.append(evaluation)
 
-        with aside(kept), drift.walking(None):
+        with aside():
             for turns in self._turns(draw, tiles, *notes):
                 ops.map_tiles(work, turns, commit, None if saved is None else kept.memory)
         return logdet
 
     def _pull(self, couple_backward_, couple_, dZ, Z, dlogdet, cond, *notes):
-        ops, c, kept, walk = get_ops(Z), self._condition_of(Z, cond), current(), drift.current()
+        ops, c, kept, walk = get_ops(Z), self._condition_of(Z, cond), current.kept, current.walk
         state = None if walk is None else walk.computes_again(self)
         z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
         tiles, saved = self._tiles(ops, Z), None if kept is None else kept.take(self)
@@ -124,7 +124,7 @@ class Coupling(InPlaceLayer):
                 ops.add_(tile.region(dz1), dx1)
             self._add(cond, tile, dcond, gradients)
 
-        with aside(kept), drift.walking(None):
+        with aside():
             for turns in self._turns(draw, tiles, saved or [None] * len(tiles), *notes):
                 ops.map_tiles(work, turns, commit)
 

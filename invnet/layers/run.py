@@ -14,6 +14,8 @@ from .channel_affine import ChannelAffine
 LARGEST = 1 << 18
 #: The same of images, whose gradients are summed for a run at a time, in memory that is not to grow with depth.
 LARGEST_OF_IMAGES = 9000
+#: The condition number of a mix from which rounding errors become too large.
+CONDITION = {np.dtype(kind): TOLERANCE / np.finfo(kind).eps for kind in ("float32", "float64")}
 
 
 class Run(InPlaceLayer):
@@ -37,7 +39,7 @@ class Run(InPlaceLayer):
 
     def check_conditions(self, bound, dtype):
         """Has the mixes look at their condition numbers, where these are at most `bound`, and that is too large for a dtype."""
-        if not bound * np.finfo(dtype).eps < TOLERANCE:
+        if not bound < CONDITION[dtype]:
             for layer in self.layers:
                 if isinstance(layer, ChannelAffine):
                     layer.inverse_of(layer.affine()[0])

@@ -10,7 +10,7 @@ SHOWN = 16  # of the numbers of a sample, in an error
 def check_finite(value, name, X):
     """FloatingPointError where `value`, (N,) or of the shape of X, is not finite at a sample of X; it shows the first."""
     ops = get_ops(value)
-    if bool(ops.xp.all(ops.xp.isfinite(value))):
+    if bool(ops.xp.isfinite(value).all()):
         return
     value, X = ops.to_numpy(value), ops.to_numpy(X)
     wrong = ~np.isfinite(value.reshape(len(X), -1)).all(axis=1)

@@ -17,17 +17,16 @@ def gaussian_nll(Z, logdet):
     Returns:
         loss, a number; dZ, its gradient in Z; dlogdet (N,), its gradient in logdet.
     """
-    get_ops(Z)
+    ops = get_ops(Z)
     if not hasattr(logdet, "shape") or tuple(logdet.shape) != tuple(Z.shape[:1]):
         raise ValueError(f"Z is (N, C, *spatial) and logdet (N,); got {tuple(Z.shape)} and {getattr(logdet, 'shape', logdet)!r}")
     check_batch(Z, "a likelihood")
     if not get_ops(logdet).is_float(logdet):
         raise TypeError(f"logdet is an array of float32 or float64; got dtype {logdet.dtype}")
-    ops, N = get_ops(Z), max(Z.shape[0], 1)
-    logdet, R = ops.plain(logdet), ops.rows(ops.plain(Z))
+    logdet, R, N = ops.plain(logdet), ops.rows(ops.plain(Z)), max(Z.shape[0], 1)
     D = math.prod(Z.shape[1:])
     with ops.quiet():
-        loss = float(0.5 * ops.xp.sum(R * R) - ops.xp.sum(logdet)) / N + 0.5 * D * math.log(2 * math.pi)
+        loss = float(0.5 * (R * R).sum() - logdet.sum()) / N + 0.5 * D * math.log(2 * math.pi)
     return loss, ops.images(R / N, Z.shape), ops.fill(Z.shape[0], -1.0 / N, Z)
 
 
@@ -67,7 +66,7 @@ def forward_kl(flow, X, cond=None):
     log_q = flow.base.log_prob(Z) + logdet
     check_finite(log_q, "log q", X)
     add_likelihood_gradient(flow, Z, cond)
-    return -float(get_ops(log_q).xp.mean(log_q))
+    return -float(log_q.mean())
 
 
 def add_likelihood_gradient(flow, Z, cond=None):

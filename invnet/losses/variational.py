@@ -52,7 +52,7 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
     log_q = flow.base.log_prob(Z) - logdet
     check_finite(log_q, "log q", X)
     value, gradient = evaluate(log_p, X)
-    loss = float(get_ops(X).xp.sum(log_q - beta * value)) / n
+    loss = float((log_q - beta * value).sum()) / n
 
     dZ, _ = flow.layer.inverse_backward(-beta / n * gradient, X, -1.0 / n, cond)
     dZ += flow.base.log_prob_backward(1.0 / n, Z)
@@ -65,19 +65,22 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
 def evaluate(log_p, X):
     """The value (N,) and the gradient of a log density at X, checked, with the dtype of X."""
     ops, result = get_ops(X), log_p(X)
-    shapes = f"value ({X.shape[0]},) and gradient {tuple(X.shape)}"
     if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(f"log_p gives a pair, {shapes}; got {_described(result)}: from_torch, from_jax and from_differences make "
+        raise TypeError(f"log_p gives a pair, {_value_and_gradient_of(X)}; got {_described(result)}: from_torch, from_jax and from_differences make "
                         "such a log_p of a function that gives the value alone")
     for array, shape in zip(result, ((X.shape[0],), tuple(X.shape))):
         if not isinstance(array, type(X)):
             raise TypeError(f"log_p gives arrays as it is given, {type(X).__name__}; got {type(array).__name__}")
         if tuple(getattr(array, "shape", ())) != shape:
-            raise ValueError(f"log_p gives {shapes}; got {_described(result[0])} and {_described(result[1])}")
+            raise ValueError(f"log_p gives {_value_and_gradient_of(X)}; got {_described(result[0])} and {_described(result[1])}")
     value, gradient = (ops.plain(ops.astype(array, X.dtype)) for array in result)
     check_finite(value, "log p", X)
     check_finite(gradient, "the gradient of log p", X)
     return value, gradient
+
+
+def _value_and_gradient_of(X):
+    return f"value ({X.shape[0]},) and gradient {tuple(X.shape)}"
 
 
 def _described(thing):

@@ -7,7 +7,14 @@ import weakref
 
 import numpy as np
 
-_local = threading.local()
+
+class Local(threading.local):
+    """The Work that a thread is in, or None, and the memory of its tiles."""
+
+    work = None
+
+    def __init__(self):
+        self.arena = Arena()
 
 
 class Work:
@@ -21,13 +28,8 @@ class Work:
         self.lasting = lasting
 
     def __enter__(self):
-        self.outer = _local.__dict__.get("work")
-        if self.outer is None:
-            self.arena = _local.__dict__.get("arena")
-            if self.arena is None:
-                self.arena = _local.arena = Arena()
-        else:
-            self.arena = None
+        self.outer = _local.work
+        self.arena = _local.arena if self.outer is None else None
         _local.work = self
         return self
 
@@ -41,7 +43,7 @@ class Work:
 
 def at_work():
     """The Work that this thread is in, or None."""
-    return _local.__dict__.get("work")
+    return _local.work
 
 
 def in_tile():
@@ -67,7 +69,7 @@ def passing(shape, dtype):
 def forget():
     """In a forked child, where no tile is at work."""
     global _local
-    _local = threading.local()
+    _local = Local()
 
 
 class Pool:
@@ -125,3 +127,6 @@ class Arena:
             memory = np.empty(self.used + 64, np.uint8)
             self.memory = memory[-memory.ctypes.data % 64:]
         self.used = 0
+
+
+_local = Local()

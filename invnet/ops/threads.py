@@ -38,7 +38,7 @@ class SingleThreadedBlas:
     """A context in which BLAS has one thread, until the last of its users leaves."""
 
     def __init__(self):
-        self.blas, self.others, self.libraries, self.users, self.before, self.lock = None, (), (), 0, (), threading.Lock()
+        self.blas, self.others, self.users, self.held, self.lock = None, (), 0, [], threading.Lock()
 
     def include(self, library):
         """Holds another library to one thread too, anything with get_num_threads() and set_num_threads(n)."""
@@ -49,27 +49,26 @@ class SingleThreadedBlas:
             if not self.users:
                 if self.blas is None:
                     self.blas = ThreadpoolController().select(user_api="blas").lib_controllers
-                self.libraries = (*self.blas, *self.others)
-                self.before = [library.get_num_threads() for library in self.libraries]
-                self._set([1] * len(self.before))
+                self.held = [(library, n) for library in (*self.blas, *self.others) if (n := library.get_num_threads()) != 1]
+                for library, _ in self.held:
+                    library.set_num_threads(1)
             self.users += 1
 
     def __exit__(self, *error):
         with self.lock:
             self.users -= 1
             if not self.users:
-                self._set(self.before)
+                self._let_go()
 
     def forget(self):
         """In a forked child, whose parent's threads may have been at work."""
         if self.users:
-            self._set(self.before)
+            self._let_go()
         self.users, self.lock = 0, threading.Lock()
 
-    def _set(self, numbers):
-        for library, before, n in zip(self.libraries, self.before, numbers):
-            if before != 1:
-                library.set_num_threads(n)
+    def _let_go(self):
+        for library, n in self.held:
+            library.set_num_threads(n)
 
 
 single_threaded_blas = SingleThreadedBlas()
@@ -86,14 +85,6 @@ def _executor(size):
         return _pool["executor"]
 
 
-def _one_by_one(next_tile, do, lasting):
-    """Does tile after tile until next_tile() gives None, in this thread's memory."""
-    with Work(lasting) as memory:
-        while (tile := next_tile()) is not None:
-            memory.start_tile()
-            do(tile)
-
-
 def map_tiles(work, tiles, commit, lasting=None):
     """commit(work(tile)) for all tiles, the work in threads, the commits one by one in the order of tiles.
 
@@ -103,8 +94,10 @@ def map_tiles(work, tiles, commit, lasting=None):
     workers = 1 if len(tiles) < 2 or at_work() else min(num_threads(), len(tiles))
     with single_threaded_blas:
         if workers < 2:
-            remaining = iter(tiles)
-            _one_by_one(lambda: next(remaining, None), lambda tile: commit(work(tile)), lasting)
+            with Work(lasting) as memory:
+                for tile in tiles:
+                    memory.start_tile()
+                    commit(work(tile))
             return
         turns = _Turns(work, tiles, commit, lasting, ahead=2 * workers)
         with InterruptLater():
@@ -157,7 +150,10 @@ class _Turns:
 
     def run(self):
         try:
-            _one_by_one(self._take, lambda turn: self._put(turn[0], self.work(turn[1])), self.lasting)
+            with Work(self.lasting) as memory:
+                while (turn := self._take()) is not None:
+                    memory.start_tile()
+                    self._put(turn[0], self.work(turn[1]))
         finally:
             self.stop()  # there is no more to take, or this thread failed and the others need not go on
 

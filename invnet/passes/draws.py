@@ -1,11 +1,6 @@
 """Draws: what conditioners drew in a pass through a layer, as a seed of dropout, for the pass back to use again."""
 
-import contextlib
-import threading
-
-from . import drift
-
-_current = threading.local()
+from .current import current, within
 
 
 class Draws:
@@ -20,7 +15,7 @@ class Draws:
 
     def of(self, net):
         if not self.again:
-            drawn, walk = net.draw(), drift.current()
+            drawn, walk = net.draw(), current.walk
             if drawn is not None and walk is not None and walk.strict is not None:
                 raise ValueError("strict computes segments again, and a conditioner draws random numbers in each pass: put it in evaluation, "
                                  "with module.eval(), or set strict to None")
@@ -39,32 +34,26 @@ def draw_of(net):
     """What `net` draws for a pass over its tiles, and whether it has drawn it before; asked once, by the thread of the caller."""
     if not hasattr(net, "draw"):
         return None, False
-    draws = getattr(_current, "draws", None)
+    draws = current.draws
     return (net.draw(), False) if draws is None else (draws.of(net), draws.again)
 
 
-@contextlib.contextmanager
-def forth(layer):
-    """A public pass through `layer`, which remembers what was drawn; a pass within another is a part of it."""
-    if getattr(_current, "draws", None) is not None:
-        yield
-        return
-    _current.draws = Draws()
-    try:
-        yield
-        layer._draws = tuple(_current.draws.drawn)
-    finally:
-        _current.draws = None
+class forth(within):
+    """A context for a public pass forth through `layer`, which remembers what was drawn; a pass within another is a part of it.
+
+    By itself it leaves nothing else: for `inverse`, which gives samples, and whose cost it spares.
+    """
+
+    def __init__(self, layer, kept=None, walk=None):
+        self.layer, self.draws = layer, current.draws or Draws()
+        super().__init__(layer=current.layer or layer, draws=self.draws, kept=kept, walk=walk)
+
+    def __exit__(self, error, *where):
+        super().__exit__()
+        if error is None and current.draws is None:
+            self.layer._draws = tuple(self.draws.drawn)
 
 
-@contextlib.contextmanager
-def back(layer):
-    """The pass back, with the draws of the last one forth."""
-    if getattr(_current, "draws", None) is not None:
-        yield
-        return
-    _current.draws = Draws(getattr(layer, "_draws", ()))
-    try:
-        yield
-    finally:
-        _current.draws = None
+def back(layer, kept, walk):
+    """A context for the pass back through `layer`, with the draws of the last one forth."""
+    return within(layer=current.layer or layer, draws=current.draws or Draws(layer._draws), kept=kept, walk=walk)

@@ -2,17 +2,15 @@
 
 import dataclasses
 import math
+import operator
 import sys
-import threading
 
-from .kept import aside, current as current_kept
+from .current import within
 
 #: relative drift from which a layer warns, unless its `drift_tolerance` says otherwise
 TOLERANCE = 1e-3
 #: how many states of a Chain are measured, besides its anchors
 MEASURED = 3
-
-_current = threading.local()
 
 
 @dataclasses.dataclass
@@ -37,7 +35,8 @@ class Drift:
     @property
     def worst(self):
         """The largest drift and its layer, (0.0, None) where nothing was measured."""
-        return max(((drift, layer) for layer, drift in self.states), key=lambda pair: pair[0], default=(0.0, None))
+        layer, drift = max(self.states, key=operator.itemgetter(1), default=(None, 0.0))
+        return drift, layer
 
     @property
     def error(self):
@@ -189,7 +188,7 @@ class Trail:
         del walk.errors[measured[0]:], walk.logdets[measured[1]:]
         walk.redone += 1
         anchor = states[0].anchor
-        with aside(current_kept()):
+        with within(kept=None, observer=None):
             passed = [anchor]
             for state in states[:n - 1 if exact else n]:
                 passed.append(out(state.layer, ops.copy(passed[-1])))
@@ -218,36 +217,18 @@ class State:
 
 def ratios(ops, measured):
     """(layer, root of the square of an error over that of a size) of each, computed at one time."""
-    if not measured:
-        return []
-    if ops.asynchronous:  # one wait for all
+    if measured and ops.asynchronous:  # one wait for all
         pairs = ops.to_numpy(ops.xp.stack([ops.xp.stack(each[1:]) for each in measured])).tolist()
-    else:
-        pairs = [(float(error), float(size)) for _, error, size in measured]
-    found = [error / (size + sys.float_info.min) for error, size in pairs]
-    # what is not a number drifted without limit
-    return [(layer, math.sqrt(drift) if drift == drift else math.inf) for (layer, *_), drift in zip(measured, found)]
+        measured = [(layer, *pair) for (layer, *_), pair in zip(measured, pairs)]
+    return [(layer, _ratio(float(error), float(size))) for layer, error, size in measured]
+
+
+def _ratio(error, size):
+    square = error / (size + sys.float_info.min)
+    return math.sqrt(square) if square == square else math.inf  # what is not a number drifted without limit
 
 
 def squares(ops, R, N):
     """The sum of squares of each of N samples, whose numbers are the rows R, (N,)."""
     R = ops.xp.reshape(R, (N, -1))
     return ops.astype(ops.xp.vecdot(R, R), "float64")
-
-
-def current():
-    """The Walk of the pass that runs in this thread, or None."""
-    return getattr(_current, "walk", None)
-
-
-class walking:
-    """A context within which `current()` is `walk`."""
-
-    def __init__(self, walk):
-        self.walk = walk
-
-    def __enter__(self):
-        self.before, _current.walk = current(), self.walk
-
-    def __exit__(self, *error):
-        _current.walk = self.before

@@ -1,11 +1,6 @@
 """Kept: what conditioners computed in a forward pass, as much as a budget of memory holds, for the backward pass after it."""
 
-import contextlib
-import threading
-
-from .watching import observer, watching
-
-_current = threading.local()
+from .current import within
 
 
 class Kept:
@@ -54,30 +49,6 @@ class _Entry:
         self.owner, self.call, self.size, self.worth, self.value = owner, call, size, worth, value
 
 
-def current():
-    """The Kept of the pass that runs in this thread, or None."""
-    return getattr(_current, "kept", None)
-
-
-@contextlib.contextmanager
-def using(kept):
-    """Within, `current()` is `kept`."""
-    before, _current.kept = current(), kept
-    try:
-        yield
-    finally:
-        _current.kept = before
-
-
-def aside(kept):
-    """Within, there is neither `kept` nor an observer: for flows inside a conditioner, whose calls are not those of the pass."""
-    return _nothing if kept is None and observer() is None else _aside()
-
-
-@contextlib.contextmanager
-def _aside():
-    with using(None), watching(None):
-        yield
-
-
-_nothing = contextlib.nullcontext()
+def aside():
+    """Within, there is nothing of the pass: for flows inside a conditioner, whose calls are not its own."""
+    return within(kept=None, walk=None, observer=None)

@@ -1,39 +1,21 @@
 """What a layer's pass out, forward or inverse_logdet, leaves for the pass back, and the settings for it."""
 
-import contextlib
 import math
 import numbers
-import threading
 import warnings
 import weakref
 
 from ..ops import float_dtype
 from . import drift
-from .kept import Kept, using
+from .current import current, within
+from .draws import Draws, forth
+from .kept import Kept
 
-_public = threading.local()
 #: layer -> a function that gives what its last backward measured on a device, and waits for it
 _unread = weakref.WeakKeyDictionary()
-
-
-class _Calling:
-    """A context within which `layer` is the one whose public method runs in this thread, unless it is within that of another."""
-
-    def __init__(self, layer):
-        self.layer = layer
-
-    def __enter__(self):
-        self.before = getattr(_public, "layer", None)
-        _public.layer = self.before or self.layer
-
-    def __exit__(self, *error):
-        _public.layer = self.before
-
-
 def name_in_pass(layer):
     """The name of `layer` in the one whose public method runs, and its class."""
-    outermost = getattr(_public, "layer", None)
-    name, kind = "" if outermost is None else outermost.name_of(layer), type(layer).__name__
+    name, kind = "" if current.layer is None else current.layer.name_of(layer), type(layer).__name__
     return kind if name in ("", kind) else f"{name}, {kind},"
 
 
@@ -44,11 +26,11 @@ class TwoPasses:
     until the pass back that is given its output, or until the next pass out. The parameters stay as they are between the two.
     """
 
-    _left, _kept_before, _drift, _warned = None, None, None, False
+    _left, _kept_before, _draws, _drift, _warned = None, None, (), None, False
     _memory_budget, _anchors, _strict, _drift_tolerance, _state_dtype = 0, 0, None, drift.TOLERANCE, None
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("_left", "_kept_before", "_drift")}
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_left", "_kept_before", "_drift")}
 
     @property
     def memory_budget(self):
@@ -133,25 +115,19 @@ class TwoPasses:
             self._take(_unread.pop(self)(), 4)
         return self._drift
 
-    @contextlib.contextmanager
-    def _leaving(self, ops, out_, X):
-        """A context for the pass `out_`, which is to call `end` of what it gives."""
-        self._left, walk = None, None  # frees what an earlier pass left
+    def _to_leave(self, ops, out_):
+        """What the pass `out_` is to leave, and what an earlier one left is freed."""
+        self._left, walk = None, None
         strict = self._strict is not None
         if ops.guarded and (self._drift_tolerance is not None or self._anchors or strict):
             walk = drift.Walk(ops, self._anchors or ("auto" if strict else 0), self._strict)
         kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" else None
-        left = _Left(out_, kept, walk)
-        with _Calling(self), using(kept), drift.walking(walk if X.shape[0] else None):
-            yield left
-        if left.mark is not None:
-            self._left, self._kept_before = left, kept
+        return _Left(out_, kept, walk)
 
-    @contextlib.contextmanager
-    def _leaving_nothing(self):
-        """A context for `inverse`, which gives samples, and whose cost it spares; what forward left stays."""
-        with _Calling(self), using(None), drift.walking(None):
-            yield
+    def _leave(self, left):
+        """Keeps that for the pass back."""
+        if left.mark is not None:
+            self._left, self._kept_before = left, left.kept
 
     def _new_kept(self, ops):
         before, budget = self._kept_before, self._memory_budget
@@ -160,24 +136,26 @@ class TwoPasses:
         budget = budget if budget >= 1 else budget * ops.free_memory()
         return Kept(budget, ops.lasting_memory(budget))
 
-    @contextlib.contextmanager
-    def _returning(self, ops, out_, Z):
-        """A context for the pass back from Z, the output of the pass `out_`."""
+    def _take_left(self, ops, out_, Z):
+        """What the pass `out_` left, for the pass back from Z, where this is its output."""
         left, self._left, self._drift = self._left, None, None
         _unread.pop(self, None)
         waits = not ops.asynchronous or (left is not None and (left.kept is not None or left.walk.has_anchors))
-        if left is None or left.out_ != out_ or left.shape != tuple(Z.shape) or (waits and not left.ends_in(ops, Z)):  # this is the pass back of another, or there was none
+        if left is None or left.out_ != out_ or left.shape != tuple(Z.shape) or (waits and not left.marked(ops, ops.fingerprint(Z))):
+            # this is the pass back of another, or there was none
             if self._strict is not None and bool(ops.xp.all(ops.xp.isfinite(Z))):
                 out, back = ("forward", "backward") if out_ == "forward_" else ("inverse_logdet", "inverse_backward")
                 raise ValueError(f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; got other values")
             left = _Left(out_, None, None)
-        end = None if waits or left.mark is None else ops.fingerprint(Z)
-        with _Calling(self), using(left.kept), drift.walking(left.walk):
-            yield
-        if left.walk is not None and waits:
-            self._take(left.walk.drift(), 7)
+        left.came_from = None if waits or left.mark is None else ops.fingerprint(Z)
+        return left
+
+    def _measured(self, ops, left):
+        """Takes the drift that the pass back measured."""
+        if left.walk is not None and left.came_from is None:
+            self._take(left.walk.drift(), 6)
         elif left.walk is not None:
-            _unread[self] = lambda: left.walk.drift() if left.marked(ops, end) else None
+            _unread[self] = lambda: left.walk.drift() if left.marked(ops, left.came_from) else None
 
     def _take(self, measured, stacklevel):
         self._drift = measured
@@ -189,7 +167,7 @@ class TwoPasses:
         if self._warned or tolerance is None or error <= max(tolerance, self._strict or 0):
             return
         self._warned = True
-        with _Calling(self):
+        with within(layer=current.layer or self):
             name = name_in_pass(layer.known_as)
         warnings.warn(
             f"the input of {name} was rebuilt with a relative error of {error:.1e}, above drift_tolerance={tolerance:g}: the "
@@ -198,17 +176,14 @@ class TwoPasses:
 
 
 class _Left:
-    """What a pass out left: the activations that are kept, the trails, and the fingerprint of its output."""
+    """What a pass out left: the activations that are kept, the trails, the fingerprint of its output, and on a device that of what came back."""
 
     def __init__(self, out_, kept, walk):
-        self.out_, self.kept, self.walk, self.mark, self.shape = out_, kept, walk, None, None
+        self.out_, self.kept, self.walk, self.mark, self.shape, self.came_from = out_, kept, walk, None, None, None
 
     def end(self, ops, Z):
         if self.kept is not None or (self.walk is not None and (self.walk.trails or self.walk.strict is not None)):
             self.mark, self.shape = ops.fingerprint(Z), tuple(Z.shape)
-
-    def ends_in(self, ops, Z):
-        return self.marked(ops, ops.fingerprint(Z))
 
     def marked(self, ops, fingerprint):
         return bool((self.mark == fingerprint).all())

@@ -1,17 +1,8 @@
 """Watching: a function that a backward pass calls after each layer."""
 
-import contextlib
-import threading
-
-_current = threading.local()
+from .current import within
 
 
-def observer():
-    """The observer of the pass that runs in this thread, or None."""
-    return getattr(_current, "observer", None)
-
-
-@contextlib.contextmanager
 def watching(observe):
     """Within, a Chain calls observe(layer, dX, X) after each of its steps' backward, from the last to the first.
 
@@ -20,8 +11,4 @@ def watching(observe):
     so that an observer looks at them now and changes nothing. Where Chains are nested, the steps of the inner one are
     announced first, and then the inner one itself. What runs within a conditioner is not announced.
     """
-    before, _current.observer = observer(), observe
-    try:
-        yield
-    finally:
-        _current.observer = before
+    return within(observer=observe)

@@ -5,6 +5,7 @@ import dataclasses
 import math
 
 from ..passes import drift
+from ..passes.current import within
 
 
 @dataclasses.dataclass
@@ -36,7 +37,7 @@ def reconstruction_error(net, X, cond=None):
     walk, whole = drift.Walk(ops, anchors=1, restarts=False), drift.Walk(ops)
     X = net._own_copy(ops, X)
     N, numbers = X.shape[0], math.prod(X.shape[1:])
-    with ops.at_work(), drift.walking(walk):
+    with ops.at_work(), within(walk=walk):
         Z, logdet = copied.forward_(ops.copy(X), cond)
         _, again = copied.backward_(ops.zeros_like(Z), ops.copy(Z), ops.fill(N, 0.0, X), cond)
     with ops.at_work():

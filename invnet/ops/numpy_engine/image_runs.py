@@ -7,8 +7,7 @@ import numpy as np
 from .. import threads
 from ..memory import passing
 from ..stage import stages_of
-from ...passes import drift
-from ...passes.kept import current
+from ...passes.current import current
 from .compiled import image_runs
 from .image_program import ImageProgram
 from .networks import five
@@ -24,7 +23,7 @@ class ImageRuns:
         P, same, bound, x = *self._prepared(program, X, inverse), five(X)
         if inverse:
             run.check_conditions(bound, X.dtype)
-        logdet, kept = self.fill(X.shape[0], -same if inverse else same, X), current()
+        logdet, kept = self.fill(X.shape[0], -same if inverse else same, X), current.kept
         size = program.kept * X[:, 0].size * X.dtype.itemsize
         saved = None if kept is None else kept.place(run, size, program.weights / program.kept)
         memory = None if saved is None else kept.memory
@@ -41,7 +40,7 @@ class ImageRuns:
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         P, same, bound, dz, z, G = *self._prepared(program, Z, True), five(dZ), five(Z), None
         run.check_conditions(bound, Z.dtype)
-        logdet, kept = self.fill(Z.shape[0], same if inverse else -same, Z), current()  # of the way back
+        logdet, kept = self.fill(Z.shape[0], same if inverse else -same, Z), current.kept  # of the way back
         saved = (None if kept is None else kept.take(run)) or [None] * len(tiles)
 
         def work(turn):
@@ -58,7 +57,7 @@ class ImageRuns:
         total = float(dlogdet.sum()) * Z[0, 0].size
         image_runs.pulled(Z.dtype.char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers,
                                         Z.shape[1])
-        walk = drift.current()
+        walk = current.walk
         state = None if walk is None else walk.computes_again(run)
         if state is not None:
             state.again = -logdet[:1]
@@ -76,7 +75,7 @@ class ImageRuns:
         if X.ndim == 2 or not X.size or cond is not None:
             return None, None
         program = _programs.get(run)
-        if program is None or program.dtype != X.dtype or not program.current():
+        if program is None or program.dtype != X.dtype or not program.current(run.version):
             stages_of_layers = [stages_of(layer) for layer in run.layers]
             of_run = sum(stages_of_layers, [])
             if not all(stages_of_layers) or not all(stage.owner is None or stage.convolutions for stage in of_run):

@@ -1,5 +1,6 @@
 """Runs of layers of vectors: one compiled call for all layers."""
 
+import functools
 import weakref
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from .. import threads
 from ..memory import passing
 from ..stage import stages_of
-from ...passes.kept import current
+from ...passes.current import current
 from .compiled import runs
 from .program import Program
 
@@ -24,8 +25,8 @@ class Runs:
         program = self._program(run, X, cond)
         if program is None:
             return super().run_(run, X, cond, inverse)
-        logdet, kernel, tiles = self.fill(X.shape[0], 0.0, X), runs.forward(X.dtype.char), self._tiles_of_run(X, program.size)
-        places, size = program.places(X[tiles[0]].shape[0], False)
+        logdet, kernel, tiles = self.fill(X.shape[0], 0.0, X), runs.forward(X.dtype.char), _tiles(X.shape[0], program.size)
+        places, size = program.places(tiles[0].stop, False)
 
         def work(tile):
             P = np.empty(program.size, X.dtype)
@@ -42,8 +43,8 @@ class Runs:
         program = self._program(run, Z, cond)
         if program is None:
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
-        tiles, total, bounds = self._tiles_of_run(Z, program.size), float(dlogdet.sum()), []
-        kernel, (places, size), total = runs.backward(Z.dtype.char), program.places(Z[tiles[0]].shape[0], True), -total if inverse else total
+        tiles, total, bounds = _tiles(Z.shape[0], program.size), float(dlogdet.sum()), []
+        kernel, (places, size), total = runs.backward(Z.dtype.char), program.places(tiles[0].stop, True), -total if inverse else total
 
         def work(tile, parts, G, alone):
             bounds.append(kernel(np.empty_like(G), G, program.addresses, program.gradients, parts, program.stages, program.limits, program.layers,
@@ -68,10 +69,10 @@ class Runs:
 
     def _program(self, run, X, cond):
         """How compiled functions do a run on such arrays, or None: on images, with a condition, or with activations to keep."""
-        if X.ndim != 2 or cond is not None or current() is not None:
+        if X.ndim != 2 or cond is not None or current.kept is not None:
             return None
         program = _programs.get(run)
-        if program is None or program.dtype != X.dtype or not program.current():
+        if program is None or program.dtype != X.dtype or not program.current(run.version):
             stages_of_layers = [stages_of(layer) for layer in run.layers]
             of_run = sum(stages_of_layers, [])
             if not all(stages_of_layers) or not all(stage.owner is None or stage.units for stage in of_run):
@@ -79,9 +80,10 @@ class Runs:
             program = _programs[run] = Program(of_run, X.shape[1], X.dtype)
         return program if program.located(run.version) else None
 
-    @staticmethod
-    def _tiles_of_run(X, numbers):
-        """Parts of the rows, each worth the waking of a thread with so many parameters."""
-        least, most = ROWS
-        size = min(max(WORK // numbers, least), most)
-        return [slice(i, i + size) for i in range(0, max(X.shape[0], 1), size)]
+
+@functools.lru_cache(maxsize=1024)
+def _tiles(N, numbers):
+    """Parts of N rows, each worth the waking of a thread with so many parameters."""
+    least, most = ROWS
+    size = min(max(WORK // numbers, least), most)
+    return tuple(slice(i, min(i + size, N)) for i in range(0, max(N, 1), size))
