@@ -31,7 +31,7 @@ class Step:
 
     run: Callable
     parameters: int
-    touch_gradients: Callable  # makes the memory of the gradients resident, for measurements of the rest
+    touch: Callable  # makes the memory of what lasts resident, such as gradients, for measurements of the rest
     device: str = "cpu"  # where the arrays lie
 
     def __call__(self):
@@ -82,7 +82,8 @@ def make_invnet(engine, hidden, levels, steps, channels, batch, size, threads):
         ops.to_numpy(X[:1])  # a copy to the host waits for a device that is still at work
         return loss
 
-    return Step(run, sum(math.prod(p.data.shape) for p in glow.parameters()), glow.zero_grad, str(X.device))
+    touch = training_step(glow, X[:1, :, :1 << levels, :1 << levels])  # tables of runs too, which the first step makes
+    return Step(run, sum(math.prod(p.data.shape) for p in glow.parameters()), touch, str(X.device))
 
 
 def torch_step(build, loss, last=True):
@@ -104,11 +105,11 @@ def torch_step(build, loss, last=True):
             nats.backward()
             return nats.item()
 
-        def touch_gradients():
+        def touch():
             for p in parameters:
                 p.grad = torch.ones_like(p)
 
-        return Step(step, sum(p.numel() for p in parameters), touch_gradients)
+        return Step(step, sum(p.numel() for p in parameters), touch)
 
     return make
 

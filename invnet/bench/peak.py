@@ -13,6 +13,7 @@ Prints these as JSON, in bytes. Linux only, and of the host's memory only.
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -81,8 +82,9 @@ def measure(contender, repeats, **shape):
     step = contender.make(**shape)
     if step.device != "cpu":
         raise SystemExit(f"peak memory is that of the host; the arrays of {contender.name} lie on {step.device}")
-    step.touch_gradients()
+    step.touch()
     gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
     baseline, was_reset = resident("VmRSS"), reset_peak()
     for _ in range(repeats):
         step()

@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 
 from ..memory import scratch
+from ..reference.arrays import PROJECTED
 from .compiled import fingerprints, kernels
 
 #: Axes that make channels-last of channels-first, by the number of axes, and back.
@@ -68,7 +69,7 @@ class Arrays:
 
     def fingerprint(self, X):
         N = X.shape[0]
-        if not 64 <= N <= 1024:
+        if not 64 <= N <= 1024 or X.size > PROJECTED:
             return super().fingerprint(X)
         R = X if X.ndim == 2 else X.transpose(LAST[X.ndim]).reshape(N, -1)
         return (R @ self._signs(R.shape[1], X))[:, None]

@@ -7,6 +7,9 @@ import numpy
 
 from ..tile import Tile
 
+#: Numbers of which a fingerprint is taken at one time, since an array that is a part of another is copied for it.
+PROJECTED = 1 << 20
+
 
 class Arrays:
     """Needs `xp`, an array-API namespace."""
@@ -101,13 +104,19 @@ class Arrays:
         of more than 1,024, the sums of those of as many groups."""
         N, n = X.shape[0], math.prod(X.shape[1:])
         B = next(B for B in (4, 3, 2, 1) if n % B == 0) if N < 64 else 1
-        projections = self.xp.reshape(self.xp.reshape(self.rows(X), (N * B, n // B)) @ self._signs(n // B, X), (N, B))
+        some = max(1, PROJECTED // max(1, n))
+        projections = self._project(X, B) if N <= some else self.xp.concat([self._project(X[i:i + some], B) for i in range(0, N, some)])
         if N <= 1024:
             return projections
         whole = N // 1024 * 1024
         groups = self.xp.sum(self.xp.reshape(projections[:whole], (-1, 1024)), axis=0)
         groups[:N - whole] += projections[whole:, 0]
         return self.xp.reshape(groups, (1024, 1))
+
+    def _project(self, X, B):
+        """(N, B), the projection of each of B equal parts of each sample on a direction of random signs."""
+        N, n = X.shape[0], math.prod(X.shape[1:]) // B
+        return self.xp.reshape(self.xp.reshape(self.rows(X), (N * B, n)) @ self._signs(n, X), (N, B))
 
     def mean_square(self, F):
         """Of a fingerprint F (G, B), the mean over its rows of the sum of their squares, in double precision."""
