@@ -51,6 +51,37 @@ def test_a_layer_moved_there_and_back_computes_the_same(engine):
         np.testing.assert_array_equal(got, e)
 
 
+MODELS = {"images": lambda: glow(), "vectors": lambda: flow(invnet.RealNVP(3, 8, 4, mix="lu")), "splines": lambda: flow(invnet.NSF(2, 8, 2))}
+
+
+def flow(net):
+    numbers = np.random.default_rng(1)
+    for p in net.parameters():
+        p.data += (0.1 * numbers.standard_normal(p.data.shape)).astype(p.data.dtype)
+    return net, numbers.standard_normal((300, net.channels), dtype="float32")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_runs_of_layers_on_tensors_of_the_cpu_give_the_bits_of_numpy(model):
+    net, X = MODELS[model]()
+    expected = step(net, X)
+    for got, e in zip(step(net.to("torch"), torch.from_numpy(X)), expected, strict=True):
+        np.testing.assert_array_equal(got, e)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_sees_that_a_tensor_has_other_memory(model):
+    net, X = MODELS[model]()
+    X = torch.from_numpy(X)
+    step(net.to("torch"), X)
+    for p in net.parameters():
+        p.data.data, p.grad.data = 1.1 * p.data, torch.zeros_like(p.grad)
+    got = step(net, X)
+    again = step(net.to("numpy"), X.numpy())
+    for a, b in zip(got, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_the_tensors_of_a_layer_and_of_its_results():
     net, X = glow()
     Z, logdet = net.to("torch").forward(torch.from_numpy(X))

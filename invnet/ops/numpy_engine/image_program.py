@@ -45,8 +45,8 @@ class ImageProgram(Located):
                 row[GROUPS], row[SIGMOID] = stage.groups[1], stage.scale[0] == "sigmoid"
                 for weights, bias in zip(stage.convolutions.parameters[::2], stage.convolutions.parameters[1::2]):
                     layer = np.zeros(13, np.int64)
-                    layer[WEIGHTS], layer[UNITS] = self.size, bias.data.size
-                    layer[BIAS] = self.size + weights.data.size
+                    layer[WEIGHTS], layer[UNITS] = self.size, math.prod(bias.data.shape)
+                    layer[BIAS] = self.size + math.prod(weights.data.shape)
                     self.size = int(layer[BIAS] + layer[UNITS])
                     layers.append(layer)
         self.layers, self.index = np.array(layers, np.int64).reshape(-1, 13), np.array(index or [0])

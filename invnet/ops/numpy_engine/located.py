@@ -16,6 +16,7 @@ class Located:
     def __init__(self, stages, dtype):
         self.dtype, self.owners = dtype, [(stage.owner, stage.net) for stage in stages if stage.owner is not None]
         self.states, self._expected, self._data, self._grads, self._version = [], [], None, None, None
+        self._pointers, self._pointed = [], []  # of tensors, which may be given other memory, and where they pointed to
 
     def _states(self, states, dtype):
         self.states += states
@@ -26,23 +27,34 @@ class Located:
         return version == self._version or all(owner.net is net for owner, net in self.owners)
 
     def located(self, version):
-        """Whether compiled functions can take the parameters where they lie; then `addresses` and `gradients` say where."""
-        if version == self._version:
+        """Whether compiled functions can take the parameters where they lie; then `addresses` and `gradients` say where.
+
+        They are NumPy's arrays, or PyTorch's tensors on the CPU.
+        """
+        stay = [pointer() for pointer in self._pointers] == self._pointed
+        if version == self._version and stay:
             return True
         learned = [state for state in self.states if hasattr(state, "grad")]
         data, grads = [state.data for state in self.states], [state.grad for state in learned]
-        if not (_same(data, self._data) and _same(grads, self._grads)):
+        if not (stay and _same(data, self._data) and _same(grads, self._grads)):
             self._data = self._grads = self._version = None
-            expected = dict(zip(self.states, self._expected))
-            for state, array in zip(self.states + learned, data + grads):
+            expected, arrays = dict(zip(self.states, self._expected)), list(map(_array, data + grads))
+            for state, array in zip(self.states + learned, arrays):
                 if type(array) is not np.ndarray or (array.shape, array.dtype) != expected[state] or not array.flags.carray:
                     return False
-            places = dict(zip(learned, grads))
-            self.addresses = np.array([array.ctypes.data for array in data])
-            self.gradients = np.array([places[state].ctypes.data if state in places else 0 for state in self.states])
+            places = [array.ctypes.data for array in arrays]
+            of_gradients = dict(zip(learned, places[len(data):]))
+            self.addresses, self.gradients = np.array(places[:len(data)]), np.array([of_gradients.get(state, 0) for state in self.states])
             self._data, self._grads = data, grads
+            self._pointers = [array.data_ptr for array in data + grads if hasattr(array, "data_ptr")]
+            self._pointed = [pointer() for pointer in self._pointers]
         self._version = version
         return True
+
+
+def _array(data):
+    """An array, or a tensor as an array of the same memory."""
+    return data.detach().numpy() if hasattr(data, "data_ptr") else data
 
 
 def _same(arrays, others):

@@ -7,6 +7,7 @@ import torch
 
 from ..numpy_engine import NumpyOps
 from ..threads import single_threaded_blas
+from ...passes.current import current
 from . import TorchOps
 
 _numpy = NumpyOps.on("")
@@ -15,8 +16,8 @@ _numpy = NumpyOps.on("")
 class HostOps(TorchOps):
     """Operations that NumPy's engine has kernels for are handed to it; a tensor and its NumPy array are one memory.
 
-    That takes about a microsecond for each array. What is left to aten are the small matrices of 1x1 convolutions, element-wise
-    layers and the sums of gradients.
+    That takes about a microsecond for each array. What is left to aten are element-wise layers, and what runs of layers do not do: the
+    small matrices of 1x1 convolutions and the sums of gradients.
     """
 
     def __init__(self):
@@ -54,6 +55,23 @@ class HostOps(TorchOps):
 
     def at_work(self):
         return _AtWork()
+
+    # ---- runs of layers whose parameters are tensors on the CPU too: NumPy's engine finds these by their addresses
+
+    def run_(self, run, X, cond, inverse):
+        if not _numpy.does(run, _array(X), cond):
+            return super().run_(run, X, cond, inverse)
+        Z, logdet = _numpy.run_(run, _array(X), None, inverse)
+        return torch.from_numpy(Z), torch.from_numpy(logdet)
+
+    def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
+        if not _numpy.does(run, _array(Z), cond):
+            return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
+        dX, X = map(torch.from_numpy, _numpy.run_backward_(run, _array(dZ), _array(Z), _array(dlogdet), None, inverse))
+        state = None if current.walk is None else current.walk.computes_again(run)
+        if state is not None:
+            state.again = _tensor(state.again)
+        return dX, X
 
     def update_(self, update, *arrays):
         _numpy.update_(update, *map(_array, arrays))
