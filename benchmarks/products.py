@@ -1,6 +1,6 @@
 """Rate of the engine's matrix products against OpenBLAS, at the shapes of conditioners.
 
-    python -m benchmarks.products    one thread, half a minute
+    python -m benchmarks.products [--full]    one thread, half a minute either way
 
 2048 positions, float32. `out` multiplies a layer's input by its weights, with the weights placed as a conditioner does;
 `gradient` is the transpose of the input times the gradient of the output, over positions.
@@ -78,7 +78,7 @@ def main():
     invnet.set_num_threads(1)
     rows = [row for K, N in SHAPES for row in measure(K, N, options.rounds)]
     harness.print_table(rows, COLUMNS)
-    harness.write_csv(rows, "products", options.out)
+    harness.write_csv(rows, harness.result_name("products", options), options.out)
 
 
 if __name__ == "__main__":

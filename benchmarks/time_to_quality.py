@@ -4,10 +4,10 @@
     python -m benchmarks.time_to_quality mnist.npz --full     3000 steps each of 3 seeds, about 3 minutes of training each
 
 The file is an .npz with x_train and x_test, uint8 (N, 28, 28). The model: logit, Glow of 2 levels and 4 steps, hidden 64,
-two-sided scale, learned split prior; batch 64, gradients clipped to a norm of 100, Adam 2e-3 with cosine decay over all steps. Both start from the same weights,
-ActNorm set from the first batch, and see the same batches and the same noise. They train in turns of `--turn` steps in
-one process, one thread each; only training is on the clock, evaluation is not, so both curves have the same steps at
-their points and differ in the seconds.
+two-sided scale, learned split prior; batch 64, gradients clipped to a norm of 100, Adam 2e-3 with cosine decay over all
+steps. Both start from the same weights, ActNorm set from the first batch, and see the same batches and the same noise. They
+train in turns of `--turn` steps in one process, one thread each; only training is on the clock, evaluation is not, so both
+curves have the same steps at their points and differ in the seconds.
 """
 
 import time
