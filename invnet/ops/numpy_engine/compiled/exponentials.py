@@ -54,7 +54,7 @@ def log(x):
 
 @overload(log)
 def _log(x):
-    (real, whole, digits, bias), single = _parts(x), x == types.float32
+    (real, whole, digits, _), single = _parts(x), x == types.float32
     one, two, ln2 = real(1), real(2), real(math.log(2))
     series, last = _artanh(real, 5 if single else 11)
     half, mask, digits = whole(real(math.sqrt(0.5)).view(whole)), whole((1 << digits) - 1), whole(digits)
