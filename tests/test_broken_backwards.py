@@ -700,6 +700,7 @@ TORCH_MUTATIONS = [  # the same of PyTorch's engine, with a case of cases.py, on
     (f"{NETWORKS}:_convolve_back", "T.T @ dR)", "-T.T @ dR)", "RealNVP, 3 features"),
     (f"{NETWORKS}:_convolve_back", "dW.permute", "-dW.permute", "AdditiveCoupling, 2 axes, 4 channels"),
     (f"{HOST}:HostOps.network_back", "_tensor(dadded)", "-_tensor(dadded)", "coupling, vector condition"),
+    (f"{HOST}:HostOps.run_backward_", "_array(Z), _array(dlogdet)", "_array(Z), 0 * _array(dlogdet)", "RealNVP, 2 features"),
 ]
 
 CUPY = {part: f"invnet.ops.cupy_engine.{part}" for part in ("channels", "networks", "couplings", "bending")}
