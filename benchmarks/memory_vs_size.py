@@ -8,12 +8,12 @@ invnet/bench/peak.py. The bound is four arrays of the input's size, which are th
 each, and 64 MiB for each thread, whose tile is smaller.
 """
 
+from invnet.bench.contenders import CONTENDERS
 from invnet.bench.memory import MiB, compile_kernels, row_at
+from invnet.bench.peak import PROGRAM
 
 from . import harness
-from .contenders import CONTENDERS
 
-PROGRAM = "benchmarks.peak"
 COLUMNS = dict(hidden="d", threads="d", size="d", input_MiB=".2f", activations_MiB=".1f", bound_MiB=".1f", share=".0%")
 
 
