@@ -635,3 +635,10 @@ def test_importing_invnet_imports_no_engine_but_numpy():
 def test_an_array_of_an_unknown_library_is_named():
     with pytest.raises(TypeError, match="builtins.list"):
         get_ops([1.0])
+
+
+def test_the_sum_of_many_positions_is_that_of_sums_of_sums():
+    """Numbers added one after the other lose sqrt(n) roundings and more; sums of sums log n."""
+    R = np.random.default_rng(0).random((3, 1 << 20), dtype="float32")
+    sums = get_ops(R).sum_positions(R.reshape(-1, 4), 3)
+    np.testing.assert_allclose(sums, R.sum(axis=1, dtype="float64"), rtol=8 * np.finfo("float32").eps)

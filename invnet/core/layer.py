@@ -119,7 +119,8 @@ class InPlaceLayer(TwoPasses, Layer):
             shapes = ", ".join(SHAPES.values())
             raise ValueError(f"{type(self).__name__} takes arrays of shape {shapes}, C at least 1; got {name} of shape {tuple(X.shape)}")
         if self.channels is not None and X.shape[1] != self.channels:
-            raise ValueError(f"{type(self).__name__} has {self.channels} channels and takes (N, {self.channels}, *spatial); got {name} of shape {tuple(X.shape)}")
+            raise ValueError(f"{type(self).__name__} has {self.channels} channels and takes (N, {self.channels}, *spatial); "
+                             f"got {name} of shape {tuple(X.shape)}")
 
     def check(self, X, name="X"):
         """The operations for X; ValueError or TypeError where this layer cannot take it."""

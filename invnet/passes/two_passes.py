@@ -13,6 +13,8 @@ from .kept import Kept
 
 #: layer -> a function that gives what its last backward measured on a device, and waits for it
 _unread = weakref.WeakKeyDictionary()
+
+
 def name_in_pass(layer):
     """The name of `layer` in the one whose public method runs, and its class."""
     name, kind = "" if current.layer is None else current.layer.name_of(layer), type(layer).__name__
