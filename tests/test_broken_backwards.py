@@ -37,6 +37,9 @@ CASES = {
     **{f"blocks-{name}": row for name, row in BLOCKS.items()},
     "gathers-3d": (ConvNet(2, (), 4, kernels=(3,), ndim=3, **f64), (2, 2, 3, 4, 5)),
     "scatters-3d": (ConvNet(4, (), 2, kernels=(3,), ndim=3, **f64), (2, 4, 3, 4, 5)),
+    "gathers-3d-wide": (ConvNet(2, (), 4, kernels=(5,), ndim=3, **f64), (2, 2, 3, 4, 5)),
+    "scatters-3d-wide": (ConvNet(4, (), 2, kernels=(5,), ndim=3, **f64), (2, 4, 3, 4, 5)),
+    "many-positions-wide-kernels": (ConvNet(3, (6,), 4, kernels=(5, 5), activation="softplus", **f64), (2, 3, 13, 10)),
     "many-positions": (ConvNet(3, (6, 5), 4, activation="softplus", **f64), (2, 3, 13, 10)),
     "many-positions-narrowing": (ConvNet(7, (5, 3), 2, activation="silu", **f64), (2, 7, 13, 10)),
     "many-positions-cond": (ConvNet(3, 6, 4, cond_channels=2, **f64), (2, 3, 13, 10), (2, 2)),
@@ -56,8 +59,8 @@ ACTNORM, AFFINE, COMPOSE, CONV = (f"invnet.layers.{name}" for name in ("actnorm"
 COUPLING, LOGIT, NET, CORE = "invnet.layers.coupling", "invnet.layers.logit", "invnet.nets.conv", "invnet.core.layer"
 AUTOREGRESSIVE, MASKED = "invnet.layers.autoregressive", "invnet.nets.masked"
 REFERENCE, ENGINE, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "tile"))
-KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS = (f"{ENGINE}.compiled.{name}" for name in (
-    "kernels", "convolutions", "mix", "activations", "products", "taps"))
+KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, WINOGRAD, MATRICES = (f"{ENGINE}.compiled.{name}" for name in (
+    "kernels", "convolutions", "mix", "activations", "products", "taps", "winograd", "matrices"))
 EXACT, GRID = "invnet.layers.exact", "invnet.layers.grid_layers"
 STAGES, ROWS, AFFINE_ROWS, CONDITIONED, RUNS = (f"{ENGINE}.compiled.{name}" for name in ("stages", "rows", "affine", "conditioned", "runs"))
 IMAGE_ROWS, IMAGE_RUNS = (f"{ENGINE}.compiled.{name}" for name in ("image_rows", "image_runs"))
@@ -501,30 +504,54 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     # by the engine
     (f"{ENGINE}.networks:Networks.network_back", "start += a.size", "start += 0", RELU, "W.1"),
     (f"{ENGINE}.networks:Networks.network_back", "images(dx", "images(-dx", RELU, "dX"),
-    (BACK, "activate_back(work", "(lambda *_: None)(work", RELU, "W.0"),
-    (BACK, "t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch", "t[OUTPUT]:t[OUTPUT] + n * pitch", MANY, "W.0"),
-    (BACK, "t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch", "t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch", SILU, "W.0"),
-    (BACK, "pitch, db)", "pitch, 0 * db)", RELU, "b.1"),
-    (BACK, "gradients[t[DB]:t[DB] + C_out]", "gradients[t[DW]:t[DW] + C_out]", RELU, "b.0"),
-    (BACK, "dadded, r, group)", "dadded[::-1], r, group)", "ConvNet-vector-cond-2d", "dcond"),
-    (BACK, "dadded, r, group)", "dadded, 0, group)", "many-positions-cond", "dcond"),
+    (BACK, "before:before + R * pitch]", "y:y + R * pitch]", SILU, "W.0"),
+    (BACK, "t[ACTIVATION])", "0)", RELU, "W.0"),
+    (BACK, "R, work, db, pitch)", "R - 1, work, db, pitch)", RELU, "b.1"),
+    (BACK, "gradients[t[DB] + c] = ", "gradients[t[DB] + c] = -", RELU, "b.0"),
+    (BACK, "clear(work, db, db + pitch)", "pass", RELU, "b.0"),
+    (BACK, "dadded, group)", "dadded[::-1], group)", "ConvNet-vector-cond-2d", "dcond"),
     (BACK, "if l == 0 and dadded", "if dadded", "ConvNet-vector-cond-2d", "dcond"),
-    (BACK, "product(tape, A, columns, ZERO, narrow, rows[r:]", "product(tape, A, columns, ZERO, narrow, rows[0:]", MANY, "W.0"),
-    (BACK, "n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)\n                else",
-     "n, work, at, pitch, wide, work, zeros, 0, work, dW, pitch_wide, lanes)\n                else", MANY, "W.0"),
-    (BACK, "product_of_transpose(tape, A + r * pitch_in", "product_of_transpose(tape, A", "wide", "W.1"),
-    (BACK, "narrow, n, work, at, pitch, wide, work, so, lds,\n", "narrow, n, work, at, pitch, wide, work, zeros, 0,\n", "wide", "W.1"),
-    (BACK, "product(work, g, steps, r, r + n", "product(work, g, steps, 0, n", MANY, "dX"),
-    (BACK, "place_transposed(V, narrow, wide, work, t[WEIGHTS], pitch_narrow, lanes)",
-     "place(V, wide, narrow, work, t[WEIGHTS], pitch_narrow)", GATHER, "dX"),
-    (BACK, "place(V, narrow, wide", "place(V[::-1].copy(), narrow, wide", SCATTER, "dX"),
-    (BACK, "pad(work[g:]", "pad(-work[g:]", SCATTER, "W.2"),
-    (BACK, "rows[r:], n, tape, at", "rows[0:], n, tape, at", "many-positions-narrowing", "W.0"),
-    (BACK, "n, tape, at, pitch_in, wide, work, so, lds", "n, tape, at, pitch_in, wide, work, zeros, 0", "many-positions-narrowing", "W.0"),
-    (BACK, "scratch[PADDED_G], rows, r, r + n", "scratch[PADDED_G], rows, 0, n", "many-positions-narrowing", "dX"),
-    (BACK, "gradients[t[DW]:t[DW] + narrow * wide].reshape", "-gradients[t[DW]:t[DW] + narrow * wide].reshape", RELU, "W.0"),
+    (BACK, "ZERO, K, rows[r:], n", "ZERO, K, rows, n", MANY, "W.0"),
+    (BACK, "if r else zeros, pitch_wide if r else ZERO", "if r < 0 else zeros, pitch_wide if r < 0 else ZERO", MANY, "W.0"),
+    (BACK, "if r else zeros, pitch_wide if r else ZERO", "if r < 0 else zeros, pitch_wide if r < 0 else ZERO", "many-positions-narrowing", "W.0"),
+    (BACK, "if r else zeros, pitch_wide if r else ZERO", "if r < 0 else zeros, pitch_wide if r < 0 else ZERO", "many-positions-wide-kernels", "W.0"),
+    (BACK, "product_of_transpose(X, x + r * pitch_in", "product_of_transpose(X, x", "wide", "W.1"),
+    (BACK, "dW + i * K * pitch_wide, dW", "dW, dW", MANY, "W.0"),
+    (BACK, "f + i * plane, pitch_wide", "f, pitch_wide", MANY, "W.0"),
+    (BACK, "f + i * plane, steps", "f, steps", MANY, "dX"),
+    (BACK, "bo + i * pitch_wide * column", "bo", MANY, "dX"),
+    (BACK, "bo + i * K * pitch_wide", "bo", "many-positions-narrowing", "dX"),
+    (BACK, "(i * P + r) * column", "(i * P) * column", MANY, "dX"),
+    (BACK, "(i * P + r) * column", "r * column", MANY, "dX"),
+    (BACK, "x + i * t[PLANE], rows, r, r + n", "x + i * t[PLANE], rows, 0, n", "many-positions-narrowing", "dX"),
+    (BACK, "x + i * t[PLANE], columns", "x, columns", "many-positions-narrowing", "W.0"),
+    (BACK, "s + r * pitch_wide", "s", "many-positions-wide-kernels", "W.0"),
+    (BACK, "K, not transposed, work", "K, transposed, work", GATHER, "dX"),
+    (BACK, "evaluate(S, s, pitch_wide, r,", "evaluate(S, s, pitch_wide, 0,", MANY, "W.0"),
+    (BACK, "work, other, pitch_in, r, n", "work, other, pitch_in, 0, n", "many-positions-narrowing", "dX"),
+    (BACK, "pad_images(work, g", "pad_images(-work, g", SCATTER, "W.2"),
+    (f"{CONVOLUTIONS}:right_factor", "i * K * pitch:]", "0:]", RELU, "dX"),
+    (f"{CONVOLUTIONS}:take_gradient", "gradients[to:to + narrow * wide]", "-gradients[to:to + narrow * wide]", RELU, "W.0"),
+    (f"{CONVOLUTIONS}:take_gradient", "(j * along + k) * narrow", "(k * (taps // along) + j) * narrow", "gathers-3d", "W.0"),
+    (f"{CONVOLUTIONS}:take_gradient", "(k * (taps // along) + j) * size", "(j * along + k) * size", "gathers-3d", "W.0"),
     (f"{CONVOLUTIONS}:backward", "take_rows(work[g:]", "take_rows(-work[g:]", RELU, "dX"),
-    (BACK, "clear(work, zeros, scratch[TAPS])", "work[zeros:scratch[TAPS]] = 1", RELU, "dX"),
+    (BACK, "clear(work, zeros, db)", "work[zeros:db] = 1", RELU, "dX"),
+    # patches and their values
+    (f"{WINOGRAD}:evaluate", "first_of(p, Q, W)", "p * PATCH", "many-positions-narrowing", "W.2"),
+    (f"{WINOGRAD}:evaluate", "if count == PATCH", "if count", "gathers-3d", "W.0"),
+    (f"{WINOGRAD}:evaluate_back", "first_of(p, Q, W)", "p * PATCH", "many-positions-narrowing", "dX"),
+    (f"{WINOGRAD}:interpolate", "(pd - i)", "0", "gathers-3d", "dX"),
+    (f"{WINOGRAD}:interpolate", "ph - j) * Q", "0) * Q", "gathers-3d", "dX"),
+    (f"{WINOGRAD}:interpolate", "(i * kh + j) * C", "(j * kd + i) * C", "gathers-3d", "dX"),
+    (f"{WINOGRAD}:interpolate", "0 <= d + pd - i < D", "0 < d + pd - i < D", "gathers-3d", "dX"),
+    (f"{WINOGRAD}:interpolate", "0 <= h + ph - j < H", "0 < h + ph - j < H", "gathers-3d", "dX"),
+    (f"{WINOGRAD}:interpolate", "spare + q * PATCH", "spare + q * (PATCH - 1)", "gathers-3d", "dX"),
+    (f"{WINOGRAD}:interpolate", "spare + out_pitch, out_pitch, Y", "spare, out_pitch, Y", "gathers-3d", "dX"),
+    (f"{WINOGRAD}:interpolate", "pack_rows(work, bias, ZERO", "pack_rows(work, spare, ZERO", "gathers-3d", "dX"),
+    (f"{WINOGRAD}:interpolate_back", "0 <= d - kd // 2 < D", "0 < d - kd // 2 < D", "scatters-3d", "dX"),
+    (f"{WINOGRAD}:interpolate_back", "0 <= h - kh // 2 < H", "0 < h - kh // 2 < H", "scatters-3d", "dX"),
+    (f"{WINOGRAD}:interpolate_back", "spare + pitch, pitch, W", "spare, pitch, W", "scatters-3d", "dX"),
+    (f"{WINOGRAD}:evaluate_taps_back", "range(count)", "range(count - 1)", "gathers-3d", "W.0"),
     # on a grid; a rebuilt X that is wrong is no row, since Exact itself refuses it
     (f"{EXACT}:Exact.backward_", "Z, dlogdet, cond)", "Z, 0 * dlogdet, cond)", "Exact-AffineCoupling-bounded-2d", "layer.net.W.2"),
     (f"{GRID}:GridAdditive.backward_", "Z, dlogdet, cond, ", "Z, 0 * dlogdet, cond, ", "Exact-vector", "dcond"),
@@ -538,27 +565,29 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ACTIVATIONS}:activate_back", "(1 - s)", "s", SILU, "W.0"),
     (f"{ACTIVATIONS}:activate_back", "else e / (1 + e)", "else 1 / (1 + e)", SILU, "W.0"),
     (f"{PRODUCTS}:sum_rows", "total[c] += row[c]", "total[c] = row[c]", "many-positions-cond", "dcond"),
-    (f"{PRODUCTS}:sum_all_rows", "+ (three[c] + four[c])", "+ (three[c] - four[c])", MANY, "b.0"),
-    (f"{PRODUCTS}:sum_all_rows", "total[c] += row[c]", "total[c] = row[c]", "wide", "b.0"),
-    (f"{PRODUCTS}:sum_rows", "(first + r) // group", "r // group", "many-positions-cond", "dcond"),
+    (f"{PRODUCTS}:sum_rows", "r // group", "0", "many-positions-cond", "dcond"),
     (f"{PRODUCTS}:product_of_transpose", "copy_rows(A, ao + i", "copy_rows(A, ao", "wide", "W.1"),
     (f"{PRODUCTS}:product_of_transpose", "so + i * lds, lds, C, co + i * ldc", "so, lds, C, co + i * ldc", "wide", "W.1"),
-    (f"{TAPS}:pad", "row, position = rows[at:at + C]", "row, position = -rows[at:at + C]", SCATTER, "W.2"),
-    (f"{TAPS}:pad", "range(kd // 2, kd // 2 + D)", "range(D)", "scatters-3d", "dX"),
-    (f"{TAPS}:pad", "range(kh // 2, kh // 2 + H)", "range(H)", "scatters-3d", "dX"),
-    (f"{TAPS}:pad", " + kw // 2) * C", ") * C", "scatters-3d", "dX"),
-    (f"{TAPS}:first_taps", "(n * Dp + d) * Hp + h", "(n * D + d) * Hp + h", "scatters-3d", "dX"),
-    (f"{TAPS}:first_taps", "start + w", "start", "gathers-3d", "W.0"),
-    (f"{TAPS}:all_taps", "(d * Hp + h)", "((kd - 1 - d) * Hp + h)", "scatters-3d", "dX"),
-    (f"{TAPS}:all_taps", "(d * Hp + h)", "(d * Hp + kh - 1 - h)", "gathers-3d", "W.0"),
-    (f"{TAPS}:sum_taps", "(pd - i)", "0", "gathers-3d", "dX"),
-    (f"{TAPS}:sum_taps", "ph - j) * W", "0) * W", "gathers-3d", "dX"),
-    (f"{TAPS}:sum_taps", "pw - k)", "0)", "gathers-3d", "dX"),
-    (f"{TAPS}:sum_taps", "* kw + k) * C", "* kw + kw - 1 - k) * C", "gathers-3d", "dX"),
-    (f"{TAPS}:sum_taps", "0 <= d + pd - i < D", "0 < d + pd - i < D", "gathers-3d", "dX"),
-    (f"{TAPS}:sum_taps", "0 <= h + ph - j < H", "0 < h + ph - j < H", "gathers-3d", "dX"),
-    (f"{TAPS}:sum_taps", "0 <= w + pw - i % kw < W", "0 < w + pw - i % kw < W", "gathers-3d", "dX"),
-    (f"{TAPS}:sum_taps", "pw <= w < W - pw", "pw <= w <= W - pw", "gathers-3d", "dX"),
+    (f"{TAPS}:pad", "row, position = rows[at:at + C]", "row, position = -rows[at:at + C]", "scatters-3d-wide", "W.0"),
+    (f"{TAPS}:pad", "range(kd // 2, kd // 2 + D)", "range(D)", "scatters-3d-wide", "dX"),
+    (f"{TAPS}:pad", "range(kh // 2, kh // 2 + H)", "range(H)", "scatters-3d-wide", "dX"),
+    (f"{TAPS}:pad", " + kw // 2) * C", ") * C", "scatters-3d-wide", "dX"),
+    (f"{TAPS}:sum_taps", "(pd - i)", "0", "gathers-3d-wide", "dX"),
+    (f"{TAPS}:sum_taps", "ph - j) * W", "0) * W", "gathers-3d-wide", "dX"),
+    (f"{TAPS}:sum_taps", "pw - k)", "0)", "gathers-3d-wide", "dX"),
+    (f"{TAPS}:sum_taps", "* kw + k) * C", "* kw + kw - 1 - k) * C", "gathers-3d-wide", "dX"),
+    (f"{TAPS}:sum_taps", "0 <= d + pd - i < D", "0 < d + pd - i < D", "gathers-3d-wide", "dX"),
+    (f"{TAPS}:sum_taps", "0 <= h + ph - j < H", "0 < h + ph - j < H", "gathers-3d-wide", "dX"),
+    (f"{TAPS}:sum_taps", "0 <= w + pw - i % kw < W", "0 < w + pw - i % kw < W", "gathers-3d-wide", "dX"),
+    (f"{TAPS}:sum_taps", "pw <= w < W - pw", "pw <= w <= W - pw", "gathers-3d-wide", "dX"),
+    (f"{TAPS}:find_taps", "(D + kd - 1) * d", "D * d", "scatters-3d-wide", "dX"),
+    (f"{TAPS}:find_taps", "(H + kh - 1) * h", "H * h", "scatters-3d", "dX"),
+    (f"{TAPS}:find_taps", "(W + kw - 1) * step", "W * step", "scatters-3d-wide", "dX"),
+    (f"{TAPS}:find_taps", "kd, kh, kw, C, d, h, w, ONE", "kd, kh, kw, C, h, d, w, ONE", "gathers-3d", "W.0"),
+    (f"{TAPS}:lattice", "l * w", "0", "gathers-3d", "W.0"),
+    (f"{TAPS}:lattice", "k * h", "0", "gathers-3d", "W.0"),
+    (f"{TAPS}:lattice", "j * d", "0", "gathers-3d", "W.0"),
+    (f"{TAPS}:lattice", "i * n", "0", "gathers-3d", "W.0"),
     # the channel mix
     (f"{MIX}:mix_backward.mix_backward", "place(c, ONE", "place(-c, ONE", FOLD, "X"),
     (f"{MIX}:mix_backward.mix_backward", "place_transposed(Minv, C, C, work, 0, pitch, lanes)", "place(Minv, C, C, work, 0, pitch)", FOLD, "X"),
@@ -598,13 +627,13 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{STAGES}:pull", "dU[i * C + j] += dupper[i * C + j]", "dU[i * C + j] += dupper[j * C + i]", "run", "layers.1.U"),
     (f"{STAGES}:pull", " + dlogdet * p[n + j * C + i]", "", "run", "layers.4.W"),
     (f"{STAGES}:pull", "p[n + j * C + i]", "p[n + i * C + j]", "run", "layers.4.W"),
-    (f"{STAGES}:pull", "dB = times(VdM, C, ONE, V, ONE, C, k, C, k)", "dB = times(V, C, ONE, VdM, ONE, C, k, C, k)", "run-householder", "layers.1.V"),
-    (f"{STAGES}:pull", "times(B, ONE, k, times(dB", "times(B, k, ONE, times(dB", "run-householder", "layers.1.V"),
-    (f"{STAGES}:pull", "halved(dG, k)", "pass", "run-householder", "layers.1.V"),
-    (f"{STAGES}:pull", "add(one, ZERO, dV)", "pass", "run-householder", "layers.1.V"),
-    (f"{STAGES}:pull", "add(other, ZERO, dV)", "pass", "run-householder", "layers.1.V"),
-    (f"{STAGES}:pull", "first[i] + second[i]", "first[i] - second[i]", "run-householder", "layers.1.V"),
-    (f"{STAGES}:pull", "dM, ONE, C, k, C, C)", "dM, C, ONE, k, C, C)", "run-householder", "layers.1.V"),
+    (f"{MATRICES}:reflect_back", "dB = times(VdM, C, ONE, V, ONE, C, k, C, k)", "dB = times(V, C, ONE, VdM, ONE, C, k, C, k)", "run-householder", "layers.1.V"),
+    (f"{MATRICES}:reflect_back", "times(B, ONE, k, times(dB", "times(B, k, ONE, times(dB", "run-householder", "layers.1.V"),
+    (f"{MATRICES}:reflect_back", "halved(dG, k)", "pass", "run-householder", "layers.1.V"),
+    (f"{MATRICES}:reflect_back", "add(one, ZERO, dV)", "pass", "run-householder", "layers.1.V"),
+    (f"{MATRICES}:reflect_back", "add(other, ZERO, dV)", "pass", "run-householder", "layers.1.V"),
+    (f"{MATRICES}:reflect_back", "first[i] + second[i]", "first[i] - second[i]", "run-householder", "layers.1.V"),
+    (f"{MATRICES}:reflect_back", "dM, ONE, C, k, C, C)", "dM, C, ONE, k, C, C)", "run-householder", "layers.1.V"),
     (f"{ROWS}:scale_back", "p[C + c if inverse else c]", "p[c]", "Reverse-run", "dX"),
     (f"{ROWS}:scale_back", "+= sign * dot(drow, row)", "-= sign * dot(drow, row)", "run", "layers.0.log_s"),
     (f"{ROWS}:scale_back", "sign * total(drow)", "total(drow)", "Reverse-run", "layer.layers.0.b"),
@@ -727,20 +756,23 @@ CUPY_MUTATIONS = [  # and of CuPy's engine; the terms of its kernels are in test
 
 #: What a copied kernel is made with: left uncompiled, it meets neither Numba's files nor the caches of the original.
 #: Of an array that Numba does not count Python would not know when it ends.
-UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char: function, "compiled": lambda function, *how: function,
-              "function": lambda function: function, "inner": njit(error_model="numpy", nogil=True), "uncounted": lambda array: array}
+UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char, part=None: function, "compiled": lambda function, *how: function,
+              "uncounted": lambda array: array}
+#: Modules whose functions Python can run; those of others call vectors.
+INTERPRETED = (MATRICES, STAGES, ROWS, AFFINE_ROWS, CONDITIONED, PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS)
+_inner = njit(error_model="numpy", nogil=True)
 FORWARD = {"Z", "logdet", "forward", "loss"}
 
 
 @functools.cache
 def callable_here(function):
     """Of a function that compiled ones call only, one that may be called from Python too."""
-    return UNCOMPILED["inner"](function.py_func)
+    return _inner(function.py_func)
 
 
 def namespace(module):
     return {name: callable_here(value) if isinstance(value, Dispatcher) and value.targetoptions.get("no_cpython_wrapper") else value
-            for name, value in vars(module).items()} | UNCOMPILED
+            for name, value in vars(module).items()} | UNCOMPILED | {"inner": (lambda function: function) if module.__name__ in INTERPRETED else _inner}
 
 
 @functools.cache
@@ -780,8 +812,13 @@ def mutant(target, piece, replacement):
 
 
 #: What calls the functions of a module, or one of them, that compiled ones call: from the inside out.
-CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS), ((CONVOLUTIONS, "convolve_back"), (CONVOLUTIONS, "backward"))),
-           CONVOLUTIONS: ((CONVOLUTIONS, "backward"),), **dict.fromkeys((ROWS, STAGES, CONDITIONED), ((RUNS, "backward"),)),
+BACKWARD_OF_NETWORKS = ((CONVOLUTIONS, "convolve_back"), (CONVOLUTIONS, "backward"))
+CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS, WINOGRAD, CONVOLUTIONS), BACKWARD_OF_NETWORKS), BACK: ((CONVOLUTIONS, "backward"),),
+           **{f"{TAPS}:{name}": (caller, *BACKWARD_OF_NETWORKS) for name, caller in (
+               ("pad", (CONVOLUTIONS, "pad_images")), ("sum_taps", (CONVOLUTIONS, "sum_columns")), ("lattice", (TAPS, "find_taps")))},
+           **{f"{WINOGRAD}:{name}": ((CONVOLUTIONS, caller), *BACKWARD_OF_NETWORKS) for name, caller in (
+               ("interpolate", "sum_columns"), ("interpolate_back", "pad_images"), ("evaluate_taps_back", "take_gradient"))},
+           MATRICES: ((STAGES, "pull"), (RUNS, "backward")), **dict.fromkeys((ROWS, STAGES, CONDITIONED), ((RUNS, "backward"),)),
            AFFINE_ROWS: ((CONDITIONED, "couple_back"), (RUNS, "backward")), f"{SPLINE_ROWS}:bend_back": ((SPLINE_ROWS, "spline_backward"),),
            IMAGE_ROWS: ((IMAGE_RUNS, "through"),)}
 
@@ -854,13 +891,13 @@ def test_a_broken_term_of_another_engine_is_found(target, piece, replacement, ca
 
 REFERENCES = [f"{REFERENCE}.{name}" for name in ("arrays", "channels", "network", "coupling", "bending", "spline", "runs")]
 HOST_SIDE = [f"{ENGINE}.{name}" for name in ("arrays", "channels", "networks", "couplings", "bending", "runs", "image_runs")]
-BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_of_transpose|sum_rows|sum_all_rows|sums_of_products|add_first|sum_taps|pad|first_taps|all_taps)$")
+BACKWARD = re.compile(r"(backward_?|pull|pullback|vjp|back|scale_slope|product_of_transpose|sum_rows|sums_of_products|add_first|sum_taps|pad|find_taps|lattice|right_factor|take_gradient|evaluate|interpolate)$")
 
 
 def hand_written_backwards():
     packages = [f"{package.__name__}.{info.name}" for package in (invnet.layers, invnet.nets)
                 for info in pkgutil.iter_modules(package.__path__)]
-    for module in [*packages, *REFERENCES, *HOST_SIDE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS,
+    for module in [*packages, *REFERENCES, *HOST_SIDE, KERNELS, CONVOLUTIONS, MIX, ACTIVATIONS, PRODUCTS, TAPS, WINOGRAD, MATRICES, PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS,
                    TORCH, HOST, NETWORKS, STAGES, ROWS, AFFINE_ROWS, CONDITIONED, RUNS, IMAGE_ROWS, IMAGE_RUNS, *(CUPY.values() if cupy_here else ())]:
         for path, source in functions(module).items():
             if BACKWARD.search(path) and "raise NotImplementedError" not in source:

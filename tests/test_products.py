@@ -10,19 +10,30 @@ import platform
 import subprocess
 import sys
 
+import array_api_compat.numpy
 import numpy as np
 import pytest
 from numba import njit
 
-from invnet.ops.numpy_engine.compiled import products, taps
+from invnet import ConvNet
+from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy_engine.compiled import products, taps, vectors
 from invnet.ops.numpy_engine.compiled.products import rounded
 from invnet.ops.numpy_engine.compiled.vectors import BYTES, ROWS, SLACK
+from invnet.ops.reference import Ops
 
 #: Functions that compiled ones call, as they are called from here.
-place, place_transposed, product, product_of_transpose, all_taps, first_taps, pad, sum_taps = (
+place, place_transposed, product, product_of_transpose, find_taps, pad, sum_taps = (
     njit(error_model="numpy", nogil=True)(function.py_func) for function in (
         products.place, products.place_transposed, products.product, products.product_of_transpose,
-        taps.all_taps, taps.first_taps, taps.pad, taps.sum_taps))
+        taps.find_taps, taps.pad, taps.sum_taps))
+
+
+
+@njit
+def add_rows(R, start, pitch, count, total, to, width):
+    vectors.add_rows(R, start, pitch, count, total, to, width)
+
 
 DTYPES = ("float32", "float64")
 #: M, N, K: around one vector, two, and a block of rows, and whatever comes
@@ -141,21 +152,52 @@ def test_taps_are_read_and_summed(size, kernel, dtype):
         padded = image[o:o + around * C]
         assert (image[:o] == KEPT).all() and (image[o + around * C:] == KEPT).all()
         first, after = offsets(np.zeros(R)), offsets(np.zeros(taps * C))
-        first_taps(first, *size, C, *kernel)
-        all_taps(after, *size[2:], C, *kernel)
+        find_taps(first, after, *size, C, C, *kernel)
         read = padded[first[:R, None] + after[:taps * C]]
         np.testing.assert_array_equal(read, neighbours(x, kernel).reshape(R, taps * C))
         # summed: its transpose
         columns = int(rounded(taps * C, lanes))
         (work, at), (out, to) = surrounded(Y, columns), surrounded(np.zeros((R, C), dtype), pitch, KEPT)
-        (more, b), (inner, near) = surrounded(bias, pitch), (offsets(np.zeros(taps)), offsets(np.zeros(taps)))
-        sum_taps(np.concatenate([work, more]), at, columns, work.size + b, out, to, pitch, *size, C, *kernel, inner, near)
+        (more, b), inner = surrounded(bias, pitch), offsets(np.zeros(2 * taps))
+        sum_taps(np.concatenate([work, more]), at, columns, work.size + b, out, to, pitch, *size, C, *kernel, inner)
         summed = inside(out, R, C, pitch)
         expected, images = np.zeros((R, C)), np.eye(R).reshape(R, *size[0:])
         for p in range(R):  # <summed, e> = <Y, read(e)>
             mask = neighbours(images[p][..., None], kernel).reshape(R, taps)
             expected[p] = (Y.reshape(R, taps, C) * mask[..., None]).sum(axis=(0, 1)) + bias[0]
         np.testing.assert_allclose(summed, expected, atol=4 * taps * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("count", (1, 3, 4, 7, 200))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_are_added_up(dtype, count):
+    lanes = BYTES // np.dtype(dtype).itemsize
+    for C in (lanes, 3 * lanes):
+        rows, before = np.random.default_rng(C).standard_normal((count, C)), np.arange(C, dtype=dtype)
+        (R, start), (total, to) = surrounded(rows.astype(dtype), C + lanes), surrounded(before[None], C, KEPT)
+        add_rows(R, start, C + lanes, count, total, to, C)
+        assert_close(inside(total, 1, C, C), (before + rows.sum(axis=0))[None], np.abs(rows).sum(axis=0) + before)
+
+
+@pytest.mark.parametrize("W", (3, 4, 7, 12))
+def test_patches_round_little_more_than_sums_of_products(W):
+    net, reference = ConvNet(5, (40,), 6, kernels=(3, 3), dtype="float64"), Ops(array_api_compat.numpy)
+    rng = np.random.default_rng(W)
+    for parameter in net.parameters():
+        parameter.data = rng.standard_normal(parameter.data.shape)
+    x, dy = rng.standard_normal((4, 5, 6, W)), rng.standard_normal((4, 6, 6, W))
+    weights = [parameter.data for pair in zip(net.W, net.b) for parameter in pair]
+
+    def results(ops, dtype):
+        arrays = [a.astype(dtype) for a in weights]
+        y, tape = ops.network(x.astype(dtype), net._layers, arrays)
+        dx, gradients, _ = ops.network_back(dy.astype(dtype), tape, net._layers, arrays)
+        return [y, dx, *gradients]
+
+    exact = results(reference, "float64")
+    error = lambda ops: [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(results(ops, "float32"), exact, strict=True)]
+    for of_patches, of_sums in zip(error(NumpyOps()), error(reference), strict=True):
+        assert of_patches <= 5 * of_sums + np.finfo("float32").eps
 
 
 # ---- other processes: memory that ends behind every array, and shorter vectors
@@ -190,8 +232,9 @@ def image(*shape):
 net, ops = invnet.ConvNet(3, (7, 9), 5, cond_channels=2), NumpyOps()
 for p in net.parameters():
     p.data = last_before_nothing(p.data)
-y, pull = net.vjp(image(2, 4, 4, 3), last_before_nothing(np.ones((2, 2), "float32")))
-pull(image(2, 4, 4, 5))
+for W in (2, 4, 5):
+    y, pull = net.vjp(image(2, 4, W, 3), last_before_nothing(np.ones((2, 2), "float32")))
+    pull(image(2, 4, W, 5))
 M, b = last_before_nothing(np.eye(3, dtype="float32")), last_before_nothing(np.ones(3, "float32"))
 ops.mix_(image(2, 4, 4, 3), M, b)
 ops.mix_backward_(image(2, 4, 4, 3), image(2, 4, 4, 3), M, M, b)

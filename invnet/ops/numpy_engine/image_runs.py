@@ -55,8 +55,8 @@ class ImageRuns:
 
         threads.map_tiles(work, list(zip(tiles, saved)), commit)
         total = float(dlogdet.sum()) * Z[0, 0].size
-        image_runs.pulled(Z.dtype.char)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table, program.layers,
-                                        Z.shape[1])
+        image_runs.pulled(Z.dtype.char, program.reflections)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table,
+                                                             program.layers, Z.shape[1], program.reflections)
         walk = current.walk
         state = None if walk is None else walk.computes_again(run)
         if state is not None:
@@ -67,7 +67,8 @@ class ImageRuns:
     def _prepared(program, X, inverses):
         """What parameters make, the log-determinant that is the same for every sample, and a bound of the mixes' condition numbers."""
         P = np.empty(program.numbers, X.dtype)
-        same, bound = image_runs.prepared(X.dtype.char)(P, program.addresses, program.table, program.layers, program.index, X.shape[1], inverses)
+        same, bound = image_runs.prepared(X.dtype.char, program.reflections)(P, program.addresses, program.table, program.layers, program.index,
+                                                                             X.shape[1], inverses, program.reflections)
         return P, same * X[0, 0].size, bound
 
     def _image_program(self, run, X, cond):

@@ -15,6 +15,8 @@ class Located:
 
     def __init__(self, stages, dtype):
         self.dtype, self.owners = dtype, [(stage.owner, stage.net) for stage in stages if stage.owner is not None]
+        #: what kernels take and are compiled for: whether mixes are products of reflections, else None
+        self.reflections = True if any(stage.kind == "householder" for stage in stages) else None
         self.states, self._expected, self._data, self._grads, self._version = [], [], None, None, None
         self._pointers, self._pointed = [], []  # of tensors, which may be given other memory, and where they pointed to
 

@@ -25,13 +25,14 @@ class Runs:
         program = self._program(run, X, cond)
         if program is None:
             return super().run_(run, X, cond, inverse)
-        logdet, kernel, tiles = self.fill(X.shape[0], 0.0, X), runs.forward(X.dtype.char), _tiles(X.shape[0], program.size)
+        logdet, tiles = self.fill(X.shape[0], 0.0, X), _tiles(X.shape[0], program.size)
+        kernel = runs.forward(X.dtype.char, program.reflections)
         places, size = program.places(tiles[0].stop, False)
 
         def work(tile):
             P = np.empty(program.size, X.dtype)
-            return kernel(P, program.addresses, program.parts, program.stages, program.limits, program.layers, program.index, inverse, X[tile],
-                          logdet[tile], passing((size,), X.dtype), places)
+            return kernel(P, program.addresses, program.parts, program.stages, program.limits, program.layers, program.index, inverse, program.reflections,
+                          X[tile], logdet[tile], passing((size,), X.dtype), places)
 
         bounds = []
         threads.map_tiles(work, tiles, bounds.append)
@@ -44,11 +45,13 @@ class Runs:
         if program is None:
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         tiles, total, bounds = _tiles(Z.shape[0], program.size), float(dlogdet.sum()), []
-        kernel, (places, size), total = runs.backward(Z.dtype.char), program.places(tiles[0].stop, True), -total if inverse else total
+        kernel, total = runs.backward(Z.dtype.char, program.reflections), -total if inverse else total
+        places, size = program.places(tiles[0].stop, True)
 
         def work(tile, parts, G, alone):
             bounds.append(kernel(np.empty_like(G), G, program.addresses, program.gradients, parts, program.stages, program.limits, program.layers,
-                                 program.index, inverse, alone, dZ[tile], Z[tile], dlogdet[tile], total, passing((size,), Z.dtype), places))
+                                 program.index, inverse, alone, program.reflections, dZ[tile], Z[tile], dlogdet[tile], total,
+                                 passing((size,), Z.dtype), places))
             return G
 
         if len(tiles) == 1:
@@ -62,8 +65,9 @@ class Runs:
                     G = sums if G is None else np.add(G, sums, out=G)
 
                 threads.map_tiles(lambda tile: work(tile, parts, np.empty(program.size, Z.dtype), False), tiles, commit)
-                runs.add_gradients(Z.dtype.char)(np.empty_like(G), G, program.addresses, program.gradients, program.stages[slice(*parts)],
-                                                 program.layers, program.index, total, Z.shape[1])
+                runs.add_gradients(Z.dtype.char, program.reflections)(
+                    np.empty_like(G), G, program.addresses, program.gradients, program.stages[slice(*parts)], program.layers, program.index,
+                    total, Z.shape[1], program.reflections)
         run.check_conditions(max(bounds), Z.dtype)
         return dZ, Z
 

@@ -3,12 +3,12 @@
 import math
 
 from .exponentials import log1p, split
-from .kernels import ZERO
+from .kernels import ZERO, inner
+from .matrices import copy
 from .spline import MANY
-from .stages import copy, function
 
 
-@function
+@inner
 def scales(raw, s, logdet, sigmoid, a, sign, Y, E):
     """s of raw, which becomes the slope of log s; adds log s to logdet with a sign. Y and E are scratch.
 
@@ -40,7 +40,7 @@ def scales(raw, s, logdet, sigmoid, a, sign, Y, E):
         s[i] = one / e if Y[i] > 0 else e
 
 
-@function
+@inner
 def shift_and_scale(x, shift, raw, s, to_z, sigmoid, a, sign, logdet, at):
     """x becomes z, or z becomes x; s is set, raw becomes the slope of log s, and sign log s is added to logdet."""
     n = x.size
@@ -53,7 +53,7 @@ def shift_and_scale(x, shift, raw, s, to_z, sigmoid, a, sign, logdet, at):
             x[i] = x[i] / s[i] - shift[i]
 
 
-@function
+@inner
 def shift_and_scale_back(d, x, shift, slope, s, inverse, dlogdet, dshift, draw):
     """The gradient after `shift_and_scale` in the opposite direction: d in place, dshift and draw."""
     n = d.size

@@ -7,16 +7,17 @@ its rows of outputs is said in affine.py and spline.py.
 
 from .activations import activate, activate_back
 from .affine import shift_and_scale, shift_and_scale_back
-from .kernels import ZERO
+from .kernels import ZERO, inner
+from .matrices import add, copy
 from .products import place_transposed, product, rounded
 from .spline import SIZE, bend, bend_back
 from .stages import (
     ACTIVATION, BEFORE, BINS, COLUMNS, D, ENDS, ENDS_IN, ENDS_OUT, FIRST, GROUPS, IN, INPUTS, LAST, ORDER, OUT, READS_Z, ROWS, SIGMOID, UNITS,
-    WEIGHTS, add, copy, function,
+    WEIGHTS,
 )
 
 
-@function
+@inner
 def units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes):
     """The units of step g in the layers of a conditioner, of the inputs that there are."""
     for l in range(first, last + 1):
@@ -31,12 +32,12 @@ def units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes):
         activate(work[o:o + (stop - new) * pitch], work[before:before + (stop - new) * pitch], t[ACTIVATION])
 
 
-@function
+@inner
 def row(work, r, pitch, n):
     return work[r * pitch:r * pitch + n]
 
 
-@function
+@inner
 def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, lanes, at):
     """A stage to Z or to X: the rows of the channels are changed; what `couple_back` needs stays in those of scales and outputs, and in `at`."""
     first, last = t[FIRST], t[LAST]
@@ -64,7 +65,7 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
                 copy(x, ZERO, seen, ZERO, pitch)
 
 
-@function
+@inner
 def couple_back(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, spare, pitch, n, lanes, at):
     """The gradients of a stage, after `couple` in the opposite direction: rows of channels', and of all units'."""
     first, last = t[FIRST], t[LAST]
@@ -113,7 +114,7 @@ def couple_back(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, s
             activate_back(work[o:o + size], work[H:H + size], work[before:before + size], h[ACTIVATION])
 
 
-@function
+@inner
 def gradients_of_units(t, layers, index, work, zeros, panel, steps, ones, pitch, n, G, lanes):
     """Adds the gradients of a conditioner's weights and biases to G: sums over samples.
 

@@ -11,22 +11,25 @@ from collections import namedtuple
 import numpy as np
 
 from .activations import NUMBERS, SILU, activate, activate_back
-from .kernels import ONE, ZERO, kernel, once
-from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_all_rows, sum_rows, take_rows
+from .kernels import ONE, ZERO, inner, kernel, once
+from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_rows, take_rows
 from .stages import numbers_at
-from .taps import all_taps, first_taps, pad, rows_of, sum_taps
-from .vectors import BYTES, ROWS, SLACK
+from .taps import find_taps, pad, rows_of, sum_taps
+from .vectors import BYTES, ROWS, SLACK, add_rows
+from .winograd import ONE_POINT, PATCH, POINTS, evaluate, evaluate_back, evaluate_taps, evaluate_taps_back, interpolate, interpolate_back
 
 #: rows that are worked on at one time: 16 blocks of a product, which stay near; 4 % faster than 8, and than 32
 ROWS_AT_ONCE = 224
 
-#: A row of a plan, for a layer: numbers of channels, kernel, whether it is transposed, the activation's number; offsets in
-#: `tape` of its input's rows, of their padded image, of its output and the same before the activation; in `work` of weights
-#: and bias; in the flat array of gradients of theirs.
-C_IN, C_OUT, KD, KH, KW, TRANSPOSED, ACTIVATION, INPUT, PADDED, OUTPUT, BEFORE, WEIGHTS, BIAS, DW, DB = range(15)
-#: The last row, offsets in `work`: zeros, columns of taps, two gradients of rows, a padded gradient, the gradient of
-#: weights, a panel of a product. A forward pass uses the first two.
-ZEROS, TAPS, G, OTHER, PADDED_G, PRODUCT, PANEL = range(7)
+#: A row of a plan, for a layer: numbers of channels, kernel, whether it is transposed, the activation's number; at how many points
+#: patches are multiplied (1: there are no patches, and each position is one), patches in a row of positions, taps of that row that are
+#: left to products, and how far apart positions and points are in padded images; offsets in `tape` of its input's rows, of their padded
+#: image, of its output and the same before the activation; in the flat array of gradients of those of weights and bias.
+(C_IN, C_OUT, KD, KH, KW, TRANSPOSED, ACTIVATION, AT, PATCHES, ALONG, STEP, PLANE, INPUT, PADDED, OUTPUT, BEFORE, DW, DB) = range(18)
+#: The last row, offsets in `work`: zeros, the bias, weights in whole vectors, their values at points, the transpose of either, columns of
+#: taps, values of some patches, some rows; two gradients of rows, a padded gradient, the gradient of weights, a panel of a product.
+#: A forward pass uses what is before the first gradient.
+ZEROS, BIAS, WEIGHTS, TAP_VALUES, TRANSPOSE, TAPS, VALUES, FEW_ROWS, G, OTHER, PADDED_G, PRODUCT, PANEL = range(13)
 
 #: The table, how many floats `tape` has and `work`, forward and backward, how long each array of offsets is, and how many
 #: floats all gradients are.
@@ -40,8 +43,8 @@ def plan(layers, N, D, H, W, itemsize, keep):
     Without `keep`, when no gradient is wanted, the output of a layer overwrites that of the layer before the last.
     """
     lanes, R = BYTES // itemsize, N * D * H * W
-    table, gradients, offsets = np.zeros((len(layers) + 1, 15), np.int64), 0, 0
-    ends, largest = {"tape": 0, "work": 0}, dict.fromkeys(range(7), 0)
+    table, gradients, offsets = np.zeros((len(layers) + 1, 18), np.int64), 0, 0
+    ends, largest = {"tape": 0, "work": 0}, dict.fromkeys(range(13), 0)
 
     def take(where, floats):
         start = ends[where]
@@ -49,33 +52,86 @@ def plan(layers, N, D, H, W, itemsize, keep):
         return start
 
     widths = [shape[-2] if transposed else shape[-1] for shape, _, transposed in layers]
-    spare = [take("tape", R * rounded(max(widths), lanes)) for _ in range(0 if keep else 2)]
+    spare = [take("tape", (R + PATCH) * rounded(max(widths), lanes)) for _ in range(0 if keep else 2)]
     for i, (shape, activation, transposed) in enumerate(layers):
         *kernel, narrow, wide = shape
         kd, kh, kw = (1,) * (3 - len(kernel)) + tuple(kernel)
         C_in, C_out = (wide, narrow) if transposed else (narrow, wide)
-        taps, around = kd * kh * kw, N * (D + kd - 1) * (H + kh - 1) * (W + kw - 1)
-        rows_in, rows = R * rounded(C_in, lanes), R * rounded(C_out, lanes)
+        points, Q, k = (POINTS, -(-W // PATCH), 1) if kw == 3 and W > 2 else (1, W, kw)
+        taps, pitch, K, step = kd * kh * kw, rounded(wide, lanes), kd * kh * k * narrow, rounded(narrow, lanes) if points > 1 else narrow
+        plane, column = N * (D + kd - 1) * (H + kh - 1) * (Q + k - 1) * step, rounded(K, lanes)
+        rows_in, rows = (R + PATCH) * rounded(C_in, lanes), (R + PATCH) * rounded(C_out, lanes)
         t = table[i]
-        t[:7] = C_in, C_out, kd, kh, kw, transposed, NUMBERS[activation]
+        t[:12] = C_in, C_out, kd, kh, kw, transposed, NUMBERS[activation], points, Q, k, step, plane
         t[INPUT] = table[i - 1, OUTPUT] if i else take("tape", rows_in)
-        t[PADDED] = take("tape", around * C_in) if taps > 1 and not transposed else 0
+        t[PADDED] = take("tape", points * plane) if taps > 1 and not transposed else 0
         t[OUTPUT] = take("tape", rows) if keep else spare[i % 2]
         t[BEFORE] = take("tape", rows) if keep and t[ACTIVATION] == SILU else t[OUTPUT]
-        t[WEIGHTS] = take("work", max(taps * narrow * rounded(wide, lanes), wide * rounded(taps * narrow, lanes)))
-        t[BIAS] = take("work", C_out)
         t[DW], t[DB] = gradients, gradients + taps * narrow * wide
         gradients = int(t[DB]) + C_out
-        offsets = max(offsets, R, taps * C_in, taps * C_out)
-        for key, floats in ((ZEROS, max(taps * narrow, wide)), (TAPS, R * rounded(taps * narrow, lanes) if taps > 1 or transposed else 0),
-                            (G, max(rows_in, rows)), (OTHER, max(rows_in, rows)), (PADDED_G, around * C_out if transposed else 0),
-                            (PRODUCT, taps * narrow * rounded(wide, lanes)), (PANEL, ROWS_AT_ONCE * rounded(ROWS, lanes))):
+        offsets = max(offsets, R, 2 * taps, taps * C_in, taps * C_out)
+        patched = points > 1
+        for key, floats in ((ZEROS, max(column, pitch)), (BIAS, C_out), (WEIGHTS, taps * narrow * pitch), (TAP_VALUES, points * K * pitch * patched),
+                            (TRANSPOSE, points * pitch * column), (TAPS, points * N * D * H * Q * column if taps > 1 or transposed else 0),
+                            (VALUES, points * (ROWS_AT_ONCE // PATCH * pitch + SLACK) * patched),
+                            (FEW_ROWS, max(PATCH * pitch, (PATCH * Q + 2 + POINTS) * step) * patched),
+                            (G, max(rows_in, rows)), (OTHER, max(rows_in, rows)), (PADDED_G, points * plane if transposed else 0),
+                            (PRODUCT, points * K * pitch), (PANEL, ROWS_AT_ONCE * rounded(ROWS, lanes))):
             largest[key] = max(largest[key], floats)
     for key, floats in largest.items():
         if key == G:
             forward = ends["work"]
         table[-1, key] = take("work", floats)
     return Plan(table, ends["tape"], forward, ends["work"], offsets + SLACK, gradients)
+
+
+@inner
+def right_factor(V, t, narrow, wide, K, transposed, work, scratch, lanes):
+    """Weights as right factors (K, wide) of products, one after the other where there is one for each point, or the transposes: the array, and
+    where they begin."""
+    B, bo, pitch, column = V, 0, rounded(wide, lanes), rounded(K, lanes)
+    taps = t[KD] * t[KH] * t[KW]
+    if wide % lanes:  # else rows of whole vectors serve where they are
+        B, bo = work, scratch[WEIGHTS]
+        place(V, taps * narrow, wide, work, bo, pitch)
+    if t[AT] > 1:
+        evaluate_taps(B, bo, taps // 3, narrow * pitch, work, scratch[TAP_VALUES])
+        B, bo = work, scratch[TAP_VALUES]
+    if transposed:
+        for i in range(t[AT]):
+            place_transposed(B[bo + i * K * pitch:], K, pitch, work, scratch[TRANSPOSE] + i * pitch * column, column, lanes)
+        B, bo = work, scratch[TRANSPOSE]
+    return B, bo
+
+
+@inner
+def pad_images(X, x, pitch, out, o, t, narrow, N, D, H, W, work, few):
+    """Images of the rows at x with zeros around them at o, or their patches, as products read them."""
+    if t[AT] > 1:
+        interpolate_back(X, x, pitch, out, o, t[PLANE], N, D, H, W, t[KD], t[KH], work, few)
+    else:
+        pad(X[x:], pitch, out, o, N, D, H, W, narrow, t[KD], t[KH], t[KW])
+
+
+@inner
+def sum_columns(work, scratch, column, bias, Y, y, pitch, t, narrow, N, D, H, W, offsets):
+    """Rows at y: the bias and the columns of all taps that reach a position."""
+    if t[AT] > 1:
+        interpolate(work, scratch[TAPS], column, bias, Y, y, pitch, N, D, H, W, narrow, t[KD], t[KH], scratch[FEW_ROWS], scratch[ZEROS], offsets)
+    else:
+        sum_taps(work, scratch[TAPS], column, bias, Y, y, pitch, N, D, H, W, narrow, t[KD], t[KH], t[KW], offsets)
+
+
+@once
+def take_gradient(work, dW, t, taps, narrow, wide, pitch, gradients):
+    """Those of the weights, of what is in rows `pitch` apart, a plane of them for each point."""
+    along, size = t[KW] if t[AT] > 1 else ONE, narrow * pitch
+    if t[AT] > 1:
+        evaluate_taps_back(work, dW, taps // along, size)
+    for j in range(taps // along):
+        for k in range(along):
+            to = t[DW] + (j * along + k) * narrow * wide
+            take_rows(work[dW + (k * (taps // along) + j) * size:], pitch, gradients[to:to + narrow * wide].reshape((narrow, wide)))
 
 
 @once
@@ -86,39 +142,46 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
     as many positions as there are.
     """
     R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
-    rows, columns, group = offsets[0], offsets[1], R // max(1, added.shape[0])
-    clear(work, scratch[ZEROS], scratch[TAPS])
+    rows, columns, group, zeros, bias = offsets[0], offsets[1], R // max(1, added.shape[0]), scratch[ZEROS], scratch[BIAS]
+    clear(work, zeros, bias)
     for l in range(L):
         t = table[l]
-        C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
-        taps, pitch_in, pitch, A, wide = kd * kh * kw, rounded(C_in, lanes), rounded(C_out, lanes), t[INPUT], 0
-        V = numbers_at(addresses[2 * l], taps * C_in * C_out, tape)
-        place(numbers_at(addresses[2 * l + 1], C_out, tape), ONE, C_out, work, t[BIAS], pitch)
+        C_in, C_out, transposed, points, Q = t[C_IN], t[C_OUT], t[TRANSPOSED] > 0, t[AT], t[PATCHES]
+        narrow, wide = (C_out, C_in) if transposed else (C_in, C_out)
+        K, P, patch = t[KD] * t[KH] * t[ALONG] * narrow, N * D * H * Q, PATCH if points > 1 else 1
+        pitch_in, pitch, column, some, A = rounded(C_in, lanes), rounded(C_out, lanes), rounded(K, lanes), ROWS_AT_ONCE // patch, t[INPUT]
+        values, plane = scratch[VALUES], some * rounded(wide, lanes) + SLACK
+        V = numbers_at(addresses[2 * l], t[KD] * t[KH] * t[KW] * C_in * C_out, tape)
+        place(numbers_at(addresses[2 * l + 1], C_out, tape), ONE, C_out, work, bias, pitch)
         multiples(rows, R, pitch_in)
         multiples(columns, C_in, ONE)
+        B, bo = right_factor(V, t, narrow, wide, K, transposed, work, scratch, lanes)
+        if t[KD] * t[KH] * t[KW] > 1 and not transposed:
+            pad_images(tape, A, pitch_in, tape, t[PADDED], t, narrow, N, D, H, W, work, scratch[FEW_ROWS])
+            find_taps(rows, columns, N, D, H, Q, narrow, t[STEP], t[KD], t[KH], t[ALONG])
+            A = t[PADDED]
+        for r in range(0, P, some):
+            n = min(some, P - r)
+            if transposed:
+                if points > 1:
+                    evaluate(tape, A, pitch_in, r, n, Q, W, work, values, plane, scratch[FEW_ROWS])
+                for i in range(points):
+                    X, x = (work, values + i * plane) if points > 1 else (tape, A + r * pitch_in)
+                    product(X, x, rows, ZERO, n, columns, wide, B, bo + i * pitch_in * column, column, K, work, zeros, ZERO,
+                            work, scratch[TAPS] + (i * P + r) * column, column, lanes)
+            else:
+                for i in range(points):
+                    Y, y = (work, values + i * plane) if points > 1 else (tape, t[OUTPUT] + r * pitch)
+                    product(tape, A + i * t[PLANE], rows, r, r + n, columns, K, B, bo + i * K * pitch, pitch, wide,
+                            work, bias if points == 1 or i == ONE_POINT else zeros, ZERO, Y, y, pitch, lanes)
+                if points > 1:
+                    evaluate_back(work, values, plane, tape, t[OUTPUT], pitch, r, n, Q, W)
         if transposed:
-            wide = rounded(taps * C_out, lanes)
-            place_transposed(V, taps * C_out, C_in, work, t[WEIGHTS], wide, lanes)
-            product(tape, A, rows, ZERO, R, columns, C_in, work, t[WEIGHTS], wide, taps * C_out, work, scratch[ZEROS], ZERO,
-                    work, scratch[TAPS], wide, lanes)
-            sum_taps(work, scratch[TAPS], wide, t[BIAS], tape, t[OUTPUT], pitch, N, D, H, W, C_out, kd, kh, kw, rows, columns)
-        else:
-            if C_out % lanes:
-                place(V, taps * C_in, C_out, work, t[WEIGHTS], pitch)
-            if taps > 1:
-                pad(tape[A:], pitch_in, tape, t[PADDED], N, D, H, W, C_in, kd, kh, kw)
-                first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
-                all_taps(columns, H, W, C_in, kd, kh, kw)
-                A = t[PADDED]
-        B, bo = (work, t[WEIGHTS]) if C_out % lanes else (V, 0)  # rows of whole vectors serve where they are
-        for r in range(0, R, ROWS_AT_ONCE):
-            n, at = min(ROWS_AT_ONCE, R - r), t[OUTPUT] + r * pitch
-            if not transposed:
-                product(tape, A, rows, r, r + n, columns, taps * C_in, B, bo, pitch, C_out, work, t[BIAS], ZERO,
-                        tape, at, pitch, lanes)
-            if l == 0 and added.size > 0:
-                add_to_rows(tape[at:at + n * pitch], pitch, added, r, group)
-            activate(tape[at:at + n * pitch], tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
+            sum_columns(work, scratch, column, bias, tape, t[OUTPUT], pitch, t, narrow, N, D, H, W, rows)
+        y, before = t[OUTPUT], t[BEFORE]
+        if l == 0 and added.size > 0:
+            add_to_rows(tape[y:y + R * pitch], pitch, added, group)
+        activate(tape[y:y + R * pitch], tape[before:before + R * pitch], t[ACTIVATION])
 
 
 @once
@@ -130,61 +193,66 @@ def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gra
     R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
     rows, columns, steps, ones, group = offsets[0], offsets[1], offsets[2], offsets[3], R // max(1, dadded.shape[0])
     multiples(ones, ones.size, ONE)
-    g, other, zeros = scratch[G], scratch[OTHER], scratch[ZEROS]
-    clear(work, zeros, scratch[TAPS])
+    g, other, zeros, values, dW = scratch[G], scratch[OTHER], scratch[ZEROS], scratch[VALUES], scratch[PRODUCT]
+    db = scratch[BIAS]
+    clear(work, zeros, db)
     for back in range(L):
         l = L - 1 - back
         t = table[l]
-        C_in, C_out, kd, kh, kw, transposed = t[C_IN], t[C_OUT], t[KD], t[KH], t[KW], t[TRANSPOSED]
-        taps, pitch_in, pitch, A, target = kd * kh * kw, rounded(C_in, lanes), rounded(C_out, lanes), t[INPUT], other
+        C_in, C_out, transposed, points, Q = t[C_IN], t[C_OUT], t[TRANSPOSED] > 0, t[AT], t[PATCHES]
+        narrow, wide = (C_out, C_in) if transposed else (C_in, C_out)
+        taps, K, P, patch = t[KD] * t[KH] * t[KW], t[KD] * t[KH] * t[ALONG] * narrow, N * D * H * Q, PATCH if points > 1 else 1
+        pitch_in, pitch, pitch_wide, column = rounded(C_in, lanes), rounded(C_out, lanes), rounded(wide, lanes), rounded(K, lanes)
+        some, reads, A = ROWS_AT_ONCE // patch, taps > 1 and not transposed, t[INPUT]
+        plane = some * pitch_wide + SLACK
         V = numbers_at(addresses[2 * l], taps * C_in * C_out, tape)
-        narrow, wide = (taps * C_out, C_in) if transposed else (taps * C_in, C_out)
-        pitch_wide, pitch_narrow, reads = rounded(wide, lanes), rounded(narrow, lanes), taps > 1 and not transposed
-        db = gradients[t[DB]:t[DB] + C_out]
-        multiples(steps, R, pitch)
+        clear(work, db, db + pitch)
+        multiples(steps, R, pitch_wide)
+        y, before = t[OUTPUT], t[BEFORE]
+        activate_back(work[g:g + R * pitch], tape[y:y + R * pitch], tape[before:before + R * pitch], t[ACTIVATION])
+        add_rows(work, g, pitch, R, work, db, pitch)
+        if l == 0 and dadded.size > 0:
+            sum_rows(work[g:g + R * pitch], pitch, dadded, group)
+        B, bo = right_factor(V, t, narrow, wide, K, not transposed, work, scratch, lanes)
         if transposed:
-            if wide % lanes:
-                place(V, narrow, wide, work, t[WEIGHTS], pitch_wide)
-            first_taps(rows, N, D, H, W, C_out, kd, kh, kw)
-            all_taps(columns, H, W, C_out, kd, kh, kw)
+            pad_images(work, g, pitch, work, scratch[PADDED_G], t, narrow, N, D, H, W, work, scratch[FEW_ROWS])
         else:
-            place_transposed(V, narrow, wide, work, t[WEIGHTS], pitch_narrow, lanes)
             multiples(rows, R, pitch_in)
             multiples(columns, C_in, ONE)
-            if reads:
-                first_taps(rows, N, D, H, W, C_in, kd, kh, kw)
-                all_taps(columns, H, W, C_in, kd, kh, kw)
-                A, target = t[PADDED], scratch[TAPS]
-        for r in range(0, R, ROWS_AT_ONCE):
-            n, at, dW = min(ROWS_AT_ONCE, R - r), g + r * pitch, scratch[PRODUCT]
-            activate_back(work[at:at + n * pitch], tape[t[OUTPUT] + r * pitch:t[OUTPUT] + (r + n) * pitch],
-                          tape[t[BEFORE] + r * pitch:t[BEFORE] + (r + n) * pitch], t[ACTIVATION])
-            sum_all_rows(work[at:at + n * pitch], pitch, db)
-            if l == 0 and dadded.size > 0:
-                sum_rows(work[at:at + n * pitch], pitch, dadded, r, group)
-            if not transposed:
-                so, lds = (dW, pitch_wide) if r else (zeros, ZERO)
-                if reads or wide < 256:
-                    product(tape, A, columns, ZERO, narrow, rows[r:], n, work, at, pitch, wide, work, so, lds, work, dW, pitch_wide, lanes)
-                else:
-                    product_of_transpose(tape, A + r * pitch_in, pitch_in, narrow, n, work, at, pitch, wide, work, so, lds,
-                                         work, dW, pitch_wide, work, scratch[PANEL], rows, columns, lanes)
-                product(work, g, steps, r, r + n, ones, wide, work, t[WEIGHTS], pitch_narrow, narrow, work, zeros, ZERO,
-                        work, target + r * pitch_narrow, pitch_narrow, lanes)
+        if transposed or reads:
+            find_taps(rows, columns, N, D, H, Q, narrow, t[STEP], t[KD], t[KH], t[ALONG])
         if reads:
-            sum_taps(work, target, pitch_narrow, zeros, work, other, pitch_in, N, D, H, W, C_in, kd, kh, kw, rows, columns)
-        if transposed:
-            B, bo = (work, t[WEIGHTS]) if wide % lanes else (V, 0)
-            pad(work[g:], pitch, work, scratch[PADDED_G], N, D, H, W, C_out, kd, kh, kw)
-            for r in range(0, R, ROWS_AT_ONCE):
-                n, at, dW = min(ROWS_AT_ONCE, R - r), A + r * pitch_in, scratch[PRODUCT]
-                so, lds = (dW, pitch_wide) if r else (zeros, ZERO)
-                product(work, scratch[PADDED_G], columns, ZERO, narrow, rows[r:], n, tape, at, pitch_in, wide, work, so, lds,
-                        work, dW, pitch_wide, lanes)
-                product(work, scratch[PADDED_G], rows, r, r + n, columns, narrow, B, bo, pitch_wide, wide, work, zeros, ZERO,
-                        work, other + r * pitch_in, pitch_in, lanes)
+            A = t[PADDED]
+        S, s, X, x = (tape, A, work, scratch[PADDED_G]) if transposed else (work, g, tape, A)  # the wide rows and the images of narrow ones
+        for r in range(0, P, some):
+            n = min(some, P - r)
+            F, f = (work, values) if points > 1 else (S, s + r * pitch_wide)
+            if points > 1:
+                evaluate(S, s, pitch_wide, r, n, Q, W, work, values, plane, scratch[FEW_ROWS])
+            for i in range(points):
+                to, so, lds = dW + i * K * pitch_wide, dW + i * K * pitch_wide if r else zeros, pitch_wide if r else ZERO
+                if reads or transposed or wide < 256:
+                    product(X, x + i * t[PLANE], columns, ZERO, K, rows[r:], n, F, f + i * plane, pitch_wide, wide, work, so, lds,
+                            work, to, pitch_wide, lanes)
+                else:
+                    product_of_transpose(X, x + r * pitch_in, pitch_in, K, n, F, f, pitch_wide, wide, work, so, lds,
+                                         work, to, pitch_wide, work, scratch[PANEL], rows, columns, lanes)
+                if transposed:  # the values of points that are done give way to those of gradients
+                    to = values + i * plane if points > 1 else other + r * pitch_in
+                    product(X, x + i * t[PLANE], rows, r, r + n, columns, K, B, bo + i * K * pitch_wide, pitch_wide, wide, work, zeros, ZERO,
+                            work, to, pitch_wide, lanes)
+                else:
+                    to = (scratch[TAPS] if reads else other) + (i * P + r) * column
+                    product(F, f + i * plane, steps, ZERO, n, ones, wide, B, bo + i * pitch_wide * column, column, K,
+                            work, zeros, ZERO, work, to, column, lanes)
+            if transposed and points > 1:
+                evaluate_back(work, values, plane, work, other, pitch_in, r, n, Q, W)
+        if reads:
+            sum_columns(work, scratch, column, zeros, work, other, pitch_in, t, narrow, N, D, H, W, rows)
         if R > 0:
-            take_rows(work[scratch[PRODUCT]:], pitch_wide, gradients[t[DW]:t[DW] + narrow * wide].reshape((narrow, wide)))
+            take_gradient(work, dW, t, taps, narrow, wide, pitch_wide, gradients)
+        for c in range(C_out):
+            gradients[t[DB] + c] = work[db + c]
         g, other = other, g
     return g
 

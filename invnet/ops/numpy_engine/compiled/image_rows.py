@@ -6,9 +6,10 @@ R positions are at work; row r of their channels lies at o + r * pitch in `work`
 from .affine import scales
 from .convolutions import C_OUT, G as DY, OUTPUT
 from .kernels import ONE, ZERO, inner, once
+from .matrices import copy
 from .products import clear, multiples, place, place_transposed, product, rounded
 from .rows import total
-from .stages import GROUPS, SIGMOID, copy
+from .stages import GROUPS, SIGMOID
 from .vectors import SLACK, copy_rows, merge_rows, pack_rows
 
 #: Where in `work` there are: the rows, as many more for what becomes of them, their gradients, small matrices, what belongs to the

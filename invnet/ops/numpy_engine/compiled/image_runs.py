@@ -16,7 +16,7 @@ from .image_rows import (
 )
 from .kernels import kernel
 from .products import rounded
-from .stages import CONVOLUTIONAL, GROUPS, KIND, ORDER, PERMUTE, PLACE, SCALE, STATE, prepare, pull
+from .stages import CONVOLUTIONAL, GROUPS, KIND, ORDER, PERMUTE, PLACE, SCALE, STATE, prepare, pull, uncounted
 from .taps import rows_of, rows_to
 from .vectors import BYTES
 
@@ -30,6 +30,7 @@ def through(P, addresses, stages, bounds, tables, starts, index, to_z, back, kep
     Else dX, dlogdet and G are not looked at. `tapes` is what conditioners leave, and where it is `kept` from the way out they are not computed
     again. It is one function since half of what is compiled is the same.
     """
+    P, G, tapes, work, stages, index = uncounted(P), uncounted(G), uncounted(tapes), uncounted(work), uncounted(stages), uncounted(index)
     (N, D, H, W, C), lanes = X.shape, BYTES // X.itemsize
     R, pitch, rows, other, d = N * D * H * W, rounded(C, lanes), places[ROWS], places[OTHER], places[GRADIENTS]
     sign, none = X.dtype.type(-1 if to_z else 1), np.empty((0, 1), X.dtype)
@@ -85,5 +86,5 @@ def through(P, addresses, stages, bounds, tables, starts, index, to_z, back, kep
 
 
 #: As functions of their own: compiled into others that only call them they take a second more.
-prepared = kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean)")(prepare.py_func)
-pulled = kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64)")(pull.py_func)
+prepared = kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean, ?)")(prepare.py_func)
+pulled = kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64, ?)")(pull.py_func)

@@ -26,7 +26,7 @@ TYPES = {"f": "float32", "d": "float64"}
 
 
 def compiled(function, signature, char, *constants):
-    """The function compiled for one dtype, $ in its signature, and for the constants that it closes over.
+    """The function compiled for one dtype, $ in its signature, and for the constants that it closes over or what else tells it from others.
 
     Each has a name of its own and so its own file in Numba's cache. Under one name two processes that compile two
     versions at once can each find the other's code under its own key, with no sign of it but wrong numbers.
@@ -45,7 +45,17 @@ def _digest():
 
 
 def kernel(signature):
-    return lambda function: functools.cache(lambda char: compiled(function, signature, char))
+    """A decorator that compiles at the first call of kernel(char), or kernel(char, part) where ? in the signature stands for an argument that is
+    True if there is that part of a task and None if not: functions given a None are compiled without what it is for."""
+
+    def versions(function):
+        @functools.cache
+        def version(char, part=None):
+            return compiled(function, signature.replace("?", "boolean" if part else "none"), char, *(["part"] if part else []))
+
+        return version
+
+    return versions
 
 
 # ---- rows

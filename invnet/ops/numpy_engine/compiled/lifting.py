@@ -7,8 +7,7 @@ reassociation (fastmath). Some rows at a time are turned, so that the loops over
 import numpy as np
 
 from .fixed_point import helper, larger
-from .kernels import kernel
-from .stages import function
+from .kernels import inner, kernel
 
 ROWS = 64
 
@@ -56,7 +55,7 @@ def balance(rest, pairs, k):
     return max(rest.size - 1, 0)
 
 
-@function
+@inner
 def turn(R, order, over, X):
     """The numbers of rows in steps, X (C, rows), its channels in an order."""
     for r in range(R.shape[0]):
@@ -64,14 +63,14 @@ def turn(R, order, over, X):
             X[i, r] = R[r, order[i]] * over
 
 
-@function
+@inner
 def turn_back(X, order, step, R):
     for i in range(order.size):
         for r in range(R.shape[0]):
             R[r, order[i]] = X[i, r] * step + 0.0
 
 
-@function
+@inner
 def change(X, F, i, start, stop, sign, total, m):
     """X[i] + sign round(sum of F[i, j] X[j])."""
     total[:m] = 0
@@ -83,14 +82,14 @@ def change(X, F, i, start, stop, sign, total, m):
         X[i, r] += sign * np.rint(total[r])
 
 
-@function
+@inner
 def add_times(X, i, f, j, sign, m):
     """X[i] + sign round(f X[j])."""
     for r in range(m):
         X[i, r] += sign * np.rint(f * X[j, r])
 
 
-@function
+@inner
 def hold(X, m, most, largest):
     beyond = False
     for i in range(X.shape[0]):

@@ -9,14 +9,13 @@ import math
 import numpy as np
 
 from .exponentials import split
-from .kernels import kernel
-from .stages import function
+from .kernels import inner, kernel
 
 BLOCK = 256  # rows
 STEEP = 4.0  # the largest slope to which x = z - uh t is good enough
 
 
-@function
+@inner
 def tanh_pass(V, T, Q):
     """T = tanh(V) of V >= 0, and Q = 1 - T^2 without cancellation: both from E = exp(-2 V) - 1."""
     for i in range(V.size):
@@ -27,7 +26,7 @@ def tanh_pass(V, T, Q):
         Q[i] = 4 * (power * p + power) * over * over
 
 
-@function
+@inner
 def root_pass(Y, s, LOW, HIGH, V, T, Q):
     """V >= 0 with V + (s - 1) tanh(V) = Y, of Y >= 0, and T and Q of V; LOW and HIGH are scratch, the bracket of the root.
 
@@ -58,7 +57,7 @@ def root_pass(Y, s, LOW, HIGH, V, T, Q):
             break
 
 
-@function
+@inner
 def bent_pass(R, w, b, s, back, scratch):
     """A = w.x + b of rows R, and T = tanh(V) and Q = 1 - T^2 of V = |A|; or `back`, from Z, V and these of the root to which |A| belongs."""
     A, Y, V, T, Q, LOW, HIGH = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5], scratch[6]
@@ -75,7 +74,7 @@ def bent_pass(R, w, b, s, back, scratch):
     return A, V, T, Q
 
 
-@function
+@inner
 def steered(u, w, uh):
     """uh = u + k w with w.uh = s - 1, s = softplus(w.u); gives s, its slope in w.u, k and 1 / w.w."""
     a, n = 0.0, 0.0
@@ -92,7 +91,7 @@ def steered(u, w, uh):
     return s, slope, k, over_n
 
 
-@function
+@inner
 def along(a, w, over_n, x):
     """Moves x along w to w.x = a, which is known better than by x = z - uh t where uh t is much larger than x."""
     for c in range(x.size):

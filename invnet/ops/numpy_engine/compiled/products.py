@@ -87,46 +87,32 @@ def place(B, K, N, out, oo, ldo):
 @inner
 def place_transposed(B, K, N, out, oo, ldo, lanes):
     """Rows of the transpose of B (K, N), ldo apart, with zeros after them."""
-    K_whole, N_whole = K - K % lanes, N - N % lanes
-    for k in range(0, K_whole, lanes):
+    N_whole = N - N % lanes
+    for k in range(0, ldo, lanes):
         for j in range(0, N_whole, lanes):
-            transpose_square(B, k * N + j, N, out, oo + j * ldo + k, ldo)
-    for j in range(N):
-        row = out[oo + j * ldo:oo + (j + 1) * ldo]
-        for k in range(K_whole if j < N_whole else 0, K):
-            row[k] = B[k * N + j]
-        clear(row, K, ldo)
+            transpose_square(B, min(k, K - 1) * N + j, N, K - k, out, oo + j * ldo + k, ldo)
+    for j in range(N_whole, N):
+        row = oo + j * ldo  # and not a slice: arrays are counted, at 20 cycles each
+        for k in range(K):
+            out[row + k] = B[k * N + j]
+        clear(out, row + K, row + ldo)
 
 
 @inner
-def add_to_rows(R, pitch, added, first, group):
-    """Adds to rows `pitch` apart the rows of `added`, each to `group` of them, of which the first is number `first`."""
+def add_to_rows(R, pitch, added, group):
+    """Adds to rows `pitch` apart the rows of `added`, each to `group` of them."""
     for r in range(R.size // pitch):
-        row, more = R[r * pitch:(r + 1) * pitch], added[(first + r) // group]
+        row, more = R[r * pitch:(r + 1) * pitch], added[r // group]
         for c in range(more.size):
             row[c] += more[c]
 
 
 @inner
-def sum_rows(R, pitch, sums, first, group):
+def sum_rows(R, pitch, sums, group):
     """The transpose of add_to_rows: adds the rows to those of `sums`."""
     for r in range(R.size // pitch):
-        row, total = R[r * pitch:(r + 1) * pitch], sums[(first + r) // group]
+        row, total = R[r * pitch:(r + 1) * pitch], sums[r // group]
         for c in range(total.size):
-            total[c] += row[c]
-
-
-@inner
-def sum_all_rows(R, pitch, total):
-    """Adds up all rows, some at a time."""
-    count, C = R.size // pitch, total.size
-    for r in range(0, count - 3, 4):
-        one, two, three, four = R[r * pitch:], R[(r + 1) * pitch:], R[(r + 2) * pitch:], R[(r + 3) * pitch:]
-        for c in range(C):
-            total[c] += (one[c] + two[c]) + (three[c] + four[c])
-    for r in range(count - count % 4, count):
-        row = R[r * pitch:]
-        for c in range(C):
             total[c] += row[c]
 
 

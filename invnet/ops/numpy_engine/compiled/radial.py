@@ -7,11 +7,10 @@ import math
 
 import numpy as np
 
-from .kernels import kernel
-from .stages import function
+from .kernels import inner, kernel
 
 
-@function
+@inner
 def radius(rho, alpha, s):
     """r >= 0 with r (s + r) / (alpha + r) = rho: the root of r^2 + (s - rho) r - alpha rho, without cancellation."""
     h = rho - s

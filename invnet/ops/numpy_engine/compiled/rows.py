@@ -5,14 +5,14 @@
 
 from numba import njit
 
-from .kernels import ZERO
+from .kernels import ZERO, inner
+from .matrices import copy
 from .products import product
-from .stages import copy, function
 
 reordering = njit(error_model="numpy", nogil=True, fastmath={"reassoc"})  # so that a sum becomes a sum of vectors
 
 
-@function
+@inner
 def to_rows(X, start, n, work, o, pitch):
     """Rows of `n` samples, with zeros after them: what is computed there is never used, but could be slow with numbers near 0."""
     for c in range(X.shape[1]):
@@ -22,7 +22,7 @@ def to_rows(X, start, n, work, o, pitch):
         row[n:] = 0
 
 
-@function
+@inner
 def from_rows(work, o, pitch, X, start, n):
     for c in range(X.shape[1]):
         row = work[o + c * pitch:o + c * pitch + n]
@@ -30,7 +30,7 @@ def from_rows(work, o, pitch, X, start, n):
             X[start + i, c] = row[i]
 
 
-@function
+@inner
 def rescale(work, o, pitch, p, C, to_z, n):
     """Rows at o become Z, scaled and shifted, or X again."""
     for c in range(C):
@@ -43,7 +43,7 @@ def rescale(work, o, pitch, p, C, to_z, n):
                 row[i] = (row[i] - b) * over
 
 
-@function
+@inner
 def scale_back(work, o, d, pitch, p, C, inverse, n, sign, g):
     """Gradients at d of rows X at o, from those of Z or the other way round; adds those of scale and b to g."""
     for c in range(C):
@@ -58,7 +58,7 @@ def scale_back(work, o, d, pitch, p, C, inverse, n, sign, g):
                 drow[i] *= factor
 
 
-@function
+@inner
 def permute(work, o, spare, pitch, index, order, C, back):
     """Rows at o in the order that lies in `index`, or back."""
     copy(work, o, work, spare, C * pitch)
@@ -67,14 +67,14 @@ def permute(work, o, spare, pitch, index, order, C, back):
         copy(work, spare + at * pitch, work, o + to * pitch, pitch)
 
 
-@function
+@inner
 def mix(P, M, rows, columns, C, work, o, spare, zeros, n, pitch, lanes):
     """Rows at o become M times them; with rows and columns exchanged, its transpose times them."""
     product(P, M, rows, ZERO, C, columns, C, work, o, pitch, n, work, zeros, ZERO, work, spare, pitch, lanes)
     copy(work, spare, work, o, C * pitch)
 
 
-@function
+@inner
 def sums_of_products(A, a, B, b, C, n, pitch, sign, G):
     """G[i, j] += sign * sum over samples of A[i] B[j], for C rows each; G is flat."""
     for i in range(C):

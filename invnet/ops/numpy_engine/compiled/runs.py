@@ -24,8 +24,8 @@ from .vectors import BYTES, SLACK
 AT_ONCE = MANY
 
 
-@kernel("float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, $[:,:], $[::1], $[::1], int64[::1])")
-def forward(P, addresses, parts, stages, limits, layers, index, inverse, X, logdet, work, places):
+@kernel("float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, ?, $[:,:], $[::1], $[::1], int64[::1])")
+def forward(P, addresses, parts, stages, limits, layers, index, inverse, reflections, X, logdet, work, places):
     """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of a program."""
     P, stages, limits, work = uncounted(P), uncounted(stages), uncounted(limits), uncounted(work)
     layers, index = uncounted(layers), uncounted(index)
@@ -36,7 +36,7 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, X, logd
     for part in range(parts.size - 1):
         part = parts.size - 2 - part if inverse else part
         start, stop = parts[part], parts[part + 1]
-        same, bound = prepare(P, addresses, stages[start:stop], layers, index, C, inverse)
+        same, bound = prepare(P, addresses, stages[start:stop], layers, index, C, inverse, reflections)
         same, worst = X.dtype.type(-same if inverse else same), max(worst, bound)
         for r in range(0, N, AT_ONCE):
             n = min(AT_ONCE, N - r)
@@ -59,9 +59,9 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, X, logd
     return worst
 
 
-@kernel("""float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, boolean, $[:,:],
+@kernel("""float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, boolean, ?, $[:,:],
         $[:,:], $[::1], float64, $[::1], int64[::1])""")
-def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, inverse, alone, dX, X, dlogdet, total, work, places):
+def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, inverse, alone, reflections, dX, X, dlogdet, total, work, places):
     """Z becomes X and dZ becomes dX, or the other way round where `inverse`; gives the bound of `prepare`.
 
     Where these samples are `alone`, adds to the parameters' gradients, given the total of dlogdet over all samples; else there is one part,
@@ -78,7 +78,7 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
     for part in range(parts.size - 1):
         part = part if inverse else parts.size - 2 - part
         start, stop = parts[part], parts[part + 1]
-        worst = max(worst, prepare(P, addresses, stages[start:stop], layers, index, C, TRUE)[1])
+        worst = max(worst, prepare(P, addresses, stages[start:stop], layers, index, C, TRUE, reflections)[1])
         for i in range(G.size):
             G[i] = 0
         for r in range(0, N, AT_ONCE):
@@ -113,12 +113,12 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
             from_rows(work, ZERO, pitch, X, r, n)
             from_rows(work, d, pitch, dX, r, n)
         if alone:
-            pull(P, G, total, addresses, gradients, stages[start:stop], layers, C)
+            pull(P, G, total, addresses, gradients, stages[start:stop], layers, C, reflections)
     return worst
 
 
-@kernel("void($[::1], $[::1], int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], float64, int64)")
-def add_gradients(P, G, addresses, gradients, stages, layers, index, total, C):
+@kernel("void($[::1], $[::1], int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], float64, int64, ?)")
+def add_gradients(P, G, addresses, gradients, stages, layers, index, total, C, reflections):
     """Adds to the parameters' gradients what a part's G, summed over all samples, makes of them."""
-    prepare(P, addresses, stages, layers, index, C, TRUE)
-    pull(P, G, total, addresses, gradients, stages, layers, C)
+    prepare(P, addresses, stages, layers, index, C, TRUE, reflections)
+    pull(P, G, total, addresses, gradients, stages, layers, C, reflections)

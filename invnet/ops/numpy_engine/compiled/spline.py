@@ -10,8 +10,7 @@ import math
 import numpy as np
 
 from .exponentials import log, log1p, split
-from .kernels import kernel
-from .stages import function
+from .kernels import inner, kernel
 
 #: samples at one time, at most
 MANY = 256
@@ -22,7 +21,7 @@ MOST, TOTAL = X, Y
 DX, DV, DW, DH, G0, G1, MEAN_X, MEAN_Y = X, Y, W, H, S0, S1, NEXT_X, NEXT_Y  # gradients, in memory that is free by then
 
 
-@function
+@inner
 def softmax(Q, q, pitch, n, K, at):
     """K rows at q become their softmax."""
     most = at.dtype.type(-math.inf)
@@ -45,7 +44,7 @@ def softmax(Q, q, pitch, n, K, at):
             shares[i] /= at[TOTAL + i]
 
 
-@function
+@inner
 def bins(v, Q, q, pitch, K, bound, least, inverse, at):
     """The bin of each value of v, among the knots in x, or in y where `inverse`; the parameters of the slopes at its ends go to D0 and D1."""
     n, real = v.size, v.dtype.type
@@ -78,7 +77,7 @@ def bins(v, Q, q, pitch, K, bound, least, inverse, at):
             at[D0 + i] = d if at[BIN + i] == right else at[D0 + i]
 
 
-@function
+@inner
 def slope(d, least, zero, one):
     """A slope of its parameter, to which that of a slope of 1 was added, and its derivative."""
     power, p = split(-abs(d))
@@ -86,13 +85,13 @@ def slope(d, least, zero, one):
     return least + max(d, zero) + log1p(e), (one if d > 0 else e) / (one + e)
 
 
-@function
+@inner
 def clip(x, low, high):
     """x between low and high; NaN stays."""
     return low if x < low else high if x > high else x
 
 
-@function
+@inner
 def root(eta, delta, d0, d1, one):
     """xi from 0 to 1 whose rise is eta."""
     t = delta * eta
@@ -103,7 +102,7 @@ def root(eta, delta, d0, d1, one):
     return above / below
 
 
-@function
+@inner
 def bend(v, Q, q, pitch, K, bound, least, inverse, sign, logdet, at):
     """The spline of v, or its inverse, in place, and sign log|det| added to logdet; of the rows at q widths and heights become shares."""
     n, real = v.size, v.dtype.type
@@ -138,7 +137,7 @@ def bend(v, Q, q, pitch, K, bound, least, inverse, sign, logdet, at):
         v[i] = at[VALUE + i] if inside else v[i]
 
 
-@function
+@inner
 def bend_back(d, Q, q, dQ, dq, pitch, K, bound, least, inverse, dlogdet, at):
     """The gradient of the spline, or of its inverse, after a `bend` in the other direction: d in place, and the rows at dq."""
     n, real = d.size, d.dtype.type
@@ -190,7 +189,7 @@ def bend_back(d, Q, q, dQ, dq, pitch, K, bound, least, inverse, dlogdet, at):
 # ---- rows of samples: numbers (rows, C), parameters (rows, C, 3 K - 1), of any strides
 
 
-@function
+@inner
 def turned(P, c, Q):
     """The parameters of a channel as rows."""
     for k in range(P.shape[2]):

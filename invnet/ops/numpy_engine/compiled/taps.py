@@ -3,7 +3,7 @@
 An image is rows, one for each position of N images (D, H, W), of C channels; `kd, kh, kw` is the kernel.
 """
 
-from .kernels import inner
+from .kernels import ONE, inner, once
 from .products import clear
 from .vectors import copy_rows, pack_rows, sum_runs
 
@@ -55,7 +55,7 @@ def rows_to(work, o, pitch, x):
                     r += 1
 
 
-@inner
+@once
 def pad(rows, pitch, work, o, N, D, H, W, C, kd, kh, kw):
     """Images with zeros around them, (N, D + kd - 1, H + kh - 1, W + kw - 1, C) at o, of rows `pitch` apart."""
     Dp, Hp, Wp, at = D + kd - 1, H + kh - 1, W + kw - 1, 0
@@ -72,34 +72,31 @@ def pad(rows, pitch, work, o, N, D, H, W, C, kd, kh, kw):
 
 
 @inner
-def first_taps(offsets, N, D, H, W, C, kd, kh, kw):
-    """Where each position's first tap lies in the padded images."""
-    Dp, Hp, Wp, row = D + kd - 1, H + kh - 1, W + kw - 1, 0
-    for n in range(N):
-        for d in range(D):
-            for h in range(H):
-                start = ((n * Dp + d) * Hp + h) * Wp
-                for w in range(W):
-                    offsets[row] = (start + w) * C
-                    row += 1
+def lattice(offsets, N, D, H, W, n, d, h, w):
+    """Where the points of a lattice lie, the last axis fastest; its axes have N, D, H and W points, n, d, h and w apart."""
+    point = 0
+    for i in range(N):
+        for j in range(D):
+            for k in range(H):
+                for l in range(W):
+                    offsets[point + l] = i * n + j * d + k * h + l * w
+                point += W
 
 
 @inner
-def all_taps(offsets, H, W, C, kd, kh, kw):
-    """Where a position's taps lie after its first, channels fastest."""
-    Hp, Wp, j = H + kh - 1, W + kw - 1, 0
-    for d in range(kd):
-        for h in range(kh):
-            for i in range(kw * C):
-                offsets[j] = (d * Hp + h) * Wp * C + i
-                j += 1
+def find_taps(first, after, N, D, H, W, C, step, kd, kh, kw):
+    """Where in padded images, of positions `step` apart, the first taps of the positions lie, and after that all taps of C channels each."""
+    w, h = step, (W + kw - 1) * step
+    d = (H + kh - 1) * h
+    lattice(first, N, D, H, W, (D + kd - 1) * d, d, h, w)
+    lattice(after, kd, kh, kw, C, d, h, w, ONE)
 
 
-@inner
-def sum_taps(work, columns, pitch, bias, Y, out, out_pitch, N, D, H, W, C, kd, kh, kw, inside, near):
+@once
+def sum_taps(work, columns, pitch, bias, Y, out, out_pitch, N, D, H, W, C, kd, kh, kw, offsets):
     """The transpose of reading taps: Y[out + p] = bias + sum over taps of the columns of that tap at p - tap.
 
-    `columns` and `bias` lie in `work`; `inside` and `near` are scratch for the offsets of the taps inside the image.
+    `columns` and `bias` lie in `work`; `offsets` is scratch for those of the taps of a row that are inside the image, and of a position.
     """
     pd, ph, pw, row, start = kd // 2, kh // 2, kw // 2, 0, work[bias:]
     for n in range(N):
@@ -110,17 +107,16 @@ def sum_taps(work, columns, pitch, bias, Y, out, out_pitch, N, D, H, W, C, kd, k
                     for j in range(kh):
                         if 0 <= d + pd - i < D and 0 <= h + ph - j < H:
                             for k in range(kw):
-                                inside[count] = (((pd - i) * H + ph - j) * W + pw - k) * pitch + ((i * kh + j) * kw + k) * C
+                                offsets[count] = (((pd - i) * H + ph - j) * W + pw - k) * pitch + ((i * kh + j) * kw + k) * C
                                 count += 1
                 for w in range(W):
                     to, at = out + row * out_pitch, columns + row * pitch
-                    if pw <= w < W - pw:
-                        sum_runs(Y, to, start, work, at, inside, count, C)
-                    else:
-                        few = 0
+                    first, some = 0, count
+                    if not pw <= w < W - pw:
+                        first, some = count, 0
                         for i in range(count):
                             if 0 <= w + pw - i % kw < W:
-                                near[few] = inside[i]
-                                few += 1
-                        sum_runs(Y, to, start, work, at, near, few, C)
+                                offsets[count + some] = offsets[i]
+                                some += 1
+                    sum_runs(Y, to, start, work, at, offsets, first, some, C)
                     row += 1

@@ -86,6 +86,12 @@ class _Vectors:
         return self.builder.asm(ir.FunctionType(self.type, [self.type]), "", f"={REGISTER},0,~{{memory}}", [vector], side_effect=True)
 
 
+def _rolled(b):
+    """Keeps LLVM from unrolling the loop that has this: most are short, and each takes a tenth of a second to compile."""
+    mark = b.asm(ir.FunctionType(ir.VoidType(), []), "", "", [], side_effect=True)
+    mark.attributes.add("convergent")
+
+
 def _pointer(context, builder, array_type, array, offset):
     """To an element of an array's memory, counted from its first, whatever its strides."""
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
@@ -159,16 +165,20 @@ low_block, small_block = _block(FEW, VECTORS), _block(FEW, 1)
 
 
 @intrinsic
-def transpose_square(typing, source, so, row, out, oo, pitch):
-    """out[oo + i * pitch + j] = source[so + j * row + i] for i and j below the lanes of a vector."""
+def transpose_square(typing, source, so, row, count, out, oo, pitch):
+    """out[oo + i * pitch + j] = source[so + j * row + i] for i and j below the lanes of a vector; 0 for j from `count` on."""
 
     def build(context, b, signature, args):
-        source, so, row, out, oo, pitch = args
+        source, so, row, count, out, oo, pitch = args
         types_ = signature.args
         V = _Vectors(context, b, types_[0].dtype)
-        source, out = _pointer(context, b, types_[0], source, so), _pointer(context, b, types_[3], out, oo)
-        lanes, half = V.lanes, V.lanes // 2
-        rows = [V.load(b.gep(source, [b.mul(row, ir.Constant(_int, i))])) for i in range(lanes)]
+        source, out = _pointer(context, b, types_[0], source, so), _pointer(context, b, types_[4], out, oo)
+        lanes, half, rows = V.lanes, V.lanes // 2, []
+        for i in range(lanes):
+            number = ir.Constant(_int, i)
+            there = b.icmp_signed("<", number, count)
+            vector = V.load(b.gep(source, [b.select(there, b.mul(row, number), ir.Constant(_int, 0))]))
+            rows.append(b.select(there, vector, V.zero))
         mix = lambda first: ir.Constant(ir.VectorType(_int32, lanes), [
             ir.Constant(_int32, first + i // 2 + (lanes if i % 2 else 0)) for i in range(lanes)])
         for _ in range(lanes.bit_length() - 1):  # so many perfect shuffles of all numbers exchange rows and columns
@@ -178,7 +188,7 @@ def transpose_square(typing, source, so, row, out, oo, pitch):
         return context.get_dummy_value()
 
     i = types.intp
-    return types.void(source, i, i, out, i, i), build
+    return types.void(source, i, i, i, out, i, i), build
 
 
 def _copy(beyond):
@@ -197,8 +207,10 @@ def _copy(beyond):
             zero, lane = ir.Constant(_int, 0), ir.VectorType(_int, V.lanes)
             numbers = ir.Constant(lane, [ir.Constant(_int, i) for i in range(V.lanes)])
             with cgutils.for_range_slice(b, zero, width, ir.Constant(_int, V.lanes)) as (j, _):
+                _rolled(b)
                 mask = b.icmp_signed("<", numbers, V.spread(b.sub(real, j)))
                 with cgutils.for_range(b, count) as loop:
+                    _rolled(b)
                     vector, to = V.load(b.gep(source, [b.add(b.mul(loop.index, row), j)])), b.gep(out, [b.add(b.mul(loop.index, pitch), j)])
                     V.store(b.select(mask, vector, V.zero if beyond == "zeros" else V.load(to)), to)
             return context.get_dummy_value()
@@ -227,6 +239,7 @@ def pack_rows(typing, source, so, pitch, out, oo, row, count, width):
         with cgutils.for_range(b, count) as loop:
             rows = b.gep(source, [b.mul(loop.index, pitch)]), b.gep(out, [b.mul(loop.index, row)])
             with cgutils.for_range_slice(b, ir.Constant(_int, 0), width, ir.Constant(_int, V.lanes)) as (j, _):
+                _rolled(b)
                 V.store(V.load(b.gep(rows[0], [j])), b.gep(rows[1], [j]))
         return context.get_dummy_value()
 
@@ -235,22 +248,24 @@ def pack_rows(typing, source, so, pitch, out, oo, row, count, width):
 
 
 @intrinsic
-def sum_runs(typing, y, yo, start, T, to, offsets, count, length):
-    """y[yo + c] = start[c] + sum_i T[to + offsets[i] + c] for `count` offsets and c below `length`, rounded up to vectors."""
+def sum_runs(typing, y, yo, start, T, to, offsets, first, count, length):
+    """y[yo + c] = start[c] + sum_i T[to + offsets[i] + c] for `count` offsets from the first and c below `length`, rounded up to vectors."""
 
     def build(context, b, signature, args):
-        y, yo, start, T, to, offsets, count, length = args
+        y, yo, start, T, to, offsets, first_, count, length = args
         types_ = signature.args
         V = _Vectors(context, b, types_[0].dtype)
         y, T = _pointer(context, b, types_[0], y, yo), _pointer(context, b, types_[3], T, to)
         zero = ir.Constant(_int, 0)
-        start, offsets = _pointer(context, b, types_[2], start, zero), _pointer(context, b, types_[5], offsets, zero)
+        start, offsets = _pointer(context, b, types_[2], start, zero), _pointer(context, b, types_[5], offsets, first_)
         with cgutils.for_range_slice(b, zero, length, ir.Constant(_int, V.lanes)) as (c, _):
+            _rolled(b)
             first, before = V.load(b.gep(start, [c])), b.block
             loop, after = b.append_basic_block("runs"), b.append_basic_block("summed")
             b.cbranch(b.icmp_signed(">", count, zero), loop, after)
             b.position_at_end(loop)
             i, running = b.phi(_int), b.phi(V.type)
+            _rolled(b)
             i.add_incoming(zero, before)
             running.add_incoming(first, before)
             run = V.load(b.gep(T, [b.add(b.load(b.gep(offsets, [i])), c)]))
@@ -266,4 +281,68 @@ def sum_runs(typing, y, yo, start, T, to, offsets, count, length):
         return context.get_dummy_value()
 
     i = types.intp
-    return types.void(y, i, start, T, i, offsets, i, i), build
+    return types.void(y, i, start, T, i, offsets, i, i, i), build
+
+
+@intrinsic
+def add_rows(typing, R, ro, pitch, count, total, to, width):
+    """total[to + c] += sum over `count` rows r of R[ro + r * pitch + c], for c below `width`, of whole vectors. Four sums are on their way at a time."""
+
+    def build(context, b, signature, args):
+        R, ro, pitch, count, total, to, width = args
+        types_ = signature.args
+        V = _Vectors(context, b, types_[0].dtype)
+        R, total = _pointer(context, b, types_[0], R, ro), _pointer(context, b, types_[4], total, to)
+        zero, four = ir.Constant(_int, 0), ir.Constant(_int, 4)
+        fours = b.mul(b.sdiv(count, four), four)
+        with cgutils.for_range_slice(b, zero, width, ir.Constant(_int, V.lanes)) as (c, _):
+            sums = [cgutils.alloca_once(b, V.type) for _ in range(4)]
+            for place in sums:
+                b.store(V.zero, place)
+
+            def add(row, place):
+                b.store(b.fadd(b.load(place), V.load(b.gep(R, [b.add(b.mul(row, pitch), c)]))), place)
+
+            with cgutils.for_range_slice(b, zero, fours, four) as (r, _):
+                for i, place in enumerate(sums):
+                    add(b.add(r, ir.Constant(_int, i)), place)
+            with cgutils.for_range(b, count, start=fours) as loop:
+                add(loop.index, sums[0])
+            one, two, three, four_ = (b.load(place) for place in sums)
+            at = b.gep(total, [c])
+            V.store(b.fadd(V.load(at), b.fadd(b.fadd(one, two), b.fadd(three, four_))), at)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(R, i, i, i, total, i, i), build
+
+
+def combination(matrix, added=False):
+    @intrinsic
+    def combine(typing, source, so, step, out, oo, pitch, width):
+        """out[oo + i * pitch + c] = sum_j matrix[i, j] source[so + j * step + c] for c below `width`, rounded up to vectors; in place too, or added."""
+
+        def build(context, b, signature, args):
+            source, so, step, out, oo, pitch, width = args
+            types_ = signature.args
+            V = _Vectors(context, b, types_[0].dtype)
+            source, out = _pointer(context, b, types_[0], source, so), _pointer(context, b, types_[3], out, oo)
+            rows = [b.gep(source, [b.mul(step, ir.Constant(_int, j))]) for j in range(matrix.shape[1])]
+            sums = [b.gep(out, [b.mul(pitch, ir.Constant(_int, i))]) for i in range(matrix.shape[0])]
+            with cgutils.for_range_slice(b, ir.Constant(_int, 0), width, ir.Constant(_int, V.lanes)) as (c, _):
+                _rolled(b)
+                vectors = [V.load(b.gep(row, [c])) for row in rows]
+                for to, factors in zip(sums, matrix):
+                    total = V.load(b.gep(to, [c])) if added else ir.Constant(V.type, [ir.Constant(V.element, -0.0)] * V.lanes)  # 0 would be a sum
+                    for vector, factor in zip(vectors, factors):
+                        if factor in (1, -1):
+                            total = (b.fadd if factor == 1 else b.fsub)(total, vector)
+                        elif factor:
+                            total = V.fma(vector, ir.Constant(V.type, [ir.Constant(V.element, float(factor))] * V.lanes), total)
+                    V.store(total, b.gep(to, [c]))
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(source, i, i, out, i, i, i), build
+
+    return combine
