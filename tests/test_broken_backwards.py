@@ -507,7 +507,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (BACK, "before:before + R * pitch]", "y:y + R * pitch]", SILU, "W.0"),
     (BACK, "t[ACTIVATION])", "0)", RELU, "W.0"),
     (BACK, "R, work, db, pitch)", "R - 1, work, db, pitch)", RELU, "b.1"),
-    (BACK, "gradients[t[DB] + c] = ", "gradients[t[DB] + c] = -", RELU, "b.0"),
+    (BACK, "gradients[t[DB] + c] += ", "gradients[t[DB] + c] -= ", RELU, "b.0"),
     (BACK, "clear(work, db, db + pitch)", "pass", RELU, "b.0"),
     (BACK, "dadded, group)", "dadded[::-1], group)", "ConvNet-vector-cond-2d", "dcond"),
     (BACK, "if l == 0 and dadded", "if dadded", "ConvNet-vector-cond-2d", "dcond"),
@@ -531,7 +531,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (BACK, "work, other, pitch_in, r, n", "work, other, pitch_in, 0, n", "many-positions-narrowing", "dX"),
     (BACK, "pad_images(work, g", "pad_images(-work, g", SCATTER, "W.2"),
     (f"{CONVOLUTIONS}:right_factor", "i * K * pitch:]", "0:]", RELU, "dX"),
-    (f"{CONVOLUTIONS}:take_gradient", "gradients[to:to + narrow * wide]", "-gradients[to:to + narrow * wide]", RELU, "W.0"),
+    (f"{CONVOLUTIONS}:take_gradient", "sums[c] += row[c]", "sums[c] -= row[c]", RELU, "W.0"),
     (f"{CONVOLUTIONS}:take_gradient", "(j * along + k) * narrow", "(k * (taps // along) + j) * narrow", "gathers-3d", "W.0"),
     (f"{CONVOLUTIONS}:take_gradient", "(k * (taps // along) + j) * size", "(j * along + k) * size", "gathers-3d", "W.0"),
     (f"{CONVOLUTIONS}:backward", "take_rows(work[g:]", "take_rows(-work[g:]", RELU, "dX"),
@@ -852,6 +852,16 @@ def row_id(target, piece, replacement, case, reported):
     return f"{target.partition(':')[2]}: {piece.strip()} -> {replacement.strip() or 'nothing'}, {case}"
 
 
+@pytest.fixture
+def two_threads():
+    """Sums of tiles are then apart, and are added."""
+    before = invnet.num_threads()
+    invnet.set_num_threads(2)
+    yield
+    invnet.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("target, piece, replacement, case, reported", MUTATIONS, ids=[row_id(*row) for row in MUTATIONS])
 def test_a_broken_term_is_found(target, piece, replacement, case, reported, monkeypatch):
     if target.startswith(REFERENCE):

@@ -85,26 +85,31 @@ def _executor(size):
         return _pool["executor"]
 
 
+def workers(tiles):
+    """How many threads `map_tiles` has for so many tiles, this one among them."""
+    # A tile within a tile, as of a flow inside a conditioner, finds no free thread: all may be waiting for such as it.
+    return 1 if tiles < 2 or at_work() else min(num_threads(), tiles)
+
+
 def map_tiles(work, tiles, commit, lasting=None):
     """commit(work(tile)) for all tiles, the work in threads, the commits one by one in the order of tiles.
 
     What `work` returns must not lie in scratch memory, unless that is `lasting`, a Pool.
     """
-    # A tile within a tile, as of a flow inside a conditioner, finds no free thread: all may be waiting for such as it.
-    workers = 1 if len(tiles) < 2 or at_work() else min(num_threads(), len(tiles))
+    together = workers(len(tiles))
     with single_threaded_blas:
-        if workers < 2:
+        if together < 2:
             with Work(lasting) as memory:
                 for tile in tiles:
                     memory.start_tile()
                     commit(work(tile))
             return
-        turns = _Turns(work, tiles, commit, lasting, ahead=2 * workers)
+        turns = _Turns(work, tiles, commit, lasting, ahead=2 * together)
         with InterruptLater():
             futures = []
             try:
-                for _ in range(workers - 1):
-                    futures.append(_executor(workers - 1).submit(turns.run))
+                for _ in range(together - 1):
+                    futures.append(_executor(together - 1).submit(turns.run))
             except RuntimeError:  # the interpreter is shutting down: this thread does it alone
                 pass
             try:

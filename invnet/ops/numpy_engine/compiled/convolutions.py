@@ -124,14 +124,17 @@ def sum_columns(work, scratch, column, bias, Y, y, pitch, t, narrow, N, D, H, W,
 
 @once
 def take_gradient(work, dW, t, taps, narrow, wide, pitch, gradients):
-    """Those of the weights, of what is in rows `pitch` apart, a plane of them for each point."""
+    """Adds to those of the weights what is in rows `pitch` apart, a plane of them for each point."""
     along, size = t[KW] if t[AT] > 1 else ONE, narrow * pitch
     if t[AT] > 1:
         evaluate_taps_back(work, dW, taps // along, size)
     for j in range(taps // along):
         for k in range(along):
-            to = t[DW] + (j * along + k) * narrow * wide
-            take_rows(work[dW + (k * (taps // along) + j) * size:], pitch, gradients[to:to + narrow * wide].reshape((narrow, wide)))
+            to, at = t[DW] + (j * along + k) * narrow * wide, dW + (k * (taps // along) + j) * size
+            for r in range(narrow):
+                row, sums = work[at + r * pitch:at + (r + 1) * pitch], gradients[to + r * wide:to + (r + 1) * wide]
+                for c in range(wide):
+                    sums[c] += row[c]
 
 
 @once
@@ -188,7 +191,7 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
 def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gradients, lanes):
     """Where in `work` the rows of dx are, made of those of dy at G, after `convolve` with this tape.
 
-    Fills the gradients of weights and biases in turn, flat, and dadded, which start at zero.
+    Adds to the gradients of weights and biases in turn, flat, and to dadded.
     """
     R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
     rows, columns, steps, ones, group = offsets[0], offsets[1], offsets[2], offsets[3], R // max(1, dadded.shape[0])
@@ -252,7 +255,7 @@ def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gra
         if R > 0:
             take_gradient(work, dW, t, taps, narrow, wide, pitch_wide, gradients)
         for c in range(C_out):
-            gradients[t[DB] + c] = work[db + c]
+            gradients[t[DB] + c] += work[db + c]
         g, other = other, g
     return g
 

@@ -252,12 +252,12 @@ def sum_runs(typing, y, yo, start, T, to, offsets, first, count, length):
     """y[yo + c] = start[c] + sum_i T[to + offsets[i] + c] for `count` offsets from the first and c below `length`, rounded up to vectors."""
 
     def build(context, b, signature, args):
-        y, yo, start, T, to, offsets, first_, count, length = args
+        y, yo, start, T, to, offsets, o, count, length = args
         types_ = signature.args
         V = _Vectors(context, b, types_[0].dtype)
         y, T = _pointer(context, b, types_[0], y, yo), _pointer(context, b, types_[3], T, to)
         zero = ir.Constant(_int, 0)
-        start, offsets = _pointer(context, b, types_[2], start, zero), _pointer(context, b, types_[5], offsets, first_)
+        start, offsets = _pointer(context, b, types_[2], start, zero), _pointer(context, b, types_[5], offsets, o)
         with cgutils.for_range_slice(b, zero, length, ir.Constant(_int, V.lanes)) as (c, _):
             _rolled(b)
             first, before = V.load(b.gep(start, [c])), b.block
@@ -286,7 +286,7 @@ def sum_runs(typing, y, yo, start, T, to, offsets, first, count, length):
 
 @intrinsic
 def add_rows(typing, R, ro, pitch, count, total, to, width):
-    """total[to + c] += sum over `count` rows r of R[ro + r * pitch + c], for c below `width`, of whole vectors. Four sums are on their way at a time."""
+    """total[to + c] += sum over `count` rows r of R[ro + r * pitch + c], for c below `width`, of whole vectors; four sums at a time."""
 
     def build(context, b, signature, args):
         R, ro, pitch, count, total, to, width = args
@@ -320,7 +320,10 @@ def add_rows(typing, R, ro, pitch, count, total, to, width):
 def combination(matrix, added=False):
     @intrinsic
     def combine(typing, source, so, step, out, oo, pitch, width):
-        """out[oo + i * pitch + c] = sum_j matrix[i, j] source[so + j * step + c] for c below `width`, rounded up to vectors; in place too, or added."""
+        """out[oo + i * pitch + c] = sum_j matrix[i, j] source[so + j * step + c] for c below `width`, rounded up to vectors; in place too.
+
+        With `added` the sums are added to what is there.
+        """
 
         def build(context, b, signature, args):
             source, so, step, out, oo, pitch, width = args
