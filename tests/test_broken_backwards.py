@@ -668,7 +668,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{RUNS}:backward", "mix(P, t[PLACE] + C * C, ones, steps, C, work, d", "mix(P, t[PLACE] + C * C, steps, ones, C, work, d", "Reverse-run", "dX"),
     (f"{ENGINE}.runs:Runs.run_backward_", "-total if inverse else total", "total", "Reverse-run", "layer.layers.0.log_s"),
     (f"{ENGINE}.runs:Runs.run_backward_", "np.add(G, sums, out=G)", "sums", "run-tiles", "layers.1.net.W.2"),
-    (f"{ENGINE}.runs:Runs.run_backward_", "total, Z.shape[1])", "0 * total, Z.shape[1])", "run-tiles", "layers.0.log_s"),
+    (f"{ENGINE}.runs:Runs.run_backward_", "total, Z.shape[1], program", "0 * total, Z.shape[1], program", "run-tiles", "layers.0.log_s"),
     (f"{RUNS}:backward", "pull(P, G, total", "pull(P, G, 0 * total", "run", "layers.0.log_s"),
     # runs of images
     *[(f"{IMAGE_ROWS}:scale_back", piece, wrong, case, reported) for piece, wrong, case, reported in (

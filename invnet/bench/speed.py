@@ -2,7 +2,8 @@
 
 `share` is the arithmetic of 4 evaluations of the conditioners over the step's time, as a part of the rate of a
 2048 x 2048 float32 matrix product, by NumPy with as many threads, measured in the same turns. It is a rate of useful
-work: a contender that stores activations needs 3 evaluations, so its share may pass 100 %.
+work, counted as sums of products: a contender that stores activations needs 3 evaluations, and one that multiplies values of
+polynomials (docs/math.md) half of its convolutions' multiplications, so a share may pass 100 %.
 """
 
 from . import results

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import mmap
 import threading
 import weakref
 
@@ -105,10 +106,16 @@ class Pool:
             self.unused.setdefault(size, []).append(memory)
 
 
+def pages(size):
+    """Bytes on pages of their own, which go back to the system at once; a heap keeps what lies below a block that is in use."""
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # not shared with forked children
+    return np.frombuffer(mmap.mmap(-1, size, **private), np.uint8)
+
+
 class Arena:
     """Memory for the arrays of one tile, used again for the next: fresh pages cost as much as the arithmetic on them."""
 
-    LARGEST_KEPT = 64 << 20
+    LARGEST_KEPT, LEAST_PAGES = 64 << 20, 1 << 20
 
     def __init__(self):
         self.memory, self.used = np.empty(0, np.uint8), 0
@@ -118,14 +125,13 @@ class Arena:
         start = self.used
         self.used += -(-size // 64) * 64
         if self.used > self.memory.size:
-            return np.empty(shape, dtype)
+            return np.ndarray(shape, dtype, pages(size)) if size >= self.LEAST_PAGES else np.empty(shape, dtype)
         return np.ndarray(shape, dtype, self.memory, start)
 
     def start_tile(self):
         if self.memory.size < self.used <= self.LARGEST_KEPT:
             self.memory = np.empty(0, np.uint8)
-            memory = np.empty(self.used + 64, np.uint8)
-            self.memory = memory[-memory.ctypes.data % 64:]
+            self.memory = pages(self.used)
         self.used = 0
 
 
