@@ -36,7 +36,7 @@ def main():
     fig = plot(rows)
     for axes in fig.axes[:len(fig.axes) // 2]:
         axes.axhline(1 / 0.8, color="gray", linestyle=":", linewidth=1, label="1 / 0.8, the aim for libraries")
-    fig.axes[0].legend(fontsize=8)
+    fig.axes[0].legend(fontsize=8, loc="lower left", ncols=2)
     harness.write_png(fig, name, options.out)
 
 

@@ -82,5 +82,5 @@ def plot(rows):
             ticks = sorted({r["hidden"] for r in ours})
             row.set(xlabel="hidden width", xticks=ticks, xticklabels=ticks)
             row.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].legend(fontsize=8, loc="lower left", ncols=2)  # below the reference there is nothing
     return fig
