@@ -17,7 +17,7 @@ from numba import njit
 
 from invnet import ConvNet
 from invnet.ops.numpy_engine import NumpyOps
-from invnet.ops.numpy_engine.compiled import products, taps, vectors
+from invnet.ops.numpy_engine.compiled import products, taps, vector_rows
 from invnet.ops.numpy_engine.compiled.products import rounded
 from invnet.ops.numpy_engine.compiled.vectors import BYTES, ROWS, SLACK
 from invnet.ops.reference import Ops
@@ -32,7 +32,7 @@ place, place_transposed, product, product_of_transpose, find_taps, pad, sum_taps
 
 @njit
 def add_rows(R, start, pitch, count, total, to, width):
-    vectors.add_rows(R, start, pitch, count, total, to, width)
+    vector_rows.add_rows(R, start, pitch, count, total, to, width)
 
 
 DTYPES = ("float32", "float64")

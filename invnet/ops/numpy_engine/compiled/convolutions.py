@@ -15,7 +15,8 @@ from .kernels import ONE, ZERO, inner, kernel, once
 from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_rows, take_rows
 from .stages import numbers_at
 from .taps import find_taps, pad, rows_of, sum_taps
-from .vectors import BYTES, ROWS, SLACK, add_rows
+from .vector_rows import add_rows
+from .vectors import BYTES, ROWS, SLACK
 from .winograd import ONE_POINT, PATCH, POINTS, evaluate, evaluate_back, evaluate_taps, evaluate_taps_back, interpolate, interpolate_back
 
 #: rows that are worked on at one time: 16 blocks of a product, which stay near; 4 % faster than 8, and than 32

@@ -10,7 +10,8 @@ from .matrices import copy
 from .products import clear, multiples, place, place_transposed, product, rounded
 from .rows import total
 from .stages import GROUPS, SIGMOID
-from .vectors import SLACK, copy_rows, merge_rows, pack_rows
+from .vector_rows import copy_rows, merge_rows, pack_rows
+from .vectors import SLACK
 
 #: Where in `work` there are: the rows, as many more for what becomes of them, their gradients, small matrices, what belongs to the
 #: channels that a coupling changes, and what a conditioner needs besides its tape.

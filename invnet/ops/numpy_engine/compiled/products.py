@@ -7,7 +7,8 @@ padded image, which are thus never gathered. Rows of the other two have room for
 from numba import njit
 
 from .kernels import ONE, ZERO, inner
-from .vectors import FEW, ROWS, VECTORS, block, copy_rows, low_block, narrow_block, pack_rows, small_block, transpose_square
+from .vector_rows import copy_rows, pack_rows, transpose_square
+from .vectors import FEW, ROWS, VECTORS, block, low_block, narrow_block, small_block
 
 
 @njit(error_model="numpy", nogil=True)

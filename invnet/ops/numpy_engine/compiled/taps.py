@@ -5,7 +5,7 @@ An image is rows, one for each position of N images (D, H, W), of C channels; `k
 
 from .kernels import ONE, inner, once
 from .products import clear
-from .vectors import copy_rows, pack_rows, sum_runs
+from .vector_rows import copy_rows, pack_rows, sum_runs
 
 
 @inner

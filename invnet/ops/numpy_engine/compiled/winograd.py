@@ -13,7 +13,7 @@ import numpy as np
 
 from .kernels import ZERO, inner, once
 from .products import clear
-from .vectors import combination, pack_rows, sum_runs
+from .vector_rows import combination, pack_rows, sum_runs
 
 #: positions of a patch
 PATCH = 4
