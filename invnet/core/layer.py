@@ -1,8 +1,9 @@
 """Layer, the contract of an invertible map; and two kinds of it, that work in place and that are isometries."""
 
 from ..ops import get_ops
-from ..passes import TwoPasses
-from ..passes.draws import back, forth
+from ..passes import BackwardPolicy
+from ..passes.current import current, within
+from ..passes.replay import RngReplay
 from .gradients import as_dlogdet, check_gradient
 from .module import Module
 from .parameters import Parameter
@@ -50,9 +51,19 @@ class Layer(Module):
             yield self
 
     @property
+    def is_composite(self):
+        """Whether it is made of layers."""
+        return any(isinstance(module, Layer) for _, module in self._within())
+
+    @property
     def known_as(self):
         """The layer that a user knows this one by."""
         return self
+
+    #: whether a backward compares this layer's log-determinant with that of what it rebuilt; not where it is the same for every X
+    measures_logdet = True
+    #: what a user can choose for this layer to amplify rounding errors less
+    steadier = ()
 
     def initialize(self, X, cond=None):
         """Sets data-dependent parameters from a batch, and returns Z."""
@@ -100,7 +111,7 @@ class Layer(Module):
         return get_ops(output).fresh(output)
 
 
-class InPlaceLayer(TwoPasses, Layer):
+class InPlaceLayer(BackwardPolicy, Layer):
     """A layer that saves memory by overwriting. A subclass gives the maps and gradients of both directions:
 
     forward_(X, cond) -> Z, logdet                     inverse_logdet_(Z, cond) -> X, logdet of the inverse
@@ -146,7 +157,7 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def inverse(self, Z, cond=None):
         ops = self.check(Z, "Z")
-        with ops.at_work(), forth(self):
+        with ops.at_work(), within(layer=current.layer or self, rng=current.rng or RngReplay(), kept=None, monitor=None):
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
     def inverse_logdet(self, Z, cond=None):
@@ -161,22 +172,34 @@ class InPlaceLayer(TwoPasses, Layer):
     def _out(self, out_, X, cond, name="X"):
         ops = self.check(X, name)
         with ops.at_work():
-            left = self._to_leave(ops, out_)
-            with forth(self, left.kept, left.walk if X.shape[0] else None):
-                Z, logdet = getattr(self, out_)(self._own_copy(ops, X), cond)
-                left.end(ops, Z)
-            self._leave(left)
+            saved, own = self._new_pass(ops, out_, X.shape[0]), self._own_copy(ops, X)
+            if saved.monitor is not None and saved.monitor.strict is None and current.layer is None and self.is_composite:
+                saved.monitor.mark(own)
+            with saved.running(self):
+                Z, logdet = getattr(self, out_)(own, cond)
+                saved.end(ops, X, Z)
+            self._save(saved)
         return Z, logdet
 
     def _back(self, back_, out_, dZ, Z, dlogdet, cond, name="X"):
         ops = self.check(Z, name)
         check_gradient(dZ, ops, Z.shape, Z.dtype)
         with ops.at_work():
-            left = self._take_left(ops, out_, Z)
-            with back(self, left.kept, left.walk):
-                dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
-                dX, X = getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
-            self._measured(ops, left)
+            saved = self._take_pass(ops, out_, Z)
+
+            def forward():
+                return getattr(self, out_)(self._own_copy(ops, saved.X), cond)[0]
+
+            def backward(Z):
+                return getattr(self, back_)(self._own_copy(ops, dZ), Z, as_dlogdet(dlogdet, Z), cond)
+
+            again = self._recomputation(ops, saved, forward, backward, cond)
+            if again is not None and ops.asynchronous:
+                dZ = ops.copy(dZ)  # which is needed when the drift is read
+            self.make_gradients()
+            with saved.backward(self):
+                dX, X = backward(self._own_copy(ops, Z))
+            self._finish(ops, saved, again, (dX, X))
         return dX, X
 
     def initialize(self, X, cond=None):
@@ -196,6 +219,8 @@ class Isometry(InPlaceLayer):
 
     A subclass gives apply(X) and unapply(Z), which own their argument and may use its memory.
     """
+
+    measures_logdet = False
 
     def apply(self, X):
         raise NotImplementedError(f"{type(self).__name__} needs apply(X) -> Z")

@@ -3,7 +3,6 @@
 from ..core import get_ops
 from ..ops.stage import Stage, units_of
 from ..passes.current import current
-from ..passes.draws import draw_of
 from ..passes.kept import aside
 from .coupling import AffineCoupling, Coupling
 
@@ -185,7 +184,7 @@ class Autoregressive(Coupling):
         return super()._kept_bytes(X) + self._weights * X.dtype.itemsize  # masked weights are a copy
 
     def _tiles(self, ops, X):
-        if draw_of(self.net)[0] is not None:
+        if hasattr(self.net, "draw") and self.net.draw() is not None:
             raise TypeError(f"{type(self).__name__} solves with one map in many evaluations, and its conditioner draws random numbers in "
                             "each: put it in evaluation, with module.eval()")
         return ops.tiles(X.shape, self._floats, None, self._weights)

@@ -24,7 +24,7 @@ class ChannelAffine(InPlaceLayer):
         """
         raise NotImplementedError(f"{type(self).__name__} needs affine() -> M, b, logdet, pull")
 
-    any_dtype = True
+    any_dtype, measures_logdet = True, False
     _condition_reported = False
 
     def inverse_of(self, M):
@@ -118,6 +118,10 @@ class Folded(ChannelAffine):
     @property
     def known_as(self):
         return self.first.known_as
+
+    @property
+    def steadier(self):
+        return self.first.steadier + self.second.steadier
 
     def parts(self):
         return self.first.parts() + self.second.parts()

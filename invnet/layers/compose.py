@@ -3,7 +3,7 @@
 import itertools
 
 from ..arguments import check_integers
-from ..core import Condition, InPlaceLayer, Layer, get_ops
+from ..core import Condition, InPlaceLayer, Layer, condition_array, get_ops
 from ..passes import drift
 from ..passes.current import current
 from .channel_affine import ChannelAffine, Folded
@@ -41,6 +41,8 @@ class Chain(InPlaceLayer):
         for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
             self._beginning += with_runs(some) if plain else some
 
+    measures_logdet = False  # the layers within do
+
     def states(self, X, cond=None):
         """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
 
@@ -71,24 +73,24 @@ class Chain(InPlaceLayer):
         return self._back_through("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond, "X")
 
     def _through(self, out_, X, cond, name):
-        logdet, walk = get_ops(X).fill(X.shape[0], 0.0, X), current.walk
-        steps = self._in_order(walk, out_)
-        trail = None if walk is None else drift.Trail(walk, self, out_, len(steps))
+        ops, monitor = get_ops(X), current.monitor
+        logdet, steps = ops.fill(X.shape[0], 0.0, X), self._in_order(monitor, out_)
+        trace = None if monitor is None else drift.ChainTrace(monitor, self, out_, len(steps))
         for layer in steps:
             layer.check_shape(X, name)
-            state = None if trail is None else trail.leave(layer, X)
+            state = None if trace is None else trace.leave(layer, X)
             X, part = getattr(layer, out_)(X, cond)
             logdet += part
-            if state is not None and state.computes_again:
-                state.logdet = get_ops(X).copy(part[:1])
-        if trail is not None:
-            trail.end()
+            if state is not None and state.measured and layer.measures_logdet:
+                state.logdet = ops.copy(part)
+        if trace is not None:
+            trace.end()
         return X, logdet
 
     def _back_through(self, back_, out_, dZ, Z, dlogdet, cond, name):
-        walk = current.walk
+        monitor = current.monitor
         # Gradients of what is computed again are not ready before: nobody is told.
-        observe = current.observer if walk is None or walk.strict is None else None
+        observe = current.observer if monitor is None or monitor.strict is None else None
 
         def back(layer, dZ, Z):
             layer.check_shape(Z, name)
@@ -97,17 +99,20 @@ class Chain(InPlaceLayer):
                 observe(layer, dZ, Z)
             return dZ, Z
 
-        trail = None if walk is None else walk.of(self, out_)
-        if trail is not None:
+        def out(layer, X, samples):
+            return getattr(layer, out_)(X, condition_of(cond, samples))
+
+        trace = None if monitor is None else monitor.of(self, out_)
+        if trace is not None:
             kept_gradients = [cond.grad] if isinstance(cond, Condition) else []
-            return trail.back(back, lambda layer, X: getattr(layer, out_)(X, cond)[0], dZ, Z, kept_gradients)
-        for layer in reversed(self._in_order(walk, out_)):
+            return trace.back(back, out, dZ, Z, kept_gradients)
+        for layer in reversed(self._in_order(monitor, out_)):
             dZ, Z = back(layer, dZ, Z)
         return dZ, Z
 
-    def _in_order(self, walk, out_):
-        """The steps in the order of the pass `out_`, each by itself where a walk has anchors between them."""
-        steps = self._apart if walk is not None and walk.has_anchors else self._steps
+    def _in_order(self, monitor, out_):
+        """The steps in the order of the pass `out_`, each by itself where there are anchors between them."""
+        steps = self._apart if monitor is not None and monitor.has_anchors else self._steps
         return steps if out_ == "forward_" else steps[::-1]
 
     def initialize_(self, X, cond=None):
@@ -115,6 +120,12 @@ class Chain(InPlaceLayer):
             layer.check_shape(X)
             X = layer.initialize_(X, cond)
         return X
+
+
+def condition_of(cond, samples):
+    """The condition of some samples of a batch; one row serves all samples."""
+    array = condition_array(cond)
+    return cond if array is None or samples == slice(None) or array.shape[0] == 1 else array[samples]
 
 
 class FactorOut(InPlaceLayer):
@@ -133,6 +144,8 @@ class FactorOut(InPlaceLayer):
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.6. Kingma & Dhariwal, Glow,
         2018, and its code for the learned prior.
     """
+
+    measures_logdet = False
 
     def __init__(self, channels, inner, prior=None):
         check_integers(channels=channels)
@@ -202,6 +215,14 @@ class Reverse(InPlaceLayer):
         if not isinstance(layer, Layer):
             raise TypeError(f"Reverse takes a Layer; got {layer!r}")
         self.layer = layer
+
+    @property
+    def measures_logdet(self):
+        return self.layer.measures_logdet
+
+    @property
+    def steadier(self):
+        return self.layer.steadier
 
     def check_shape(self, X, name="X"):
         self.layer.check_shape(X, name)

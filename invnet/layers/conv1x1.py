@@ -60,6 +60,10 @@ class Conv1x1(ChannelAffine):
         self.L, self.U = Parameter(np.tril(L, -1).astype(dtype)), Parameter(np.triu(U, 1).astype(dtype))
         self.log_s = Parameter(np.log(np.abs(s)).astype(dtype))
 
+    @property
+    def steadier(self):
+        return () if self.parametrisation == "householder" else ('mix="householder"',)
+
     def affine(self):
         M, logdet, pull = getattr(self, f"_{self.parametrisation}")()
         return M, self.zero.data, logdet, lambda dM, db, dlogdet: pull(dM, dlogdet)

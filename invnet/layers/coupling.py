@@ -7,8 +7,8 @@ from ..arguments import check_integers, check_numbers
 from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops, same_engine
 from ..ops.stage import Stage, convolutions_of, units_of
 from ..passes.current import current
-from ..passes.draws import draw_of
 from ..passes.kept import aside
+from ..passes.replay import TileNets
 
 
 class Coupling(InPlaceLayer):
@@ -59,11 +59,11 @@ class Coupling(InPlaceLayer):
         return Z, self._map(self.uncouple_, Z, cond)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self._pull(self.couple_backward_, self.couple_, dZ, Z, dlogdet, cond)
+        self._pull(self.couple_backward_, dZ, Z, dlogdet, cond)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        self._pull(self.uncouple_backward_, self.uncouple_, dX, X, dlogdet, cond)
+        self._pull(self.uncouple_backward_, dX, X, dlogdet, cond)
         return dX, X
 
     # Where there are notes, a list of one for each tile, these methods get that of their tile as well.
@@ -74,12 +74,13 @@ class Coupling(InPlaceLayer):
         x1, x2 = X[:, :self._C1], X[:, self._C1:]
         saved = None if kept is None else kept.place(self, self._kept_bytes(X), self._weights / self._kept_floats)
 
-        draw = draw_of(self.net)
+        nets = TileNets(self.net)
 
         def work(turn):
             i, tile, *note = turn
-            x, net = self._narrowed(ops, tile.region(x1)), self._drawn(draw, i)
+            x, net = self._narrowed(ops, tile.region(x1)), nets.of(i)
             h, pullback = net.vjp(x, tile.condition(c)) if saved is not None else (net.forward(x, tile.condition(c)), None)
+            nets.check()
             self._checked(h, x)
             return tile, couple_(ops, tile.core(x2), tile.inner(ops.astype(h, X.dtype)), *note), (h, pullback)
 
@@ -90,25 +91,23 @@ class Coupling(InPlaceLayer):
                 saved.append(evaluation)
 
         with aside():
-            for turns in self._turns(draw, tiles, *notes):
+            for turns in self._turns(nets, tiles, *notes):
                 ops.map_tiles(work, turns, commit, None if saved is None else kept.memory)
         return logdet
 
-    def _pull(self, couple_backward_, couple_, dZ, Z, dlogdet, cond, *notes):
-        ops, c, kept, walk = get_ops(Z), self._condition_of(Z, cond), current.kept, current.walk
-        state = None if walk is None else walk.computes_again(self)
+    def _pull(self, couple_backward_, dZ, Z, dlogdet, cond, *notes):
+        ops, c, kept = get_ops(Z), self._condition_of(Z, cond), current.kept
         z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
         tiles, saved = self._tiles(ops, Z), None if kept is None else kept.take(self)
-        draw = draw_of(self.net)
+        nets = TileNets(self.net)
 
         def work(turn):
             i, tile, evaluation, *note = turn
             z = self._narrowed(ops, tile.region(z1))
-            h, pullback = evaluation or self._drawn(draw, i).vjp(z, tile.condition(c))
+            h, pullback = evaluation or nets.of(i).vjp(z, tile.condition(c))
+            nets.check()
             h = ops.astype(self._checked(h, z), Z.dtype)
             dh = couple_backward_(ops, tile.core(dz2), tile.core(z2), tile.inner(h), dlogdet[tile.samples], *note)
-            if state is not None and tile.whole and tile.samples.start == 0:
-                state.again = ops.fill(1, 0.0, z2) + couple_(ops, ops.fresh(Z[:1])[:, self._C1:], h[:1])
             if tile.whole:
                 dx1, dcond, gradients = pullback(ops.astype(dh, z.dtype))
                 ops.add_(tile.region(dz1), ops.astype(self._same(dx1, z), Z.dtype))
@@ -125,20 +124,15 @@ class Coupling(InPlaceLayer):
             self._add(cond, tile, dcond, gradients)
 
         with aside():
-            for turns in self._turns(draw, tiles, saved or [None] * len(tiles), *notes):
+            for turns in self._turns(nets, tiles, saved or [None] * len(tiles), *notes):
                 ops.map_tiles(work, turns, commit)
 
     @staticmethod
-    def _turns(draw, *of_tiles):
+    def _turns(nets, *of_tiles):
         """The numbered tiles, with what each has, that may be at work at the same time: all, or each by itself where a net
         counts on their order."""
         turns = list(zip(itertools.count(), *of_tiles))
-        return [[turn] for turn in turns] if getattr(draw[0], "in_order", False) else [turns]
-
-    def _drawn(self, draw, i):
-        """The conditioner with what it drew, for the tile of number i."""
-        drawn, again = draw
-        return self.net if drawn is None else self.net.drawn(drawn, i, again)
+        return [[turn] for turn in turns] if nets.in_order else [turns]
 
     def _narrowed(self, ops, x):
         """x in the dtype of the conditioner."""
@@ -209,6 +203,8 @@ class AdditiveCoupling(Coupling):
         Dinh, Krueger & Bengio, NICE: Non-linear Independent Components Estimation, 2014, section 3.2.
     """
 
+    measures_logdet = False
+
     def couple_(self, ops, x2, h):
         x2 += h
         return 0.0
@@ -260,6 +256,10 @@ class AffineCoupling(Coupling):
             raise ValueError(f"bound is the largest scale, above 1 and finite; got {bound}")
         super().__init__(channels, net)
         self._scale = (scale, float(bound))
+
+    @property
+    def steadier(self):
+        return {"bounded": ("a smaller `bound`",)}.get(self._scale[0], ('scale="bounded"',))
 
     def couple_(self, ops, x2, h):
         return ops.couple_(x2, h, self._scale)

@@ -58,7 +58,7 @@ class Exact(InPlaceLayer):
         ops, self._corrections = get_ops(X), None  # frees what an earlier call left
         ops.snap_(X, ops.grid(self.limit, X))
         corrections = Corrections(ops.checksum(X))
-        with using(corrections), within(walk=None):  # there is no drift
+        with using(corrections), within(monitor=None):  # there is no drift
             Z, logdet = self._on_grid.forward_(X, cond)
         corrections.mark, self._corrections = ops.checksum(Z), corrections
         return Z, logdet
@@ -66,7 +66,7 @@ class Exact(InPlaceLayer):
     def inverse_logdet_(self, Z, cond=None):
         ops = get_ops(Z)
         ops.snap_(Z, ops.grid(self.limit, Z))
-        with using(Nearest()), within(walk=None):
+        with using(Nearest()), within(monitor=None):
             return self._on_grid.inverse_logdet_(Z, cond)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
@@ -74,7 +74,7 @@ class Exact(InPlaceLayer):
         ops.snap_(Z, ops.grid(self.limit, Z))
         if kept is None or kept.mark != ops.checksum(Z):
             kept = Corrections()
-        with using(kept.copy()), within(walk=None):
+        with using(kept.copy()), within(monitor=None):
             dX, X = self._on_grid.backward_(dZ, Z, dlogdet, cond)
         self._confirm(ops, X, kept)
         return dX, X

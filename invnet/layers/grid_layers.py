@@ -59,7 +59,7 @@ class GridAdditive(GridLayer):
         return Z, self.layer._map(self._uncouple, Z, cond, current().take(self._tiles(Z)))
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self.layer._pull(self._pull, self._couple, dZ, Z, dlogdet, cond, current().take(self._tiles(Z)))
+        self.layer._pull(self._pull, dZ, Z, dlogdet, cond, current().take(self._tiles(Z)))
         return dZ, Z
 
     def _tiles(self, X):

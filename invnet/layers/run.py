@@ -33,6 +33,10 @@ class Run(InPlaceLayer):
         return self.layers[0].known_as
 
     @property
+    def steadier(self):
+        return [advice for layer in self.layers for advice in layer.steadier]
+
+    @property
     def version(self):
         """While this is the same, no array of a parameter has another in its place."""
         return Buffer.replaced

@@ -1,7 +1,8 @@
 """Staircase: the additive coupling in several parts, each shifted by the part before it."""
 
 from ..arguments import check_integers
-from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops
+from ..core import InPlaceLayer, Net, get_ops
+from .coupling import AdditiveCoupling
 
 
 class Staircase(InPlaceLayer):
@@ -22,6 +23,8 @@ class Staircase(InPlaceLayer):
         al., ReactiveMP.jl, its AdditiveCouplingLayer (one channel a part).
     """
 
+    measures_logdet = False
+
     def __init__(self, channels, nets):
         check_integers(channels=channels)
         if not isinstance(nets, (tuple, list)):
@@ -34,55 +37,30 @@ class Staircase(InPlaceLayer):
             if not isinstance(net, Net):
                 raise TypeError(f"the nets are conditioners, of a subclass of invnet.Net; got {net!r}")
         self.channels, self.nets = channels, nets
-        self._size = channels // (len(nets) + 1)
 
-    def _part(self, X, k):
-        return X[:, k * self._size:(k + 1) * self._size]
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "nets":
+            size = self.channels // (len(value) + 1)
+            # part k - 1 passes and shifts part k, which is an additive coupling of the two
+            self._couplings = [(slice(k * size, (k + 2) * size), AdditiveCoupling(2 * size, net)) for k, net in enumerate(value)]
 
     def forward_(self, X, cond=None):
-        ops = get_ops(X)
-        for k in range(len(self.nets), 0, -1):  # from the last: what shifts it is still as it came in
-            ops.add_(self._part(X, k), self._shift(k, self._part(X, k - 1), cond))
-        return X, ops.fill(X.shape[0], 0.0, X)
+        for parts, coupling in reversed(self._couplings):  # from the last: what shifts it is still as it came in
+            coupling.forward_(X[:, parts], cond)
+        return X, get_ops(X).fill(X.shape[0], 0.0, X)
 
     def inverse_logdet_(self, Z, cond=None):
-        ops = get_ops(Z)
-        for k in range(1, len(self.nets) + 1):
-            ops.add_(self._part(Z, k), -self._shift(k, self._part(Z, k - 1), cond))
-        return Z, ops.fill(Z.shape[0], 0.0, Z)
+        for parts, coupling in self._couplings:
+            coupling.inverse_logdet_(Z[:, parts], cond)
+        return Z, get_ops(Z).fill(Z.shape[0], 0.0, Z)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        ops = get_ops(Z)
-        for k in range(1, len(self.nets) + 1):  # part k - 1 is X's by now, and part k of dZ still that of Z_k
-            h, pullback = self.nets[k - 1].vjp(self._part(Z, k - 1), condition_array(cond))
-            ops.add_(self._part(Z, k), -self._checked(h, self._part(Z, k)))
-            dx = self._add(k, pullback(ops.copy(self._part(dZ, k))), cond)
-            ops.add_(self._part(dZ, k - 1), dx)
+        for parts, coupling in self._couplings:  # the first of both parts is X's by now, and the gradient of the second still that of Z
+            coupling.backward_(dZ[:, parts], Z[:, parts], dlogdet, cond)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        ops = get_ops(X)
-        for k in range(len(self.nets), 0, -1):  # the gradient of part k is whole before it goes on to part k - 1
-            h, pullback = self.nets[k - 1].vjp(self._part(X, k - 1), condition_array(cond))
-            ops.add_(self._part(X, k), self._checked(h, self._part(X, k)))
-            dx = self._add(k, pullback(-self._part(dX, k)), cond)
-            ops.add_(self._part(dX, k - 1), dx)
+        for parts, coupling in reversed(self._couplings):  # the gradient of a part is whole before it goes on to the part before it
+            coupling.inverse_backward_(dX[:, parts], X[:, parts], dlogdet, cond)
         return dX, X
-
-    def _shift(self, k, x, cond):
-        return self._checked(self.nets[k - 1].forward(x, condition_array(cond)), x)
-
-    def _checked(self, h, x):
-        if tuple(h.shape) != tuple(x.shape) or h.dtype != x.dtype:
-            raise ValueError(f"the nets of a Staircase give the shape and dtype of a part, {tuple(x.shape)} {x.dtype}; got "
-                             f"{tuple(h.shape)} {h.dtype}")
-        return h
-
-    def _add(self, k, pulled, cond):
-        """Adds the gradients of net k - 1 and of the condition; gives that of its argument."""
-        dx, dcond, gradients = pulled
-        for parameter, gradient in zip(self.nets[k - 1].parameters(), gradients):
-            parameter.grad += gradient
-        if isinstance(cond, Condition) and dcond is not None:
-            cond.grad[...] += dcond
-        return dx

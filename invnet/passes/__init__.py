@@ -1,9 +1,11 @@
-"""What a public pass through a layer leaves for the pass back, and who looks on.
+"""What a public pass through a layer leaves for its backward, and who looks on.
 
-two_passes.py has the settings that users know; kept.py activations, drift.py states, draws.py what conditioners drew; watching.py
+policy.py has the settings that users know, and says what a pass leaves; saved.py is what it left: activations (kept.py), states to
+compare with (drift.py), random states of conditioners (replay.py). healing.py computes a backward again that drifted too far; watching.py
 lets an observer look on. current.py says what of this belongs to the pass that runs in this thread.
 """
 
-from .two_passes import TwoPasses, name_in_pass
+from .current import evaluation
+from .policy import BackwardPolicy, name_in_pass
 
-__all__ = ["TwoPasses", "name_in_pass"]
+__all__ = ["BackwardPolicy", "evaluation", "name_in_pass"]

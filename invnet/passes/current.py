@@ -8,13 +8,15 @@ class Current(threading.local):
 
     Attributes:
         layer: the outermost layer whose public method runs.
-        draws: the Draws of its conditioners.
+        rng: the RngReplay of its conditioners.
         kept: the Kept that activations go to, or come from.
-        walk: the Walk that compares states.
+        monitor: the DriftMonitor that compares states.
         observer: see `watching`.
+        deferred: a list that takes the Recomputation of each backward, for its owner to look at later; see healing.py.
+        evaluating: True where no backward will follow, so that a pass leaves nothing.
     """
 
-    layer = draws = kept = walk = observer = None
+    layer = rng = kept = monitor = observer = deferred = evaluating = None
 
 
 current = Current()
@@ -35,3 +37,8 @@ class within:
         own = vars(current)
         own.clear()
         own.update(self.before)
+
+
+def evaluation():
+    """A context for passes that no backward follows: they leave nothing, and what a pass before them left stays as it is."""
+    return within(evaluating=True)

@@ -5,9 +5,9 @@ import math
 import operator
 import sys
 
-from .current import within
+from .current import current, within
 
-#: relative drift from which a layer warns, unless its `drift_tolerance` says otherwise
+#: relative drift from which a backward is computed again, unless the layer's `drift_tolerance` says otherwise
 TOLERANCE = 1e-3
 #: how many states of a Chain are measured, besides its anchors
 MEASURED = 3
@@ -17,54 +17,64 @@ MEASURED = 3
 class Drift:
     """What a backward pass measured, where the forward pass before it left what to compare with.
 
-    The drift of a state is the error of the sample that is furthest off, relative to the root mean square over the samples.
-    Between anchors the error is known by its projections on a direction of random signs, whose size it has on average; at
-    anchors it is exact.
+    The drift of a state is the error of the sample that is furthest off, relative to the root mean square over the samples. It is
+    exact for the array that the network's method was given, and at anchors. The states between are known by their projections on
+    directions of random signs, other ones in each pass; a projection has the size of the error on average.
 
     Attributes:
         states: (layer, drift) of the input of each layer that was rebuilt and compared, in the order of the pass.
-        logdets: (layer, difference) of the log-determinant of the first sample, computed again from what was rebuilt, in
-            nats for each number of a sample.
+        logdets: (layer, difference) of log-determinants computed again from what was rebuilt, against those of forward, in nats for
+            each number of a sample; the largest of the samples that were looked at.
         redone: how many segments drifted too far, and were computed again from their anchor: they do not count otherwise.
+        healed: the drift for which the whole backward was computed again from stored states, or None where it was not.
     """
 
     states: list
     logdets: list
     redone: int
+    healed: float | None = None
 
     @property
     def worst(self):
-        """The largest drift and its layer, (0.0, None) where nothing was measured."""
-        layer, drift = max(self.states, key=operator.itemgetter(1), default=(None, 0.0))
+        """The largest drift and its layer, (None, None) where nothing was measured."""
+        layer, drift = max(self.states, key=operator.itemgetter(1), default=(None, None))
         return drift, layer
 
     @property
     def error(self):
-        """The largest drift."""
+        """The largest drift, or None where nothing was measured."""
         return self.worst[0]
 
     @property
     def logdet_error(self):
-        """The largest difference of log-determinants."""
-        return max((difference for _, difference in self.logdets), default=0.0)
+        """The largest difference of log-determinants, or None where none was computed again."""
+        return max((difference for _, difference in self.logdets), default=None)
 
     def __repr__(self):
-        return f"Drift(error={self.error:.1e}, logdet_error={self.logdet_error:.1e}, redone={self.redone})"
+        def shown(value):
+            return "None" if value is None else f"{value:.1e}"
+
+        healed = "" if self.healed is None else f", healed={shown(self.healed)}"
+        return f"Drift(error={shown(self.error)}, logdet_error={shown(self.logdet_error)}, redone={self.redone}{healed})"
 
 
-class Walk:
-    """What a pass out leaves for the pass back to compare with and to start again from: a Trail of each Chain on the way.
+class DriftMonitor:
+    """What a forward pass leaves for its backward to compare with and to start again from: a ChainTrace of each Chain on the way.
 
     Args:
         ops: the operations of the arrays.
         anchors: a copy of every `anchors`-th state is left, "auto" for the square root of the number of steps, 0 for none.
         strict: the drift above which a segment between two anchors is computed again from the first; or None.
         restarts: whether an anchor takes the place of what was rebuilt.
+        window: where in a long sequence of random signs the directions of projections begin.
     """
 
-    def __init__(self, ops, anchors=0, strict=None, restarts=True):
-        self.ops, self.anchors, self.strict, self.restarts = ops, anchors, strict, restarts
-        self.trails, self.rebuilding, self.redone, self.errors, self.logdets = [], None, 0, [], []
+    def __init__(self, ops, anchors=0, strict=None, restarts=True, window=0):
+        self.ops, self.anchors, self.strict, self.restarts, self.window = ops, anchors, strict, restarts, window
+        self.traces, self.rebuilding, self.redone, self.errors, self.logdets = [], None, 0, [], []
+        # the mark of the array that the public method was given, that array, the layer that took it, and whether an anchor is there
+        self.X_mark = self.X = self.first = None
+        self.anchored_at_X = False
 
     @property
     def has_anchors(self):
@@ -74,145 +84,202 @@ class Walk:
         """The Drift that was measured."""
         return Drift(ratios(self.ops, self.errors), ratios(self.ops, self.logdets), self.redone)
 
+    def fingerprint(self, X):
+        return self.ops.fingerprint(X, self.window)
+
+    def mark(self, X):
+        """Marks the array that a public method was given, before it is overwritten."""
+        self.X_mark = self.fingerprint(X)
+
+    def confirm(self, X):
+        """Holds X, to be compared with what is rebuilt, where it is still the array that was marked."""
+        mark = self.fingerprint(X)
+        if self.ops.asynchronous or bool((mark == self.X_mark).all()):
+            self.X = X
+
+    def compare(self, rebuilt):
+        """Compares what was rebuilt with X, every number of it; or with its mark, where X is not that array any more."""
+        if self.X is None:
+            error, size = self.ops.largest_square(self.fingerprint(rebuilt), self.X_mark), self.ops.mean_square(self.X_mark)
+        else:
+            error, size = self.ops.deviation(self.X, rebuilt)
+        self.errors.append((self.first, error, size))
+
     def of(self, chain, out_):
-        """The last Trail, if it is of the pass `out_` through `chain`, which is now walked back; else None."""
-        mirrored = self.trails and self.trails[-1].chain is chain and self.trails[-1].out_ == out_
-        return self.trails.pop() if mirrored else None
+        """The last ChainTrace, if it is of the pass `out_` through `chain`, whose backward begins; else None."""
+        mirrored = self.traces and self.traces[-1].chain is chain and self.traces[-1].out_ == out_
+        return self.traces.pop() if mirrored else None
 
-    def computes_again(self, layer):
-        """The State that `layer` is rebuilding, where its log-determinant is wanted from what is rebuilt, or None."""
+    def rebuilt_logdet(self, layer, logdet):
+        """Takes the log-determinants (N,) of forward that `layer` computed from what it rebuilt, from who has them for nothing."""
         state = self.rebuilding
-        return state if state is not None and state.layer is layer and state.computes_again else None
+        if state is not None and state.layer is layer:
+            state.again = logdet
 
 
-class Trail:
+class ChainTrace:
     """What a pass through the steps of one Chain leaves: their states, some with a fingerprint, some as anchors.
 
     Args:
-        walk: the Walk, which gets it when the pass through the chain is done (`end`).
+        monitor: the DriftMonitor, which gets it when the pass through the chain is done (`end`).
         chain, out_: the Chain and the name of its method.
         steps: how many there are.
     """
 
-    def __init__(self, walk, chain, out_, steps):
-        self.walk, self.chain, self.out_, self.states = walk, chain, out_, []
-        self._anchored = math.isqrt(steps) if walk.anchors == "auto" else walk.anchors
+    def __init__(self, monitor, chain, out_, steps):
+        self.monitor, self.chain, self.out_, self.states = monitor, chain, out_, []
+        self._anchored = math.isqrt(steps) if monitor.anchors == "auto" else monitor.anchors
         self._measured = -(-steps // MEASURED) | 1  # odd, so that couplings have their turn
+        self._outermost = current.layer is chain
 
     def leave(self, layer, X):
-        """The State of X, which `layer` is about to overwrite."""
-        ops, position = self.walk.ops, len(self.states)
-        # what comes out of a layer with trails of its own begins a segment, since no segment goes through such a layer
-        begins = position == 0 or self._has_trails_within(self.states[-1])
-        state = State(layer, len(self.walk.trails))
-        state.computes_again = position % self._measured == 0
+        """The Snapshot of X, which `layer` is about to overwrite."""
+        monitor, ops, position = self.monitor, self.monitor.ops, len(self.states)
+        # what comes out of a layer with traces of its own begins a segment, since no segment goes through such a layer
+        begins = position == 0 or self._has_traces_within(self.states[-1])
+        state = Snapshot(layer, len(monitor.traces), _random_states())
+        if position:
+            self.states[-1].random_after = state.random_before
+        elif monitor.first is None:
+            monitor.first = layer
+        state.measured = position % self._measured == 0
         if self._anchored and (begins or position % self._anchored == 0):
             state.anchor, state.size = ops.copy(X), ops.xp.mean(squares(ops, ops.rows(X), X.shape[0]))
-        elif state.computes_again or self.walk.strict:  # which looks at every state
-            state.fingerprint = ops.fingerprint(X)
+            monitor.anchored_at_X |= position == 0 and self._outermost
+        elif position == 0 and self._outermost and monitor.X_mark is not None:
+            pass  # `compare` is for this one
+        elif state.measured or monitor.strict:  # which looks at every state
+            state.fingerprint = monitor.fingerprint(X)
             state.size = ops.mean_square(state.fingerprint)
         self.states.append(state)
         return state
 
     def end(self):
-        self.walk.trails.append(self)
+        if self.states:
+            self.states[-1].random_after = _random_states()
+        self.monitor.traces.append(self)
 
-    def _has_trails_within(self, state):
-        return len(self.walk.trails) > state.trails_before
+    def _has_traces_within(self, state):
+        return len(self.monitor.traces) > state.traces_before
 
     def back(self, back, out, dZ, Z, kept_gradients):
-        """The pass back: dX and X.
+        """The backward pass: dX and X.
 
         Args:
             back: of (layer, dZ, Z) gives dX, X.
-            out: of (layer, X) gives Z.
+            out: of (layer, X, samples) gives Z and logdet, X being these samples of the batch.
             kept_gradients: arrays that `back` adds to besides the gradients of the layers' parameters.
         """
-        walk = self.walk
-        if walk.strict is None:
-            return self._through(len(self.states), back, dZ, Z)
+        monitor = self.monitor
+        if monitor.strict is None:
+            return self._through(len(self.states), back, out, dZ, Z)
         while self.states:
-            measured = len(walk.errors), len(walk.logdets)
+            measured = len(monitor.errors), len(monitor.logdets)
             n = next(n for n, state in enumerate(reversed(self.states), 1) if state.anchor is not None)
-            within = self._has_trails_within(self.states[-1])
+            within = self._has_traces_within(self.states[-1])
             if within:  # that layer's segments are within it; what it rebuilt has drifted since, and counts for the steps before
-                dZ, Z = self._through(1, back, dZ, Z)
+                dZ, Z = self._through(1, back, out, dZ, Z)
                 n -= 1
             if n:
                 dZ, Z = self._through_segment(n, measured, not within, back, out, dZ, Z, kept_gradients)
         return dZ, Z
 
-    def _through(self, n, back, dZ, Z):
+    def _through(self, n, back, out, dZ, Z):
         """n steps back, each rebuilding its state from the one before."""
-        walk = self.walk
+        monitor = self.monitor
         for _ in range(n):
-            state = walk.rebuilding = self.states.pop()
+            state = monitor.rebuilding = self.states.pop()
+            _seek(state.random_after, forward=False)
             dZ, Z = back(state.layer, dZ, Z)
-            del walk.trails[state.trails_before:]  # of layers that do not go back as they went
-            if state.size is not None:
-                self._measure(state, Z)
-        walk.rebuilding = None
+            del monitor.traces[state.traces_before:]  # of layers that do not go back as they went
+            self._measure(state, Z, out, last=not self.states)
+        monitor.rebuilding = None
         return dZ, Z
 
-    def _measure(self, state, X):
-        walk, ops = self.walk, self.walk.ops
-        if state.anchor is None:
-            error = ops.largest_square(ops.fingerprint(X), state.fingerprint)
-        else:
-            error = ops.xp.max(squares(ops, ops.rows(X - state.anchor), X.shape[0]))
-            if walk.restarts:
+    def _measure(self, state, X, out, last):
+        monitor, ops = self.monitor, self.monitor.ops
+        if state.logdet is not None:
+            self._measure_logdet(state, X, out, last)
+        if state.anchor is not None:
+            monitor.errors.append((state.layer, ops.xp.max(squares(ops, ops.rows(X - state.anchor), X.shape[0])), state.size))
+            if monitor.restarts:
                 X[...] = state.anchor
-        walk.errors.append((state.layer, error, state.size))
-        if state.again is not None:
-            difference = ops.astype(state.again - state.logdet, "float64")
-            walk.logdets.append((state.layer, difference[0] ** 2, ops.fill(1, float(math.prod(X.shape[1:])) ** 2, difference)[0]))
+        elif state.fingerprint is not None:
+            monitor.errors.append((state.layer, ops.largest_square(monitor.fingerprint(X), state.fingerprint), state.size))
+
+    def _measure_logdet(self, state, X, out, last):
+        """Of the samples whose log-determinant the layer computed on its way; else, at the chain's own input, of the first sample."""
+        monitor, ops, again = self.monitor, self.monitor.ops, state.again
+        if again is None:
+            if not last or state.random_before != state.random_after:  # one sample alone would get other random numbers
+                return
+            try:
+                with within(kept=None, observer=None, monitor=None):
+                    again = out(state.layer, ops.fresh(X[:1]), slice(0, 1))[1]
+            except ValueError:  # rounding took it out of the layer's domain, as of a Logit
+                return
+        difference = ops.astype(again - state.logdet[:again.shape[0]], "float64")
+        monitor.logdets.append((state.layer, ops.xp.max(difference**2), ops.fill(1, float(math.prod(X.shape[1:])) ** 2, difference)[0]))
 
     def _through_segment(self, n, measured, exact, back, out, dZ, Z, kept_gradients):
         """n steps back to an anchor, which are computed again from there if they drift too far, counted from what was `measured`.
 
-        `exact` says that Z is what it was on the way out, to the bit.
+        `exact` says that Z is what it was in the forward pass, to the bit.
         """
-        walk, ops, states = self.walk, self.walk.ops, self.states[-n:]
-        if walk.strict > 0:
-            gradients = {id(p.grad): p.grad for state in states for p in state.layer.parameters()}.values()
+        monitor, ops, states = self.monitor, self.monitor.ops, self.states[-n:]
+        if monitor.strict > 0:
+            gradients = {id(p): p.gradient for state in states for p in state.layer.parameters()}.values()
             before = [(a, ops.copy(a)) for a in (*gradients, *kept_gradients)]
             given, exact = ops.copy(dZ), False
-            dZ, Z = self._through(n, back, dZ, Z)
-            if max(drift for _, drift in ratios(ops, walk.errors[measured[0]:])) <= walk.strict:
+            dZ, Z = self._through(n, back, out, dZ, Z)
+            if max(drift for _, drift in ratios(ops, monitor.errors[measured[0]:])) <= monitor.strict:
                 return dZ, Z
             dZ = given
             for a, value in before:
                 a[...] = value
         else:
             del self.states[-n:]
-        del walk.errors[measured[0]:], walk.logdets[measured[1]:]
-        walk.redone += 1
+        del monitor.errors[measured[0]:], monitor.logdets[measured[1]:]
+        monitor.redone += 1
         anchor = states[0].anchor
         with within(kept=None, observer=None):
             passed = [anchor]
             for state in states[:n - 1 if exact else n]:
-                passed.append(out(state.layer, ops.copy(passed[-1])))
+                _seek(state.random_before, forward=True)
+                passed.append(out(state.layer, ops.copy(passed[-1]), slice(None))[0])
             if exact:
                 passed.append(Z)
             for state in reversed(states):
+                _seek(state.random_after, forward=False)
                 dZ, Z = back(state.layer, dZ, passed.pop())
         Z[...] = anchor
         return dZ, Z
 
 
-class State:
+class Snapshot:
     """The state before a layer: its fingerprint, or as an anchor a copy of it, and the mean square of a sample, where it is measured.
 
     Attributes:
-        computes_again: whether the log-determinant is to be computed from what is rebuilt.
-        logdet, again: the layer's log-determinant (1,) of the first sample, on the way out and from what was rebuilt, or None.
+        measured: whether it is one of those that are compared without anchors.
+        logdet, again: the layer's log-determinant (N,) of forward, and as computed from what was rebuilt, or None.
+        random_before, random_after: how many random states conditioners had drawn before the layer, and after it.
     """
 
-    __slots__ = ("layer", "trails_before", "fingerprint", "anchor", "size", "computes_again", "logdet", "again")
+    __slots__ = ("layer", "traces_before", "random_before", "random_after", "fingerprint", "anchor", "size", "measured", "logdet", "again")
 
-    def __init__(self, layer, trails_before):
-        self.layer, self.trails_before = layer, trails_before
+    def __init__(self, layer, traces_before, random_before):
+        self.layer, self.traces_before, self.random_before, self.random_after = layer, traces_before, random_before, random_before
         self.fingerprint = self.anchor = self.size = self.logdet = self.again = None
+
+
+def _random_states():
+    """How many random states the pass has used so far."""
+    return 0 if current.rng is None else current.rng.position
+
+
+def _seek(position, forward):
+    if current.rng is not None:
+        current.rng.seek(position, forward)
 
 
 def ratios(ops, measured):

@@ -51,4 +51,4 @@ class _Entry:
 
 def aside():
     """Within, there is nothing of the pass: for flows inside a conditioner, whose calls are not its own."""
-    return within(kept=None, walk=None, observer=None)
+    return within(kept=None, monitor=None, observer=None)

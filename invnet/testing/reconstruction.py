@@ -34,10 +34,10 @@ def reconstruction_error(net, X, cond=None):
         cond: the condition, or None.
     """
     ops, copied = net.check(X), copy.deepcopy(net)
-    walk, whole = drift.Walk(ops, anchors=1, restarts=False), drift.Walk(ops)
+    monitor, whole = drift.DriftMonitor(ops, anchors=1, restarts=False), drift.DriftMonitor(ops)
     X = net._own_copy(ops, X)
     N, numbers = X.shape[0], math.prod(X.shape[1:])
-    with ops.at_work(), within(walk=walk):
+    with ops.at_work(), within(monitor=monitor):
         Z, logdet = copied.forward_(ops.copy(X), cond)
         _, again = copied.backward_(ops.zeros_like(Z), ops.copy(Z), ops.fill(N, 0.0, X), cond)
     with ops.at_work():
@@ -46,5 +46,5 @@ def reconstruction_error(net, X, cond=None):
     whole.errors.append((net, ops.xp.max(errors), ops.xp.mean(sizes)))
     difference = ops.astype(logdet + inverse_logdet, "float64")
     whole.logdets.append((net, ops.xp.max(difference**2), ops.fill(1, float(numbers) ** 2, difference)[0]))
-    layers = [(copied.name_of(layer.known_as), error) for layer, error in reversed(walk.drift().states)]
+    layers = [(copied.name_of(layer.known_as), error) for layer, error in reversed(monitor.drift().states)]
     return Reconstruction(layers, whole.drift().error, whole.drift().logdet_error)

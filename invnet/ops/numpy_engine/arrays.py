@@ -69,18 +69,21 @@ class Arrays:
             part = slice(start, start + BLOCK)
             update(self, *[array[part] for array in arrays])
 
-    def fingerprint(self, X):
+    def fingerprint(self, X, window=0):
         N = X.shape[0]
         if not 64 <= N <= 1024 or X.size > PROJECTED:
-            return super().fingerprint(X)
+            return super().fingerprint(X, window)
         R = X if X.ndim == 2 else X.transpose(LAST[X.ndim]).reshape(N, -1)
-        return (R @ self._signs(R.shape[1], X))[:, None]
+        return (R @ self._signs(R.shape[1], window, X))[:, None]
 
     def mean_square(self, F):
         return fingerprints.mean_square(F.dtype.char)(F)
 
     def largest_square(self, F, other):
         return fingerprints.largest_square(F.dtype.char)(F, other)
+
+    def deviation(self, X, other):
+        return fingerprints.deviation(X.dtype.char)(readable(X.reshape(*X.shape[:2], -1)), other.reshape(*X.shape[:2], -1))
 
     def checksum(self, X):
         return X.shape, zlib.crc32(np.ascontiguousarray(self.rows(X)))

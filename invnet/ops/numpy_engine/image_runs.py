@@ -62,10 +62,8 @@ class ImageRuns:
         total = float(dlogdet.sum()) * Z[0, 0].size
         image_runs.pulled(Z.dtype.char, program.reflections)(P, G, -total if inverse else total, program.addresses, program.gradients, program.table,
                                                              program.layers, Z.shape[1], program.reflections)
-        walk = current.walk
-        state = None if walk is None else walk.computes_again(run)
-        if state is not None:
-            state.again = -logdet[:1]
+        if current.monitor is not None:
+            current.monitor.rebuilt_logdet(run, -logdet)
         return dZ, Z
 
     @staticmethod

@@ -47,10 +47,11 @@ class Runs:
         tiles, total, bounds = _tiles(Z.shape[0], program.size), float(dlogdet.sum()), []
         kernel, total = runs.backward(Z.dtype.char, program.reflections), -total if inverse else total
         places, size = program.places(tiles[0].stop, True)
+        logdet = self.fill(Z.shape[0], 0.0, Z)
 
         def work(tile, parts, G, alone):
             bounds.append(kernel(np.empty_like(G), G, program.addresses, program.gradients, parts, program.stages, program.limits, program.layers,
-                                 program.index, inverse, alone, program.reflections, dZ[tile], Z[tile], dlogdet[tile], total,
+                                 program.index, inverse, alone, program.reflections, dZ[tile], Z[tile], dlogdet[tile], logdet[tile], total,
                                  passing((size,), Z.dtype), places))
             return G
 
@@ -69,6 +70,8 @@ class Runs:
                     np.empty_like(G), G, program.addresses, program.gradients, program.stages[slice(*parts)], program.layers, program.index,
                     total, Z.shape[1], program.reflections)
         run.check_conditions(max(bounds), Z.dtype)
+        if current.monitor is not None:
+            current.monitor.rebuilt_logdet(run, -logdet)
         return dZ, Z
 
     def _program(self, run, X, cond):

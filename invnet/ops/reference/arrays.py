@@ -9,6 +9,8 @@ from ..tile import Tile
 
 #: Numbers of which a fingerprint is taken at one time, since an array that is a part of another is copied for it.
 PROJECTED = 1 << 20
+#: How many windows of a sequence of random signs a fingerprint may be taken with.
+WINDOWS = 4096
 
 
 class Arrays:
@@ -99,13 +101,14 @@ class Arrays:
         """What tells X from any other array."""
         return float(self.xp.sum(X)), float(self.xp.sum(X * X))
 
-    def fingerprint(self, X):
-        """(G, B): the projection of each sample on a direction of random signs; of few samples, of B equal parts, up to 4, of each;
-        of more than 1,024, the sums of those of as many groups."""
+    def fingerprint(self, X, window=0):
+        """(G, B): the projection of each sample on a direction of random signs, those from `window` on in a long sequence; of few samples,
+        of B equal parts, up to 4, of each; of more than 1,024, the sums of those of as many groups."""
         N, n = X.shape[0], math.prod(X.shape[1:])
         B = next(B for B in (4, 3, 2, 1) if n % B == 0) if N < 64 else 1
         some = max(1, PROJECTED // max(1, n))
-        projections = self._project(X, B) if N <= some else self.xp.concat([self._project(X[i:i + some], B) for i in range(0, N, some)])
+        projections = (self._project(X, B, window) if N <= some else
+                       self.xp.concat([self._project(X[i:i + some], B, window) for i in range(0, N, some)]))
         if N <= 1024:
             return projections
         whole = N // 1024 * 1024
@@ -113,10 +116,10 @@ class Arrays:
         groups[:N - whole] += projections[whole:, 0]
         return self.xp.reshape(groups, (1024, 1))
 
-    def _project(self, X, B):
+    def _project(self, X, B, window):
         """(N, B), the projection of each of B equal parts of each sample on a direction of random signs."""
         N, n = X.shape[0], math.prod(X.shape[1:]) // B
-        return self.xp.reshape(self.xp.reshape(self.rows(X), (N * B, n)) @ self._signs(n, X), (N, B))
+        return self.xp.reshape(self.xp.reshape(self.rows(X), (N * B, n)) @ self._signs(n, window, X), (N, B))
 
     def mean_square(self, F):
         """Of a fingerprint F (G, B), the mean over its rows of the sum of their squares, in double precision."""
@@ -128,12 +131,29 @@ class Arrays:
         D = self.astype(F, "float64") - self.astype(other, "float64")
         return self.xp.max(self.xp.vecdot(D, D))
 
-    def _signs(self, n, like):
-        """(n,) numbers 1 and -1; those of a smaller n are the first of them."""
+    def deviation(self, X, other):
+        """The largest sum of squares of a sample of the difference of two arrays, and the mean over the samples of that of X, in double
+        precision."""
+        N, some = X.shape[0], max(1, PROJECTED // max(1, math.prod(X.shape[1:])))
+        largest, sizes = [], []
+        for i in range(0, N, some):
+            R, S = self.rows(X[i:i + some]), self.rows(other[i:i + some])
+            n = min(some, N - i)
+            largest.append(self.xp.max(self._sums_of_squares(S - R, n)))
+            sizes.append(self.xp.sum(self._sums_of_squares(R, n)))
+        return self.xp.max(self.xp.stack(largest)), self.xp.sum(self.xp.stack(sizes)) / N
+
+    def _sums_of_squares(self, R, N):
+        """Of each of N samples, whose numbers are the rows R."""
+        R = self.xp.reshape(self.astype(R, "float64"), (N, -1))
+        return self.xp.vecdot(R, R)
+
+    def _signs(self, n, window, like):
+        """(n,) numbers 1 and -1, those from `window` on in a sequence that is the same for every n."""
         signs = self._of_dtype.get(key := self._key(like))
-        if signs is None or signs.shape[0] < n:
-            signs = self._of_dtype[key] = self.asarray(2.0 * numpy.random.default_rng(0).integers(0, 2, n) - 1, like)
-        return signs[:n]
+        if signs is None or signs.shape[0] < n + window:
+            signs = self._of_dtype[key] = self.asarray(2.0 * numpy.random.default_rng(0).integers(0, 2, n + WINDOWS) - 1, like)
+        return signs[window:window + n]
 
     def _key(self, like):
         return str(like.dtype)  # of a device there is an Ops
@@ -176,6 +196,10 @@ class Arrays:
     def at_work(self):
         """A context for a layer's public call: what an engine prepares once for all the operations within."""
         return contextlib.nullcontext()
+
+    def precision(self):
+        """What makes a context in which networks are computed in the precision of now."""
+        return contextlib.nullcontext
 
     def in_full_precision(self):
         """A context in which no network is computed in less than its dtype, whatever the library's user asked for."""

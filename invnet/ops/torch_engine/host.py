@@ -68,7 +68,7 @@ class HostOps(TorchOps):
         if not _numpy.does(run, _array(Z), cond):
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         dX, X = map(torch.from_numpy, _numpy.run_backward_(run, _array(dZ), _array(Z), _array(dlogdet), None, inverse))
-        state = None if current.walk is None else current.walk.computes_again(run)
+        state = None if current.monitor is None else current.monitor.rebuilding
         if state is not None:
             state.again = _tensor(state.again)
         return dX, X
@@ -117,5 +117,5 @@ def _handed_over(name):
 
 for _name in ("product", "mix_", "mix_backward_", "split_", "join_", "squeeze_", "unsqueeze_", "log_scale", "couple_", "uncouple_",
               "couple_backward_", "uncouple_backward_", "add_", "planar_", "planar_backward_", "radial_", "radial_backward_", "spline",
-              "spline_inverse", "spline_backward", "spline_inverse_backward", "sum_positions"):
+              "spline_inverse", "spline_backward", "spline_inverse_backward", "sum_positions", "deviation"):
     setattr(HostOps, _name, _handed_over(_name))

@@ -1,4 +1,4 @@
-"""Sizes and differences of fingerprints, of which a pass measures a few: 1 us each, where NumPy's calls take five."""
+"""Sizes and differences of fingerprints and arrays, of which a pass measures a few: 1 us each, where NumPy's calls take five."""
 
 import numpy as np
 
@@ -28,3 +28,22 @@ def largest_square(F, other):
         if largest != largest:
             break
     return largest
+
+
+@kernel("UniTuple(float64, 2)($[:,:,:], $[:,:,:])")
+def deviation(X, other):
+    """The largest sum of squares of a sample of other - X, NaN where one has one, and the mean over the samples of that of X."""
+    largest, total = 0.0, 0.0
+    for n in range(X.shape[0]):
+        square = 0.0
+        for c in range(X.shape[1]):
+            for i in range(X.shape[2]):
+                x = np.float64(X[n, c, i])
+                difference = np.float64(other[n, c, i]) - x
+                square += difference * difference
+                total += x * x
+        if not square <= largest:
+            largest = square
+        if largest != largest:
+            break
+    return largest, total / X.shape[0]

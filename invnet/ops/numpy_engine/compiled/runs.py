@@ -60,10 +60,11 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, reflect
 
 
 @kernel("""float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, boolean, ?, $[:,:],
-        $[:,:], $[::1], float64, $[::1], int64[::1])""")
-def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, inverse, alone, reflections, dX, X, dlogdet, total, work, places):
+        $[:,:], $[::1], $[::1], float64, $[::1], int64[::1])""")
+def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, inverse, alone, reflections, dX, X, dlogdet, logdet, total, work, places):
     """Z becomes X and dZ becomes dX, or the other way round where `inverse`; gives the bound of `prepare`.
 
+    To `logdet` is added what the forward of the opposite direction would, of the states that are rebuilt: minus the log-determinants.
     Where these samples are `alone`, adds to the parameters' gradients, given the total of dlogdet over all samples; else there is one part,
     and its gradients are in G.
     """
@@ -72,19 +73,22 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
     ones, steps, zeros, spare, panel, d = index, index[places[1]:], places[3] * pitch, places[2] * pitch, places[4] * pitch, C * pitch
     work[zeros:zeros + places[5]] = 0
-    at, unused, rows = work[places[7]:], work[spare:], np.empty(places[6] + SLACK, np.int64)
+    at, rows = work[places[7]:], np.empty(places[6] + SLACK, np.int64)
     multiples(rows, places[6], pitch)
     sign = X.dtype.type(-1 if inverse else 1)
     for part in range(parts.size - 1):
         part = part if inverse else parts.size - 2 - part
         start, stop = parts[part], parts[part + 1]
-        worst = max(worst, prepare(P, addresses, stages[start:stop], layers, index, C, TRUE, reflections)[1])
+        same, bound = prepare(P, addresses, stages[start:stop], layers, index, C, TRUE, reflections)
+        same, worst = X.dtype.type(same if inverse else -same), max(worst, bound)
         for i in range(G.size):
             G[i] = 0
         for r in range(0, N, AT_ONCE):
             n = min(AT_ONCE, N - r)
             to_rows(X, r, n, work, ZERO, pitch)
             to_rows(dX, r, n, work, d, pitch)
+            for i in range(n):
+                logdet[r + i] += same
             for i in range(stop - start):
                 s = start + i if inverse else stop - 1 - i
                 t = stages[s]
@@ -99,7 +103,7 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
                     for o in (ZERO, d):
                         permute(work, o, spare, pitch, index, t[ORDER], C, not inverse)
                 elif kind == CONDITIONED:
-                    couple(t, limits[s], inverse, layers, P, index, C, work, unused[:n], zeros, pitch, n, lanes, at)
+                    couple(t, limits[s], inverse, layers, P, index, C, work, logdet[r:r + n], zeros, pitch, n, lanes, at)
                     couple_back(t, limits[s], inverse, layers, P, index, C, work, dlogdet[r:r + n], zeros, spare, pitch, n, lanes, at)
                     gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
                 elif inverse:

@@ -1,0 +1,88 @@
+"""Healing: a backward whose states drifted too far is computed again, from the array that forward was given, with stored states between."""
+
+from typing import Any, Callable, NamedTuple
+
+from .current import within
+from .drift import DriftMonitor
+from .replay import RngReplay
+
+#: on devices: functions that wait for what a backward measured, and heal it, until something reads the gradients
+_unread = []
+
+
+def defer(read):
+    """Has `settle` call `read` before anything uses the gradients."""
+    _unread.append(read)
+
+
+def settle():
+    """Reads the drift of every backward whose gradients nobody has read yet, and computes those again that drifted too far."""
+    while _unread:
+        _unread.pop(0)()
+
+
+class DeferredHealing(NamedTuple):
+    """What a backward leaves to the owner of `current.deferred`: whether it drifted too far, and how it is computed again.
+
+    `again` is None where that is not possible.
+    """
+
+    needed: bool
+    again: Any
+    heal: Callable
+
+
+class GradientBackup:
+    """The gradients of a layer's parameters, and of a Condition, before a backward. What is known to be zero is not copied."""
+
+    def __init__(self, layer, ops, cond):
+        self._gradients = [(held, held.array, None if held.is_zero or held.array is None else ops.copy(held.array)) for held in layer.gradients()]
+        grad = getattr(cond, "grad", None)
+        self._cond = None if grad is None else (grad, ops.copy(grad))
+
+    def restore(self):
+        for held, array, before in self._gradients:
+            if array is None:
+                held.replace(None, is_zero=True)
+            elif before is None:
+                held.clear()
+            else:
+                held.array[...] = before
+        if self._cond is not None:
+            grad, before = self._cond
+            grad[...] = before
+
+
+class Recomputation:
+    """All that computes the gradients of one backward again.
+
+    Args:
+        layer: the layer whose public method runs.
+        ops: the operations of the arrays.
+        recorded: the random states of the forward pass.
+        forward: a function without arguments that gives Z.
+        backward: of Z gives dX and X, and adds to the gradients.
+        cond: the condition.
+    """
+
+    def __init__(self, layer, ops, recorded, forward, backward, cond):
+        self.layer, self.ops, self.recorded, self.forward, self.backward = layer, ops, recorded, forward, backward
+        self.backup, self.precision = GradientBackup(layer, ops, cond), ops.precision()
+        self.results = ()  # dX and X that the caller has already
+
+    def restore(self):
+        """The gradients as they were before."""
+        self.backup.restore()
+
+    def run(self, anchors):
+        """Restores the gradients and computes them again, to the bit from stored states, dX and X too; gives what it measured."""
+        self.restore()
+        self.layer.make_gradients()
+        monitor, rng = DriftMonitor(self.ops, anchors, strict=0.0), RngReplay(self.recorded)
+        with self.ops.at_work(), self.precision(), within(layer=self.layer, rng=rng, kept=None, monitor=monitor, observer=None, deferred=None):
+            rng.seek(0, forward=True)
+            Z = self.forward()
+            rng.seek(len(self.recorded), forward=False)
+            for array, value in zip(self.results, self.backward(Z)):
+                array[...] = value
+        return monitor.drift()

@@ -1,0 +1,259 @@
+"""BackwardPolicy: how a layer's backward is guarded against drift, and what its forward leaves for it."""
+
+import dataclasses
+import math
+import numbers
+import warnings
+
+from ..ops import float_dtype
+from ..ops.reference.arrays import WINDOWS
+from . import drift
+from .current import current, within
+from .healing import DeferredHealing, Recomputation, defer, settle
+from .kept import Kept
+from .saved import NAMES, LastPass, SavedPass, same
+
+#: backward passes without a segment that is computed again, after which a network goes back to the default
+CALM = 10
+
+
+def name_in_pass(layer):
+    """The name of `layer` in the one whose public method runs, and its class."""
+    name, kind = "" if current.layer is None else current.layer.name_of(layer), type(layer).__name__
+    return kind if name in ("", kind) else f"{name}, {kind},"
+
+
+class BackwardPolicy:
+    """The settings of a layer for its public methods; those of layers within do not count.
+
+    forward, and inverse_logdet, leave a SavedPass: a few numbers for each sample of a few states, the array that they were given, and what
+    the settings ask for. It stays until the backward that is given its output, or until the next such pass in the same thread. The
+    parameters stay as they are between the two.
+
+    A backward whose states drifted beyond `drift_tolerance` is computed again from that array, with stored states between. The
+    network then leaves anchors and measures every segment, until `CALM` backward passes needed none of it.
+    """
+
+    _kept_before, _drift, _warned = None, None, False
+    _memory_budget, _anchors, _strict, _drift_tolerance, _state_dtype = 0, 0, None, drift.TOLERANCE, None
+    _passes, _on_guard = 0, 0
+
+    def __getstate__(self):
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_last_pass", "_kept_before", "_drift")}
+
+    @property
+    def saved_pass(self):
+        """The SavedPass that the last public pass of this layer in this thread left, or None."""
+        last = vars(self).get("_last_pass")
+        return None if last is None else last.saved
+
+    @saved_pass.setter
+    def saved_pass(self, saved):
+        last = vars(self).get("_last_pass")
+        if last is None:
+            if saved is None:
+                return
+            last = self._last_pass = LastPass()
+        last.saved = saved
+
+    @property
+    def on_guard(self):
+        """How many more calm backward passes it takes for a network whose gradients were computed again to go back to the default; or 0."""
+        return self._on_guard
+
+    @on_guard.setter
+    def on_guard(self, passes):
+        self._on_guard = passes
+
+    @property
+    def memory_budget(self):
+        """Bytes, or a share of the free memory below 1, for activations that spare backward its recomputing; 0 for none.
+
+        `forward` keeps what its couplings' conditioners computed, as far as that fits. Gradients are the same.
+        """
+        return self._memory_budget
+
+    @memory_budget.setter
+    def memory_budget(self, budget):
+        if not isinstance(budget, numbers.Real) or not budget >= 0 or budget == math.inf:
+            raise ValueError(f"memory_budget is a number of bytes, or a share of the free memory below 1; got {budget!r}")
+        self._memory_budget, self.saved_pass, self._kept_before = budget, None, None
+
+    @property
+    def anchors(self):
+        """k: of every k-th state of a Chain a copy is left, from which backward goes on when it comes there; 0 for none.
+
+        "auto" is the square root of the number of steps. It costs steps / k arrays of the state's size.
+        """
+        return self._anchors
+
+    @anchors.setter
+    def anchors(self, k):
+        if k != "auto" and not (isinstance(k, numbers.Integral) and k >= 0):
+            raise ValueError(f'anchors is a number of steps from state to state that is kept, 0 for none, or "auto"; got {k!r}')
+        self._anchors, self.saved_pass = k, None
+
+    @property
+    def strict(self):
+        """The drift above which backward computes a segment between two anchors again from the first, or None.
+
+        Gradients are then those of stored states, to that drift; with 0.0 every segment is computed again, at the cost of
+        another forward, and gradients are to the bit those of stored states. It needs `anchors`, and takes "auto" where
+        there are none. Each backward is then given what the last forward gave, or raises ValueError.
+        """
+        return self._strict
+
+    @strict.setter
+    def strict(self, drift):
+        if drift is not None and not (isinstance(drift, numbers.Real) and drift >= 0):
+            raise ValueError(f"strict is the largest drift that is allowed, a number from 0, or None; got {drift!r}")
+        self._strict, self.saved_pass = drift, None
+
+    @property
+    def drift_tolerance(self):
+        """The drift above which a backward is computed again from the array that forward was given, and warns, once for this layer.
+
+        Where that array is not there, or was changed in place, it only warns. None turns both off: drift is then measured at anchors only.
+        """
+        return self._drift_tolerance
+
+    @drift_tolerance.setter
+    def drift_tolerance(self, tolerance):
+        if tolerance is not None and not (isinstance(tolerance, numbers.Real) and tolerance > 0):
+            raise ValueError(f"drift_tolerance is a positive number, or None; got {tolerance!r}")
+        self._drift_tolerance, self._warned, self._on_guard, self.saved_pass = tolerance, False, 0, None
+
+    @property
+    def state_dtype(self):
+        """The dtype of the states between layers, where it is not that of the parameters, or None.
+
+        With "float64" states are rebuilt in double precision, conditioners compute in the parameters' float32, and their
+        activations, which are nearly all of a step's memory, stay as they are. X is taken in either dtype; Z is of this one.
+        """
+        return self._state_dtype
+
+    @state_dtype.setter
+    def state_dtype(self, dtype):
+        dtype = None if dtype is None else float_dtype(dtype)
+        fixed = {type(layer).__name__ for layer in self.layers_within() if not layer.any_dtype} if dtype else ()
+        if fixed:
+            raise TypeError(f"state_dtype is for couplings and maps of the channels; {', '.join(sorted(fixed))} computes in the dtype "
+                            "of its parameters")
+        self._state_dtype, self.saved_pass = dtype, None
+
+    @property
+    def drift(self):
+        """The Drift that the last backward measured, or None where it had nothing to compare with.
+
+        On a device backward does not wait for what it measures: whoever first reads the gradients, or this, does.
+        """
+        settle()
+        return self._drift
+
+    # ---- what InPlaceLayer's public methods call
+
+    def _new_pass(self, ops, out_, N):
+        """The SavedPass that `out_` is to fill, on N samples; what an earlier one left is freed."""
+        if current.evaluating:
+            return SavedPass(out_)
+        self.saved_pass, monitor = None, None
+        tolerance, strict, anchors = self._drift_tolerance, self._strict, self._anchors
+        if strict is None and self._on_guard:
+            strict = tolerance
+        if ops.guarded and N and (tolerance is not None or anchors or strict is not None):
+            self._passes += 1
+            window = self._passes * 997 % WINDOWS
+            monitor = drift.DriftMonitor(ops, anchors or ("auto" if strict is not None else 0), strict, window=window)
+        kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" else None
+        return SavedPass(out_, kept, monitor)
+
+    def _save(self, saved):
+        """Keeps a pass for its backward."""
+        if saved.Z_mark is not None and not current.evaluating:
+            self.saved_pass, self._kept_before = saved, saved.kept
+
+    def _new_kept(self, ops):
+        before, budget = self._kept_before, self._memory_budget
+        if before is not None:
+            return Kept(before.budget, before.memory, before)
+        budget = budget if budget >= 1 else budget * ops.free_memory()
+        return Kept(budget, ops.lasting_memory(budget))
+
+    def _take_pass(self, ops, out_, Z):
+        """The SavedPass whose output Z is, for its backward, or one that knows nothing."""
+        if ops.asynchronous:
+            settle()
+        saved, self._drift = self.saved_pass, None
+        # On a device the comparison is made later, where nothing but the measurement depends on it.
+        waits = not ops.asynchronous or (saved is not None and (saved.kept is not None or saved.rng.recorded or
+                                                                (saved.monitor is not None and saved.monitor.has_anchors)))
+        found = saved is not None and saved.out_ == out_ and saved.shape == tuple(Z.shape) and (not waits or saved.is_of(ops, Z))
+        if not found:
+            # this is the backward of another pass, or there was none
+            if self._strict is not None and bool(ops.xp.all(ops.xp.isfinite(Z))):
+                out, back = NAMES[out_]
+                raise ValueError(f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; got other values")
+            return SavedPass(out_)
+        self.saved_pass = saved.spent()
+        saved.Z_mark_now = None if waits else ops.fingerprint(Z)
+        return saved
+
+    def _recomputation(self, ops, saved, forward, backward, cond):
+        """What computes the gradients of this backward again; None where X is not at hand, or where `strict` sees to it."""
+        return None if saved.X is None else Recomputation(self, ops, saved.rng.recorded, forward, backward, cond)
+
+    def _finish(self, ops, saved, again, results):
+        """Takes the drift that a backward measured; its results, dX and X, are computed again where that is too large."""
+        monitor = saved.monitor
+        if monitor is None:
+            return
+        if saved.X is not None:
+            monitor.confirm(self._in_state_dtype(ops, saved.X))
+            if not monitor.anchored_at_X:
+                monitor.compare(results[1])
+            again.results = results
+        if saved.Z_mark_now is None:
+            self._judge(saved, again)
+        else:
+            defer(lambda: self._judge(saved, again) if same(saved.Z_mark, saved.Z_mark_now) else None)
+
+    def _judge(self, saved, again):
+        """Takes the drift that was measured, and has the gradients computed again where it is too large."""
+        measured, tolerance = saved.monitor.drift(), self._drift_tolerance
+        if self._on_guard:
+            self._on_guard = CALM if measured.redone else self._on_guard - 1
+        self._drift = measured
+        drifted = tolerance is not None and measured.error is not None and measured.error > max(tolerance, self._strict or 0)
+        heals = drifted and again is not None and saved.monitor.X is not None
+        if current.deferred is not None:
+            current.deferred.append(DeferredHealing(heals, again, lambda: self._heal(again, measured)))
+        elif heals:
+            self._heal(again, measured)
+        if drifted and not self._warned:
+            self._warned = True
+            self._warn(*measured.worst, heals)
+
+    def _heal(self, again, measured):
+        self._drift = dataclasses.replace(again.run(self._anchors or "auto"), healed=measured.error)
+        self._on_guard = CALM
+
+    def _in_state_dtype(self, ops, X):
+        return ops.astype(X, self._state_dtype) if self._state_dtype else X
+
+    def _warn(self, error, layer, healed):
+        with within(layer=current.layer or self):
+            name = name_in_pass(layer.known_as)
+        found = f"the input of {name} was rebuilt with a relative error of {error:.1e}, above drift_tolerance={self._drift_tolerance:g}"
+        advice = [*layer.known_as.steadier, *layer.steadier]
+        if all(part.any_dtype for part in self.layers_within()):
+            advice.append('state_dtype = "float64"')
+        advice = ", or ".join(dict.fromkeys(advice))
+        if healed:
+            text = (f"{found}: the gradients of this {type(self).__name__} were computed again from X with stored states between, and are right. "
+                    f"Until it is calm again its steps take longer, and memory for a square root of its states. ")
+            text += f"{advice[0].upper()}{advice[1:]} would spare that" if advice else "See"
+        else:
+            text = (f"{found}: the gradients of this {type(self).__name__} may be as wrong. They are computed again where forward's X is as it was "
+                    f"when backward is called with forward's Z. ")
+            text += f"What helps besides: `anchors` or `strict`{', or ' * bool(advice)}{advice}"
+        warnings.warn(f"{text} (docs/stability.md)", RuntimeWarning, stacklevel=6)

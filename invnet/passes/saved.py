@@ -1,0 +1,64 @@
+"""SavedPass: what a public pass through a layer, forward or inverse_logdet, leaves for the backward that is given its output."""
+
+import threading
+
+from .current import current, within
+from .replay import RngReplay
+
+#: the public names of a pass and of its backward, by the method that a composition calls
+NAMES = {"forward_": ("forward", "backward"), "inverse_logdet_": ("inverse_logdet", "inverse_backward")}
+
+
+class SavedPass:
+    """One pass: the random states of its conditioners, activations, states to compare with, and the array that it was given.
+
+    Args:
+        out_: "forward_" or "inverse_logdet_".
+        kept: the Kept that takes activations, or None.
+        monitor: the DriftMonitor, or None.
+    """
+
+    def __init__(self, out_, kept=None, monitor=None):
+        self.out_, self.kept, self.monitor, self.rng = out_, kept, monitor, RngReplay()
+        self.X = self.Z_mark = self.shape = None
+        self.Z_mark_now = None  # on a device: of what backward is given, which is compared later
+
+    def running(self, layer):
+        """A context for the pass itself; a public pass within another shares its random states."""
+        self.rng = current.rng or self.rng
+        return within(layer=current.layer or layer, rng=self.rng, kept=self.kept, monitor=self.monitor)
+
+    def end(self, ops, X, Z):
+        """Takes the marks of the array that was given, which is held where backward may need it, and of the output."""
+        monitor = self.monitor
+        compares = monitor is not None and (monitor.traces or monitor.strict is not None)
+        if compares or self.kept is not None or self.rng.recorded:
+            self.Z_mark, self.shape = ops.fingerprint(Z), tuple(Z.shape)
+        if compares and monitor.X_mark is not None:
+            self.X = X
+
+    def backward(self, layer):
+        """A context for its backward."""
+        rng = current.rng or RngReplay(self.rng.recorded, NAMES[self.out_][0])
+        return within(layer=current.layer or layer, rng=rng, kept=self.kept, monitor=self.monitor)
+
+    def is_of(self, ops, Z):
+        """Whether Z is the output of this pass."""
+        return self.Z_mark is not None and self.shape == tuple(Z.shape) and same(self.Z_mark, ops.fingerprint(Z))
+
+    def spent(self):
+        """What stays after its backward: the random states, for another backward from the same Z."""
+        left = SavedPass(self.out_)
+        left.rng, left.Z_mark, left.shape = self.rng, self.Z_mark, self.shape
+        return left if self.rng.recorded else None
+
+
+def same(mark, other):
+    """Whether two fingerprints are equal."""
+    return mark.shape == other.shape and bool((mark == other).all())
+
+
+class LastPass(threading.local):
+    """The SavedPass that a layer's last public pass in this thread left, or None."""
+
+    saved = None
