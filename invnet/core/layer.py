@@ -26,7 +26,7 @@ class Layer(Module):
         raise NotImplementedError(f"{type(self).__name__} needs inverse(Z, cond) -> X")
 
     def backward(self, dZ, Z, dlogdet=None, cond=None):
-        """dX and the rebuilt X; adds to the parameters' grad.
+        """dX and the rebuilt X; adds to the parameters' gradients, parameter.gradient += ...
 
         Args:
             dZ: the loss's gradient in Z.
@@ -175,6 +175,7 @@ class InPlaceLayer(TwoPasses, Layer):
             left = self._take_left(ops, out_, Z)
             with back(self, left.kept, left.walk):
                 dZ, Z = self._own_copy(ops, dZ), self._own_copy(ops, Z)
+                self.make_gradients()
                 dX, X = getattr(self, back_)(dZ, Z, as_dlogdet(dlogdet, Z), cond)
             self._measured(ops, left)
         return dX, X

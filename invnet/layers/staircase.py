@@ -82,7 +82,7 @@ class Staircase(InPlaceLayer):
         """Adds the gradients of net k - 1 and of the condition; gives that of its argument."""
         dx, dcond, gradients = pulled
         for parameter, gradient in zip(self.nets[k - 1].parameters(), gradients):
-            parameter.grad += gradient
+            parameter.gradient += gradient
         if isinstance(cond, Condition) and dcond is not None:
             cond.grad[...] += dcond
         return dx

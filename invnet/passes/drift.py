@@ -174,7 +174,7 @@ class Trail:
         """
         walk, ops, states = self.walk, self.walk.ops, self.states[-n:]
         if walk.strict > 0:
-            gradients = {id(p.grad): p.grad for state in states for p in state.layer.parameters()}.values()
+            gradients = {id(p.gradient): p.gradient for state in states for p in state.layer.parameters()}.values()
             before = [(a, ops.copy(a)) for a in (*gradients, *kept_gradients)]
             given, exact = ops.copy(dZ), False
             dZ, Z = self._through(n, back, dZ, Z)

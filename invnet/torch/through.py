@@ -57,15 +57,15 @@ def _pulled(ctx, dZ, Z, dlogdet, cond, parameters):
         c = Condition(c)
     for share, tensor in zip(ctx.shares, parameters):
         share.meet(tensor)
-    own, ctx.layer._draws = [state.grad for state in states], ctx.draws
+    own, ctx.layer._draws = [(state.held.array, state.held.is_zero) for state in states], ctx.draws
     try:
         for state in states:
-            state.grad = get_ops(state.data).zeros_like(state.data)
+            state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)
         dX, _ = ctx.layer.backward(array_of(dZ, like), array_of(Z, like), 0.0 if dlogdet is None else array_of(dlogdet, like), c)
-        gradients = [state.grad for state in states]
+        gradients = [state.held.array for state in states]
     finally:
-        for state, grad in zip(states, own):
-            state.grad = grad
+        for state, gradient in zip(states, own):
+            state.held.replace(*gradient)
     return tensor_of(dX), tensor_of(c.grad) if isinstance(c, Condition) else None, *map(tensor_of, gradients)
 
 
