@@ -1,20 +1,21 @@
 """Optimizers, in place on one contiguous array of all parameters, and what goes with them."""
 
 import contextlib
+import itertools
 import math
-import operator
 from collections.abc import Iterable
 
 import numpy as np
 
 from .arguments import check_numbers
-from .core import Buffer, Parameter, get_ops
+from .core import Buffer, Gradient, Parameter, get_ops
 
 
 class Optimizer:
     """Base: moves the parameters' arrays into one buffer, so that a step is a few passes over it.
 
-    After construction each parameter's `data` and `grad` are views of `self.data` and `self.grad`.
+    After construction each parameter's `data` and `grad` are views of `self.data` and `self.grad`. A step leaves a parameter
+    whose gradient is None as it is, and what the optimizer remembers of it.
 
     Args:
         parameters: Parameters of one dtype and engine.
@@ -34,45 +35,76 @@ class Optimizer:
             raise ValueError(f"an optimizer takes at least one parameter, and each once; got {len(self.parameters)}")
         if not callable(lr) and not 0 < lr < math.inf:
             raise ValueError(f"lr is a positive number or a function of the step; got {lr}")
-        self.lr, self.steps, self._views, self._seen = lr, 0, None, None
+        self.lr, self.steps, self._views, self._seen = lr, 0, [], None
         self.gather()
         self.state = {slot: get_ops(self.data).xp.zeros_like(self.data) for slot in self.slots}
 
     def gather(self):
-        """Moves arrays into the buffer that are not there: at the start, and after something replaced them."""
-        if self._seen == Buffer.replaced:
+        """Moves arrays into the buffers that are not there: at the start, and after something replaced them."""
+        if self._seen == (Buffer.replaced, Gradient.replaced):
             return
-        arrays = [array for p in self.parameters for array in (p.data, p.grad)]
-        if self._views and all(map(operator.is_, arrays, self._views)):
-            self._seen = Buffer.replaced
-            return
+        if not self._views or any(p.data is not data for p, (data, _) in zip(self.parameters, self._views)):
+            self._make_buffers()
+        for p, (_, view) in zip(self.parameters, self._views):
+            array = p.held.array
+            if array is not None and array is not view:
+                view[...] = array
+                p.held.replace(view, p.held.is_zero)
+        self._parts = self._present()
+        self._seen = Buffer.replaced, Gradient.replaced
+
+    def _make_buffers(self):
         first = self.parameters[0].data
         xp = get_ops(first).xp
         if any(get_ops(p.data).name != get_ops(first).name or p.data.dtype != first.dtype for p in self.parameters):
             raise ValueError("an optimizer's parameters share one dtype and engine; use one optimizer for each")
         self.data = xp.concat([xp.reshape(p.data, (-1,)) for p in self.parameters])
-        self.grad = xp.concat([xp.reshape(p.grad, (-1,)) for p in self.parameters])
-        start = 0
+        self._grad = xp.zeros_like(self.data)
+        start, self._views = 0, []
         for p in self.parameters:
             size, shape = math.prod(p.data.shape), p.data.shape
             p.data = self.data[start:start + size].reshape(shape)
-            p.grad = self.grad[start:start + size].reshape(shape)
+            self._views.append((p.data, self._grad[start:start + size].reshape(shape)))
             start += size
-        self._views = [array for p in self.parameters for array in (p.data, p.grad)]
-        self._seen = Buffer.replaced
+
+    @property
+    def grad(self):
+        """All gradients in one array, the parts of those that are None without meaning."""
+        for p in self.parameters:
+            p.held.is_zero = False  # whoever has the array may write to it
+        return self._grad
+
+    def make_gradients(self):
+        """Has all gradients in the buffer, zeros where there was none: for who looks at the buffer while backward adds to it."""
+        self.gather()
+        for p in self.parameters:
+            p.gradient  # makes it
+        self.gather()
+
+    def _present(self):
+        """Slices of the buffers: neighbours that have gradients are one."""
+        slices, stop = [], 0
+        for has_gradient, some in itertools.groupby(self.parameters, lambda p: p.held.array is not None):
+            start, stop = stop, stop + sum(math.prod(p.data.shape) for p in some)
+            if has_gradient:
+                slices.append(slice(start, stop))
+        return slices
 
     def step(self):
         """Updates the parameters from their gradients."""
         self.gather()
         lr = self.lr(self.steps) if callable(self.lr) else self.lr
         self.steps += 1
-        arrays = [self.data, self.grad, *(self.state[slot] for slot in self.slots)]
-        get_ops(self.data).update_(lambda ops, *parts: self._update(ops, lr, *parts), *arrays)
+        arrays = [self.data, self._grad, *(self.state[slot] for slot in self.slots)]
+        for part in self._parts:
+            get_ops(self.data).update_(lambda ops, *parts: self._update(ops, lr, *parts), *(array[part] for array in arrays))
 
     def zero_grad(self):
-        """Sets the gradients to zero, all in one pass."""
+        """Sets the gradients to zero, all in one pass; one that is None stays None."""
         self.gather()
-        self.grad[...] = 0
+        self._grad[...] = 0
+        for p in self.parameters:
+            p.held.is_zero = True
 
     def _update(self, ops, lr, data, grad, *state):
         """Updates a part of the parameters, given their gradients and their part of the arrays named in `slots`."""
@@ -215,16 +247,16 @@ def schedule(lr, warmup=0, decay=1.0, cosine=None):
 def clip_by_global_norm(parameters, max_norm):
     """Scales all gradients together so that their norm is at most `max_norm`; returns the norm before.
 
-    Gradients with a norm that is not finite are left as they are.
+    Gradients with a norm that is not finite are left as they are, and those that are None do not count.
     """
     check_numbers(max_norm=max_norm)
     if not max_norm > 0:
         raise ValueError(f"max_norm is a positive number; got {max_norm}")
-    parameters = list(parameters)
-    norm = math.sqrt(sum(_squares(p.grad) for p in parameters))  # one number of a device is waited for
+    gradients = [p.held.array for p in parameters if p.held.array is not None]
+    norm = math.sqrt(sum(map(_squares, gradients)))  # one number of a device is waited for
     if max_norm < norm < math.inf:
-        for p in parameters:
-            p.grad *= max_norm / norm
+        for gradient in gradients:
+            gradient *= max_norm / norm
     return norm
 
 

@@ -125,6 +125,7 @@ OPERATIONS = {
     "taps": lambda ops, x: [ops.taps(x[:, 1:], KERNEL[:x.ndim - 2]), ops.taps(x[:1, ::2], (1,) * (x.ndim - 2))],
     "shift_add": lambda ops, x: [ops.shift_add(np.concatenate([ops.rows(x)] * np.prod(KERNEL[:x.ndim - 2], dtype=int), axis=1), x.shape, KERNEL[:x.ndim - 2])],
     "add_": lambda ops, x: in_place(lambda X: ops.add_(X[:, 1:3], h_of(x)[:, 2:4] * 0 + 1), x),
+    "zero_": lambda ops, x: in_place(lambda X, Y: ops.zero_([X, Y]), x, 2 * x),
     "inverse": lambda ops, x: [ops.inverse(M)],
     "update_": lambda ops, x: in_place(
         lambda X: ops.update_(lambda ops, part, more: part.__iadd__(2 * ops.xp.sqrt(more)), X.reshape(-1), np.ones(X.size)), x),

@@ -83,7 +83,7 @@ def state(value, learn, dtype):
 def add_gradient(parameter, gradient):
     """Adds to the gradient of what is learned."""
     if isinstance(parameter, Parameter):
-        parameter.grad += gradient
+        parameter.gradient += gradient
 
 
 def numbers_of(name, value):

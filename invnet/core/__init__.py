@@ -5,7 +5,7 @@ from .gradients import as_dlogdet, check_gradient, same_engine
 from .layer import SHAPES, InPlaceLayer, Isometry, Layer
 from .module import Module
 from .net import Net
-from .parameters import Buffer, Condition, Parameter, condition_array
+from .parameters import Buffer, Condition, Gradient, Parameter, condition_array
 
-__all__ = ["Buffer", "Condition", "InPlaceLayer", "Isometry", "Layer", "Module", "Net", "Parameter", "SHAPES", "as_dlogdet",
+__all__ = ["Buffer", "Condition", "Gradient", "InPlaceLayer", "Isometry", "Layer", "Module", "Net", "Parameter", "SHAPES", "as_dlogdet",
            "check_gradient", "condition_array", "float_dtype", "get_ops", "same_engine"]

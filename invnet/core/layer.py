@@ -27,7 +27,7 @@ class Layer(Module):
         raise NotImplementedError(f"{type(self).__name__} needs inverse(Z, cond) -> X")
 
     def backward(self, dZ, Z, dlogdet=None, cond=None):
-        """dX and the rebuilt X; adds to the parameters' grad.
+        """dX and the rebuilt X; adds to the parameters' gradients, parameter.gradient += ...
 
         Args:
             dZ: the loss's gradient in Z.

@@ -3,7 +3,7 @@
 import inspect
 
 from ..ops import float_dtype, get_ops, ops_named
-from .parameters import Buffer, Parameter
+from .parameters import Buffer, Gradient, Parameter
 
 
 class Module:
@@ -22,7 +22,16 @@ class Module:
             Buffer.replaced += 1  # of another part the arrays are others
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name != "_seen"}  # which holds in this process alone
+        return {name: value for name, value in vars(self).items() if name != "_derived"}  # which holds in this process alone
+
+    def derived(self, name, make):
+        """make(), kept until an array or a part of any module is replaced: for what follows from this module's parts."""
+        kept = vars(self).get("_derived")
+        if kept is None or kept[0] != Buffer.replaced:
+            self._derived = kept = Buffer.replaced, {}
+        if name not in kept[1]:
+            kept[1][name] = make()
+        return kept[1][name]
 
     def arguments(self):
         """The constructor's arguments by name, without those left at their default."""
@@ -81,11 +90,27 @@ class Module:
         return [parameter for _, parameter in self.named_parameters()]
 
     def zero_grad(self):
-        for name, value in self._within():
-            if isinstance(value, Parameter):
-                value.grad[...] = 0
-            elif isinstance(value, Module):
-                value.zero_grad()
+        """Sets the gradients to zero; one that is None stays None."""
+        arrays = []
+        for held in self.gradients():
+            held.is_zero = True
+            if held.array is not None:
+                arrays.append(held.array)
+        if arrays:
+            get_ops(arrays[0]).zero_(arrays)
+
+    def gradients(self):
+        """The Gradients of all parameters."""
+        return self.derived("gradients", lambda: [parameter.held for parameter in self.parameters()])
+
+    def make_gradients(self):
+        """Makes those gradients zeros that are None, and says of none that it is zero: a backward is about to add to them."""
+        for held in self.gradients():
+            held.is_zero = False
+            if held.array is None:
+                for parameter in self.parameters():
+                    parameter.gradient  # makes it
+                return
 
     def state_dict(self):
         """A copy of every parameter and buffer, by name."""
@@ -109,7 +134,7 @@ class Module:
             like[...] = get_ops(like).asarray(array, like)
 
     def to(self, engine=None, dtype=None):
-        """Moves all arrays to an engine, and floating-point arrays to a dtype, in place; gradients are zero then.
+        """Moves all arrays to an engine, and floating-point arrays to a dtype, in place; gradients are zero then, or stay None.
 
         Args:
             engine: "numpy"; "torch" for PyTorch's tensors on the CPU, "torch:cuda:1" on a device; "cupy" or "cuda" for CuPy's arrays on its
@@ -130,11 +155,12 @@ class Module:
             if dtype is not None and data.dtype.kind == "f":
                 data = data.astype(dtype)  # first, since some devices have no float64
             data = target.from_numpy(data)
-            moved.append((state, data, target.zeros_like(data) if isinstance(state, Parameter) else None))
+            has_gradient = isinstance(state, Parameter) and state.held.array is not None
+            moved.append((state, data, target.zeros_like(data) if has_gradient else None))
         for state, data, grad in moved:  # once all are there
             state.data = data
             if grad is not None:
-                state.grad = grad
+                state.held.replace(grad, is_zero=True)
         return self
 
     @property
@@ -146,11 +172,7 @@ class Module:
     @property
     def first_state(self):
         """The first Parameter of this module and all within it, or without any the first Buffer; or None."""
-        seen, found = vars(self).get("_seen", (None, None))
-        if seen != Buffer.replaced:
-            found = self.first_of(Parameter) or self.first_of(Buffer)
-            self._seen = Buffer.replaced, found
-        return found
+        return self.derived("first state", lambda: self.first_of(Parameter) or self.first_of(Buffer))
 
     def first_of(self, kind):
         """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or None."""

@@ -6,26 +6,102 @@ from ..ops import get_ops
 class Buffer:
     """An array that is saved with a module but not learned (a permutation, a sign, a flag)."""
 
-    #: How often an array of any Buffer was put in the place of another, or a part of a Module in that of another: who keeps views
-    #: or addresses of arrays looks here whether these may have changed.
+    #: Counts how often the array of any Buffer, or a part of any Module, was replaced: whoever keeps views or addresses of arrays
+    #: compares this number to learn whether they may have changed.
     replaced = 0
 
     def __init__(self, data):
         self.data = data
 
     def __setattr__(self, name, value):
-        if vars(self).get(name) is not value:
+        if name == "data" and vars(self).get("data") is not value:
             Buffer.replaced += 1
-            super().__setattr__(name, value)
+        super().__setattr__(name, value)
+
+
+class Gradient:
+    """The gradient of a Parameter, for the library itself: looking here changes nothing, unlike `grad` and `gradient`.
+
+    Attributes:
+        array: of the parameter's shape and dtype, or None.
+        is_zero: whether the array is known to hold zeros.
+    """
+
+    #: Counts how often the array of any Gradient was replaced, as `Buffer.replaced` does.
+    replaced = 0
+    __slots__ = ("array", "is_zero")
+
+    def __init__(self, array):
+        self.array, self.is_zero = array, True
+
+    def replace(self, array, is_zero=False):
+        """Puts `array`, which may be None, in the place of the present one."""
+        if array is not self.array:
+            Gradient.replaced += 1
+        self.array, self.is_zero = array, is_zero
+
+    def clear(self):
+        """Sets the array to zero, if there is one."""
+        if self.array is not None:
+            get_ops(self.array).zero_([self.array])
+        self.is_zero = True
 
 
 class Parameter(Buffer):
-    """A learned array `data`, and the gradient `grad` of its shape that every backward adds to."""
+    """A learned array `data`, and its gradient `grad` that every backward adds to.
+
+    `held` is the Gradient. A backward adds by `parameter.gradient += ...`.
+    """
 
     def __init__(self, data):
         ops = get_ops(data)
         super().__init__(ops.plain(data))
-        self.grad = ops.zeros_like(self.data)
+        self.held = Gradient(ops.zeros_like(self.data))
+
+    @property
+    def grad(self):
+        """The gradient, or None; then the next backward makes an array of zeros and adds to it.
+
+        Setting it takes None, or an array of the shape, dtype and engine of `data`. An optimizer's step and clipping skip a
+        parameter whose gradient is None; zero_grad leaves it None.
+
+        Raises:
+            TypeError: it is set to another thing, or to an array of another dtype or engine.
+            ValueError: it is set to an array of another shape.
+        """
+        self.held.is_zero = False  # whoever has the array may write to it
+        return self.held.array
+
+    @grad.setter
+    def grad(self, value):
+        self.held.replace(None if value is None else self._checked(value))
+
+    @property
+    def gradient(self):
+        """The array that a backward adds to; where `grad` is None it is made, of zeros."""
+        held = self.held
+        held.is_zero = False
+        if held.array is None:
+            held.replace(get_ops(self.data).zeros_like(self.data))
+        return held.array
+
+    @gradient.setter
+    def gradient(self, array):
+        if array is not self.held.array:
+            raise AttributeError("a gradient is added to in place, parameter.gradient += ...; to replace the array, set parameter.grad")
+
+    def _checked(self, value):
+        """A gradient that was given, if it may be one."""
+        try:
+            ops = get_ops(value)
+        except TypeError:
+            raise TypeError(f"grad is None or an array of shape {tuple(self.data.shape)}; got {type(value).__name__}") from None
+        own = get_ops(self.data)
+        if ops.name != own.name or not ops.same_dtype(value.dtype, self.data.dtype):
+            raise TypeError(f"grad needs the engine and dtype of data, {own.name} {self.data.dtype}; got {ops.name} {value.dtype}")
+        if tuple(value.shape) != tuple(self.data.shape):
+            raise ValueError(f"grad needs the shape of data, {tuple(self.data.shape)}; got {tuple(value.shape)}")
+        return ops.plain(value)
 
     def __repr__(self):
         return f"Parameter(shape={tuple(self.data.shape)}, dtype={self.data.dtype})"

@@ -43,18 +43,19 @@ class Reducer:
     def _cut(self, bucket_bytes):
         """The buckets, slices of the optimizer's array of gradients, and the bucket of each parameter."""
         self.buckets, self._bucket_of = [], {}
-        start = stop = self.optimizer.grad.shape[0]
+        start = stop = self.optimizer.data.shape[0]
         for i in reversed(range(len(self._index))):
             self._bucket_of[i] = len(self.buckets)
             start -= math.prod(self.optimizer.parameters[i].data.shape)
-            if (stop - start) * self.optimizer.grad.dtype.itemsize >= bucket_bytes or start == 0:
+            if (stop - start) * self.optimizer.data.dtype.itemsize >= bucket_bytes or start == 0:
                 self.buckets.append(slice(start, stop))
                 stop = start
 
     @contextlib.contextmanager
     def __call__(self, share=None):
         """For one backward pass; at its end all gradients are averages. `share`: see `Alone.averaging`, None is 1/size."""
-        self.optimizer.gather()
+        self.optimizer.make_gradients()
+        self._gradients = self.optimizer.grad
         self._share, self._sums = 1.0 / self.group.size if share is None else share, {}
         self._left, self._waiting = self._uses.copy(), collections.Counter(self._bucket_of.values())
         with watching(self._announced):
@@ -78,7 +79,7 @@ class Reducer:
                     self._start(bucket)
 
     def _start(self, bucket):
-        gradients = self.optimizer.grad[self.buckets[bucket]]
+        gradients = self._gradients[self.buckets[bucket]]
         gradients *= self._share
         self._sums[bucket] = self.group.start_sum(gradients)
 

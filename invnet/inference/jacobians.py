@@ -105,22 +105,22 @@ def tangents_added(net):
     A backward on dual numbers gives the change of its gradients in a direction, and so the gradient of a Jacobian: with fixed
     vectors a and v, d/dtheta of a^T J v is the tangent of the gradient of a^T z, as x goes in the direction v.
     """
-    with gradients_aside(net, lambda gradient: Dual(np.zeros_like(gradient))) as parameters:
+    with gradients_aside(net, lambda data: Dual(np.zeros_like(data))) as parameters:
         yield
-        tangents = [parameter.grad.tangent for parameter in parameters]
+        tangents = [parameter.gradient.tangent for parameter in parameters]
     for parameter, tangent in zip(parameters, tangents):
-        parameter.grad += tangent
+        parameter.gradient += tangent
 
 
 @contextlib.contextmanager
-def gradients_aside(net, of=lambda gradient: get_ops(gradient).xp.zeros_like(gradient)):
-    """Within, the parameters of `net` have other gradients, `of` their own, zeros at first; gives the parameters."""
+def gradients_aside(net, of=lambda data: get_ops(data).zeros_like(data)):
+    """Within, the parameters of `net` have other gradients, made `of` their data, zeros at first; gives the parameters."""
     parameters = net.parameters()
-    own = [parameter.grad for parameter in parameters]
+    own = [(parameter.held.array, parameter.held.is_zero) for parameter in parameters]
     try:
         for parameter in parameters:
-            parameter.grad = of(parameter.grad)
+            parameter.held.replace(of(parameter.data), is_zero=True)
         yield parameters
     finally:
         for parameter, gradient in zip(parameters, own):
-            parameter.grad = gradient
+            parameter.held.replace(*gradient)

@@ -44,13 +44,13 @@ class Function:
         for parameter in self.parameters:
             size = parameter.data.size
             parameter.data[...] = x[start:start + size].reshape(parameter.data.shape)
-            parameter.grad[...] = 0
+            parameter.held.clear()
             start += size
         self.calls += 1
         value = float(self.objective())
-        gradient = np.concatenate([parameter.grad.ravel() for parameter in self.parameters]).astype(float)
+        gradient = np.concatenate([parameter.gradient.ravel() for parameter in self.parameters]).astype(float)
         for parameter in self.parameters:
-            parameter.grad[...] = 0
+            parameter.held.clear()
         return value, gradient
 
 

@@ -78,7 +78,7 @@ class Conv1x1(ChannelAffine):
         W = self.W.data
 
         def pull(dW, dlogdet):
-            self.W.grad += dW + dlogdet * get_ops(W).inverse(W).T
+            self.W.gradient += dW + dlogdet * get_ops(W).inverse(W).T
 
         return W, get_ops(W).xp.linalg.slogdet(W)[1], pull
 
@@ -91,9 +91,9 @@ class Conv1x1(ChannelAffine):
         def pull(dW, dlogdet):
             dLU = P.T @ dW
             dU = L.T @ dLU
-            self.L.grad += (dLU @ U.T) * below
-            self.U.grad += dU * below.T
-            self.log_s.grad += xp.linalg.diagonal(dU) * s + dlogdet
+            self.L.gradient += (dLU @ U.T) * below
+            self.U.gradient += dU * below.T
+            self.log_s.gradient += xp.linalg.diagonal(dU) * s + dlogdet
 
         return P @ (L @ U), xp.sum(self.log_s.data), pull
 
@@ -105,6 +105,6 @@ class Conv1x1(ChannelAffine):
         def pull(dW, dlogdet):
             dB = -V @ dW @ V.T
             dG = half * (-B.T @ dB @ B.T)
-            self.V.grad += -B @ V @ dW.T - B.T @ V @ dW + (dG + dG.T) @ V
+            self.V.gradient += -B @ V @ dW.T - B.T @ V @ dW + (dG + dG.T) @ V
 
         return self.eye.data - V.T @ B @ V, 0.0, pull

@@ -150,7 +150,7 @@ class Coupling(InPlaceLayer):
         for parameter, gradient in zip(self._parameters, gradients):
             if gradient.shape != parameter.data.shape:
                 raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
-            parameter.grad += gradient
+            parameter.gradient += gradient
         if dcond is not None:
             tile.condition(cond.grad)[...] += dcond
 

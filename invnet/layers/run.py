@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from ..core import Buffer, InPlaceLayer, get_ops
+from ..core import Buffer, Gradient, InPlaceLayer, get_ops
 from ..ops.stage import stages_of
 from ..passes.drift import TOLERANCE
 from .channel_affine import ChannelAffine
@@ -40,6 +40,11 @@ class Run(InPlaceLayer):
     def version(self):
         """While this is the same, no array of a parameter has another in its place."""
         return Buffer.replaced
+
+    @property
+    def gradients_version(self):
+        """While this is the same, no gradient has another array in its place."""
+        return Gradient.replaced
 
     def check_conditions(self, bound, dtype):
         """Has the mixes look at their condition numbers, where these are at most `bound`, and that is too large for a dtype."""

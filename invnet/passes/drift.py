@@ -87,6 +87,12 @@ class DriftMonitor:
     def fingerprint(self, X):
         return self.ops.fingerprint(X, self.window)
 
+    def of_X_alone(self):
+        """A monitor that knows no states but the array that the public method was given."""
+        other = DriftMonitor(self.ops, window=self.window)
+        other.X_mark, other.first = self.X_mark, self.first
+        return other
+
     def mark(self, X):
         """Marks the array that a public method was given, before it is overwritten."""
         self.X_mark = self.fingerprint(X)

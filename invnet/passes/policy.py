@@ -194,7 +194,12 @@ class BackwardPolicy:
                 out, back = NAMES[out_]
                 raise ValueError(f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; got other values")
             return SavedPass(out_)
-        self.saved_pass = saved.spent()
+        if saved.rng.recorded:
+            left = saved.once_more()
+            left.X = left.monitor = None
+            self.saved_pass = left
+        else:
+            self.saved_pass = None
         saved.Z_mark_now = None if waits else ops.fingerprint(Z)
         return saved
 

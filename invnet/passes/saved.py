@@ -46,11 +46,11 @@ class SavedPass:
         """Whether Z is the output of this pass."""
         return self.Z_mark is not None and self.shape == tuple(Z.shape) and same(self.Z_mark, ops.fingerprint(Z))
 
-    def spent(self):
-        """What stays after its backward: the random states, for another backward from the same Z."""
-        left = SavedPass(self.out_)
-        left.rng, left.Z_mark, left.shape = self.rng, self.Z_mark, self.shape
-        return left if self.rng.recorded else None
+    def once_more(self):
+        """What another backward from the same output needs: random states, and the array that was given, but no states between."""
+        other = SavedPass(self.out_, None, None if self.X is None else self.monitor.of_X_alone())
+        other.rng, other.Z_mark, other.shape, other.X = self.rng, self.Z_mark, self.shape, self.X
+        return other
 
 
 def same(mark, other):

@@ -155,8 +155,8 @@ class Share:
             if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
                 raise TypeError(f"a layer computes in float32 or float64; its module was moved to {tensor.dtype}")
             self.state.data = array_of(tensor)
-            if isinstance(self.state, Parameter):
-                self.state.grad = array_of(torch.zeros_like(tensor))
+            if isinstance(self.state, Parameter) and self.state.held.array is not None:
+                self.state.held.replace(array_of(torch.zeros_like(tensor)), is_zero=True)
         else:
             return
         self.array, self.pointer, self.dtype = self.state.data, tensor.data_ptr(), tensor.dtype

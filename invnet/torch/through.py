@@ -20,10 +20,11 @@ class Through(Function):
     def forward(ctx, layer, shares, like, x, cond, *parameters):
         ctx.autocast = functools.partial(torch.autocast, x.device.type, dtype=torch.get_autocast_dtype(x.device.type),
                                          enabled=torch.is_autocast_enabled(x.device.type))
+        before = getattr(layer, "saved_pass", None)  # of the layer's own methods, which the module leaves as it is
         with ctx.autocast():
             Z, logdet = layer.forward(array_of(x, like), None if cond is None else array_of(cond, like))
         Z, logdet = tensor_of(Z), tensor_of(logdet)
-        ctx.layer, ctx.shares, ctx.like, ctx.draws = layer, shares, like, getattr(layer, "_draws", ())
+        ctx.layer, ctx.shares, ctx.like, ctx.saved = layer, shares, like, _exchanged(layer, before)
         ctx.save_for_backward(Z, cond, *parameters)  # the parameters, so that PyTorch notices if one is changed before backward
         ctx.set_materialize_grads(False)
         return Z, logdet
@@ -57,16 +58,28 @@ def _pulled(ctx, dZ, Z, dlogdet, cond, parameters):
         c = Condition(c)
     for share, tensor in zip(ctx.shares, parameters):
         share.meet(tensor)
-    own, ctx.layer._draws = [state.grad for state in states], ctx.draws
+    own = [(state.held.array, state.held.is_zero) for state in states]
+    before = _exchanged(ctx.layer, ctx.saved)
+    if ctx.saved is not None:
+        ctx.saved = ctx.saved.once_more()
     try:
         for state in states:
-            state.grad = get_ops(state.data).zeros_like(state.data)
+            state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)
         dX, _ = ctx.layer.backward(array_of(dZ, like), array_of(Z, like), 0.0 if dlogdet is None else array_of(dlogdet, like), c)
-        gradients = [state.grad for state in states]
+        gradients = [state.held.array for state in states]
     finally:
-        for state, grad in zip(states, own):
-            state.grad = grad
+        for state, gradient in zip(states, own):
+            state.held.replace(*gradient)
+        _exchanged(ctx.layer, before)
     return tensor_of(dX), tensor_of(c.grad) if isinstance(c, Condition) else None, *map(tensor_of, gradients)
+
+
+def _exchanged(layer, saved):
+    """Gives the layer a SavedPass, and returns the one that it had: each call of the module has its own, until its backward."""
+    before = getattr(layer, "saved_pass", None)
+    if before is not None or saved is not None:
+        layer.saved_pass = saved
+    return before
 
 
 class Once(Function):

@@ -16,7 +16,7 @@ def first_in_forward(net, X):
 
 def first_in_gradients(net):
     """The name of the parameter whose gradient was the first that is not finite: backward comes to the last layer first."""
-    names = [name for name, parameter in net.named_parameters() if not _finite(parameter.grad)]
+    names = [name for name, parameter in net.named_parameters() if parameter.held.array is not None and not _finite(parameter.held.array)]
     return f"the gradient of {names[-1]}" if names else None
 
 

@@ -46,9 +46,10 @@ class NumpyOps(Arrays, Channels, Networks, Couplings, Grouping, GridNumbers, Ben
     def tiles(self, shape, floats_per_position, reach, weights):
         return _tiles(tuple(shape), TILE_BYTES // (4 * floats_per_position), reach, weights)
 
-    def does(self, run, X, cond):
-        """Whether `run_` and `run_backward_` do a run on such an array by compiled calls, and not layer by layer."""
-        return (self._program(run, X, cond) or self._image_program(run, X, cond)[0]) is not None
+    def does(self, run, X, cond, backward=False):
+        """Whether `run_`, or `run_backward_`, does a run on such an array by compiled calls, and not layer by layer."""
+        program = self._program(run, X, cond) or self._image_program(run, X, cond)[0]
+        return program is not None and (not backward or program.gradients_located(run.gradients_version))
 
     def map_tiles(self, work, tiles, commit, memory=None):
         threads.map_tiles(work, tiles, commit, memory)

@@ -36,7 +36,7 @@ class ImageRuns:
 
     def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
         program, tiles = self._image_program(run, Z, cond)
-        if program is None:
+        if program is None or not program.gradients_located(run.gradients_version):
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         P, same, bound, dz, z = *self._prepared(program, Z, True), five(dZ), five(Z)
         run.check_conditions(bound, Z.dtype)

@@ -17,8 +17,8 @@ class Located:
         self.dtype, self.owners = dtype, [(stage.owner, stage.net) for stage in stages if stage.owner is not None]
         #: what kernels take and are compiled for: whether mixes are products of reflections, else None
         self.reflections = True if any(stage.kind == "householder" for stage in stages) else None
-        self.states, self._expected, self._data, self._grads, self._version = [], [], None, None, None
-        self._pointers, self._pointed = [], []  # of tensors, which may be given other memory, and where they pointed to
+        self.states, self._expected, self._version = [], [], None
+        self._data, self._gradients = Addresses(), Addresses()
 
     def _states(self, states, dtype):
         self.states += states
@@ -29,35 +29,56 @@ class Located:
         return version == self._version or all(owner.net is net for owner, net in self.owners)
 
     def located(self, version):
-        """Whether compiled functions can take the parameters where they lie; then `addresses` and `gradients` say where.
+        """Whether compiled functions can take the parameters where they lie; then `addresses` says where.
 
         They are NumPy's arrays, or PyTorch's tensors on the CPU.
         """
-        stay = [pointer() for pointer in self._pointers] == self._pointed
-        if version == self._version and stay:
-            return True
-        learned = [state for state in self.states if hasattr(state, "grad")]
-        data, grads = [state.data for state in self.states], [state.grad for state in learned]
-        if not (stay and _same(data, self._data) and _same(grads, self._grads)):
-            self._data = self._grads = self._version = None
-            expected, arrays = dict(zip(self.states, self._expected)), list(map(_array, data + grads))
-            for state, array in zip(self.states + learned, arrays):
-                if type(array) is not np.ndarray or (array.shape, array.dtype) != expected[state] or not array.flags.carray:
-                    return False
-            places = [array.ctypes.data for array in arrays]
-            of_gradients = dict(zip(learned, places[len(data):]))
-            self.addresses, self.gradients = np.array(places[:len(data)]), np.array([of_gradients.get(state, 0) for state in self.states])
-            self._data, self._grads = data, grads
-            self._pointers = [array.data_ptr for array in data + grads if hasattr(array, "data_ptr")]
+        if not self._data.hold(version) and not self._data.find(version, [state.data for state in self.states], self._expected):
+            return False
+        self._version, self.addresses = version, self._data.table
+        return True
+
+    def gradients_located(self, version):
+        """The same of the parameters' gradients, which are made where there is none; then `gradients` says where."""
+        if not self._gradients.hold(version):
+            gradients = [state.gradient if hasattr(state, "held") else None for state in self.states]
+            if not self._gradients.find(version, gradients, self._expected):
+                return False
+        self.gradients = self._gradients.table
+        return True
+
+
+class Addresses:
+    """Where arrays lie, as long as their version is the same and no tensor has moved; `table` has an address of each, 0 of None."""
+
+    def __init__(self):
+        self._version = self._arrays = self.table = None
+        self._pointers, self._pointed = [], []  # of tensors, which may be given other memory, and where they pointed to
+
+    def hold(self, version):
+        """Whether the table is right."""
+        return version == self._version and self._stay()
+
+    def find(self, version, arrays, expected):
+        """Makes the table right; False where an array has not the (shape, dtype) that is expected, or not contiguous memory."""
+        if not (self._stay() and self._arrays is not None and all(map(operator.is_, arrays, self._arrays))):
+            self._version = self._arrays = None
+            places = []
+            for array, shape_and_dtype in zip(map(_array, arrays), expected):
+                if array is not None:
+                    if type(array) is not np.ndarray or (array.shape, array.dtype) != shape_and_dtype or not array.flags.carray:
+                        return False
+                places.append(0 if array is None else array.ctypes.data)
+            self.table, self._arrays = np.array(places, np.int64), arrays
+            self._pointers = [array.data_ptr for array in arrays if hasattr(array, "data_ptr")]
             self._pointed = [pointer() for pointer in self._pointers]
         self._version = version
         return True
+
+    def _stay(self):
+        return [pointer() for pointer in self._pointers] == self._pointed
 
 
 def _array(data):
     """An array, or a tensor as an array of the same memory."""
     return data.detach().numpy() if hasattr(data, "data_ptr") else data
-
-
-def _same(arrays, others):
-    return others is not None and all(map(operator.is_, arrays, others))

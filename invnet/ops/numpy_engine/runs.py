@@ -42,7 +42,7 @@ class Runs:
 
     def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
         program = self._program(run, Z, cond)
-        if program is None:
+        if program is None or not program.gradients_located(run.gradients_version):
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         tiles, total, bounds = _tiles(Z.shape[0], program.size), float(dlogdet.sum()), []
         kernel, total = runs.backward(Z.dtype.char, program.reflections), -total if inverse else total

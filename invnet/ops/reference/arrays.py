@@ -52,6 +52,11 @@ class Arrays:
     def zeros_like(self, X):
         return self.xp.zeros_like(X)
 
+    def zero_(self, arrays):
+        """Sets all numbers of these arrays to zero."""
+        for X in arrays:
+            X[...] = 0
+
     def fill(self, N, value, like):
         """(N,) of one value, with the dtype and device of `like`."""
         return self.xp.full((N,), value, dtype=like.dtype, device=like.device)

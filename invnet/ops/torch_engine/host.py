@@ -65,7 +65,7 @@ class HostOps(TorchOps):
         return torch.from_numpy(Z), torch.from_numpy(logdet)
 
     def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
-        if not _numpy.does(run, _array(Z), cond):
+        if not _numpy.does(run, _array(Z), cond, backward=True):
             return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
         dX, X = map(torch.from_numpy, _numpy.run_backward_(run, _array(dZ), _array(Z), _array(dlogdet), None, inverse))
         state = None if current.monitor is None else current.monitor.rebuilding
