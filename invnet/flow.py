@@ -7,6 +7,7 @@ import numpy as np
 from .arguments import check_integers, check_numbers, generator
 from .bases import Normal
 from .core import Layer, Module, Parameter, get_ops
+from .passes import evaluation
 
 
 class Flow(Module):
@@ -44,7 +45,8 @@ class Flow(Module):
     def log_prob(self, X, cond=None):
         """log density of each sample, (N,), in nats."""
         self.check_shape(X)
-        Z, logdet = self.layer.forward(X, cond)
+        with evaluation():
+            Z, logdet = self.layer.forward(X, cond)
         return self.base.log_prob(Z) + logdet
 
     def sample(self, n, temperature=1.0, seed=None, cond=None):
@@ -54,7 +56,8 @@ class Flow(Module):
     def sample_and_log_prob(self, n, temperature=1.0, seed=None, cond=None):
         """n samples and their log density, (n,), at temperature 1."""
         Z = self.noise(n, temperature, seed)
-        X, logdet = self.layer.inverse_logdet(Z, cond)
+        with evaluation():
+            X, logdet = self.layer.inverse_logdet(Z, cond)
         return X, self.base.log_prob(Z) - logdet
 
     def noise(self, n, temperature=1.0, seed=None):

@@ -171,7 +171,7 @@ def test_1024_layers_without_it_are_not(deepest):
 def test_gradients_of_1024_layers_are_those_of_stored_states(deepest):
     """All layers in one backward against each alone, with its stored input and output; a coupling's is the ordinary backward."""
     net, exact, X = deepest
-    steps, states = [Exact(step) for step in net._apart], [snapped(X)]
+    steps, states = [Exact(step) for step in net._folded], [snapped(X)]
     for step in steps:
         states.append(step.forward(states[-1])[0])
     Z, _ = exact.forward(X)

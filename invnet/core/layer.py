@@ -62,7 +62,7 @@ class Layer(Module):
 
     #: whether a backward compares this layer's log-determinant with that of what it rebuilt; not where it is the same for every X
     measures_logdet = True
-    #: what a user can choose for this layer to amplify rounding errors less
+    #: what a user can choose so that this layer amplifies rounding errors less, as texts
     steadier = ()
 
     def initialize(self, X, cond=None):
@@ -193,7 +193,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
             def backward(Z):
                 return getattr(self, back_)(self._own_copy(ops, dZ), Z, as_dlogdet(dlogdet, Z), cond)
 
-            again = self._recomputation(ops, saved, forward, backward, cond)
+            again = self._recomputation(ops, saved, Z, forward, backward, cond)
             if again is not None and ops.asynchronous:
                 dZ = ops.copy(dZ)  # which is needed when the drift is read
             self.make_gradients()

@@ -119,10 +119,6 @@ class Folded(ChannelAffine):
     def known_as(self):
         return self.first.known_as
 
-    @property
-    def steadier(self):
-        return self.first.steadier + self.second.steadier
-
     def parts(self):
         return self.first.parts() + self.second.parts()
 

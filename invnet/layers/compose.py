@@ -36,7 +36,7 @@ class Chain(InPlaceLayer):
                     raise ValueError(f"a layer of {layer.channels} channels follows one of {steps[-1].channels} in a Chain")
                 layer = Folded(steps.pop(), layer)
             steps.append(layer)
-        self._apart, self._steps = steps, with_runs(steps)
+        self._folded, self._steps, self._short_steps = steps, with_runs(steps), with_runs(steps, one_conditioner=True)
         self._beginning = []  # what starts by itself is not part of a run
         for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
             self._beginning += with_runs(some) if plain else some
@@ -111,8 +111,8 @@ class Chain(InPlaceLayer):
         return dZ, Z
 
     def _in_order(self, monitor, out_):
-        """The steps in the order of the pass `out_`, each by itself where there are anchors between them."""
-        steps = self._apart if monitor is not None and monitor.has_anchors else self._steps
+        """The steps in the order of the pass `out_`, short ones where there are anchors between them."""
+        steps = self._short_steps if monitor is not None and monitor.has_anchors else self._steps
         return steps if out_ == "forward_" else steps[::-1]
 
     def initialize_(self, X, cond=None):
@@ -219,10 +219,6 @@ class Reverse(InPlaceLayer):
     @property
     def measures_logdet(self):
         return self.layer.measures_logdet
-
-    @property
-    def steadier(self):
-        return self.layer.steadier
 
     def check_shape(self, X, name="X"):
         self.layer.check_shape(X, name)

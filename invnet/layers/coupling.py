@@ -259,7 +259,7 @@ class AffineCoupling(Coupling):
 
     @property
     def steadier(self):
-        return {"bounded": ("a smaller `bound`",)}.get(self._scale[0], ('scale="bounded"',))
+        return ("a smaller `bound`",) if self._scale[0] == "bounded" else ('scale="bounded"',)
 
     def couple_(self, ops, x2, h):
         return ops.couple_(x2, h, self._scale)

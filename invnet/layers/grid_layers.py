@@ -18,7 +18,7 @@ def on_grid(layer, limit):
         TypeError: there is none for a layer of this kind.
     """
     if isinstance(layer, Chain):
-        return Chain(*[on_grid(step, limit) for step in layer._apart])
+        return Chain(*[on_grid(step, limit) for step in layer._folded])
     if isinstance(layer, FactorOut):
         return FactorOut(layer.channels, on_grid(layer.inner, limit), None if layer.prior is None else on_grid(layer.prior, limit))
     if type(layer) in (AdditiveCoupling, AffineCoupling):

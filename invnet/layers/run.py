@@ -33,10 +33,6 @@ class Run(InPlaceLayer):
         return self.layers[0].known_as
 
     @property
-    def steadier(self):
-        return [advice for layer in self.layers for advice in layer.steadier]
-
-    @property
     def version(self):
         """While this is the same, no array of a parameter has another in its place."""
         return Buffer.replaced
@@ -69,8 +65,11 @@ class Run(InPlaceLayer):
         return get_ops(X).run_backward_(self, dX, X, dlogdet, cond, True)
 
 
-def with_runs(layers):
-    """The layers, as many neighbours as tell what they compute as one Run; one with a conditioner is a run alone too."""
+def with_runs(layers, one_conditioner=False):
+    """The layers, as many neighbours as tell what they compute as one Run; one with a conditioner is a run alone too.
+
+    With `one_conditioner` a run ends after a layer that has one: the same bits, and states between that can be looked at.
+    """
     steps, run, size = [], [], 0
 
     def end():
@@ -88,6 +87,8 @@ def with_runs(layers):
         if stages_of(layer):
             run.append(layer)
             size += numbers
+            if one_conditioner and has_conditioner(layer):
+                end()
         else:
             steps.append(layer)
     end()

@@ -25,7 +25,8 @@ class Drift:
         states: (layer, drift) of the input of each layer that was rebuilt and compared, in the order of the pass.
         logdets: (layer, difference) of log-determinants computed again from what was rebuilt, against those of forward, in nats for
             each number of a sample; the largest of the samples that were looked at.
-        redone: how many segments drifted too far, and were computed again from their anchor: they do not count otherwise.
+        redone: how many segments drifted too far, and were computed again from their anchor. Their states are those of forward to the
+            bit, and count as zero.
         healed: the drift for which the whole backward was computed again from stored states, or None where it was not.
     """
 
@@ -37,7 +38,7 @@ class Drift:
     @property
     def worst(self):
         """The largest drift and its layer, (None, None) where nothing was measured."""
-        layer, drift = max(self.states, key=operator.itemgetter(1), default=(None, None))
+        layer, drift = max(self.states, key=operator.itemgetter(1), default=(None, 0.0 if self.redone else None))
         return drift, layer
 
     @property
@@ -48,7 +49,7 @@ class Drift:
     @property
     def logdet_error(self):
         """The largest difference of log-determinants, or None where none was computed again."""
-        return max((difference for _, difference in self.logdets), default=None)
+        return max((difference for _, difference in self.logdets), default=0.0 if self.redone else None)
 
     def __repr__(self):
         def shown(value):

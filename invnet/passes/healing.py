@@ -3,7 +3,7 @@
 from typing import Any, Callable, NamedTuple
 
 from .current import within
-from .drift import DriftMonitor
+from .drift import DriftMonitor, ratios
 from .replay import RngReplay
 
 #: on devices: functions that wait for what a backward measured, and heal it, until something reads the gradients
@@ -60,13 +60,15 @@ class Recomputation:
         layer: the layer whose public method runs.
         ops: the operations of the arrays.
         recorded: the random states of the forward pass.
+        Z: the output of the forward pass.
         forward: a function without arguments that gives Z.
         backward: of Z gives dX and X, and adds to the gradients.
         cond: the condition.
     """
 
-    def __init__(self, layer, ops, recorded, forward, backward, cond):
-        self.layer, self.ops, self.recorded, self.forward, self.backward = layer, ops, recorded, forward, backward
+    def __init__(self, layer, ops, recorded, Z, forward, backward, cond):
+        self.layer, self.ops, self.recorded, self.Z, self.forward, self.backward = layer, ops, recorded, Z, forward, backward
+        self.output_error = 0.0  # of Z as it was computed again: large where parameters or the condition are others now
         self.backup, self.precision = GradientBackup(layer, ops, cond), ops.precision()
         self.results = ()  # dX and X that the caller has already
 
@@ -82,6 +84,7 @@ class Recomputation:
         with self.ops.at_work(), self.precision(), within(layer=self.layer, rng=rng, kept=None, monitor=monitor, observer=None, deferred=None):
             rng.seek(0, forward=True)
             Z = self.forward()
+            self.output_error = ratios(self.ops, [(None, *self.ops.deviation(self.Z, Z))])[0][1]
             rng.seek(len(self.recorded), forward=False)
             for array, value in zip(self.results, self.backward(Z)):
                 array[...] = value

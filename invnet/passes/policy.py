@@ -164,7 +164,8 @@ class BackwardPolicy:
             self._passes += 1
             window = self._passes * 997 % WINDOWS
             monitor = drift.DriftMonitor(ops, anchors or ("auto" if strict is not None else 0), strict, window=window)
-        kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" else None
+        # with strict = 0.0 no activation is used twice, since every segment is computed again
+        kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" and self._strict != 0 else None
         return SavedPass(out_, kept, monitor)
 
     def _save(self, saved):
@@ -190,7 +191,7 @@ class BackwardPolicy:
         found = saved is not None and saved.out_ == out_ and saved.shape == tuple(Z.shape) and (not waits or saved.is_of(ops, Z))
         if not found:
             # this is the backward of another pass, or there was none
-            if self._strict is not None and bool(ops.xp.all(ops.xp.isfinite(Z))):
+            if self._strict is not None and Z.shape[0] and bool(ops.xp.all(ops.xp.isfinite(Z))):
                 out, back = NAMES[out_]
                 raise ValueError(f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; got other values")
             return SavedPass(out_)
@@ -203,9 +204,9 @@ class BackwardPolicy:
         saved.Z_mark_now = None if waits else ops.fingerprint(Z)
         return saved
 
-    def _recomputation(self, ops, saved, forward, backward, cond):
+    def _recomputation(self, ops, saved, Z, forward, backward, cond):
         """What computes the gradients of this backward again; None where X is not at hand, or where `strict` sees to it."""
-        return None if saved.X is None else Recomputation(self, ops, saved.rng.recorded, forward, backward, cond)
+        return None if saved.X is None else Recomputation(self, ops, saved.rng.recorded, Z, forward, backward, cond)
 
     def _finish(self, ops, saved, again, results):
         """Takes the drift that a backward measured; its results, dX and X, are computed again where that is too large."""
@@ -236,7 +237,7 @@ class BackwardPolicy:
             self._heal(again, measured)
         if drifted and not self._warned:
             self._warned = True
-            self._warn(*measured.worst, heals)
+            self._warn(measured, again if heals else None)
 
     def _heal(self, again, measured):
         self._drift = dataclasses.replace(again.run(self._anchors or "auto"), healed=measured.error)
@@ -245,20 +246,28 @@ class BackwardPolicy:
     def _in_state_dtype(self, ops, X):
         return ops.astype(X, self._state_dtype) if self._state_dtype else X
 
-    def _warn(self, error, layer, healed):
+    def _warn(self, measured, again):
+        # of the first state, as backward goes, that drifted too far: what comes after it inherits its error
+        layer, error = next(pair for pair in measured.states if pair[1] > self._drift_tolerance)
         with within(layer=current.layer or self):
             name = name_in_pass(layer.known_as)
-        found = f"the input of {name} was rebuilt with a relative error of {error:.1e}, above drift_tolerance={self._drift_tolerance:g}"
-        advice = [*layer.known_as.steadier, *layer.steadier]
-        if all(part.any_dtype for part in self.layers_within()):
-            advice.append('state_dtype = "float64"')
-        advice = ", or ".join(dict.fromkeys(advice))
-        if healed:
-            text = (f"{found}: the gradients of this {type(self).__name__} were computed again from X with stored states between, and are right. "
-                    f"Until it is calm again its steps take longer, and memory for a square root of its states. ")
-            text += f"{advice[0].upper()}{advice[1:]} would spare that" if advice else "See"
+        found = (f"the input of {name} was rebuilt with a relative error of {error:.1e}, and X with at most {measured.error:.1e}, above "
+                 f"drift_tolerance={self._drift_tolerance:g}")
+        parts = list(self.layers_within())
+        advice = [step for part in parts for step in part.steadier]
+        if all(part.any_dtype for part in parts):
+            advice.append('state_dtype="float64"')
+        advice = " or ".join(dict.fromkeys(advice))
+        if again is not None and again.output_error > self._drift_tolerance:
+            text = (f"{found}. What forward gives now is off by {again.output_error:.1e} from the Z that it gave: parameters or the condition "
+                    "changed between forward and backward. The gradients are those of now")
+            remedy = ""
+        elif again is not None:
+            text = (f"{found}. The gradients of this {type(self).__name__} were computed again from X, with stored states between, and are right. "
+                    f"The next steps take longer, and memory for some states, until {CALM} in a row were calm.")
+            remedy = f" To avoid this, choose {advice}" if advice else ""
         else:
-            text = (f"{found}: the gradients of this {type(self).__name__} may be as wrong. They are computed again where forward's X is as it was "
-                    f"when backward is called with forward's Z. ")
-            text += f"What helps besides: `anchors` or `strict`{', or ' * bool(advice)}{advice}"
-        warnings.warn(f"{text} (docs/stability.md)", RuntimeWarning, stacklevel=6)
+            text = (f"{found}. The gradients of this {type(self).__name__} may be as wrong: they are computed again only where backward gets the Z of "
+                    "the last forward, and X is unchanged.")
+            remedy = f" What helps besides: `anchors` or `strict`{' or ' * bool(advice)}{advice}"
+        warnings.warn(f"{text}{remedy} (docs/stability.md)", RuntimeWarning, stacklevel=6)

@@ -156,7 +156,7 @@ class Trainer:
             with self.averaging(share):
                 self.net.backward(dZ, Z, dlogdet)
             drift = getattr(self.net, "drift", None)
-            progress.drift = max(progress.drift, drift.error if drift else 0.0)
+            progress.drift = max(progress.drift, (drift.healed or drift.error or 0.0) if drift else 0.0)
             norm = optim.clip_by_global_norm(self.parameters, self.recipe.clip)
         if math.isfinite(norm):
             self.optimizer.step()

@@ -157,6 +157,10 @@ class TorchOps(Networks, Ops):
     def at_work(self):
         return in_full(self.device.type)
 
+    def precision(self):
+        kind = self.device.type
+        return functools.partial(torch.autocast, kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
+
     def in_full_precision(self):
         return never_reduced(self.device.type)
 
