@@ -46,6 +46,9 @@ class Exact(InPlaceLayer):
         self.layer, self.limit = layer, float(limit)
         self._on_grid, self._corrections = on_grid(layer, self.limit), None
 
+    #: its states are not rebuilt with an error, and are not measured
+    is_composite = False
+
     @property
     def correction_bytes(self):
         """How many bytes of correction bits the last forward left."""

@@ -186,7 +186,7 @@ class BackwardPolicy:
             settle()
         saved, self._drift = self.saved_pass, None
         # On a device the comparison is made later, where nothing but the measurement depends on it.
-        waits = not ops.asynchronous or (saved is not None and (saved.kept is not None or saved.rng.recorded or
+        waits = not ops.asynchronous or (saved is not None and (saved.kept is not None or saved.rng.is_random or
                                                                 (saved.monitor is not None and saved.monitor.has_anchors)))
         found = saved is not None and saved.out_ == out_ and saved.shape == tuple(Z.shape) and (not waits or saved.is_of(ops, Z))
         if not found:
@@ -195,7 +195,7 @@ class BackwardPolicy:
                 out, back = NAMES[out_]
                 raise ValueError(f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; got other values")
             return SavedPass(out_)
-        if saved.rng.recorded:
+        if saved.rng.is_random:
             left = saved.once_more()
             left.X = left.monitor = None
             self.saved_pass = left

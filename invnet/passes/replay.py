@@ -19,6 +19,11 @@ class RngReplay:
         self.recorded = [] if recorded is None else recorded
         self.position, self.forward, self.missing = len(self.recorded), False, missing
 
+    @property
+    def is_random(self):
+        """Whether anything was random: a module in training may take no random numbers."""
+        return any(getattr(state, "random", True) for _, state in self.recorded)
+
     def seek(self, position, forward):
         """Reads on from here."""
         self.position, self.forward = position, forward

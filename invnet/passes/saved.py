@@ -32,7 +32,7 @@ class SavedPass:
         """Takes the marks of the array that was given, which is held where backward may need it, and of the output."""
         monitor = self.monitor
         compares = monitor is not None and (monitor.traces or monitor.strict is not None)
-        if compares or self.kept is not None or self.rng.recorded:
+        if compares or self.kept is not None or self.rng.is_random:
             self.Z_mark, self.shape = ops.fingerprint(Z), tuple(Z.shape)
         if compares and monitor.X_mark is not None:
             self.X = X
