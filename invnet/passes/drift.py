@@ -6,6 +6,7 @@ import operator
 import sys
 
 from .current import current, within
+from .replay import RngReplay
 
 #: relative drift from which a backward is computed again, unless the layer's `drift_tolerance` says otherwise
 TOLERANCE = 1e-3
@@ -137,14 +138,14 @@ class ChainTrace:
         self.monitor, self.chain, self.out_, self.states = monitor, chain, out_, []
         self._anchored = math.isqrt(steps) if monitor.anchors == "auto" else monitor.anchors
         self._measured = -(-steps // MEASURED) | 1  # odd, so that couplings have their turn
-        self._outermost = current.layer is chain
+        self._outermost, self._rng = current.layer is chain, self._rng_now()
 
     def leave(self, layer, X):
         """The Snapshot of X, which `layer` is about to overwrite."""
         monitor, ops, position = self.monitor, self.monitor.ops, len(self.states)
         # what comes out of a layer with traces of its own begins a segment, since no segment goes through such a layer
         begins = position == 0 or self._has_traces_within(self.states[-1])
-        state = Snapshot(layer, len(monitor.traces), _random_states())
+        state = Snapshot(layer, len(monitor.traces), self._rng.position)
         if position:
             self.states[-1].random_after = state.random_before
         elif monitor.first is None:
@@ -163,8 +164,13 @@ class ChainTrace:
 
     def end(self):
         if self.states:
-            self.states[-1].random_after = _random_states()
+            self.states[-1].random_after = self._rng.position
         self.monitor.traces.append(self)
+
+    @staticmethod
+    def _rng_now():
+        """The random states of the pass that runs."""
+        return current.rng or RngReplay()
 
     def _has_traces_within(self, state):
         return len(self.monitor.traces) > state.traces_before
@@ -193,13 +199,15 @@ class ChainTrace:
 
     def _through(self, n, back, out, dZ, Z):
         """n steps back, each rebuilding its state from the one before."""
-        monitor = self.monitor
+        monitor, rng = self.monitor, self._rng_now()
         for _ in range(n):
             state = monitor.rebuilding = self.states.pop()
-            _seek(state.random_after, forward=False)
+            rng.seek(state.random_after, False)
             dZ, Z = back(state.layer, dZ, Z)
-            del monitor.traces[state.traces_before:]  # of layers that do not go back as they went
-            self._measure(state, Z, out, last=not self.states)
+            if len(monitor.traces) > state.traces_before:  # of layers that do not go back as they went
+                del monitor.traces[state.traces_before:]
+            if state.size is not None or state.logdet is not None:
+                self._measure(state, Z, out, last=not self.states)
         monitor.rebuilding = None
         return dZ, Z
 
@@ -211,7 +219,7 @@ class ChainTrace:
             monitor.errors.append((state.layer, ops.xp.max(squares(ops, ops.rows(X - state.anchor), X.shape[0])), state.size))
             if monitor.restarts:
                 X[...] = state.anchor
-        elif state.fingerprint is not None:
+        elif state.size is not None:
             monitor.errors.append((state.layer, ops.largest_square(monitor.fingerprint(X), state.fingerprint), state.size))
 
     def _measure_logdet(self, state, X, out, last):
@@ -225,8 +233,8 @@ class ChainTrace:
                     again = out(state.layer, ops.fresh(X[:1]), slice(0, 1))[1]
             except ValueError:  # rounding took it out of the layer's domain, as of a Logit
                 return
-        difference = ops.astype(again - state.logdet[:again.shape[0]], "float64")
-        monitor.logdets.append((state.layer, ops.xp.max(difference**2), ops.fill(1, float(math.prod(X.shape[1:])) ** 2, difference)[0]))
+        square = ops.largest_square(again[:, None], state.logdet[:again.shape[0], None])
+        monitor.logdets.append((state.layer, square, float(math.prod(X.shape[1:])) ** 2))
 
     def _through_segment(self, n, measured, exact, back, out, dZ, Z, kept_gradients):
         """n steps back to an anchor, which are computed again from there if they drift too far, counted from what was `measured`.
@@ -248,16 +256,16 @@ class ChainTrace:
             del self.states[-n:]
         del monitor.errors[measured[0]:], monitor.logdets[measured[1]:]
         monitor.redone += 1
-        anchor = states[0].anchor
+        anchor, rng = states[0].anchor, self._rng_now()
         with within(kept=None, observer=None):
             passed = [anchor]
             for state in states[:n - 1 if exact else n]:
-                _seek(state.random_before, forward=True)
+                rng.seek(state.random_before, True)
                 passed.append(out(state.layer, ops.copy(passed[-1]), slice(None))[0])
             if exact:
                 passed.append(Z)
             for state in reversed(states):
-                _seek(state.random_after, forward=False)
+                rng.seek(state.random_after, False)
                 dZ, Z = back(state.layer, dZ, passed.pop())
         Z[...] = anchor
         return dZ, Z
@@ -279,20 +287,12 @@ class Snapshot:
         self.fingerprint = self.anchor = self.size = self.logdet = self.again = None
 
 
-def _random_states():
-    """How many random states the pass has used so far."""
-    return 0 if current.rng is None else current.rng.position
-
-
-def _seek(position, forward):
-    if current.rng is not None:
-        current.rng.seek(position, forward)
-
-
 def ratios(ops, measured):
     """(layer, root of the square of an error over that of a size) of each, computed at one time."""
     if measured and ops.asynchronous:  # one wait for all
-        pairs = ops.to_numpy(ops.xp.stack([ops.xp.stack(each[1:]) for each in measured])).tolist()
+        like = next(number for each in measured for number in each[1:] if hasattr(number, "dtype"))
+        pairs = [[number if hasattr(number, "dtype") else ops.fill(1, number, like)[0] for number in each[1:]] for each in measured]
+        pairs = ops.to_numpy(ops.xp.stack([ops.xp.stack(pair) for pair in pairs])).tolist()
         measured = [(layer, *pair) for (layer, *_), pair in zip(measured, pairs)]
     return [(layer, _ratio(float(error), float(size))) for layer, error, size in measured]
 

@@ -36,12 +36,15 @@ class GradientBackup:
     """The gradients of a layer's parameters, and of a Condition, before a backward. What is known to be zero is not copied."""
 
     def __init__(self, layer, ops, cond):
-        self._gradients = [(held, held.array, None if held.is_zero or held.array is None else ops.copy(held.array)) for held in layer.gradients()]
+        self._gradients = layer.gradients()
+        self._others = {id(held): (held.array, ops.copy(held.array) if held.array is not None else None)
+                        for held in self._gradients if not held.is_zero or held.array is None}
         grad = getattr(cond, "grad", None)
         self._cond = None if grad is None else (grad, ops.copy(grad))
 
     def restore(self):
-        for held, array, before in self._gradients:
+        for held in self._gradients:
+            array, before = self._others.get(id(held), (held.array, None))
             if array is None:
                 held.replace(None, is_zero=True)
             elif before is None:

@@ -161,8 +161,9 @@ class BackwardPolicy:
         if strict is None and self._on_guard:
             strict = tolerance
         if ops.guarded and N and (tolerance is not None or anchors or strict is not None):
-            self._passes += 1
-            window = self._passes * 997 % WINDOWS
+            own = vars(self)  # faster than attributes, which a Module looks through for parts
+            own["_passes"] = passes = self._passes + 1
+            window = passes * 997 % WINDOWS
             monitor = drift.DriftMonitor(ops, anchors or ("auto" if strict is not None else 0), strict, window=window)
         # with strict = 0.0 no activation is used twice, since every segment is computed again
         kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" and self._strict != 0 else None
@@ -171,7 +172,8 @@ class BackwardPolicy:
     def _save(self, saved):
         """Keeps a pass for its backward."""
         if saved.Z_mark is not None and not current.evaluating:
-            self.saved_pass, self._kept_before = saved, saved.kept
+            self.saved_pass = saved
+            vars(self)["_kept_before"] = saved.kept
 
     def _new_kept(self, ops):
         before, budget = self._kept_before, self._memory_budget
@@ -184,7 +186,7 @@ class BackwardPolicy:
         """The SavedPass whose output Z is, for its backward, or one that knows nothing."""
         if ops.asynchronous:
             settle()
-        saved, self._drift = self.saved_pass, None
+        saved, vars(self)["_drift"] = self.saved_pass, None
         # On a device the comparison is made later, where nothing but the measurement depends on it.
         waits = not ops.asynchronous or (saved is not None and (saved.kept is not None or saved.rng.is_random or
                                                                 (saved.monitor is not None and saved.monitor.has_anchors)))
@@ -228,8 +230,8 @@ class BackwardPolicy:
         measured, tolerance = saved.monitor.drift(), self._drift_tolerance
         if self._on_guard:
             self._on_guard = CALM if measured.redone else self._on_guard - 1
-        self._drift = measured
-        drifted = tolerance is not None and measured.error is not None and measured.error > max(tolerance, self._strict or 0)
+        vars(self)["_drift"], error = measured, measured.error
+        drifted = tolerance is not None and error is not None and error > max(tolerance, self._strict or 0)
         heals = drifted and again is not None and saved.monitor.X is not None
         if current.deferred is not None:
             current.deferred.append(DeferredHealing(heals, again, lambda: self._heal(again, measured)))

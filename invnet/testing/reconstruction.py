@@ -45,6 +45,6 @@ def reconstruction_error(net, X, cond=None):
     errors, sizes = (drift.squares(ops, ops.rows(A), N) for A in (again - X, X))
     whole.errors.append((net, ops.xp.max(errors), ops.xp.mean(sizes)))
     difference = ops.astype(logdet + inverse_logdet, "float64")
-    whole.logdets.append((net, ops.xp.max(difference**2), ops.fill(1, float(numbers) ** 2, difference)[0]))
+    whole.logdets.append((net, ops.xp.max(difference**2), float(numbers) ** 2))
     layers = [(copied.name_of(layer.known_as), error) for layer, error in reversed(monitor.drift().states)]
     return Reconstruction(layers, whole.drift().error, whole.drift().logdet_error)
