@@ -75,7 +75,7 @@ class DriftMonitor:
         self.ops, self.anchors, self.strict, self.restarts, self.window = ops, anchors, strict, restarts, window
         self.traces, self.rebuilding, self.redone, self.errors, self.logdets = [], None, 0, [], []
         # the mark of the array that the public method was given, that array, the layer that took it, and whether an anchor is there
-        self.X_mark = self.X = self.first = None
+        self.X_mark = self.X_mark_now = self.X = self.first = None
         self.anchored_at_X = False
 
     @property
@@ -101,9 +101,13 @@ class DriftMonitor:
 
     def confirm(self, X):
         """Holds X, to be compared with what is rebuilt, where it is still the array that was marked."""
-        mark = self.fingerprint(X)
-        if self.ops.asynchronous or bool((mark == self.X_mark).all()):
-            self.X = X
+        self.X, self.X_mark_now = X, self.fingerprint(X)
+        if not self.ops.asynchronous and not self.is_confirmed():  # a device is not waited for; whoever reads the drift asks then
+            self.X = None
+
+    def is_confirmed(self):
+        """Whether X is as it was when it was marked."""
+        return self.X is not None and self.ops.same(self.X_mark_now, self.X_mark)
 
     def compare(self, rebuilt):
         """Compares what was rebuilt with X, every number of it; or with its mark, where X is not that array any more."""

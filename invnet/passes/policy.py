@@ -11,7 +11,7 @@ from . import drift
 from .current import current, within
 from .healing import DeferredHealing, Recomputation, defer, settle
 from .kept import Kept
-from .saved import NAMES, LastPass, SavedPass, same
+from .saved import NAMES, LastPass, SavedPass
 
 #: backward passes without a segment that is computed again, after which a network goes back to the default
 CALM = 10
@@ -223,7 +223,7 @@ class BackwardPolicy:
         if saved.Z_mark_now is None:
             self._judge(saved, again)
         else:
-            defer(lambda: self._judge(saved, again) if same(saved.Z_mark, saved.Z_mark_now) else None)
+            defer(lambda: self._judge(saved, again) if ops.same(saved.Z_mark, saved.Z_mark_now) else None)
 
     def _judge(self, saved, again):
         """Takes the drift that was measured, and has the gradients computed again where it is too large."""
@@ -232,7 +232,7 @@ class BackwardPolicy:
             self._on_guard = CALM if measured.redone else self._on_guard - 1
         vars(self)["_drift"], error = measured, measured.error
         drifted = tolerance is not None and error is not None and error > max(tolerance, self._strict or 0)
-        heals = drifted and again is not None and saved.monitor.X is not None
+        heals = drifted and again is not None and saved.monitor.is_confirmed()
         if current.deferred is not None:
             current.deferred.append(DeferredHealing(heals, again, lambda: self._heal(again, measured)))
         elif heals:

@@ -82,6 +82,9 @@ class Arrays:
     def largest_square(self, F, other):
         return fingerprints.largest_square(F.dtype.char)(F, other)
 
+    def same(self, F, other):
+        return F.shape == other.shape and self.largest_square(F, other) == 0.0
+
     def deviation(self, X, other):
         return fingerprints.deviation(X.dtype.char)(readable(X.reshape(*X.shape[:2], -1)), other.reshape(*X.shape[:2], -1))
 

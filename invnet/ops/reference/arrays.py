@@ -136,6 +136,10 @@ class Arrays:
         D = self.astype(F, "float64") - self.astype(other, "float64")
         return self.xp.max(self.xp.vecdot(D, D))
 
+    def same(self, F, other):
+        """Whether two fingerprints are equal, and without NaN."""
+        return F.shape == other.shape and bool(self.xp.all(F == other))
+
     def deviation(self, X, other):
         """The largest sum of squares of a sample of the difference of two arrays, and the mean over the samples of that of X, in double
         precision."""
