@@ -2,17 +2,18 @@
 
 import math
 
+from .exponentials import normal_tail, tanh
 from .kernels import inner
 
 #: activation -> its number in compiled functions
-NUMBERS = {None: 0, "relu": 1, "leaky_relu": 2, "softplus": 3, "silu": 4}
-RELU, LEAKY_RELU, SOFTPLUS, SILU = 1, 2, 3, 4
-SLOPE = 0.01
+NUMBERS = {None: 0, "relu": 1, "leaky_relu": 2, "softplus": 3, "silu": 4, "gelu": 5, "tanh": 6}
+RELU, LEAKY_RELU, SOFTPLUS, SILU, GELU, TANH = 1, 2, 3, 4, 5, 6
+SLOPE, DENSITY = 0.01, 1 / math.sqrt(2 * math.pi)
 
 
 @inner
 def activate(H, A, activation):
-    """H = act(H); of a silu, whose derivative needs what went in, A gets that."""
+    """H = act(H); of those FROM_ARGUMENT, whose derivative needs what went in, A gets that."""
     zero, slope = H.dtype.type(0), H.dtype.type(SLOPE)
     if activation == RELU:
         for i in range(H.size):
@@ -30,6 +31,15 @@ def activate(H, A, activation):
             A[i] = H[i]
             e = math.exp(-abs(A[i]))
             H[i] = A[i] / (1 + e) if A[i] > 0 else A[i] * e / (1 + e)
+    elif activation == GELU:
+        for i in range(H.size):
+            a = H[i]
+            A[i] = a
+            u, _, tail = normal_tail(abs(a))
+            H[i] = (a if a > zero else zero) - u * tail
+    elif activation == TANH:
+        for i in range(H.size):
+            H[i] = tanh(H[i])
 
 
 @inner
@@ -52,3 +62,14 @@ def activate_back(dH, H, A, activation):
             e = math.exp(-abs(A[i]))
             s = 1 / (1 + e) if A[i] > 0 else e / (1 + e)
             dH[i] = dH[i] * s * (1 + A[i] * (1 - s))
+    elif activation == GELU:
+        density, one = H.dtype.type(DENSITY), H.dtype.type(1)
+        for i in range(H.size):
+            g, a = dH[i], A[i]
+            u, e, tail = normal_tail(abs(a))
+            slope = tail - density * u * e  # at -|a|
+            dH[i] = g * (one - slope if a > zero else slope)
+    elif activation == TANH:
+        one = H.dtype.type(1)
+        for i in range(H.size):
+            dH[i] *= (one - H[i]) * (one + H[i])

@@ -10,7 +10,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from .activations import NUMBERS, SILU, activate, activate_back
+from ...activations import FROM_ARGUMENT
+from .activations import NUMBERS, activate, activate_back
 from .kernels import ONE, ZERO, inner, kernel, once
 from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_rows, take_rows
 from .stages import numbers_at
@@ -67,7 +68,7 @@ def plan(layers, N, D, H, W, itemsize, keep):
         t[INPUT] = table[i - 1, OUTPUT] if i else take("tape", rows_in)
         t[PADDED] = take("tape", points * plane) if taps > 1 and not transposed else 0
         t[OUTPUT] = take("tape", rows) if keep else spare[i % 2]
-        t[BEFORE] = take("tape", rows) if keep and t[ACTIVATION] == SILU else t[OUTPUT]
+        t[BEFORE] = take("tape", rows) if keep and activation in FROM_ARGUMENT else t[OUTPUT]
         t[DW], t[DB] = gradients, gradients + taps * narrow * wide
         gradients = int(t[DB]) + C_out
         offsets = max(offsets, R, 2 * taps, taps * C_in, taps * C_out)
