@@ -70,7 +70,7 @@ PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS = (f"{ENGINE}.compiled.{name}" for name in
 SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
 AUTOREGRESSIVE_SPLINE = "invnet.layers.autoregressive_spline:AutoregressiveSpline"
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
-RELU, LEAKY, SILU, SOFTPLUS = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus"))
+RELU, LEAKY, SILU, SOFTPLUS, GELU, TANH = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus", "gelu", "tanh"))
 
 MAF_ROW, IAF_ROW, PLAIN = "AutoregressiveAffine-forward-0d", "AutoregressiveAffine-inverse-0d", "AutoregressiveAffine-inverse-plain"
 
@@ -495,10 +495,13 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{REFERENCE}.network:Network._convolve_back", "columns @ M", "columns @ M[::-1]", SCATTER, "dX"),
     (f"{REFERENCE}.network:Network._convolve_back", "self.xp.sum(dA", "-self.xp.sum(dA", RELU, "b.0"),
     (f"{REFERENCE}.network:Network._convolve_back", "S, activation", "S, None", SILU, "W.0"),
-    (f"{REFERENCE}.network:Network.activate_backward", "xp.zeros_like(dH)", "dH", RELU, "W.0"),
-    (f"{REFERENCE}.network:Network.activate_backward", "0.01 * dH", "0.02 * dH", LEAKY, "W.0"),
-    (f"{REFERENCE}.network:Network.activate_backward", "-dH * xp.expm1(-S)", "dH * xp.exp(-S)", SOFTPLUS, "W.0"),
-    (f"{REFERENCE}.network:Network.activate_backward", "(1 - sigmoid)", "sigmoid", SILU, "W.0"),
+    (f"{REFERENCE}.activations:Activations.activate_backward", "xp.zeros_like(dH)", "dH", RELU, "W.0"),
+    (f"{REFERENCE}.activations:Activations.activate_backward", "0.01 * dH", "0.02 * dH", LEAKY, "W.0"),
+    (f"{REFERENCE}.activations:Activations.activate_backward", "-dH * xp.expm1(-S)", "dH * xp.exp(-S)", SOFTPLUS, "W.0"),
+    (f"{REFERENCE}.activations:Activations.activate_backward", "(1 - sigmoid)", "sigmoid", SILU, "W.0"),
+    *[(f"{REFERENCE}.activations:Activations.activate_backward", piece, wrong, case, "W.0") for piece, wrong, case in (
+        ("self.normal_cdf(A) + ", "", GELU), (" + A * xp.exp", " + xp.exp", GELU), ("-0.5 * A", "-A", GELU), (" / math.sqrt(2 * math.pi)", "", GELU),
+        ("(1 - S)", "(1 + S)", TANH), (" * (1 + S)", "", TANH))],
     (f"{REFERENCE}.network:Network.shift_add", "X[there] += part[here]", "X[here] += part[there]", "gathers-3d", "dX"),
     (f"{REFERENCE}.network:Network.taps", "T[here] = X[there]", "T[there] = X[here]", "scatters-3d", "dX"),
     # by the engine
@@ -564,6 +567,9 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ACTIVATIONS}:activate_back", "-dH[i] * math.expm1(-H[i])", "dH[i] * math.exp(-H[i])", SOFTPLUS, "W.0"),
     (f"{ACTIVATIONS}:activate_back", "(1 - s)", "s", SILU, "W.0"),
     (f"{ACTIVATIONS}:activate_back", "else e / (1 + e)", "else 1 / (1 + e)", SILU, "W.0"),
+    *[(f"{ACTIVATIONS}:activate_back", piece, wrong, case, "W.0") for piece, wrong, case in (
+        ("tail - density", "density", GELU), ("- density * u * e", "", GELU), ("density * u * e", "density * e", GELU), ("one - slope if", "slope if", GELU),
+        ("dH[i] *= (one - H[i])", "dH[i] *= one", TANH), ("* (one + H[i])", "", TANH))],
     (f"{PRODUCTS}:sum_rows", "total[c] += row[c]", "total[c] = row[c]", "many-positions-cond", "dcond"),
     (f"{PRODUCTS}:sum_rows", "r // group", "0", "many-positions-cond", "dcond"),
     (f"{PRODUCTS}:product_of_transpose", "copy_rows(A, ao + i", "copy_rows(A, ao", "wide", "W.1"),
@@ -654,6 +660,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{CONDITIONED}:couple_back", "index[after[ROWS] + 1:]", "index[after[ROWS]:]", "run", "layers.2.net.W.0"),
     (f"{CONDITIONED}:couple_back", "h[ACTIVATION])", "0)", "run", "layers.2.net.W.0"),
     (f"{CONDITIONED}:couple_back", "work[before:before + size]", "work[H:H + size]", "run-silu", "layers.0.net.W.0"),
+    (f"{CONDITIONED}:couple_back", "work[before:before + size]", "work[H:H + size]", "run-gelu", "layers.0.net.W.0"),
     (f"{CONDITIONED}:gradients_of_units", "1 + index[h[ENDS_IN] + g + 1]", "index[h[ENDS_IN] + g + 1]", "run", "layers.2.net.W.0"),
     (f"{CONDITIONED}:gradients_of_units", "+= work[out + k * width + i]", "-= work[out + k * width + i]", "run", "layers.2.net.W.2"),
     (f"{CONDITIONED}:gradients_of_units", "+= work[out + i * width + k]", "= work[out + i * width + k]", "run-many-rows", "layers.1.net.W.2"),

@@ -40,12 +40,12 @@ class Networks:
         return dX, dW.reshape(W.shape), db, dA
 
     def activate(self, A, activation):
-        A = cupy.array(A)
+        A = A.copy()
         H = self._activate(A, cupy.zeros(A.shape[1], A.dtype), None, activation)
         return H, A if activation in FROM_ARGUMENT else H
 
     def activate_backward(self, dH, S, activation):
-        return self._activate_back(cupy.array(dH), cupy.ascontiguousarray(S), activation)[0]
+        return self._activate_back(dH.copy(), cupy.ascontiguousarray(S), activation)[0]
 
     def _activate(self, A, b, added, activation):
         """H = act(A + b + added); A becomes the argument of those FROM_ARGUMENT, else H."""
