@@ -27,6 +27,8 @@ from cases import LAYERS as CASES_OF_LAWS
 from engines import ENGINES, cupy_here
 from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute, Planar, Radial
 from invnet.ops import _of_type
+from invnet.ops.numpy_engine.compiled.convolutions import plan
+from invnet.ops.numpy_engine.compiled.kernels import TYPES
 from invnet.ops.reference import Ops
 from invnet.testing import backward_rebuilds_the_input, gradients_are_those_of_differences
 from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles, staircase
@@ -562,14 +564,15 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{GRID}:GridMix.backward_", "self.layer._dlogdet", "-self.layer._dlogdet", "Exact-Chain-folds-five", "layer.layers.0.log_s"),
     (f"{GRID}:GridMix.backward_", "mix_backward_(dZ, Z, M, one, 0 * b)", "mix_backward_(dZ, Z, one, one, 0 * b)", "Exact-Conv1x1-full-0d", "dX"),
     # what that is made of; forward it stays as it is
-    (f"{ACTIVATIONS}:activate_back", "dH[i] = zero if", "dH[i] = g if", RELU, "W.0"),
-    (f"{ACTIVATIONS}:activate_back", "slope * g", "g", LEAKY, "W.0"),
-    (f"{ACTIVATIONS}:activate_back", "-dH[i] * math.expm1(-H[i])", "dH[i] * math.exp(-H[i])", SOFTPLUS, "W.0"),
-    (f"{ACTIVATIONS}:activate_back", "(1 - s)", "s", SILU, "W.0"),
-    (f"{ACTIVATIONS}:activate_back", "else e / (1 + e)", "else 1 / (1 + e)", SILU, "W.0"),
-    *[(f"{ACTIVATIONS}:activate_back", piece, wrong, case, "W.0") for piece, wrong, case in (
-        ("tail - density", "density", GELU), ("- density * u * e", "", GELU), ("density * u * e", "density * e", GELU), ("one - slope if", "slope if", GELU),
-        ("dH[i] *= (one - H[i])", "dH[i] *= one", TANH), ("* (one + H[i])", "", TANH))],
+    (f"{ACTIVATIONS}:relu_back", "dH[i] = zero if", "dH[i] = g if", RELU, "W.0"),
+    (f"{ACTIVATIONS}:leaky_relu_back", "slope * g", "g", LEAKY, "W.0"),
+    (f"{ACTIVATIONS}:softplus_back", "-dH[i] * math.expm1(-H[i])", "dH[i] * math.exp(-H[i])", SOFTPLUS, "W.0"),
+    (f"{ACTIVATIONS}:silu_back", "(1 - s)", "s", SILU, "W.0"),
+    (f"{ACTIVATIONS}:silu_back", "else e / (1 + e)", "else 1 / (1 + e)", SILU, "W.0"),
+    *[(f"{ACTIVATIONS}:gelu_back", piece, wrong, GELU, "W.0") for piece, wrong in (
+        ("tail - density", "density"), ("- density * u * e", ""), ("density * u * e", "density * e"), ("one - slope if", "slope if"))],
+    (f"{ACTIVATIONS}:tanh_back", "(one - H[i])", "one", TANH, "W.0"),
+    (f"{ACTIVATIONS}:tanh_back", " * (one + H[i])", "", TANH, "W.0"),
     (f"{PRODUCTS}:sum_rows", "total[c] += row[c]", "total[c] = row[c]", "many-positions-cond", "dcond"),
     (f"{PRODUCTS}:sum_rows", "r // group", "0", "many-positions-cond", "dcond"),
     (f"{PRODUCTS}:product_of_transpose", "copy_rows(A, ao + i", "copy_rows(A, ao", "wide", "W.1"),
@@ -765,6 +768,8 @@ CUPY_MUTATIONS = [  # and of CuPy's engine; the terms of its kernels are in test
 #: Of an array that Numba does not count Python would not know when it ends.
 UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char, part=None: function, "compiled": lambda function, *how: function,
               "uncounted": lambda array: array}
+#: An activation is called by its address, so a copy is compiled too.
+COMPILED = {"kernel": lambda signature: lambda function: functools.cache(lambda char: njit(signature.replace("$", TYPES[char]), error_model="numpy")(function))}
 #: Modules whose functions Python can run; those of others call vectors.
 INTERPRETED = (MATRICES, STAGES, ROWS, AFFINE_ROWS, CONDITIONED, PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS)
 _inner = njit(error_model="numpy", nogil=True)
@@ -779,7 +784,7 @@ def callable_here(function):
 
 def namespace(module):
     return {name: callable_here(value) if isinstance(value, Dispatcher) and value.targetoptions.get("no_cpython_wrapper") else value
-            for name, value in vars(module).items()} | UNCOMPILED | {"inner": (lambda function: function) if module.__name__ in INTERPRETED else _inner}
+            for name, value in vars(module).items()} | UNCOMPILED | (COMPILED if module.__name__ == ACTIVATIONS else {}) | {"inner": (lambda function: function) if module.__name__ in INTERPRETED else _inner}
 
 
 @functools.cache
@@ -820,7 +825,7 @@ def mutant(target, piece, replacement):
 
 #: What calls the functions of a module, or one of them, that compiled ones call: from the inside out.
 BACKWARD_OF_NETWORKS = ((CONVOLUTIONS, "convolve_back"), (CONVOLUTIONS, "backward"))
-CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS, WINOGRAD, CONVOLUTIONS), BACKWARD_OF_NETWORKS), BACK: ((CONVOLUTIONS, "backward"),),
+CALLERS = {**dict.fromkeys((PRODUCTS, TAPS, WINOGRAD, CONVOLUTIONS), BACKWARD_OF_NETWORKS), BACK: ((CONVOLUTIONS, "backward"),),
            **{f"{TAPS}:{name}": (caller, *BACKWARD_OF_NETWORKS) for name, caller in (
                ("pad", (CONVOLUTIONS, "pad_images")), ("sum_taps", (CONVOLUTIONS, "sum_columns")), ("lattice", (TAPS, "find_taps")))},
            **{f"{WINOGRAD}:{name}": ((CONVOLUTIONS, caller), *BACKWARD_OF_NETWORKS) for name, caller in (
@@ -847,6 +852,7 @@ def install(monkeypatch, holder, name, made):
 
 
 def compare(case):
+    plan.cache_clear()  # which has addresses of activations
     if case == "likelihood":
         check_likelihood((4, 3, 4, 8))
     elif case == "dlogdet-None":
@@ -866,6 +872,7 @@ def two_threads():
     invnet.set_num_threads(2)
     yield
     invnet.set_num_threads(before)
+    plan.cache_clear()
 
 
 @pytest.mark.usefixtures("two_threads")
