@@ -130,9 +130,10 @@ def silu_back(dH, H, A):
 @kernel("void($[::1], $[::1])")
 def gelu(H, A):
     zero = H.dtype.type(0)
+    for i in range(H.size):  # apart, since A is H where nothing is kept, and LLVM makes vectors of one array or of two that do not overlap
+        A[i] = H[i]
     for i in range(H.size):
         a = H[i]
-        A[i] = a
         u, _, tail = normal_tail(abs(a))
         H[i] = (a if a > zero else zero) - u * tail
 
