@@ -14,6 +14,7 @@ from invnet.inference import rxinfer
 from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1, Exact, FactorOut,
                            LeakyReLU, Logit, Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Staircase, Unsqueeze)
 from invnet.nets import ConvNet, DenseNet, MaskedDenseNet, PlanarNet, RadialNet
+from invnet.ops.activations import ACTIVATIONS
 
 SPATIAL = {0: (), 1: (4,), 2: (4, 2), 3: (2, 2, 4)}
 
@@ -189,6 +190,13 @@ for model in (invnet.MAF, invnet.IAF):
         LAYERS[f"{model.__name__}, {C} features"] = Case(lambda C=C, m=model: m(C, 5, 2, activation="softplus", dtype="float64"), (3, C))
     LAYERS[f"{model.__name__}, conditional, random orders"] = Case(
         lambda m=model: m(4, (5, 6), 3, order="random", activation="silu", cond_channels=2, dtype="float64"), (3, 4), cond=(3, 2))
+for activation in ("gelu", "tanh"):
+    LAYERS[f"Glow, {activation}"] = Case(lambda a=activation: invnet.Glow(1, 4, 1, 1, activation=a, dtype="float64"), (2, 1, 4, 4))
+    LAYERS[f"RealNVP, {activation}"] = Case(lambda a=activation: invnet.RealNVP(3, 5, 2, activation=a, dtype="float64"), (4, 3))
+    LAYERS[f"NSF, {activation}"] = Case(lambda a=activation: invnet.NSF(3, 5, 1, bins=3, bound=2.0, activation=a, dtype="float64"), (4, 3))
+    for model in (invnet.MAF, invnet.IAF):  # with a condition units come one after the other without compiled code
+        LAYERS[f"{model.__name__}, conditional, {activation}"] = Case(
+            lambda m=model, a=activation: m(3, (5, 6), 1, activation=a, cond_channels=2, dtype="float64"), (3, 3), cond=(3, 2))
 for C in (1, 2, 3, 17):
     for cls in (Planar, Radial, invnet.PlanarFlow, invnet.RadialFlow):
         length = (3,) if issubclass(cls, Chain) else ()
@@ -258,5 +266,5 @@ NETS = {
     "DenseNet, condition": Case(lambda: DenseNet(3, (6, 4), 2, cond_channels=3, dtype="float64"), (4, 3), cond=(4, 3)),
 }
 for d, size in SPATIAL.items():
-    for activation in ("relu", "leaky_relu", "silu", "softplus"):
+    for activation in ACTIVATIONS:
         NETS[f"conditioner {activation}, {d} axes"] = Case(lambda d=d, a=activation: conditioner(3, 2, d, activation=a), (2, 3, *size))

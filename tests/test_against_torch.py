@@ -11,6 +11,7 @@ from invnet import ConvNet, DenseNet, Exact, FactorOut, Glow, Jet, LeakyReLU, Lo
 from invnet import PlanarNet, RadialNet, RealNVP, Reverse, Sigmoid, SplineCoupling, SplitTokens, Squeeze, Staircase, Unsqueeze
 from invnet.losses import likelihood
 from invnet.ops import _of_type, numpy_engine, tile
+from invnet.ops.activations import ACTIVATIONS
 from invnet.ops.numpy_engine import NumpyOps
 from invnet.ops.reference import Ops
 from invnet.ops.tile import Tile
@@ -237,7 +238,7 @@ FLOWS |= {  # neighbours that an engine does in one call
     "run": (Chain(ActNorm(4, **f64), Conv1x1(4, seed=2, **f64), affine(4, 0), Permute([1, 2, 3, 0]), Conv1x1(4, "full", **f64), affine(4, 0, "sigmoid")), (7, 4)),
     "run-householder": (Chain(ActNorm(5, **f64), Conv1x1(5, "householder", 2, **f64), affine(5, 0, hidden=(), bound=2.0)), (7, 5)),
     "run-autoregressive": (Chain(autoregressive(4, order=[2, 0, 3, 1]), autoregressive(4, "inverse", "sigmoid", hidden=(8, 3, 9))), (7, 4)),
-    **{f"run-{a}": (Chain(affine(3, 0, activation=a), Permute.reversal(3), autoregressive(3, activation=a)), (7, 3)) for a in ("leaky_relu", "silu", "softplus")},
+    **{f"run-{a}": (Chain(affine(3, 0, activation=a), Permute.reversal(3), autoregressive(3, activation=a)), (7, 3)) for a in ACTIVATIONS},
     "run-splines": (Chain(spline(4, 0), Permute.reversal(4), autoregressive_spline(4, order=[2, 0, 3, 1]), autoregressive_spline(4, "inverse")), (7, 4)),
     "run-splines-many-rows": (Chain(spline(3, 0, 9), Permute.reversal(3), spline(3, 0, 2)), (300, 3)),
     "run-shares-a-layer": (twice(), (7, 4)),
@@ -251,11 +252,10 @@ FLOWS |= {  # neighbours that an engine does in one call
 }
 FLOWS |= {f"Reverse-{name}": (Reverse(flow), size) for name, (flow, size) in FLOWS.items()}
 
-NAMES = ("relu", "leaky_relu", "silu", "softplus")
 NETS = {  # id: (conditioner, shape of x, shape of cond)
     **{f"ConvNet-{d}d": (ConvNet(3, 6, 4, ndim=d, **f64), shape(d, 3), None) for d in range(4)},
-    **{f"ConvNet-{a}": (ConvNet(3, 6, 4, activation=a, **f64), shape(2, 3), None) for a in NAMES},
-    **{f"DenseNet-{a}": (DenseNet(3, 6, 4, activation=a, **f64), shape(0, 3), None) for a in NAMES},
+    **{f"ConvNet-{a}": (ConvNet(3, 6, 4, activation=a, **f64), shape(2, 3), None) for a in ACTIVATIONS},
+    **{f"DenseNet-{a}": (DenseNet(3, 6, 4, activation=a, **f64), shape(0, 3), None) for a in ACTIVATIONS},
     **{f"ConvNet-vector-cond-{d}d": (ConvNet(3, 6, 4, ndim=d, cond_channels=2, **f64), shape(d, 3), (SHAPES[d][0], 2))
        for d in range(4)},
     **{f"ConvNet-spatial-cond-{d}d": (ConvNet(3, 6, 4, ndim=d, cond_channels=2, **f64), shape(d, 3), shape(d, 2))

@@ -27,6 +27,8 @@ from cases import LAYERS as CASES_OF_LAWS
 from engines import ENGINES, cupy_here
 from invnet import ActNorm, Chain, Conv1x1, ConvNet, DenseNet, Permute, Planar, Radial
 from invnet.ops import _of_type
+from invnet.ops.numpy_engine.compiled.convolutions import plan
+from invnet.ops.numpy_engine.compiled.kernels import TYPES
 from invnet.ops.reference import Ops
 from invnet.testing import backward_rebuilds_the_input, gradients_are_those_of_differences
 from test_against_torch import BLOCKS, FLOWS, GLOWS, LAYERS, NETS, WITH_CONDITION, check, check_likelihood, f64, shape, small_tiles, staircase
@@ -70,7 +72,7 @@ PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS = (f"{ENGINE}.compiled.{name}" for name in
 SPLINE_COUPLING = "invnet.layers.spline_coupling:SplineCoupling"
 AUTOREGRESSIVE_SPLINE = "invnet.layers.autoregressive_spline:AutoregressiveSpline"
 FOLD, GATHER, SCATTER = "Chain-folds-ActNorm-Conv1x1", "ConvNet-gathers-throughout", "ConvNet-scatters-throughout"
-RELU, LEAKY, SILU, SOFTPLUS = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus"))
+RELU, LEAKY, SILU, SOFTPLUS, GELU, TANH = (f"ConvNet-{name}" for name in ("relu", "leaky_relu", "silu", "softplus", "gelu", "tanh"))
 
 MAF_ROW, IAF_ROW, PLAIN = "AutoregressiveAffine-forward-0d", "AutoregressiveAffine-inverse-0d", "AutoregressiveAffine-inverse-plain"
 
@@ -495,10 +497,13 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{REFERENCE}.network:Network._convolve_back", "columns @ M", "columns @ M[::-1]", SCATTER, "dX"),
     (f"{REFERENCE}.network:Network._convolve_back", "self.xp.sum(dA", "-self.xp.sum(dA", RELU, "b.0"),
     (f"{REFERENCE}.network:Network._convolve_back", "S, activation", "S, None", SILU, "W.0"),
-    (f"{REFERENCE}.network:Network.activate_backward", "xp.zeros_like(dH)", "dH", RELU, "W.0"),
-    (f"{REFERENCE}.network:Network.activate_backward", "0.01 * dH", "0.02 * dH", LEAKY, "W.0"),
-    (f"{REFERENCE}.network:Network.activate_backward", "-dH * xp.expm1(-S)", "dH * xp.exp(-S)", SOFTPLUS, "W.0"),
-    (f"{REFERENCE}.network:Network.activate_backward", "(1 - sigmoid)", "sigmoid", SILU, "W.0"),
+    (f"{REFERENCE}.activations:Activations.activate_backward", "xp.zeros_like(dH)", "dH", RELU, "W.0"),
+    (f"{REFERENCE}.activations:Activations.activate_backward", "0.01 * dH", "0.02 * dH", LEAKY, "W.0"),
+    (f"{REFERENCE}.activations:Activations.activate_backward", "-dH * xp.expm1(-S)", "dH * xp.exp(-S)", SOFTPLUS, "W.0"),
+    (f"{REFERENCE}.activations:Activations.activate_backward", "(1 - sigmoid)", "sigmoid", SILU, "W.0"),
+    *[(f"{REFERENCE}.activations:Activations.activate_backward", piece, wrong, case, "W.0") for piece, wrong, case in (
+        ("self.normal_cdf(A) + ", "", GELU), (" + A * xp.exp", " + xp.exp", GELU), ("-0.5 * A", "-A", GELU), (" / math.sqrt(2 * math.pi)", "", GELU),
+        ("(1 - S)", "(1 + S)", TANH), (" * (1 + S)", "", TANH))],
     (f"{REFERENCE}.network:Network.shift_add", "X[there] += part[here]", "X[here] += part[there]", "gathers-3d", "dX"),
     (f"{REFERENCE}.network:Network.taps", "T[here] = X[there]", "T[there] = X[here]", "scatters-3d", "dX"),
     # by the engine
@@ -559,11 +564,15 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{GRID}:GridMix.backward_", "self.layer._dlogdet", "-self.layer._dlogdet", "Exact-Chain-folds-five", "layer.layers.0.log_s"),
     (f"{GRID}:GridMix.backward_", "mix_backward_(dZ, Z, M, one, 0 * b)", "mix_backward_(dZ, Z, one, one, 0 * b)", "Exact-Conv1x1-full-0d", "dX"),
     # what that is made of; forward it stays as it is
-    (f"{ACTIVATIONS}:activate_back", "dH[i] = zero if", "dH[i] = g if", RELU, "W.0"),
-    (f"{ACTIVATIONS}:activate_back", "slope * g", "g", LEAKY, "W.0"),
-    (f"{ACTIVATIONS}:activate_back", "-dH[i] * math.expm1(-H[i])", "dH[i] * math.exp(-H[i])", SOFTPLUS, "W.0"),
-    (f"{ACTIVATIONS}:activate_back", "(1 - s)", "s", SILU, "W.0"),
-    (f"{ACTIVATIONS}:activate_back", "else e / (1 + e)", "else 1 / (1 + e)", SILU, "W.0"),
+    (f"{ACTIVATIONS}:relu_back", "dH[i] = zero if", "dH[i] = g if", RELU, "W.0"),
+    (f"{ACTIVATIONS}:leaky_relu_back", "slope * g", "g", LEAKY, "W.0"),
+    (f"{ACTIVATIONS}:softplus_back", "-dH[i] * math.expm1(-H[i])", "dH[i] * math.exp(-H[i])", SOFTPLUS, "W.0"),
+    (f"{ACTIVATIONS}:silu_back", "(1 - s)", "s", SILU, "W.0"),
+    (f"{ACTIVATIONS}:silu_back", "else e / (1 + e)", "else 1 / (1 + e)", SILU, "W.0"),
+    *[(f"{ACTIVATIONS}:gelu_back", piece, wrong, GELU, "W.0") for piece, wrong in (
+        ("tail - density", "density"), ("- density * u * e", ""), ("density * u * e", "density * e"), ("one - slope if", "slope if"))],
+    (f"{ACTIVATIONS}:tanh_back", "(one - H[i])", "one", TANH, "W.0"),
+    (f"{ACTIVATIONS}:tanh_back", " * (one + H[i])", "", TANH, "W.0"),
     (f"{PRODUCTS}:sum_rows", "total[c] += row[c]", "total[c] = row[c]", "many-positions-cond", "dcond"),
     (f"{PRODUCTS}:sum_rows", "r // group", "0", "many-positions-cond", "dcond"),
     (f"{PRODUCTS}:product_of_transpose", "copy_rows(A, ao + i", "copy_rows(A, ao", "wide", "W.1"),
@@ -654,6 +663,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{CONDITIONED}:couple_back", "index[after[ROWS] + 1:]", "index[after[ROWS]:]", "run", "layers.2.net.W.0"),
     (f"{CONDITIONED}:couple_back", "h[ACTIVATION])", "0)", "run", "layers.2.net.W.0"),
     (f"{CONDITIONED}:couple_back", "work[before:before + size]", "work[H:H + size]", "run-silu", "layers.0.net.W.0"),
+    (f"{CONDITIONED}:couple_back", "work[before:before + size]", "work[H:H + size]", "run-gelu", "layers.0.net.W.0"),
     (f"{CONDITIONED}:gradients_of_units", "1 + index[h[ENDS_IN] + g + 1]", "index[h[ENDS_IN] + g + 1]", "run", "layers.2.net.W.0"),
     (f"{CONDITIONED}:gradients_of_units", "+= work[out + k * width + i]", "-= work[out + k * width + i]", "run", "layers.2.net.W.2"),
     (f"{CONDITIONED}:gradients_of_units", "+= work[out + i * width + k]", "= work[out + i * width + k]", "run-many-rows", "layers.1.net.W.2"),
@@ -758,6 +768,8 @@ CUPY_MUTATIONS = [  # and of CuPy's engine; the terms of its kernels are in test
 #: Of an array that Numba does not count Python would not know when it ends.
 UNCOMPILED = {"kernel": lambda signature: lambda function: lambda char, part=None: function, "compiled": lambda function, *how: function,
               "uncounted": lambda array: array}
+#: An activation is called by its address, so a copy is compiled too.
+COMPILED = {"kernel": lambda signature: lambda function: functools.cache(lambda char: njit(signature.replace("$", TYPES[char]), error_model="numpy")(function))}
 #: Modules whose functions Python can run; those of others call vectors.
 INTERPRETED = (MATRICES, STAGES, ROWS, AFFINE_ROWS, CONDITIONED, PLANAR_ROWS, RADIAL_ROWS, SPLINE_ROWS)
 _inner = njit(error_model="numpy", nogil=True)
@@ -772,7 +784,7 @@ def callable_here(function):
 
 def namespace(module):
     return {name: callable_here(value) if isinstance(value, Dispatcher) and value.targetoptions.get("no_cpython_wrapper") else value
-            for name, value in vars(module).items()} | UNCOMPILED | {"inner": (lambda function: function) if module.__name__ in INTERPRETED else _inner}
+            for name, value in vars(module).items()} | UNCOMPILED | (COMPILED if module.__name__ == ACTIVATIONS else {}) | {"inner": (lambda function: function) if module.__name__ in INTERPRETED else _inner}
 
 
 @functools.cache
@@ -813,7 +825,7 @@ def mutant(target, piece, replacement):
 
 #: What calls the functions of a module, or one of them, that compiled ones call: from the inside out.
 BACKWARD_OF_NETWORKS = ((CONVOLUTIONS, "convolve_back"), (CONVOLUTIONS, "backward"))
-CALLERS = {**dict.fromkeys((ACTIVATIONS, PRODUCTS, TAPS, WINOGRAD, CONVOLUTIONS), BACKWARD_OF_NETWORKS), BACK: ((CONVOLUTIONS, "backward"),),
+CALLERS = {**dict.fromkeys((PRODUCTS, TAPS, WINOGRAD, CONVOLUTIONS), BACKWARD_OF_NETWORKS), BACK: ((CONVOLUTIONS, "backward"),),
            **{f"{TAPS}:{name}": (caller, *BACKWARD_OF_NETWORKS) for name, caller in (
                ("pad", (CONVOLUTIONS, "pad_images")), ("sum_taps", (CONVOLUTIONS, "sum_columns")), ("lattice", (TAPS, "find_taps")))},
            **{f"{WINOGRAD}:{name}": ((CONVOLUTIONS, caller), *BACKWARD_OF_NETWORKS) for name, caller in (
@@ -840,6 +852,7 @@ def install(monkeypatch, holder, name, made):
 
 
 def compare(case):
+    plan.cache_clear()  # which has addresses of activations
     if case == "likelihood":
         check_likelihood((4, 3, 4, 8))
     elif case == "dlogdet-None":
@@ -859,6 +872,7 @@ def two_threads():
     invnet.set_num_threads(2)
     yield
     invnet.set_num_threads(before)
+    plan.cache_clear()
 
 
 @pytest.mark.usefixtures("two_threads")

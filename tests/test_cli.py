@@ -230,7 +230,7 @@ MISTAKES = {
     "alpha": (["train", "digits", "--alpha", "0.6"], "alpha.*0.6"),
     "scale": (["train", "digits", "--scale", "exp"], "'exp'"),
     "coupling": (["train", "digits", "--coupling", "x"], "additive.*'x'"),
-    "activation": (["train", "digits", "--activation", "tanh"], "'tanh'"),
+    "activation": (["train", "digits", "--activation", "sine"], "'sine'"),
     "mix": (["train", "digits", "--mix", "qr"], "'qr'"),
     "dtype": (["train", "digits", "--dtype", "int8"], "float32.*'int8'"),
     "batch": (["train", "digits", "--batch", "0"], "batch is a number from 1; got 0"),

@@ -14,6 +14,7 @@ import invnet
 from cases import LAYERS
 from engines import engines
 from invnet.ops import get_ops, numpy_engine, tile
+from invnet.ops.activations import ACTIVATIONS
 from invnet.ops.grid import grid_of
 from invnet.ops.numpy_engine import NumpyOps, grouping
 from invnet.ops.reference import Ops
@@ -53,7 +54,6 @@ def even(x):
 
 
 KERNEL = (5, 1, 3)
-ACTIVATIONS = ("relu", "leaky_relu", "silu", "softplus", None)
 STACKS = {"wider": (6,), "narrower": (2,), "two": (7, 3), "three": (5, 9, 2)}
 
 
@@ -115,7 +115,11 @@ OPERATIONS = {
     "unsqueeze_": lambda ops, x: [ops.unsqueeze_(ENGINE.fresh(np.concatenate([x] * 4, axis=1)))] if x.ndim > 2 else [],
     "fresh": lambda ops, x: [ops.fresh(x[:, ::-1])],
     **{f"network {name}, {activation}, {groups}": lambda ops, x, how=(widths, activation, groups): networked(ops, x, *network_rows(x, *how))
-       for name, widths in STACKS.items() for activation in ACTIVATIONS for groups in ("", "samples", "positions")},
+       for name, widths in STACKS.items() for activation in (*ACTIVATIONS, None) for groups in ("", "samples", "positions")},
+    **{f"activate, {activation}": lambda ops, x, a=activation: list(ops.activate(ops.rows(x), a)) for activation in (*ACTIVATIONS, None)},
+    **{f"activate_backward, {activation}": lambda ops, x, a=activation: [ops.activate_backward(ops.rows(x), np.abs(ops.rows(x)) - 0.5, a)]
+       for activation in (*ACTIVATIONS, None)},
+    "normal_cdf": lambda ops, x: [ops.normal_cdf(5 * x)],
     "network of part of the channels": lambda ops, x: networked(ops, x[:, 1:], *network_rows(x[:, 1:], (6, 2), "silu", "")),
     "network of every other channel": lambda ops, x: networked(ops, x[:, ::2], *network_rows(x[:, ::2], (6, 2), "silu", "")),
     "network of one sample": lambda ops, x: networked(ops, x[:1], *network_rows(x[:1], (6, 7, 2), "silu", "samples")),
@@ -441,7 +445,7 @@ def test_every_override_of_another_engine_has_a_row(engine):
 
 def has_rows(cls):
     overridden = {name for name in vars(cls) if hasattr(Ops, name) and not name.startswith("_")}
-    tested = {name.split()[0] for name in OPERATIONS} | {"network_back"}
+    tested = {name.split()[0].rstrip(",") for name in OPERATIONS} | {"network_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
                "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty", "checksum", "lasting_memory",
                "plain", "free_memory", "zeros_like", "in_full_precision", "asynchronous", "quiet", "fingerprint"}

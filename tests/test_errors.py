@@ -87,7 +87,7 @@ MISTAKES = {
     "one channel in FactorOut": (lambda: FactorOut(1, None), ValueError, "at least 2.*1"),
     "output of the conditioner": (lambda: AffineCoupling(4, DenseNet(2, 4, 3)).forward(zeros(1, 4)), ValueError, r"\(1, 4\).*\(1, 3\)"),
     "even kernel": (lambda: ConvNet(2, 4, 2, kernels=(2, 1, 3)), ValueError, r"odd.*\(2, 1, 3\)"),
-    "activation": (lambda: ConvNet(2, 4, 2, activation="tanh"), ValueError, "'tanh'"),
+    "activation": (lambda: ConvNet(2, 4, 2, activation="sine"), ValueError, "'sine'"),
     "number of kernels": (lambda: ConvNet(2, (4, 4, 4), 2), ValueError, "hidden"),
     "condition without room": (lambda: ConvNet(2, 4, 2).forward(zeros(1, 2, 3, 3), zeros(1, 5)), ValueError, "cond_channels=0"),
     "condition of other size": (lambda: ConvNet(2, 4, 2, cond_channels=3).forward(zeros(1, 2, 3, 3), zeros(1, 5)), ValueError, r"\(1, 5\)"),

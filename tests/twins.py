@@ -219,7 +219,8 @@ def unsqueeze(Z):
     return X
 
 
-ACTIVATIONS = {"relu": F.relu, "leaky_relu": lambda A: F.leaky_relu(A, 0.01), "silu": F.silu, "softplus": F.softplus}
+ACTIVATIONS = {"relu": F.relu, "leaky_relu": lambda A: F.leaky_relu(A, 0.01), "silu": F.silu, "softplus": F.softplus,
+               "gelu": F.gelu, "tanh": torch.tanh}
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 
 from .presets import PRESETS, STEPS
+from ..ops.activations import ACTIVATIONS
 from ..train.recipe import OPTIMIZERS
 
 HELP = {
@@ -17,7 +18,7 @@ HELP = {
     "mix": "parametrisation of the 1x1 convolutions: lu, householder or full",
     "prior": "learn the density of the channels that leave at each level",
     "kernels": "kernel sizes of the conditioners, such as 3,1,3",
-    "activation": "of the conditioners: relu, leaky_relu, silu or softplus",
+    "activation": f"of the conditioners: {', '.join(ACTIVATIONS[:-1])} or {ACTIVATIONS[-1]}",
     "dtype": "float32 or float64",
     "epochs": "passes over the training images, at most",
     "batch": "images in a step",

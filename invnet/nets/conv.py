@@ -7,9 +7,8 @@ import numpy as np
 
 from ..arguments import check_integers, generator
 from ..core import SHAPES, Net, Parameter, check_gradient, condition_array, float_dtype, get_ops
+from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 from ..ops.stage import Convolutions
-
-ACTIVATIONS = ("relu", "leaky_relu", "silu", "softplus")
 
 
 def widths_of(hidden, depth):
@@ -33,7 +32,7 @@ class ConvNet(Net):
         hidden: width of the hidden layers, a number or one for each.
         kernels: odd kernel sizes, one more than hidden layers.
         ndim: spatial axes, 0 to 3.
-        activation: "relu", "leaky_relu" (slope 0.01), "silu" or "softplus".
+        activation: "relu", "leaky_relu" (slope 0.01), "softplus", "silu", "gelu" (the exact one, by erf) or "tanh".
         cond_channels: K after squeezing, 0 without a condition.
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
@@ -80,7 +79,7 @@ class ConvNet(Net):
             self.V = None
         columns = max(math.prod(W.data.shape[:-1]) for W in self.W)
         self.floats_per_position = sum(hidden) + 2 * max(widths) + columns + 4 * (C_in + C_out) + 8
-        self.kept_per_position = sum(hidden) * (2 if activation == "silu" else 1) + 3 * (C_in + C_out)
+        self.kept_per_position = sum(hidden) * (2 if activation in FROM_ARGUMENT else 1) + 3 * (C_in + C_out)
         self._C_in, self._ndim = C_in, ndim
         self.reach = sum(k // 2 for k in kernels)
 

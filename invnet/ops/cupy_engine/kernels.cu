@@ -27,7 +27,7 @@ KERNEL sums(const real *in, int groups, int length, int width, int parts, real *
     }
 }
 
-// ---- activations: 0 none, 1 relu, 2 leaky_relu, 3 softplus, 4 silu
+// ---- activations: 0 none, 1 relu, 2 leaky_relu, 3 softplus, 4 silu, 5 gelu, 6 tanh
 
 __device__ real sigmoid(real a) {
     real e = exp(-fabs(a));
@@ -35,6 +35,10 @@ __device__ real sigmoid(real a) {
 }
 
 __device__ real softplus(real a) { return (a > 0 ? a : 0) + log1p(exp(-fabs(a))); }
+
+__device__ real normal_cdf(real a) { return (real)0.5 * erfc(a * (real)-0.7071067811865475244); }
+
+__device__ real within(real a) { return a < -40 ? -40 : a > 40 ? 40 : a; }  // where the tail is 0, and not NaN, as of an infinite number
 
 // A becomes a = A + b + added, or stays where H is A; H becomes act(a). Row r has the row r / each of `added`.
 KERNEL activate(real *A, const real *b, const real *added, int each, int rows, int C, int kind, real *H) {
@@ -47,11 +51,13 @@ KERNEL activate(real *A, const real *b, const real *added, int each, int rows, i
         if (kind == 2) a = a <= 0 ? (real)0.01 * a : a;
         if (kind == 3) a = softplus(a);
         if (kind == 4) a *= sigmoid(a);
+        if (kind == 5) a = (a > 0 ? a : within(a)) * normal_cdf(a);
+        if (kind == 6) a = tanh(a);
         H[i] = a;
     }
 }
 
-// dH becomes dA = dH act'(A), from S, which is A of silu and else H; db[p, c] is the sum of dA over the rows p + k parts.
+// dH becomes dA = dH act'(A), from S, which is A of silu and gelu and else H; db[p, c] is the sum of dA over the rows p + k parts.
 KERNEL activate_back(real *dH, const real *S, int rows, int C, int kind, int parts, real *db) {
     EACH(j, parts * C) {
         real total = 0;
@@ -61,6 +67,8 @@ KERNEL activate_back(real *dH, const real *S, int rows, int C, int kind, int par
             if (kind == 2) g = s <= 0 ? (real)0.01 * g : g;
             if (kind == 3) g *= -expm1(-s);
             if (kind == 4) g *= sigmoid(s) * (1 + s * (1 - sigmoid(s)));
+            if (kind == 5) g *= normal_cdf(s) + within(s) * exp((real)-0.5 * within(s) * within(s)) * (real)0.3989422804014326779;
+            if (kind == 6) g *= (1 - s) * (1 + s);
             dH[i] = g;
             total += g;
         }

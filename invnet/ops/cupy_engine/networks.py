@@ -4,11 +4,12 @@ import math
 
 import cupy
 
+from ..activations import FROM_ARGUMENT
 from . import settings
 from .launch import axes, launch, parts_of, summed
 from .products import product
 
-KINDS = {None: 0, "relu": 1, "leaky_relu": 2, "softplus": 3, "silu": 4}
+KINDS = {None: 0, "relu": 1, "leaky_relu": 2, "softplus": 3, "silu": 4, "gelu": 5, "tanh": 6}
 
 
 class Networks:
@@ -25,7 +26,7 @@ class Networks:
         else:
             A = _product(self.taps(X, kernel), M)
         H = self._activate(A, b, added, activation)
-        return self.images(H, (X.shape[0], H.shape[1], *X.shape[2:])), (X, A if activation == "silu" else H)
+        return self.images(H, (X.shape[0], H.shape[1], *X.shape[2:])), (X, A if activation in FROM_ARGUMENT else H)
 
     def _convolve_back(self, dY, tape, W, activation, transposed):
         (X, S), kernel, M = tape, W.shape[:-2], W.reshape(-1, W.shape[-1])
@@ -38,9 +39,17 @@ class Networks:
             dX = self.shift_add(_product(dA, M.T), X.shape, kernel)
         return dX, dW.reshape(W.shape), db, dA
 
+    def activate(self, A, activation):
+        A = A.copy()
+        H = self._activate(A, cupy.zeros(A.shape[1], A.dtype), None, activation)
+        return H, A if activation in FROM_ARGUMENT else H
+
+    def activate_backward(self, dH, S, activation):
+        return self._activate_back(dH.copy(), cupy.ascontiguousarray(S), activation)[0]
+
     def _activate(self, A, b, added, activation):
-        """H = act(A + b + added); A becomes the argument of silu, else H."""
-        (rows, C), H = A.shape, cupy.empty_like(A) if activation == "silu" else A
+        """H = act(A + b + added); A becomes the argument of those FROM_ARGUMENT, else H."""
+        (rows, C), H = A.shape, cupy.empty_like(A) if activation in FROM_ARGUMENT else A
         each = 1 if added is None else rows // max(1, added.shape[0])
         added = None if added is None else cupy.ascontiguousarray(added)
         launch("activate", A.dtype.char, A.size, A, cupy.ascontiguousarray(b), added, each, rows, C, KINDS[activation], H)

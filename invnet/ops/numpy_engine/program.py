@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from ..activations import FROM_ARGUMENT
 from ..reference import LEAST
-from .compiled.activations import NUMBERS
+from .compiled.activations import address_of
 from .compiled.products import rounded
 from .compiled.runs import AT_ONCE
 from .compiled.spline import SIZE
@@ -91,8 +92,8 @@ class Program(Located):
             n, m = units.parameters[2 * i].data.shape
             order_in, order_out = units.inputs if i == 0 else range(n), units.outputs if i == len(units.activations) - 1 else range(m)
             out, gradient = top + 1, top + 1 + m  # after a row of ones
-            before = gradient + m if activation == "silu" else out
-            self._layers.append((n, m, NUMBERS[activation], self._size, self._size + n * m, inputs, out, before, gradient, ends[i], ends[i + 1],
+            before = gradient + m if activation in FROM_ARGUMENT else out
+            self._layers.append((n, m, address_of(activation, self.dtype.char), self._size, self._size + n * m, inputs, out, before, gradient, ends[i], ends[i + 1],
                                  self._place_of([n * m, *(k * m for k in order_in)]), self._place_of(order_out)))
             self._size += n * m + m
             inputs, top = top, max(gradient, before) + m

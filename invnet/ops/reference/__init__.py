@@ -5,6 +5,7 @@ Shapes are channels-first, (N, C, *spatial); the memory of what is made here is 
 it does measurably faster; these files say what is computed.
 """
 
+from .activations import Activations
 from .arrays import Arrays
 from .bending import Bending
 from .channels import Channels
@@ -17,7 +18,7 @@ from .spline import LEAST, Splines
 __all__ = ["LEAST", "Ops"]
 
 
-class Ops(Arrays, Channels, Network, Couplings, Bending, Splines, Runs, FixedPoint):
+class Ops(Arrays, Channels, Network, Activations, Couplings, Bending, Splines, Runs, FixedPoint):
     """All operations.
 
     Args:

@@ -4,25 +4,30 @@ import math
 
 import torch
 
+from ..activations import FROM_ARGUMENT
 from .precision import in_full, reduced
 
 aten = torch.ops.aten
 
-#: Activations in place, but for silu, whose gradient needs its argument.
+#: Activations, in place but for those FROM_ARGUMENT and where aten has none in place.
 ACTIVATE = {
     None: lambda A: A,
     "relu": torch.relu_,
     "leaky_relu": lambda A: torch.nn.functional.leaky_relu_(A, 0.01),
     "softplus": lambda A: torch.nn.functional.softplus(A, threshold=40),  # beyond which it is its argument in float64 too
     "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+    "tanh": torch.tanh_,
 }
-#: dA of dH and S, which is H, or A of silu.
+#: dA of dH and S, which is A for those FROM_ARGUMENT, else H.
 ACTIVATE_BACK = {
     None: lambda dH, S: dH,
     "relu": lambda dH, S: aten.threshold_backward(dH, S, 0),
     "leaky_relu": lambda dH, S: aten.leaky_relu_backward(dH, S, 0.01, True),
     "softplus": lambda dH, S: dH * torch.expm1(-S).neg_(),
     "silu": aten.silu_backward,
+    "gelu": aten.gelu_backward,
+    "tanh": aten.tanh_backward,
 }
 
 
@@ -39,8 +44,11 @@ class Networks:
                     self._grouped(self.rows(A), added.shape[0]).add_(added.to(dtype)[:, None, :])
                 before, H = H, ACTIVATE[activation](A)
                 if keep:
-                    tapes.append((before, A if activation == "silu" else H))
+                    tapes.append((before, A if activation in FROM_ARGUMENT else H))
             return H.to(X.dtype), (tapes, low, None if added is None else added.shape[0])
+
+    def normal_cdf(self, A):
+        return torch.special.ndtr(A)
 
     def network_back(self, dY, tape, layers, parameters):
         (tapes, low, groups), gradients, dadded = tape, [], None

@@ -51,6 +51,9 @@ class RecordingOps(Ops):
     def product(self, A, B):
         return A.clone() @ B
 
+    def normal_cdf(self, A):
+        return torch.special.ndtr(A)
+
     def fill(self, N, value, like):
         return like.new_zeros((N,)) + value  # with the batch that vmap gave like
 

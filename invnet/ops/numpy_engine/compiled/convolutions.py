@@ -10,7 +10,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from .activations import NUMBERS, SILU, activate, activate_back
+from ...activations import FROM_ARGUMENT
+from .activations import activate, activate_back, address_of
 from .kernels import ONE, ZERO, inner, kernel, once
 from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_rows, take_rows
 from .stages import numbers_at
@@ -22,7 +23,7 @@ from .winograd import ONE_POINT, PATCH, POINTS, evaluate, evaluate_back, evaluat
 #: rows that are worked on at one time: 16 blocks of a product, which stay near; 4 % faster than 8, and than 32
 ROWS_AT_ONCE = 224
 
-#: A row of a plan, for a layer: numbers of channels, kernel, whether it is transposed, the activation's number; at how many points
+#: A row of a plan, for a layer: numbers of channels, kernel, whether it is transposed, the activation's address; at how many points
 #: patches are multiplied (1: there are no patches, and each position is one), patches in a row of positions, taps of that row that are
 #: left to products, and how far apart positions and points are in padded images; offsets in `tape` of its input's rows, of their padded
 #: image, of its output and the same before the activation; in the flat array of gradients of those of weights and bias.
@@ -63,11 +64,11 @@ def plan(layers, N, D, H, W, itemsize, keep):
         plane, column = N * (D + kd - 1) * (H + kh - 1) * (Q + k - 1) * step, rounded(K, lanes)
         rows_in, rows = (R + PATCH) * rounded(C_in, lanes), (R + PATCH) * rounded(C_out, lanes)
         t = table[i]
-        t[:12] = C_in, C_out, kd, kh, kw, transposed, NUMBERS[activation], points, Q, k, step, plane
+        t[:12] = C_in, C_out, kd, kh, kw, transposed, address_of(activation, "f" if itemsize == 4 else "d"), points, Q, k, step, plane
         t[INPUT] = table[i - 1, OUTPUT] if i else take("tape", rows_in)
         t[PADDED] = take("tape", points * plane) if taps > 1 and not transposed else 0
         t[OUTPUT] = take("tape", rows) if keep else spare[i % 2]
-        t[BEFORE] = take("tape", rows) if keep and t[ACTIVATION] == SILU else t[OUTPUT]
+        t[BEFORE] = take("tape", rows) if keep and activation in FROM_ARGUMENT else t[OUTPUT]
         t[DW], t[DB] = gradients, gradients + taps * narrow * wide
         gradients = int(t[DB]) + C_out
         offsets = max(offsets, R, 2 * taps, taps * C_in, taps * C_out)

@@ -21,7 +21,7 @@ SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED, CONVOLUTIONAL = range(7)
 #: first and the last row of that, how many groups, where in `index` their ends lie and the order of the channels (of a permutation as
 #: well), whether the conditioner sees Z, whether the scale is a sigmoid, and how many bins a spline has, or 0.
 KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID, BINS = range(11)
-#: A row of the table of conditioners' layers: inputs, units, the activation's number; places of weights and bias; rows in `work` of
+#: A row of the table of conditioners' layers: inputs, units, the activation's address; places of weights and bias; rows in `work` of
 #: inputs, of units, of these before the activation, of their gradients; where in `index` lie the ends of the inputs' and of the units'
 #: steps, and in a flat matrix of weights the row of each input and the column of each unit.
 INPUTS, UNITS, ACTIVATION, WEIGHTS, BIAS, IN, OUT, BEFORE, D, ENDS_IN, ENDS_OUT, ROWS, COLUMNS = range(13)
