@@ -11,7 +11,7 @@ class Module:
     lists of lists), in the order in which they were set."""
 
     def __new__(cls, *args, **kwargs):
-        # The constructor's arguments are the architecture: repr prints them and save() writes them.
+        # The constructor's arguments are the architecture: repr prints those that were given, and save() writes all.
         self = super().__new__(cls)
         self._arguments = (args, kwargs)
         return self
@@ -24,15 +24,29 @@ class Module:
     def __getstate__(self):
         return {name: value for name, value in vars(self).items() if name != "_seen"}  # which holds in this process alone
 
+    #: by name: what arguments stand for that are None, since a file says what was meant whatever a later version means by None
+    _meant = {}
+
     def arguments(self):
         """The constructor's arguments by name, without those left at their default."""
+        return self._bound(lambda bound: None)
+
+    def architecture(self):
+        """The constructor's arguments by name, those left at their default too, and what None stood for: what a file says of it."""
+        if type(self).__init__ is object.__init__:
+            return {}
+        every = self._bound(inspect.BoundArguments.apply_defaults)
+        return {name: self._meant.get(name) if value is None else value for name, value in every.items()}
+
+    def _bound(self, complete):
         args, kwargs = self._arguments
         bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
-        given = {}
+        complete(bound)
+        arguments = {}
         for name, value in list(bound.arguments.items())[1:]:
             kind = bound.signature.parameters[name].kind
-            given.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
-        return given
+            arguments.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+        return arguments
 
     def __repr__(self):
         def show(value):

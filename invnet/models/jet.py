@@ -1,8 +1,6 @@
 """Jet: couplings with a vision transformer in each."""
 
-import numbers
-
-from ..arguments import generator
+from ..arguments import generator, is_integer
 from ..layers import AffineCoupling, Chain, Permute, Reverse, Squeeze, SplitTokens, Unsqueeze
 
 #: the couplings in turn: four of channels, and one of positions, each time another
@@ -40,7 +38,7 @@ class Jet(Chain):
     """
 
     def __init__(self, channels, size, patch=4, couplings=32, depth=2, width=512, heads=8, seed=0, dtype="float32"):
-        if not all(isinstance(n, numbers.Integral) and n > 0 for n in (channels, patch, couplings, depth, width, heads)):
+        if not all(is_integer(n) and n > 0 for n in (channels, patch, couplings, depth, width, heads)):
             raise ValueError("channels, patch, couplings, depth, width and heads are positive integers; "
                              f"got {channels}, {patch}, {couplings}, {depth}, {width} and {heads}")
         H, W = size
