@@ -43,6 +43,21 @@ def check_unused(where, **options):
             raise ValueError(f"{name} has no effect {where}: leave it out; got {name}={shown(value)}")
 
 
+def permutation(order, size=None):
+    """An array of integers, a permutation of 0 to size - 1.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if isinstance(order, (tuple, list)) and not all(map(is_integer, order)):
+        raise TypeError(f"order is a list of integers; got {order!r}")
+    array = np.asarray(order)
+    size = array.size if size is None else size
+    if array.ndim != 1 or array.size != size or not size or array.dtype.kind not in "iu" or sorted(array.tolist()) != list(range(size)):
+        raise ValueError(f"order is a permutation of 0 to {size - 1 if size else 'C-1'}, each once; got {array.tolist()}")
+    return array
+
+
 def shown(value):
     """A value in an error; of a class, which stands where an object of it is meant, how to make one."""
     return f"the class {value.__name__}, where an object is required: {value.__name__}(...)" if isinstance(value, type) else repr(value)

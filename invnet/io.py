@@ -11,6 +11,7 @@ import uuid
 import numpy as np
 
 from .architecture import build, describe
+from .arguments import shown
 from .core import Module
 from .files_0_1 import upgraded
 
@@ -25,7 +26,7 @@ def save(net, path):
         TypeError: it is no Module, or an argument of its constructor is not a number, a text, an array, a Module or a list of these.
     """
     if not isinstance(net, Module):
-        raise TypeError(f"save takes a Module, such as a layer or a Flow; got {net!r}")
+        raise TypeError(f"save takes a Module, such as a layer or a Flow; got {shown(net)}")
     write(path, net.state_dict(), {"architecture": describe(net)})
 
 

@@ -269,7 +269,7 @@ CONSTRUCTORS = {
     invnet.AdditiveCoupling: dict(channels=3, net=net(2, 1)),
     invnet.AffineCoupling: dict(channels=3, net=net(2, 2), scale="bounded", bound=4.0),
     invnet.SplineCoupling: dict(channels=3, net=net(2, 11), bins=4, bound=3.0, tails="linear"),
-    invnet.AutoregressiveAffine: dict(channels=3, net=invnet.MaskedDenseNet(3, 4), fast="forward", scale="sigmoid", bound=2.0),
+    invnet.AutoregressiveAffine: dict(channels=3, net=invnet.MaskedDenseNet(3, 4), fast="forward", scale="bounded", bound=2.0),
     invnet.AutoregressiveSpline: dict(channels=3, net=invnet.MaskedDenseNet(3, 4, 11), bins=4, bound=3.0, tails=None, fast="inverse"),
     invnet.Staircase: dict(channels=4, nets=[net(2, 2)]),
     invnet.Reverse: dict(layer=invnet.ActNorm(3)),

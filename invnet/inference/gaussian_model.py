@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checks import covariances, finite_parameters, vectors
+from .checks import check_layer, covariances, finite_parameters, vectors
 from .collapsed import collapsed_free_energy
 from .distributions import Gaussian, Wishart, outer
 from .jacobians import forward_and_jacobian
@@ -49,6 +49,7 @@ class FlowGaussianModel:
     """
 
     def __init__(self, net, noise, mean, precision, method="linear"):
+        check_layer(net, "a FlowGaussianModel")
         if not isinstance(mean, Gaussian) or not isinstance(precision, Wishart):
             raise TypeError(f"the priors are a Gaussian of mu and a Wishart of Lambda; got {mean!r} and {precision!r}")
         D = mean.mean.size

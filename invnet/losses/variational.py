@@ -1,11 +1,11 @@
 """Variational inference: a flow that approximates a density known up to its constant."""
 
 import math
-import numbers
 
+from ..arguments import check_flags, check_integers, check_numbers
 from ..core import get_ops
 from .finite import check_finite
-from .likelihood import add_likelihood_gradient
+from .likelihood import add_likelihood_gradient, check_flow
 
 
 def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
@@ -40,8 +40,12 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.2. Roeder, Wu & Duvenaud,
         Sticking the Landing: Simple, Lower-Variance Gradient Estimators for Variational Inference, 2017, section 3.
     """
-    if not isinstance(n, numbers.Integral) or n < 1:
-        raise ValueError(f"n is a number of samples, an integer from 1; got {n!r}")
+    check_flow(flow, "reverse_kl")
+    check_integers(n=n)
+    check_numbers(beta=beta)
+    check_flags(path=path)
+    if n < 1:
+        raise ValueError(f"n is a number of samples, from 1; got {n}")
     if not 0 <= beta < math.inf:
         raise ValueError(f"beta is a number from 0; got {beta}")
     if not flow.base.reparametrised:
@@ -99,6 +103,7 @@ def annealing(start=0.01, steps=10000):
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 6.1.
     """
+    check_numbers(start=start, steps=steps)
     if not 0 <= start <= 1 or not 0 < steps < math.inf:
         raise ValueError(f"start is from 0 to 1 and steps positive; got {start} and {steps}")
     return lambda step: min(1.0, start + step / steps)

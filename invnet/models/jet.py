@@ -41,6 +41,8 @@ class Jet(Chain):
         if not all(is_integer(n) and n > 0 for n in (channels, patch, couplings, depth, width, heads)):
             raise ValueError("channels, patch, couplings, depth, width and heads are positive integers; "
                              f"got {channels}, {patch}, {couplings}, {depth}, {width} and {heads}")
+        if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(map(is_integer, size)):
+            raise TypeError(f"size is (H, W), two integers; got {size!r}")
         H, W = size
         if patch < 2 or patch & (patch - 1) or H % patch or W % patch:
             raise ValueError(f"patch is a power of two from 2 that divides both of size; got patch={patch} and size={tuple(size)}")

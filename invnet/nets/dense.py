@@ -10,8 +10,9 @@ def depth_of(hidden, depth):
 
     Raises:
         ValueError: `depth` is negative, or is given beside a list.
-        TypeError: it is no integer.
+        TypeError: `depth` is no integer, or `hidden` neither that nor a list.
     """
+    widths_of(hidden, 0)  # its mistakes first
     if not is_integer(hidden):
         check_unused("beside a list of widths", depth=depth)
         return None

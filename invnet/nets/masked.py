@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arguments import check_integers
+from ..arguments import check_integers, permutation
 from ..core import Buffer, get_ops
 from ..ops.stage import Units
 from .dense import DenseNet
@@ -38,9 +38,7 @@ class MaskedDenseNet(DenseNet):
         check_integers(channels=channels, outputs=outputs, cond_channels=cond_channels)
         if channels < 1 or outputs < 1:
             raise ValueError(f"channels and outputs are positive; got {channels} and {outputs}")
-        order = np.arange(channels) if order is None else np.asarray(order)
-        if order.ndim != 1 or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(channels)):
-            raise ValueError(f"order is a permutation of 0 to {channels - 1}, each once; got {order.tolist()}")
+        order = np.arange(channels) if order is None else permutation(order, channels)
         super().__init__(channels, hidden, outputs * channels, depth, activation, cond_channels, seed, dtype)
         self._meant = {**self._meant, "order": order}
         hidden = [b.data.shape[0] for b in self.b[:-1]]

@@ -1,10 +1,10 @@
 """What a layer's pass out, forward or inverse_logdet, leaves for the pass back, and the settings for it."""
 
 import math
-import numbers
 import warnings
 import weakref
 
+from ..arguments import is_integer, is_number
 from ..ops import float_dtype
 from . import drift
 from .current import current, within
@@ -44,7 +44,7 @@ class TwoPasses:
 
     @memory_budget.setter
     def memory_budget(self, budget):
-        if not isinstance(budget, numbers.Real) or not budget >= 0 or budget == math.inf:
+        if not is_number(budget) or not budget >= 0 or budget == math.inf:
             raise ValueError(f"memory_budget is a number of bytes, or a share of the free memory below 1; got {budget!r}")
         self._memory_budget, self._left, self._kept_before = budget, None, None
 
@@ -58,7 +58,7 @@ class TwoPasses:
 
     @anchors.setter
     def anchors(self, k):
-        if k != "auto" and not (isinstance(k, numbers.Integral) and k >= 0):
+        if k != "auto" and not (is_integer(k) and k >= 0):
             raise ValueError(f'anchors is a number of steps from state to state that is kept, 0 for none, or "auto"; got {k!r}')
         self._anchors, self._left = k, None
 
@@ -74,7 +74,7 @@ class TwoPasses:
 
     @strict.setter
     def strict(self, drift):
-        if drift is not None and not (isinstance(drift, numbers.Real) and drift >= 0):
+        if drift is not None and not (is_number(drift) and drift >= 0):
             raise ValueError(f"strict is the largest drift that is allowed, a number from 0, or None; got {drift!r}")
         self._strict, self._left = drift, None
 
@@ -85,7 +85,7 @@ class TwoPasses:
 
     @drift_tolerance.setter
     def drift_tolerance(self, tolerance):
-        if tolerance is not None and not (isinstance(tolerance, numbers.Real) and tolerance > 0):
+        if tolerance is not None and not (is_number(tolerance) and tolerance > 0):
             raise ValueError(f"drift_tolerance is a positive number, or None; got {tolerance!r}")
         self._drift_tolerance, self._warned, self._left = tolerance, False, None
 
