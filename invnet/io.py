@@ -138,9 +138,8 @@ def read(path):
             metadata = file.metadata() or {}
             found = metadata.get("format")
             if found not in FORMATS:
-                newer = str(found).startswith("invnet-")
-                by = "by a newer version of invnet, which is needed to read it" if newer else "by something else than invnet"
-                raise ValueError(f"{path} was written {by}: this version reads the formats {' and '.join(FORMATS)}; got {found!r}")
+                written = "was written by a newer version of" if str(found).startswith("invnet-") else "was not written by"
+                raise ValueError(f"{path} {written} invnet: its format is {found!r}; this version reads {' and '.join(FORMATS)}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None

@@ -136,6 +136,13 @@ def test_a_file_of_before_comes_back_from_the_present_format(name, tmp_path):
     assert io.describe(again) == io.describe(module)
 
 
+def test_what_was_loaded_prints_what_was_given(tmp_path):
+    """Not every argument that the file has: those that are as their defaults are left out, as they are of what is new."""
+    for module in (invnet.Planar(3), invnet.NSF(3, 8, 2, bins=4, depth=1), invnet.ConvNet(2, 4, 3), invnet.Chain(invnet.ActNorm(2), invnet.Logit(0.1))):
+        invnet.save(module, tmp_path / "file")
+        assert repr(invnet.load(tmp_path / "file")) == repr(module)
+
+
 class Grown(Module):
     """A user's class, which has gained an argument since a file of it was written."""
 

@@ -53,7 +53,9 @@ class Module:
             text = repr(value)
             return text if len(text) <= 60 else f"{text[:57]}..."
 
-        return f"{type(self).__name__}({', '.join(f'{k}={show(v)}' for k, v in self.arguments().items())})"
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        given = {name: value for name, value in self.arguments().items() if not _same(value, defaults.get(name, inspect.Parameter.empty))}
+        return f"{type(self).__name__}({', '.join(f'{k}={show(v)}' for k, v in given.items())})"
 
     def named_state(self, prefix=""):
         """Yields (name, Parameter or Buffer) of this module and all within it."""
@@ -172,3 +174,10 @@ class Module:
             found = value.first_of(kind) if isinstance(value, Module) else value if isinstance(value, kind) else None
             if found is not None:
                 return found
+
+
+def _same(value, default):
+    """Whether an argument says what its default says, as every default does in a module that was loaded."""
+    if isinstance(default, (tuple, list)):
+        return isinstance(value, (tuple, list)) and tuple(value) == tuple(default)
+    return value is default or (isinstance(default, (bool, int, float, str)) and type(value) is type(default) and value == default)

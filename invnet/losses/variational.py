@@ -2,7 +2,7 @@
 
 import math
 
-from ..arguments import check_flags, check_integers, check_numbers
+from ..arguments import check_flags, check_numbers, is_integer
 from ..core import get_ops
 from .finite import check_finite
 from .likelihood import add_likelihood_gradient, check_flow
@@ -41,11 +41,10 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
         Sticking the Landing: Simple, Lower-Variance Gradient Estimators for Variational Inference, 2017, section 3.
     """
     check_flow(flow, "reverse_kl")
-    check_integers(n=n)
     check_numbers(beta=beta)
     check_flags(path=path)
-    if n < 1:
-        raise ValueError(f"n is a number of samples, from 1; got {n}")
+    if not is_integer(n) or n < 1:
+        raise ValueError(f"n is a number of samples, an integer from 1; got {n!r}")
     if not 0 <= beta < math.inf:
         raise ValueError(f"beta is a number from 0; got {beta}")
     if not flow.base.reparametrised:
