@@ -6,14 +6,18 @@ import torch
 from torch import nn
 
 import invnet
-from invnet import bases, data, inference, losses, optim, testing, train
+from invnet import bases, data, inference, losses, optim, plot, testing, train
 from invnet.cli import main
 from invnet.inference import rxinfer
+from invnet.inference.line_search import HagerZhang
+from invnet.inference.minimise import adam, gradient_descent
 from invnet.layers.spline import Spline
 from invnet.torch import TorchNet, as_module
 from test_fuzz import CONSTRUCTORS, net
 
 FLOW = invnet.Flow(invnet.ActNorm(2), (2,))
+GAUSSIAN_MODEL = inference.FlowGaussianModel(invnet.ActNorm(2, dtype="float64"), np.eye(2), inference.Gaussian(np.zeros(2), np.eye(2)),
+                                             inference.Wishart(5.0, np.eye(2)))
 IMAGES = data.digits()
 FLOATS, INTEGERS = np.zeros((4, 1, 2, 2)), np.zeros((4, 1, 2, 2), np.uint8)
 
@@ -49,6 +53,14 @@ FUNCTIONS = {
     inference.MonteCarlo: dict(points=10, seed=0),
     inference.FlowProbit: dict(net=invnet.ActNorm(2, dtype="float64"), precision=2.0),
     inference.Wishart: dict(df=3.0, scale=np.eye(2)),
+    inference.minimise: dict(objective=lambda: 0.0, parameters=invnet.ActNorm(2, dtype="float64").parameters(), optimizer="lbfgs", iterations=3, tol=1e-3),
+    adam: dict(objective=lambda: 0.0, parameters=invnet.ActNorm(2, dtype="float64").parameters(), iterations=3, lr=0.1),
+    gradient_descent: dict(objective=lambda: 0.0, parameters=invnet.ActNorm(2, dtype="float64").parameters(), iterations=3, tol=1e-3),
+    HagerZhang: dict(delta=0.1, sigma=0.9, rho=5.0, epsilon=1e-6, gamma=0.66, most=50),
+    GAUSSIAN_MODEL.fit: dict(Y=np.eye(2), sweeps=2, tol=1e-3),
+    GAUSSIAN_MODEL.sample: dict(n=2, seed=0),
+    plot.image_grid: dict(images=FLOATS, columns=2),
+    plot.path: dict(states=[np.eye(2)], columns=2),
     rxinfer.InputLayer: dict(dim=2),
     rxinfer.FlowModel: dict(dim=2, layers=(), seed=1),
     data.Banana: dict(curvature=0.5, width=0.4),
@@ -122,6 +134,9 @@ MODULES = {
         (lambda thing: train.fit(thing, IMAGES, max_seconds=1e-3, progress=False), invnet.Glow(1, 2, 1, 1), "fit takes a Layer"),
         (lambda thing: losses.forward_kl(thing, np.zeros((3, 2), "float32")), FLOW, "takes a Flow"),
         (lambda thing: losses.reverse_kl(thing, data.Banana(), 2), FLOW, "takes a Flow"),
+        (lambda thing: losses.reverse_kl(FLOW, thing, 2), data.Banana(), "log_p is a function"),
+        (lambda thing: inference.pushforward(invnet.ActNorm(2, dtype="float64"), np.zeros(2), np.eye(2), thing),
+         inference.Unscented(), "the methods are linear"),
         (lambda thing: optim.Adam(thing), invnet.ActNorm(2).parameters(), "takes Parameters"),
         (lambda thing: optim.EMA(thing), invnet.ActNorm(2).parameters(), "Parameters"),
         (lambda thing: testing.check_layer(thing, np.zeros((3, 2))), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
@@ -143,7 +158,7 @@ def test_a_class_where_an_object_is_meant_is_named_and_so_is_what_to_write(funct
     if thing is not None:
         function(thing)
     cls = {list: invnet.DenseNet}.get(type(thing), type(thing)) if thing is not None else invnet.ActNorm
-    with pytest.raises(TypeError, match=f"{said}.*the class {cls.__name__}.*{cls.__name__}\\("):
+    with pytest.raises((TypeError, ValueError), match=f"{said}.*the class {cls.__name__}.*{cls.__name__}\\("):
         function(cls)
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_integers, check_numbers, generator
 from .checks import check_layer, covariances, finite_parameters, vectors
 from .collapsed import collapsed_free_energy
 from .distributions import Gaussian, Wishart, outer
@@ -88,6 +89,8 @@ class FlowGaussianModel:
 
     def sweep(self, sweeps=1, tol=0.0):
         """Goes on from the posteriors as they are; gives the model."""
+        check_integers(sweeps=sweeps)
+        check_numbers(tol=tol)
         self.free_energy, self.terms = [], []
         for _ in range(sweeps):
             self.update_x()
@@ -191,7 +194,8 @@ class FlowGaussianModel:
         """n new observations (n, D); `seed` is an int or a numpy Generator."""
         from scipy.stats import wishart  # half a second to import
 
-        rng, D = np.random.default_rng(seed), self._D
+        check_integers(n=n)
+        rng, D = generator(seed), self._D
         mu = rng.multivariate_normal(self.q_mu.mean, self.q_mu.cov, n)
         precision = wishart.rvs(self.q_lambda.df, self.q_lambda.scale, n, rng).reshape(n, D, D)
         root = np.linalg.cholesky(np.linalg.inv(precision))

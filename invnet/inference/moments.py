@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arguments import check_integers, check_numbers, generator
+from ..arguments import check_integers, check_numbers, generator, shown
 from ..core import condition_array
 from .checks import check_layer, covariances, vectors
 from .jacobians import forward_and_jacobian, inverse_and_jacobian, repeat
@@ -158,8 +158,8 @@ def method_of(method):
     """The object of a method's name, or itself."""
     if isinstance(method, tuple(METHODS.values())):
         return method
-    if method not in METHODS:
-        raise ValueError(f"the methods are {', '.join(METHODS)}, or an object of one; got {method!r}")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"the methods are {', '.join(METHODS)}, or an object of one; got {shown(method)}")
     return METHODS[method]()
 
 

@@ -52,6 +52,7 @@ class Coupling(InPlaceLayer):
 
     def make_net(self, channels, hidden, ndim, **options):
         """A new conditioner for this many channels, with hidden layers of width `hidden`."""
+        check_integers(ndim=ndim)
         C_in, C_out = channels - channels // 2, self.outputs * (channels // 2)
         if ndim == 0:
             return DenseNet(C_in, hidden, C_out, **options)

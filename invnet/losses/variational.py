@@ -2,7 +2,7 @@
 
 import math
 
-from ..arguments import check_flags, check_numbers, is_integer
+from ..arguments import check_flags, check_numbers, is_integer, shown
 from ..core import get_ops
 from .finite import check_finite
 from .likelihood import add_likelihood_gradient, check_flow
@@ -67,6 +67,8 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
 
 def evaluate(log_p, X):
     """The value (N,) and the gradient of a log density at X, checked, with the dtype of X."""
+    if isinstance(log_p, type) or not callable(log_p):
+        raise TypeError(f"log_p is a function from X to {_value_and_gradient_of(X)}; got {shown(log_p)}")
     ops, result = get_ops(X), log_p(X)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"log_p gives a pair, {_value_and_gradient_of(X)}; got {_described(result)}: from_torch, from_jax and from_differences make "
