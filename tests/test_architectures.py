@@ -1,5 +1,6 @@
 """What a file says of the model it holds: public names, every argument, and errors for what does not fit."""
 
+import ast
 import inspect
 import json
 import pathlib
@@ -184,3 +185,10 @@ def test_a_class_that_is_private_to_the_library_is_not_written(tmp_path):
 
     with pytest.raises(TypeError, match="Folded.*private"):
         invnet.save(Folded(invnet.ActNorm(2), invnet.ActNorm(2)), tmp_path / "file")
+
+
+def test_conditioners_know_no_layers():
+    """Couplings make conditioners: an import the other way would be a cycle."""
+    for file in pathlib.Path(invnet.nets.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and "layers" in (node.module or "")), file.name

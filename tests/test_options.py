@@ -73,6 +73,7 @@ FUNCTIONS = {
     data.quantise: dict(images=INTEGERS, levels=4, values=8),
     data.load: dict(source="digits", bits=3, validation=0.1, test=0.1, seed=0),
     train.fit: dict(net=invnet.Glow(1, 2, 1, 1), images=IMAGES, max_seconds=1e-3, progress=False, epochs=1, lr=1e-3, cosine=False),
+    TorchNet: dict(module=nn.Linear(2, 2), shape=(2,), cond_shape=None, reach=1),
     invnet.set_num_threads: dict(n=1),
 }  # fmt: skip
 

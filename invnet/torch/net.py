@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..arguments import check_unused, shown
+from ..arguments import check_integers, check_unused, is_integer, shown
 from ..core import Buffer, Net, Parameter
 from ..ops.torch_engine.precision import reduced
 from ..ops.torch_engine.recording import is_recording
@@ -58,6 +58,10 @@ class TorchNet(Net):
             raise TypeError(f"a TorchNet takes a torch.nn.Module; got {shown(module) if isinstance(module, type) else type(module).__name__}")
         if batch_norm not in BATCH_NORM:
             raise ValueError(f"batch_norm is one of {', '.join(BATCH_NORM)}; got {batch_norm!r}")
+        check_integers(reach=0 if reach is None else reach)
+        for name, sizes in (("shape", shape), ("cond_shape", cond_shape)):
+            if sizes is not None and not (isinstance(sizes, (tuple, list)) and all(map(is_integer, sizes))):
+                raise TypeError(f"{name} is that of one sample, integers (C, *spatial); got {shown(sizes)}")
         dtypes = {tensor.dtype for tensor in module.parameters()}
         if len(dtypes) > 1 or dtypes - {torch.float32, torch.float64}:
             raise TypeError(f"a TorchNet computes in float32 or in float64; the module has parameters of {sorted(map(str, dtypes))}")
