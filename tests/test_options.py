@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 import invnet
@@ -299,10 +298,10 @@ MADE = {
 
 
 @pytest.mark.parametrize("name", MADE)
-@pytest.mark.parametrize("options", [{}, dict(cond_channels=2, seed=3, dtype="float64"), dict(seed=np.random.default_rng(1))], ids=str)
+@pytest.mark.parametrize("options", [{}, dict(cond_channels=2, seed=3, dtype="float64"), dict(seed="a generator")], ids=["defaults", "options", "generator"])
 def test_a_coupling_makes_the_conditioner_that_it_would_be_given(name, options, tmp_path):
     made, given, shape = MADE[name]
-    if "seed" in options and not isinstance(options["seed"], int):
+    if options.get("seed") == "a generator":
         a, b = (make(**{**options, "seed": np.random.default_rng(1)}, **more) for make, more in ((made, dict(hidden=8)), (given, {})))
     else:
         a, b = made(hidden=8, **options), given(**options)
@@ -321,5 +320,3 @@ def test_a_coupling_makes_the_conditioner_that_it_would_be_given(name, options, 
     assert np.array_equal(loaded.forward(X, cond)[0], Z)
     description = invnet.io.describe(a)
     assert description["arguments"]["net"] is None and description["arguments"]["hidden"] == 8
-    assert loaded.net is not None and repr(loaded.net) == repr(loaded.net)
-    torch.manual_seed(0)
