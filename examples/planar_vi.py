@@ -47,7 +47,7 @@ models["NSF"] = (lambda: invnet.NSF(2, hidden=32, steps=4, bins=16, bound=6.0, a
 
 # The free energy E_q[log q - beta log p] with beta growing to 1 in the first half. U2 to U4 have a wall at |z1| = 4, which
 # gives them a finite integral. KL(q, p) is log Z less the bound on it, the ELBO, and log Z of the energies is known.
-targets = [invnet.data.Energy(k, wall=True) for k in (1, 2, 3, 4)]
+targets = [invnet.data.Energy(k) for k in (1, 2, 3, 4)]
 kl, samples, start = {}, {}, {}
 jobs = tqdm([(target, name) for target in targets for name in models], unit="flow")
 for target, name in jobs:

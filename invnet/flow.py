@@ -1,10 +1,8 @@
 """Flow: a layer and a base distribution make a density."""
 
-import numbers
-
 import numpy as np
 
-from .arguments import check_integers, check_numbers, generator
+from .arguments import check_integers, check_numbers, generator, is_integer, shown
 from .bases import Normal
 from .core import Layer, Module, Parameter, get_ops
 from .passes import evaluation
@@ -28,13 +26,14 @@ class Flow(Module):
 
     def __init__(self, layer, shape, base=None):
         if not isinstance(layer, Layer):
-            raise TypeError(f"a Flow takes a Layer from data to noise; got {layer!r}")
+            raise TypeError(f"a Flow takes a Layer from data to noise; got {shown(layer)}")
         self.layer, self.base = layer, Normal() if base is None else base
-        if not isinstance(shape, (tuple, list)) or not all(isinstance(size, numbers.Integral) and size >= 0 for size in shape):
+        self._meant = {"base": self.base}
+        if not isinstance(shape, (tuple, list)) or not all(is_integer(size) and size >= 0 for size in shape):
             raise TypeError(f"shape is that of one sample, integers (C, *spatial); got {shape!r}")
         self._shape = tuple(shape)
-        if base is not None and not callable(getattr(base, "log_prob", None)):
-            raise TypeError(f"a base is a distribution, as those of invnet.bases are; got {base!r}")
+        if isinstance(base, type) or (base is not None and not callable(getattr(base, "log_prob", None))):
+            raise TypeError(f"a base is a distribution, as those of invnet.bases are; got {shown(base)}")
         expected = getattr(self.base, "shape", None)
         if expected is not None and tuple(expected) != self._shape:
             raise ValueError(f"the base is on samples of shape {tuple(expected)}, the flow on {self._shape}")

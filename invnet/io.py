@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-import inspect
 import json
 import os
 import pathlib
@@ -11,9 +10,13 @@ import uuid
 
 import numpy as np
 
+from .architecture import build, describe
+from .arguments import shown
 from .core import Module
+from .files_0_1 import upgraded
 
-FORMAT = "invnet-1"
+#: what is written; of format "invnet-1", which 0.1 wrote, the architecture is read as if it were of this one
+FORMAT, FORMATS = "invnet-2", ("invnet-1", "invnet-2")
 
 
 def save(net, path):
@@ -23,7 +26,7 @@ def save(net, path):
         TypeError: it is no Module, or an argument of its constructor is not a number, a text, an array, a Module or a list of these.
     """
     if not isinstance(net, Module):
-        raise TypeError(f"save takes a Module, such as a layer or a Flow; got {net!r}")
+        raise TypeError(f"save takes a Module, such as a layer or a Flow; got {shown(net)}")
     write(path, net.state_dict(), {"architecture": describe(net)})
 
 
@@ -31,7 +34,8 @@ def load(path):
     """The model that `save` wrote, with bit-identical output.
 
     Raises:
-        ValueError: the file is damaged, is no model of invnet, or holds a class that is not imported.
+        ValueError: the file is damaged, is no model of invnet, was written by a newer version, or holds a class that is not imported or
+            does not take the arguments that are there.
     """
     arrays, text = read(path)
     if "architecture" not in text:
@@ -119,7 +123,7 @@ def _remove_what_kills_left(path):
 
 
 def read(path):
-    """The arrays and the JSON values of a file that `write` made.
+    """The arrays and the JSON values of a file that `write` made; an architecture is that of the present format.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -132,9 +136,10 @@ def read(path):
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                found = metadata.get("format")
-                raise ValueError(f"{path} was not written by invnet: its format is {found!r}, not {FORMAT!r}")
+            found = metadata.get("format")
+            if found not in FORMATS:
+                written = "was written by a newer version of" if str(found).startswith("invnet-") else "was not written by"
+                raise ValueError(f"{path} {written} invnet: its format is {found!r}; this version reads {' and '.join(FORMATS)}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
@@ -142,63 +147,9 @@ def read(path):
     if metadata.get("digest") != digest(arrays, text):
         raise ValueError(f"{path} is damaged: its checksum does not fit what it holds")
     try:
-        return arrays, {name: json.loads(value) for name, value in text.items()}
+        text = {name: json.loads(value) for name, value in text.items()}
+        if found == "invnet-1" and "architecture" in text:
+            text["architecture"] = upgraded(text["architecture"])
+        return arrays, text
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def describe(value, seen=None):
-    """A Module and its constructor's arguments as JSON values; a Module that came before is {"same": its number}."""
-    seen = {} if seen is None else seen
-    if isinstance(value, Module):
-        if id(value) in seen:
-            return {"same": seen[id(value)]}
-        parameters = inspect.signature(type(value).__init__).parameters.values()
-        given = {name: describe(argument, seen) for name, argument in value.arguments().items()}
-        repeated = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
-        seen[id(value)] = len(seen)
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        return {"class": kind, "repeated": repeated, "arguments": given}
-    if isinstance(value, np.random.Generator):
-        return None  # the weights that it drew are in the file
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    if isinstance(value, (tuple, list)):
-        return [describe(item, seen) for item in value]
-    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
-        return np.dtype(value).name
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"an architecture is made of numbers, texts, arrays, Modules of invnet and lists of them; got {repr(value).splitlines()[0]}: "
-                    "derive a class whose constructor takes such arguments only, or save the state_dict()")
-
-
-def build(description, made=None):
-    """The Module that `describe` described, of a class that is already imported."""
-    made = [] if made is None else made
-    if isinstance(description, list):
-        return [build(item, made) for item in description]
-    if not isinstance(description, dict):
-        return description
-    if description.keys() == {"same"}:
-        if not isinstance(description["same"], int) or not 0 <= description["same"] < len(made):
-            raise ValueError(f"an architecture names module {description['same']} where only {len(made)} are made")
-        return made[description["same"]]
-    classes = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _subclasses(Module)}
-    if not {"class", "arguments", "repeated"} <= description.keys():
-        raise ValueError(f"an architecture has class, arguments and repeated; got {sorted(description)}")
-    if description["class"] not in classes:
-        raise ValueError(f"the class {description['class']!r} is unknown; import the module that defines it first")
-    arguments = {name: build(value, made) for name, value in description["arguments"].items()}
-    repeated = arguments.pop(description["repeated"], ()) if description["repeated"] else ()
-    try:
-        made.append(classes[description["class"]](*repeated, **arguments))
-    except TypeError as error:  # of an argument that the class has no more
-        raise ValueError(f"{description['class']} cannot be built as described: {error}") from None
-    return made[-1]
-
-
-def _subclasses(cls):
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .arguments import check_numbers
+from .arguments import check_numbers, shown
 from .core import Buffer, Gradient, Parameter, get_ops
 
 
@@ -30,7 +30,7 @@ class Optimizer:
         self.parameters = list(parameters) if isinstance(parameters, Iterable) else [parameters]
         for p in self.parameters:
             if not isinstance(p, Parameter):
-                raise TypeError(f"an optimizer takes Parameters, as net.parameters() gives them; got {type(p).__name__}")
+                raise TypeError(f"an optimizer takes Parameters, as net.parameters() gives them; got {shown(p) if isinstance(p, type) else type(p).__name__}")
         if not self.parameters or len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError(f"an optimizer takes at least one parameter, and each once; got {len(self.parameters)}")
         if not callable(lr) and not 0 < lr < math.inf:
@@ -133,6 +133,12 @@ def _check(**shares):
             raise ValueError(f"{name} is at least 0 and below 1; got {value}")
 
 
+def _check_eps(eps):
+    check_numbers(eps=eps)
+    if not 0 < eps < math.inf:
+        raise ValueError(f"eps is a positive number; got {eps}")
+
+
 class SGD(Optimizer):
     """Gradient descent with momentum: v = momentum v + g, p -= lr v."""
 
@@ -163,9 +169,10 @@ class Adam(Optimizer):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"betas is a pair of numbers; got {betas!r}")
         _check(beta1=betas[0], beta2=betas[1])
-        check_numbers(eps=eps, weight_decay=weight_decay)
-        if not eps > 0 or not weight_decay >= 0:
-            raise ValueError(f"eps is positive and weight_decay not negative; got {eps} and {weight_decay}")
+        _check_eps(eps)
+        check_numbers(weight_decay=weight_decay)
+        if not 0 <= weight_decay < math.inf:
+            raise ValueError(f"weight_decay is not negative; got {weight_decay}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(parameters, lr)
 
@@ -189,6 +196,7 @@ class Adamax(Optimizer):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"betas is a pair of numbers; got {betas!r}")
         _check(beta1=betas[0], beta2=betas[1])
+        _check_eps(eps)
         self.betas, self.eps = betas, eps
         super().__init__(parameters, lr)
 
@@ -211,6 +219,7 @@ class RMSprop(Optimizer):
 
     def __init__(self, parameters, lr=1e-2, decay=0.99, eps=1e-8):
         _check(decay=decay)
+        _check_eps(eps)
         self.decay, self.eps = decay, eps
         super().__init__(parameters, lr)
 
@@ -279,8 +288,9 @@ class EMA:
     def __init__(self, parameters, decay=0.999):
         check_numbers(decay=decay)
         parameters = list(parameters) if isinstance(parameters, Iterable) else [parameters]
-        if not all(isinstance(p, Parameter) for p in parameters):
-            raise TypeError(f"an average is of Parameters, as net.parameters() gives them; got {parameters!r}")
+        for p in parameters:
+            if not isinstance(p, Parameter):
+                raise TypeError(f"an average is of Parameters, as net.parameters() gives them; got {shown(p)}")
         if not 0 <= decay < 1:
             raise ValueError(f"decay is at least 0 and below 1; got {decay}")
         self.parameters, self.decay, self.steps = parameters, decay, 0

@@ -36,7 +36,7 @@ def additive(C=5, ndim=2, **more):
     return AdditiveCoupling(C, net(*AdditiveCoupling.conditioner_channels(C), ndim, **more))
 
 
-def affine(C=5, ndim=2, scale="bounded", bound=4.0, **more):
+def affine(C=5, ndim=2, scale="bounded", bound=None, **more):
     return AffineCoupling(C, net(*AffineCoupling.conditioner_channels(C), ndim, **more), scale, bound)
 
 

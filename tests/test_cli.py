@@ -167,7 +167,7 @@ def test_a_colour_folder_and_a_grey_npz_train_with_their_own_defaults(tmp_path, 
 
 
 def test_every_option_of_model_and_training_reaches_its_place(tmp_path, capsys):
-    model = {"alpha": 0.2, "hidden": 5, "levels": 1, "steps": 2, "coupling": "affine", "scale": "sigmoid", "bound": 2.0, "mix": "full",
+    model = {"alpha": 0.2, "hidden": 5, "levels": 1, "steps": 2, "coupling": "affine", "scale": "bounded", "bound": 2.0, "mix": "full",
              "prior": False, "kernels": [1, 3], "activation": "silu", "dtype": "float64"}
     recipe = {"epochs": 1, "batch": 32, "optimizer": "adam", "lr": 1e-4, "warmup": 2, "cosine": False, "decay": 0.99,
               "weight_decay": 0.5, "clip": 3.0, "ema": 0.5, "patience": 4, "most_skipped": 6, "initial": 40, "seed": 7}
@@ -182,7 +182,8 @@ def test_every_option_of_model_and_training_reaches_its_place(tmp_path, capsys):
     file = tmp_path / "run" / "checkpoint.safetensors"
     logit, glow = invnet.load(file).layers
     text = invnet.io.read(file)[1]
-    assert glow.arguments() == {**{k: v for k, v in model.items() if k != "alpha"}, "channels": 1, "seed": 7}
+    expected = {**{k: v for k, v in model.items() if k != "alpha"}, "channels": 1, "seed": 7}
+    assert {name: glow.arguments()[name] for name in expected} == expected
     assert logit.arguments() == {"alpha": 0.2}
     assert text["training"]["recipe"] == recipe
     assert text["notes"]["loading"] == {**loading, "seed": 7, "source": "digits"}

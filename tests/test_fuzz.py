@@ -254,6 +254,15 @@ def net(C_in, C_out):
     return invnet.DenseNet(C_in, 4, C_out)
 
 
+def make_affine(**options):
+    """A coupling that makes its own conditioner."""
+    return invnet.AffineCoupling(**options)
+
+
+def make_autoregressive_spline(**options):
+    return invnet.AutoregressiveSpline(**options)
+
+
 CONSTRUCTORS = {
     invnet.ActNorm: dict(channels=3, floor=1e-4, dtype="float32"),
     invnet.Conv1x1: dict(channels=3, parametrisation="householder", reflections=2, seed=0, dtype="float64"),
@@ -269,8 +278,10 @@ CONSTRUCTORS = {
     invnet.AdditiveCoupling: dict(channels=3, net=net(2, 1)),
     invnet.AffineCoupling: dict(channels=3, net=net(2, 2), scale="bounded", bound=4.0),
     invnet.SplineCoupling: dict(channels=3, net=net(2, 11), bins=4, bound=3.0, tails="linear"),
-    invnet.AutoregressiveAffine: dict(channels=3, net=invnet.MaskedDenseNet(3, 4), fast="forward", scale="sigmoid", bound=2.0),
+    invnet.AutoregressiveAffine: dict(channels=3, net=invnet.MaskedDenseNet(3, 4), fast="forward", scale="bounded", bound=2.0),
     invnet.AutoregressiveSpline: dict(channels=3, net=invnet.MaskedDenseNet(3, 4, 11), bins=4, bound=3.0, tails=None, fast="inverse"),
+    make_affine: dict(channels=3, scale="bounded", bound=4.0, hidden=4, ndim=1, cond_channels=2, seed=0, dtype="float64"),
+    make_autoregressive_spline: dict(channels=3, bins=4, bound=3.0, tails=None, fast="inverse", hidden=4, cond_channels=1, seed=0, dtype="float32"),
     invnet.Staircase: dict(channels=4, nets=[net(2, 2)]),
     invnet.Reverse: dict(layer=invnet.ActNorm(3)),
     invnet.FactorOut: dict(channels=3, inner=invnet.ActNorm(2), prior=invnet.ActNorm(3)),

@@ -174,7 +174,7 @@ def architecture(description):
 
 
 def described(name, **arguments):
-    return {"class": name, "arguments": arguments, "repeated": None}
+    return {"class": name, "arguments": arguments}
 
 
 class Trap:
@@ -192,19 +192,19 @@ BAD = {
     "cut in the length": (cut(5), ValueError, "damaged"),
     "cut in the header": (cut(60), ValueError, "damaged"),
     "cut in the arrays": (cut(-3), ValueError, "damaged"),
-    "another library's": (foreign, ValueError, "not written by invnet"),
-    "another format": (rewritten(lambda m: m.update(format="invnet-9")), ValueError, "'invnet-9', not 'invnet-1'"),
+    "another library's": (foreign, ValueError, "not written by invnet: its format is None"),
+    "another format": (rewritten(lambda m: m.update(format="invnet-9")), ValueError, "a newer version of invnet: .*'invnet-9'; .*reads invnet-1 and invnet-2"),
     "no model": (lambda path: io.write(path, {"a": np.zeros(2)}, {"b": 1}), ValueError, r"no model.*\['b'\]"),
     "a bit flipped in the weights": (flipped(-1), ValueError, "damaged: its checksum"),
     "a bit flipped in the header": (flipped(40), ValueError, "damaged|not written by invnet"),
     "metadata cut": (rewritten(lambda m: m.update(architecture=m["architecture"][:-5])), ValueError, "damaged"),
     "unknown class": (architecture(described("os.system", command="true")), ValueError, "'os.system' is unknown; import"),
     "class that is no Module": (architecture(described("builtins.eval", source="1")), ValueError, "'builtins.eval' is unknown"),
-    "unknown argument": (architecture(described("invnet.layers.actnorm.ActNorm", channels=2, colour=1)), ValueError, "colour"),
-    "architecture of another form": (architecture({"layers": 3}), ValueError, "class, arguments and repeated"),
+    "unknown argument": (architecture(described("invnet.ActNorm", channels=2, colour=1)), ValueError, "colour"),
+    "architecture of another form": (architecture({"layers": 3}), ValueError, "class, a text, and arguments"),
     "architecture that is no model": (architecture(3), ValueError, "no model"),
-    "other names": (architecture(described("invnet.layers.logit.Logit")), ValueError, "does not fit its architecture"),
-    "other shapes": (architecture(described("invnet.layers.actnorm.ActNorm", channels=3)), ValueError, "has shape"),
+    "other names": (architecture(described("invnet.Logit", alpha=0.05)), ValueError, "does not fit its architecture"),
+    "other shapes": (architecture(described("invnet.ActNorm", channels=3, floor=1e-4, dtype="float32")), ValueError, "has shape"),
 }
 
 

@@ -105,7 +105,7 @@ def test_log_Z_and_entropy_of_the_energies(k):
     walled, cut, entropy = PUBLISHED[k]
     if walled is not None:
         assert abs(data.Energy(k).log_Z - walled) < 1e-6
-    target = data.Energy(k, wall=False)
+    target = data.Energy(k, wall=None if k == 1 else False)
     assert abs(target.log_Z - cut) < 1e-6
     n = 1200
     axis = (np.arange(n) + 0.5) * 8 / n - 4

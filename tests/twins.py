@@ -6,7 +6,6 @@ here, once each way, and a row to TWINS.
 """
 
 import copy
-import inspect
 import math
 from itertools import product
 
@@ -253,8 +252,7 @@ def conditioner(x, cond, W, b, V, activation):
 
 def options(thing):
     """All arguments of a constructor by name."""
-    signature = inspect.signature(type(thing).__init__)
-    return {**{name: p.default for name, p in signature.parameters.items()}, **thing.arguments()}
+    return thing.architecture()
 
 
 class ActNormTwin:

@@ -1,10 +1,10 @@
 """Base: what a distribution of noise gives a flow."""
 
 import math
-import numbers
 
 import numpy as np
 
+from ..arguments import check_flags, is_number
 from ..core import SHAPES, Buffer, Module, Parameter, as_dlogdet, float_dtype, get_ops
 
 
@@ -77,6 +77,7 @@ def check_batch(Z, kind):
 
 def state(value, learn, dtype):
     """A Parameter, or a Buffer where it is not learned."""
+    check_flags(learn=learn)
     return (Parameter if learn else Buffer)(np.array(value, float_dtype(dtype)))
 
 
@@ -89,9 +90,11 @@ def add_gradient(parameter, gradient):
 def numbers_of(name, value):
     """An array of float64."""
     try:
-        return np.asarray(value, float)
+        if not any(isinstance(item, bool) for item in np.asarray(value, object).flat):  # which float() would take
+            return np.asarray(value, float)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is a number or an array of numbers; got {value!r}") from None
+        pass
+    raise TypeError(f"{name} is a number or an array of numbers; got {value!r}")
 
 
 def start(name, value, shape, least=-math.inf):
@@ -119,7 +122,7 @@ def sample_shape(mean):
 
 def for_each(dlog_prob, Z):
     """The gradient in log_prob, a number or shaped to broadcast against Z; None is -1/N, as dlogdet is in a layer."""
-    if isinstance(dlog_prob, numbers.Real):
+    if is_number(dlog_prob):
         return float(dlog_prob)
     return get_ops(Z).xp.reshape(as_dlogdet(dlog_prob, Z, "dlog_prob"), (-1,) + (1,) * (Z.ndim - 1))
 

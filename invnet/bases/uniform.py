@@ -2,6 +2,7 @@
 
 import math
 
+from ..arguments import check_numbers
 from ..core import get_ops
 from .base import Base
 
@@ -12,10 +13,15 @@ class Uniform(Base):
     log p(z) = -D log(high - low) within, the edges included, and -inf outside.
 
     Args:
-        low, high: the edges, low below high.
+        low, high: the edges, two numbers, low below high.
+
+    Raises:
+        TypeError: an edge is no number: the edges are the same in every dimension.
+        ValueError: low is not below high, or one of them not finite.
     """
 
     def __init__(self, low=0.0, high=1.0):
+        check_numbers(low=low, high=high)
         if not -math.inf < low < high < math.inf:
             raise ValueError(f"low lies below high, both finite; got {low} and {high}")
         self._low, self._high = low, high

@@ -54,7 +54,7 @@ def train(source, out, resume, engine, max_seconds, quiet, threads, **given):
     loading["seed"] = given.get("seed", Recipe.seed)
     images = load(source, **loading)
     loading["source"] = source if source == "digits" else str(pathlib.Path(source).resolve())
-    chosen = {**defaults(kind_of(source, images), images, given.get("batch", Recipe.batch)), **given}
+    chosen = {**defaults(kind_of(source, images), images, given), **given}
     net = _guarded(Model(**_only(Model, chosen)).build(images.shape, loading["seed"]), guards)
     run = pathlib.Path(out) if out is not None else _free_folder(pathlib.Path("runs"), images.name)
     notes = {"loading": loading, "shape": images.shape, "engine": engine or "numpy", "guards": guards}

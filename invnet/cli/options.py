@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import types
+import typing
 
 from .presets import PRESETS, STEPS
 from ..ops.activations import ACTIVATIONS
@@ -13,7 +15,7 @@ HELP = {
     "levels": "how often H and W are halved; as many as the size allows, at most",
     "steps": "flow steps at each level",
     "coupling": "affine or additive",
-    "scale": "of affine couplings: bounded (two-sided) or sigmoid (as in Glow)",
+    "scale": "of affine couplings: bounded (two-sided), sigmoid (as in Glow) or doubled",
     "bound": "largest scale of bounded couplings",
     "mix": "parametrisation of the 1x1 convolutions: lu, householder or full",
     "prior": "learn the density of the channels that leave at each level",
@@ -37,10 +39,15 @@ HELP = {
 }
 
 
+#: what None is to a Glow
+GLOWS = {"scale": "bounded", "bound": 4.0, "prior": True}
+
+
 def add_fields(group, options):
     """An option for each field of a dataclass."""
     for field in dataclasses.fields(options):
-        flag, kind = "--" + field.name.replace("_", "-"), type(field.default)
+        flag = "--" + field.name.replace("_", "-")
+        kind = next(kind for kind in typing.get_args(field.type) or (field.type,) if kind is not types.NoneType)
         shown = f"{HELP[field.name]} (default: {_default(field)})"
         if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=shown)
@@ -50,7 +57,7 @@ def add_fields(group, options):
 
 
 def _default(field):
-    value = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    value = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else GLOWS.get(field.name, field.default)
     if isinstance(value, bool):
         value = "yes" if value else "no"
     special = [f"{preset[field.name]:g} for {kind}" for kind, preset in PRESETS.items() if field.name in preset]

@@ -5,6 +5,7 @@ import math
 
 from ..layers import Chain, Logit
 from ..models import Glow
+from ..train.recipe import Recipe
 
 #: steps of a default training: three epochs of 55,000 images, about four minutes on two cores where they are 28x28
 STEPS = 2600
@@ -19,7 +20,7 @@ PRESETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The options of Chain(Logit(alpha), Glow(...)), see there.
+    """The options of Chain(Logit(alpha), Glow(...)), see there; None is Glow's default.
 
     Raises:
         ValueError: the dtype is unknown; `build` checks the others.
@@ -30,10 +31,10 @@ class Model:
     levels: int = 2
     steps: int = 4
     coupling: str = "affine"
-    scale: str = "bounded"
-    bound: float = 4.0
+    scale: str | None = None
+    bound: float | None = None
     mix: str = "lu"
-    prior: bool = True
+    prior: bool | None = None
     kernels: tuple = (3, 1, 3)
     activation: str = "relu"
     dtype: str = "float32"
@@ -48,7 +49,7 @@ class Model:
         Raises:
             ValueError: an option is out of its range, or H or W not divisible by 2 ** levels.
         """
-        options = dataclasses.asdict(self)
+        options = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         alpha = options.pop("alpha")
         if any(size % 2**self.levels for size in shape[1:]):
             raise ValueError(f"levels={self.levels} halves H and W as many times, so both must be divisible by "
@@ -61,8 +62,13 @@ def kind_of(source, images):
     return "digits" if source == "digits" else "grey" if images.shape[0] == 1 else "colour"
 
 
-def defaults(kind, images, batch):
-    """The preset of the kind, with as many levels as the images' size allows and as many epochs as make STEPS steps."""
+def defaults(kind, images, given):
+    """The preset of the kind, with as many levels as the images' size allows and as many epochs as make STEPS steps.
+
+    Args:
+        given: options by name; what one of them rules out is left out of the preset.
+    """
+    batch = given.get("batch", Recipe.batch)
     height_width = math.gcd(*images.shape[1:])
     if height_width % 2:
         raise ValueError("a multiscale Glow halves H and W, which must be even; "
@@ -70,4 +76,6 @@ def defaults(kind, images, batch):
     preset = {"levels": Model.levels, "epochs": max(1, round(STEPS * batch / len(images.train))), **PRESETS[kind]}
     while height_width % 2 ** preset["levels"]:
         preset["levels"] -= 1
+    if given.get("optimizer", "adam") != "adam":
+        preset.pop("weight_decay", None)
     return preset

@@ -1,7 +1,6 @@
 """What gradients have to be, and the array that a number stands for."""
 
-import numbers
-
+from ..arguments import is_number
 from ..ops import get_ops
 
 
@@ -24,7 +23,7 @@ def as_dlogdet(dlogdet, Z, name="dlogdet"):
     N, ops = Z.shape[0], get_ops(Z)
     if dlogdet is None:
         dlogdet = -1.0 / max(N, 1)
-    if isinstance(dlogdet, numbers.Real):
+    if is_number(dlogdet):
         return ops.fill(N, float(dlogdet), Z)
     if tuple(getattr(dlogdet, "shape", (None,))) not in ((), (N,)):
         raise ValueError(f"{name} is a number or an array of shape ({N},); got {getattr(dlogdet, 'shape', dlogdet)!r}")

@@ -11,7 +11,7 @@ class Module:
     lists of lists), in the order in which they were set."""
 
     def __new__(cls, *args, **kwargs):
-        # The constructor's arguments are the architecture: repr prints them and save() writes them.
+        # The constructor's arguments are the architecture: repr prints those that were given, and save() writes all.
         self = super().__new__(cls)
         self._arguments = (args, kwargs)
         return self
@@ -33,22 +33,38 @@ class Module:
             kept[1][name] = make()
         return kept[1][name]
 
+    #: by name: what arguments stand for that are None, since a file says what was meant whatever a later version means by None
+    _meant = {}
+
     def arguments(self):
         """The constructor's arguments by name, without those left at their default."""
+        return self._bound(lambda bound: None)
+
+    def architecture(self):
+        """The constructor's arguments by name, those left at their default too, and what None stood for: what a file says of it."""
+        if type(self).__init__ is object.__init__:
+            return {}
+        every = self._bound(inspect.BoundArguments.apply_defaults)
+        return {name: self._meant.get(name) if value is None else value for name, value in every.items()}
+
+    def _bound(self, complete):
         args, kwargs = self._arguments
         bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
-        given = {}
+        complete(bound)
+        arguments = {}
         for name, value in list(bound.arguments.items())[1:]:
             kind = bound.signature.parameters[name].kind
-            given.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
-        return given
+            arguments.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+        return arguments
 
     def __repr__(self):
         def show(value):
             text = repr(value)
             return text if len(text) <= 60 else f"{text[:57]}..."
 
-        return f"{type(self).__name__}({', '.join(f'{k}={show(v)}' for k, v in self.arguments().items())})"
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        given = {name: value for name, value in self.arguments().items() if not _same(value, defaults.get(name, inspect.Parameter.empty))}
+        return f"{type(self).__name__}({', '.join(f'{k}={show(v)}' for k, v in given.items())})"
 
     def named_state(self, prefix=""):
         """Yields (name, Parameter or Buffer) of this module and all within it."""
@@ -180,3 +196,10 @@ class Module:
             found = value.first_of(kind) if isinstance(value, Module) else value if isinstance(value, kind) else None
             if found is not None:
                 return found
+
+
+def _same(value, default):
+    """Whether an argument says what its default says, as every default does in a module that was loaded."""
+    if isinstance(default, (tuple, list)):
+        return isinstance(value, (tuple, list)) and tuple(value) == tuple(default)
+    return value is default or (isinstance(default, (bool, int, float, str)) and type(value) is type(default) and value == default)

@@ -1,5 +1,7 @@
 """Parameter, Buffer and Condition: arrays that a module has or is given, with their gradients."""
 
+import numpy as np
+
 from ..ops import get_ops
 
 
@@ -54,6 +56,7 @@ class Parameter(Buffer):
     """
 
     def __init__(self, data):
+        data = np.asarray(data, float) if isinstance(data, (list, tuple)) else data
         ops = get_ops(data)
         super().__init__(ops.plain(data))
         self.held = Gradient(ops.zeros_like(self.data))
@@ -111,6 +114,7 @@ class Condition:
     """A condition whose gradient is wanted: backward adds to `grad`, an array of the shape of `array`."""
 
     def __init__(self, array):
+        array = np.asarray(array, float) if isinstance(array, (list, tuple)) else array
         ops = get_ops(array)
         if not ops.is_float(array):
             raise TypeError(f"a condition that has a gradient is a floating-point array; got dtype {array.dtype}")

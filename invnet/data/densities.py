@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..arguments import check_numbers
 from ..bases.base import sample_shape, start
 from ..bases.mixture import log_sum_exp, mixture_log_prob, scaled
 from ..core import get_ops
@@ -25,6 +26,7 @@ class Banana(Target):
     """
 
     def __init__(self, curvature=0.5, width=0.4):
+        check_numbers(curvature=curvature)
         positive(width=width)
         self.curvature, self.width = curvature, width
         self.log_Z = math.log(2 * math.pi * width)
@@ -106,6 +108,7 @@ class TwoMoons(Target):
     """
 
     def __init__(self, std=0.1):
+        check_numbers(std=std)
         if not 0.02 <= std < math.inf:
             raise ValueError(f"std is a number from 0.02; got {std}")
         self.std = std
@@ -146,6 +149,7 @@ class Pinwheel(Target):
     ALONG, ACROSS, CENTRE = 0.6, 0.2, 2.0
 
     def __init__(self, arms=5, twist=0.6):
+        check_numbers(arms=arms, twist=twist)
         if not 1 <= arms == int(arms):
             raise ValueError(f"arms is a whole number from 1; got {arms}")
         self.arms, self.twist = int(arms), twist

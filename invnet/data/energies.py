@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..arguments import check_flags, check_integers, check_unused
 from ..core import get_ops
 from .target import Target, accepted, columns
 
@@ -28,16 +29,21 @@ class Energy(Target):
 
     Args:
         k: 1, 2, 3 or 4.
-        wall: of U_2 to U_4, the wall rather than the cut. U_1 needs neither.
+        wall: of U_2 to U_4, the wall, as None is, or the cut. U_1 needs neither, and takes None only.
 
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 6.1 and table 1.
     """
 
-    def __init__(self, k, wall=True):
+    def __init__(self, k, wall=None):
+        check_integers(k=k)
         if k not in (1, 2, 3, 4):
             raise ValueError(f"the energies are 1, 2, 3 and 4; got {k!r}")
-        self.k, self.wall = k, wall and k > 1
+        if k == 1:
+            check_unused("on U_1", wall=wall)
+        wall = k > 1 if wall is None else wall
+        check_flags(wall=wall)
+        self.k, self.wall = k, wall
         width = 2 * EDGE + (WALL * ROOT_2PI if self.wall else 0.0)
         self.log_Z = {
             1: 1.877502,

@@ -6,6 +6,8 @@ import zlib
 
 import numpy as np
 
+from ..arguments import check_integers, check_numbers, generator
+
 
 @dataclasses.dataclass(frozen=True)
 class Images:
@@ -29,7 +31,7 @@ class Images:
 
     def __post_init__(self):
         for part in ("train", "validation", "test"):
-            check_integers(getattr(self, part), self.levels, f"{self.name}: the {part} part")
+            check_images(getattr(self, part), self.levels, f"{self.name}: the {part} part")
         shapes = {array.shape[1:] for array in (self.train, self.validation, self.test)}
         if len(shapes) != 1:
             raise ValueError(f"{self.name}: all parts have one image shape (C, H, W); got {sorted(shapes)}")
@@ -55,7 +57,7 @@ class Images:
         return f"Images({self.name}: {sizes} of {'x'.join(map(str, self.shape))}, {self.levels} levels)"
 
 
-def check_integers(images, levels, what):
+def check_images(images, levels, what):
     """Raises unless `images` are (N, C, H, W) integers from 0 to levels - 1."""
     if images.ndim != 4:
         raise ValueError(f"{what} has shape (N, C, H, W); got {tuple(images.shape)}")
@@ -63,6 +65,7 @@ def check_integers(images, levels, what):
         raise ValueError(f"{what} needs at least one image with at least one pixel; got shape {tuple(images.shape)}")
     if images.dtype.kind not in "iu":
         raise TypeError(f"{what} is of an integer dtype, see invnet.data.quantise; got {images.dtype}")
+    check_integers(levels=levels)
     if levels < 2:
         raise ValueError(f"{what} needs at least 2 levels; got levels={levels}")
     low, high = int(images.min()), int(images.max())
@@ -78,11 +81,12 @@ def split(images, levels, name, validation=0.1, test=0.1, seed=0):
         validation, test: the share of each part, from 0 to 1; each has at least one image.
         seed: of the order; the same seed gives the same parts.
     """
+    check_numbers(validation=validation, test=test)
     if images.ndim == 4 and len(images) < 3:
         raise ValueError(f"{name}: a split in three parts needs at least 3 images; got {len(images)}")
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ValueError(f"validation and test are shares of the data, together below 1; got {validation} and {test}")
-    order = np.random.default_rng(seed).permutation(len(images))
+    order = generator(seed).permutation(len(images))
     a = max(1, round(test * len(images)))
     b = min(a + max(1, round(validation * len(images))), len(images) - 1)
     return Images(images[order[b:]], images[order[a:b]], images[order[:a]], levels, name)

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 
+from ..arguments import check_integers, check_numbers, check_unused
 from .images import Images, split
 from .quantise import quantise
 
@@ -13,25 +14,33 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_VALIDATION = 5000
 
 
-def load(source, bits=None, values=256, validation=0.1, test=0.1, seed=0):
+def load(source, bits=None, values=None, validation=0.1, test=0.1, seed=0):
     """Images from "digits", a .npz file or a folder.
 
     Args:
         source: "digits", or the path of a .npz file or of a folder of .png and .jpg images.
         bits: reduce the images to 2**bits levels; None keeps them.
-        values: how many values a pixel can take in a .npz file of integers.
+        values: how many values a pixel can take in a .npz file of integers; None is 256.
         validation, test, seed: of the random split, where the source has no parts of its own.
+
+    Raises:
+        ValueError: there is nothing to load, or an option is out of its range or has no effect on this source.
     """
     options = dict(validation=validation, test=test, seed=seed)
+    check_numbers(validation=validation, test=test)
+    if bits is not None:
+        check_integers(bits=bits)
     if bits is not None and not 1 <= bits <= 16:
         raise ValueError(f"bits is a number from 1 to 16; got {bits}")
     levels = None if bits is None else 2**bits
     if source == "digits":
+        check_unused("on the digits, which have 17 values", values=values)
         return digits(levels, **options)
     path = pathlib.Path(source)
     if path.suffix == ".npz" and not path.is_dir():
         return npz(path, levels, values, **options)
     if path.is_dir():
+        check_unused("on a folder of images, which have 256 values", values=values)
         return folder(path, levels, **options)
     raise FileNotFoundError(f'the data are "digits", a .npz file or a folder of images; {str(source)!r} is none of these')
 
@@ -46,15 +55,15 @@ def digits(levels=None, validation=0.1, test=0.1, seed=0):
     return split(quantise(images, levels or 17, 17), levels or 17, "digits", validation, test, seed)
 
 
-def npz(path, levels=None, values=256, validation=0.1, test=0.1, seed=0):
+def npz(path, levels=None, values=None, validation=0.1, test=0.1, seed=0):
     """Images of a .npz file: x_train and x_test, or train and test, or the only array of rank 3 or 4.
 
     Arrays are (N, H, W), (N, C, H, W), or (N, H, W, C) where C is at most 4 and H more than 4; integers from 0 to
-    values - 1, or floats in [0, 1]. The validation part is taken from the training part: `validation` of it, at most
+    values - 1, for 256 `values` where it is None, or floats in [0, 1]. The validation part is taken from the training part: `validation` of it, at most
     5,000. Arrays without images, such as labels, are ignored.
     """
     path, arrays = pathlib.Path(path), _read_npz(path)
-    levels, name = levels or values, path.stem
+    levels, name = levels or values or 256, path.stem
     for train, rest in (("x_train", "x_test"), ("train", "test")):
         if train in arrays and rest in arrays:
             X = quantise(_channels_first(arrays[train], f"{path}: {train}"), levels, values)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..arguments import check_integers, check_numbers, generator
 from ..core import get_ops
 
 
@@ -31,9 +32,10 @@ class Target:
 
     def sample(self, n, seed=None, dtype="float32"):
         """n samples (n, D) as a NumPy array; `seed` is an int or a numpy Generator."""
+        check_integers(n=n)
         if n < 0:
             raise ValueError(f"n is a number of samples, from 0; got {n}")
-        return self.draw(n, np.random.default_rng(seed)).astype(dtype)
+        return self.draw(n, generator(seed)).astype(dtype)
 
     def value_and_gradient(self, X):
         """What a call gives, for an array X that was checked."""
@@ -59,6 +61,7 @@ def columns(X):
 
 def positive(**values):
     """Raises unless each value is a positive number."""
+    check_numbers(**values)
     for name, value in values.items():
         if not 0 < value < math.inf:
             raise ValueError(f"{name} is a positive number; got {value}")

@@ -2,7 +2,16 @@
 
 import numpy as np
 
+from ..arguments import shown
+from ..core import Layer
+
 SYMMETRIC = 1e-8  # |C - C'| over |C|, at most
+
+
+def check_layer(net, what):
+    """TypeError where it is no Layer."""
+    if not isinstance(net, Layer):
+        raise TypeError(f"{what} takes a Layer; got {shown(net)}")
 
 
 def vectors(x, name, dimension=None):

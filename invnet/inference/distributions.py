@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, psi
 
+from ..arguments import check_numbers
 from .checks import covariances, vectors
 
 
@@ -61,6 +62,7 @@ class Wishart:
 
     def __post_init__(self):
         object.__setattr__(self, "scale", covariances(self.scale, "the scale"))
+        check_numbers(df=self.df)
         if self.scale.ndim != 2 or not len(self.scale) - 1 < self.df < math.inf:
             raise ValueError(f"a Wishart has a scale (D, D) and df above D - 1; got shape {self.scale.shape} and df {self.df}")
 

@@ -3,9 +3,10 @@
 import numpy as np
 from scipy.special import ndtr
 
+from ..arguments import check_numbers
 from ..ops.dual import Dual
 from . import probit
-from .checks import finite_parameters, vectors
+from .checks import check_layer, finite_parameters, vectors
 from .jacobians import dual, tangents_added, vjp
 from .minimise import minimise
 from .rxinfer_energy import rxinfer_energy
@@ -40,6 +41,8 @@ class FlowProbit:
     """
 
     def __init__(self, net, weights=None, precision=1e3, objective="evidence"):
+        check_layer(net, "a FlowProbit")
+        check_numbers(precision=precision)
         if not 0 < precision < np.inf:
             raise ValueError(f"precision is positive and finite; got {precision}")
         if objective not in OBJECTIVES:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checks import covariances, finite_parameters, vectors
+from ..arguments import check_integers, check_numbers, generator
+from .checks import check_layer, covariances, finite_parameters, vectors
 from .collapsed import collapsed_free_energy
 from .distributions import Gaussian, Wishart, outer
 from .jacobians import forward_and_jacobian
@@ -49,6 +50,7 @@ class FlowGaussianModel:
     """
 
     def __init__(self, net, noise, mean, precision, method="linear"):
+        check_layer(net, "a FlowGaussianModel")
         if not isinstance(mean, Gaussian) or not isinstance(precision, Wishart):
             raise TypeError(f"the priors are a Gaussian of mu and a Wishart of Lambda; got {mean!r} and {precision!r}")
         D = mean.mean.size
@@ -87,6 +89,8 @@ class FlowGaussianModel:
 
     def sweep(self, sweeps=1, tol=0.0):
         """Goes on from the posteriors as they are; gives the model."""
+        check_integers(sweeps=sweeps)
+        check_numbers(tol=tol)
         self.free_energy, self.terms = [], []
         for _ in range(sweeps):
             self.update_x()
@@ -190,7 +194,8 @@ class FlowGaussianModel:
         """n new observations (n, D); `seed` is an int or a numpy Generator."""
         from scipy.stats import wishart  # half a second to import
 
-        rng, D = np.random.default_rng(seed), self._D
+        check_integers(n=n)
+        rng, D = generator(seed), self._D
         mu = rng.multivariate_normal(self.q_mu.mean, self.q_mu.cov, n)
         precision = wishart.rvs(self.q_lambda.df, self.q_lambda.scale, n, rng).reshape(n, D, D)
         root = np.linalg.cholesky(np.linalg.inv(precision))

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..core import condition_array, get_ops
 from ..ops.dual import Dual
+from .checks import check_layer
 
 ROWS = 1 << 15  # samples of one backward call, at most: a Jacobian of N samples takes N D
 
@@ -52,6 +53,7 @@ def jacobian(net, X, cond=None):
 
 def forward_and_jacobian(net, X, cond=None):
     """Z and J."""
+    check_layer(net, "a Jacobian")
     cond = condition_array(cond)
     Z, _ = net.forward(X, cond)
     ops, xp, (N, *shape) = get_ops(Z), get_ops(Z).xp, Z.shape

@@ -4,6 +4,8 @@ import math
 import sys
 from typing import NamedTuple
 
+from ..arguments import check_integers, check_numbers
+
 EPS = sys.float_info.epsilon
 
 
@@ -37,6 +39,8 @@ class HagerZhang:
     """
 
     def __init__(self, delta=0.1, sigma=0.9, rho=5.0, epsilon=1e-6, gamma=0.66, most=50):
+        check_numbers(delta=delta, sigma=sigma, rho=rho, epsilon=epsilon, gamma=gamma)
+        check_integers(most=most)
         self.delta, self.sigma, self.rho, self.epsilon, self.gamma, self.most = delta, sigma, rho, epsilon, gamma, most
 
     def __call__(self, evaluate, value, slope, step):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_integers, check_numbers
 from ..optim import Adam
 from .line_search import HagerZhang
 
@@ -59,6 +60,8 @@ def gradient_descent(objective, parameters, iterations=1000, tol=1e-3, line_sear
 
     It ends where |f - f_before| <= tol |f| in two iterations one after the other, by the rules of Optim.jl.
     """
+    check_integers(iterations=iterations)
+    check_numbers(tol=tol)
     f, search = Function(objective, parameters), line_search or HagerZhang()
     x, step, small = f.x, 1.0, 0
     value, gradient = f(x)
@@ -81,6 +84,8 @@ def lbfgs(objective, parameters, iterations=1000, tol=1e-12):
     """SciPy's L-BFGS-B; it ends where the value falls by less than `tol` of it, or no entry of the gradient is above 1e-8."""
     from scipy.optimize import minimize
 
+    check_integers(iterations=iterations)
+    check_numbers(tol=tol)
     f = Function(objective, parameters)
     value, gradient = f(f.x)
     if not math.isfinite(value):
@@ -106,6 +111,7 @@ def lbfgs(objective, parameters, iterations=1000, tol=1e-12):
 
 def adam(objective, parameters, iterations=1000, lr=0.1):
     """Adam with a constant learning rate, the same number of steps always."""
+    check_integers(iterations=iterations)
     parameters = list(parameters)
     optimizer, history = Adam(parameters, lr), []
     for _ in range(iterations):

@@ -1,13 +1,13 @@
 """Moments through a network: mean and covariance of what it makes of a Gaussian, forward and back."""
 
 import math
-import numbers
 from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_integers, check_numbers, generator, shown
 from ..core import condition_array
-from .checks import covariances, vectors
+from .checks import check_layer, covariances, vectors
 from .jacobians import forward_and_jacobian, inverse_and_jacobian, repeat
 
 
@@ -47,6 +47,7 @@ class Unscented:
     """
 
     def __init__(self, alpha=1.0, beta=0.0, kappa=None):
+        check_numbers(alpha=alpha, beta=beta, kappa=0 if kappa is None else kappa)
         if not 0 < alpha < math.inf or not math.isfinite(beta) or not (kappa is None or math.isfinite(kappa)):
             raise ValueError(f"alpha is positive, beta and kappa are finite; got {alpha}, {beta} and {kappa}")
         self.alpha, self.beta, self.kappa = alpha, beta, kappa
@@ -89,8 +90,10 @@ class MonteCarlo:
     """
 
     def __init__(self, points=10_000, seed=0):
-        if not isinstance(points, numbers.Integral) or points < 2:
-            raise ValueError(f"points is an integer from 2; got {points!r}")
+        check_integers(points=points)
+        generator(seed)
+        if points < 2:
+            raise ValueError(f"points is a number from 2; got {points}")
         self.points, self.seed = points, seed
 
     def moments(self, f, f_and_jacobian, mean, cov):
@@ -129,10 +132,11 @@ def pushforward(net, mean, cov, method="linear", cond=None):
 
 def pullback(net, mean, cov, method="linear", cond=None):
     """The moments of X where Z is Gaussian; arguments and result as those of pushforward."""
-    return _moved(net, mean, cov, method, cond, net.inverse, inverse_and_jacobian)
+    return _moved(net, mean, cov, method, cond, lambda Z, c: net.inverse(Z, c), inverse_and_jacobian)
 
 
 def _moved(net, mean, cov, method, cond, map_, map_and_jacobian):
+    check_layer(net, "moments through a network")
     mean, method = vectors(mean, "the mean"), method_of(method)
     D, batch = mean.shape[-1], mean.shape[:-1]
     cov = np.broadcast_to(covariances(cov, "the covariance", D), (*batch, D, D))
@@ -154,8 +158,8 @@ def method_of(method):
     """The object of a method's name, or itself."""
     if isinstance(method, tuple(METHODS.values())):
         return method
-    if method not in METHODS:
-        raise ValueError(f"the methods are {', '.join(METHODS)}, or an object of one; got {method!r}")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"the methods are {', '.join(METHODS)}, or an object of one; got {shown(method)}")
     return METHODS[method]()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import optim
+from ..arguments import check_integers, check_unused, generator
 from ..core import Layer
 from ..layers import Chain, Permute, Staircase
 from ..nets import PlanarNet, RadialNet
@@ -58,6 +59,9 @@ class InputLayer:
     """Says how many dimensions a model has."""
 
     dim: int
+
+    def __post_init__(self):
+        check_integers(dim=self.dim)
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,10 @@ class FlowModel:
             if not isinstance(dim, (tuple, list)) or not dim or not isinstance(dim[0], InputLayer):
                 raise ValueError(f"a FlowModel has a dimension, FlowModel(dim, layers) or FlowModel((InputLayer(dim), ...)); got {dim!r}")
             dim, layers = dim[0].dim, dim[1:]
+        check_integers(dim=dim)
         if dim < 2:
             raise ValueError(f"a FlowModel has at least 2 dimensions; got {dim}")
-        self.dim, self.layers, rng = dim, [], np.random.default_rng(seed)
+        self.dim, self.layers, rng = dim, [], generator(seed)
         for layer in layers if isinstance(layers, (tuple, list)) else (layers,):
             if isinstance(layer, AdditiveCouplingLayer):
                 layer.nets(dim)
@@ -139,18 +144,22 @@ def nr_params(model):
     return sum(layer.nets(model.dim) * layer.flow.nr_params(layer.partition_dim) for layer in _couplings(model))
 
 
-def compile(model, params=None, seed=0):
+def compile(model, params=None, seed=None):
     """The network that a FlowModel describes, a Chain in float64.
 
     Args:
         model: a FlowModel.
-        params: nr_params(model) numbers, layer by layer, in each copy by copy; None draws them with `seed`.
+        params: nr_params(model) numbers, layer by layer, in each copy by copy; None draws them.
+        seed: of the numbers that are drawn, an int or a numpy Generator; None is 0.
 
     Raises:
-        ValueError: another number of parameters, one that is not finite, or an alpha that is not positive.
+        ValueError: another number of parameters, one that is not finite, an alpha that is not positive, or a seed beside params.
     """
-    n, rng = nr_params(model), np.random.default_rng(seed)
-    if params is None:
+    n = nr_params(model)
+    if params is not None:
+        check_unused("beside params, where nothing is drawn", seed=seed)
+    else:
+        rng = generator(0 if seed is None else seed)
         params = np.concatenate([layer.flow.random(layer.partition_dim, rng) for layer in _couplings(model)
                                  for _ in range(layer.nets(model.dim))] or [np.zeros(0)])
     params = vectors(params, "params")

@@ -1,6 +1,7 @@
 """Autoregressive layers: every channel is changed given those before it, through a masked conditioner."""
 
 from ..core import get_ops
+from ..nets import MaskedDenseNet
 from ..ops.stage import Stage, units_of
 from ..passes.current import current
 from ..passes.kept import aside
@@ -31,10 +32,14 @@ class Autoregressive(Coupling):
 
     least, any_dtype = 1, False
 
-    def __init__(self, channels, net, fast="forward"):
-        super().__init__(channels, net)
+    def __init__(self, channels, net=None, fast="forward", **making):
+        making.pop("ndim", None)  # a MaskedDenseNet acts at each position, whatever the axes
+        super().__init__(channels, net, **making)
         self._C1 = 0
         self._turn(fast)
+
+    def make_net(self, channels, hidden, **options):
+        return MaskedDenseNet(channels, hidden, self.outputs, **options)
 
     def _turn(self, fast):
         if fast not in ("forward", "inverse"):
@@ -223,12 +228,15 @@ class AutoregressiveAffine(AffineCoupling, Autoregressive):
 
     Args:
         channels: C, at least 1.
-        net: a conditioner from C to 2 C channels, t and then raw, as MaskedDenseNet(C, hidden) is.
+        net: a conditioner from C to 2 C channels, t and then raw, as MaskedDenseNet(C, hidden) is, which None makes.
         fast: "forward" or "inverse", the direction that is one evaluation.
         scale, bound: as in AffineCoupling, which says how far the inverse amplifies rounding errors.
+        hidden, cond_channels, seed, dtype: of a new MaskedDenseNet; None is 0, 0 and "float32" of the last three.
 
     Raises:
-        ValueError: `fast` or `scale` is unknown, or a number is out of range.
+        ValueError: `fast` or `scale` is unknown, a number is out of range, `bound` is given with another scale than "bounded", or an
+            option of a new conditioner beside `net`.
+        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
 
     References:
         Papamakarios, Pavlakou & Murray, Masked Autoregressive Flow for Density Estimation, 2017, section 3. Kingma et al.,
@@ -236,8 +244,8 @@ class AutoregressiveAffine(AffineCoupling, Autoregressive):
         Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving, 2021, section 3 (the sweeps).
     """
 
-    def __init__(self, channels, net, fast="forward", scale="bounded", bound=4.0):
-        super().__init__(channels, net, scale, bound)
+    def __init__(self, channels, net=None, fast="forward", scale=None, bound=None, *, hidden=None, cond_channels=None, seed=None, dtype=None):
+        super().__init__(channels, net, scale, bound, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype)
         self._turn(fast)
 
     def stages(self):

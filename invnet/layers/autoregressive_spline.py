@@ -17,19 +17,22 @@ class AutoregressiveSpline(SplineCoupling, Autoregressive):
     Args:
         channels: C, at least 1.
         net: a conditioner from C to (3 bins - 1) C channels: the first parameter of all channels, then the second, and so on, as
-            MaskedDenseNet(C, hidden, 3 * bins - 1) has them.
+            MaskedDenseNet(C, hidden, 3 * bins - 1) has them, which None makes.
         bins, bound, tails: as in SplineCoupling.
         fast: "forward" or "inverse", the direction that is one evaluation.
+        hidden, cond_channels, seed, dtype: of a new MaskedDenseNet, see AutoregressiveAffine.
 
     Raises:
-        ValueError: `fast` is unknown, or a number is out of range; without tails, an array has a value outside the domain, or NaN.
+        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
+        ValueError: `fast` is unknown, a number is out of range, or an option of a new conditioner is given beside `net`; without tails, an array has a value outside the domain, or NaN.
 
     References:
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 4, RQ-NSF (AR).
     """
 
-    def __init__(self, channels, net, bins=8, bound=3.0, tails="linear", fast="forward"):
-        super().__init__(channels, net, bins, bound, tails)
+    def __init__(self, channels, net=None, bins=8, bound=3.0, tails="linear", fast="forward", *, hidden=None, cond_channels=None, seed=None,
+                 dtype=None):
+        super().__init__(channels, net, bins, bound, tails, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype)
         self._turn(fast)
 
     @classmethod

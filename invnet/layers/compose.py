@@ -2,7 +2,7 @@
 
 import itertools
 
-from ..arguments import check_integers
+from ..arguments import check_integers, shown
 from ..core import Condition, InPlaceLayer, Layer, condition_array, get_ops
 from ..passes import drift
 from ..passes.current import current
@@ -24,7 +24,7 @@ class Chain(InPlaceLayer):
     def __init__(self, *layers):
         for layer in layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"Chain takes Layers; got {layer!r}")
+                raise TypeError(f"Chain takes Layers; got {shown(layer)}")
         dtypes = {str(layer.dtype) for layer in layers} - {"None"}
         if len(dtypes) > 1:
             raise ValueError(f"the layers of a Chain compute in one dtype; got {' and '.join(sorted(dtypes))}")
@@ -152,7 +152,7 @@ class FactorOut(InPlaceLayer):
         if channels < 2:
             raise ValueError(f"FactorOut splits the channels, which must be at least 2; got {channels}")
         if not isinstance(inner, Layer) or not (prior is None or isinstance(prior, Layer)):
-            raise TypeError(f"inner and prior are Layers; got {inner!r} and {prior!r}")
+            raise TypeError(f"inner and prior are Layers; got {shown(inner)} and {shown(prior)}")
         self.channels, self.prior, self.inner = channels, prior, inner
         self._C1 = channels - channels // 2
 
@@ -213,7 +213,7 @@ class Reverse(InPlaceLayer):
 
     def __init__(self, layer):
         if not isinstance(layer, Layer):
-            raise TypeError(f"Reverse takes a Layer; got {layer!r}")
+            raise TypeError(f"Reverse takes a Layer; got {shown(layer)}")
         self.layer = layer
 
     @property

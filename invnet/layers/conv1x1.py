@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arguments import check_integers, generator
+from ..arguments import check_integers, check_unused, generator
 from ..core import Buffer, Parameter, float_dtype, get_ops
 from ..ops.stage import Stage
 from .channel_affine import ChannelAffine
@@ -36,6 +36,8 @@ class Conv1x1(ChannelAffine):
         check_integers(channels=channels, reflections=1 if reflections is None else reflections)
         if channels < 1:
             raise ValueError(f"the number of channels is positive; got {channels}")
+        if parametrisation != "householder":
+            check_unused(f'with parametrisation="{parametrisation}"', reflections=reflections)
         k, dtype = channels if reflections is None else reflections, float_dtype(dtype)
         if not 1 <= k <= channels:
             raise ValueError(f"reflections is from 1 to the number of channels, {channels}; got {reflections}")
@@ -43,6 +45,7 @@ class Conv1x1(ChannelAffine):
         self.zero, self.eye = Buffer(np.zeros(channels, dtype)), Buffer(np.eye(channels, dtype=dtype))
         normal = generator(seed).standard_normal((channels, channels))
         if parametrisation == "householder":
+            self._meant = {"reflections": k}
             self.V = Parameter(normal[:k].astype(dtype))
             self.half = Buffer(np.triu(np.ones((k, k)), 1).astype(dtype) + 0.5 * np.eye(k, dtype=dtype))
             return

@@ -3,12 +3,17 @@
 import itertools
 import math
 
-from ..arguments import check_integers, check_numbers
+from ..arguments import check_integers, check_numbers, check_unused, shown
 from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops, same_engine
+from ..nets import ConvNet, DenseNet
 from ..ops.stage import Stage, convolutions_of, units_of
 from ..passes.current import current
 from ..passes.kept import aside
 from ..passes.replay import TileNets
+
+
+#: what the options of a conditioner that a coupling makes stand for where they are None
+DEFAULTS_OF_NETS = {"ndim": 0, "cond_channels": 0, "seed": 0, "dtype": "float32"}
 
 
 class Coupling(InPlaceLayer):
@@ -17,6 +22,9 @@ class Coupling(InPlaceLayer):
     The work is done tile by tile, a tile being a few images, or a block of a large one with the positions that the
     conditioner sees around it: all its activations live for one tile only, so memory grows neither with depth nor with
     the batch nor with the size of the images.
+
+    A conditioner is given as `net`; or `hidden` is, and a new one is made, which for vectors is a DenseNet, for arrays with `ndim`
+    spatial axes a ConvNet.
     """
 
     #: channels of h for each channel of x2
@@ -25,15 +33,30 @@ class Coupling(InPlaceLayer):
     #: the fewest channels that can be told apart into those that pass and the others
     least = 2
 
-    def __init__(self, channels, net):
+    def __init__(self, channels, net=None, *, hidden=None, **options):
         check_integers(channels=channels)
         if channels < self.least:
             raise ValueError(f"{type(self).__name__} takes at least {self.least} channels; got {channels}")
+        if net is not None:
+            check_unused("beside a net, which is a whole conditioner", hidden=hidden, **options)
+        elif hidden is None:
+            raise TypeError(f"{type(self).__name__} takes a conditioner, net=..., or the width of one to make, hidden=...; got neither")
+        else:
+            options = {name: DEFAULTS_OF_NETS[name] if value is None else value for name, value in options.items()}
+            net, self._meant = self.make_net(channels, hidden, **options), {**self._meant, **options}
         for method in ("forward", "vjp", "parameters"):
-            if not callable(getattr(net, method, None)):
-                raise TypeError(f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Net has; got {net!r}")
+            if isinstance(net, type) or not callable(getattr(net, method, None)):
+                raise TypeError(f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Net has; got {shown(net)}")
         self.channels, self.net = channels, net
         self._C1 = self.conditioner_channels(channels)[0]
+
+    def make_net(self, channels, hidden, ndim, **options):
+        """A new conditioner for this many channels, with hidden layers of width `hidden`."""
+        check_integers(ndim=ndim)
+        C_in, C_out = channels - channels // 2, self.outputs * (channels // 2)
+        if ndim == 0:
+            return DenseNet(C_in, hidden, C_out, **options)
+        return ConvNet(C_in, hidden, C_out, ndim=ndim, **options)
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
@@ -197,13 +220,23 @@ class AdditiveCoupling(Coupling):
 
     Args:
         channels: C, at least 2; x1 has ceil(C/2) of them.
-        net: a conditioner from ceil(C/2) to floor(C/2) channels.
+        net: a conditioner from ceil(C/2) to floor(C/2) channels; or None, and `hidden` says how to make one.
+        hidden: width of the hidden layers of a new conditioner, a number or one for each.
+        ndim: spatial axes of the data; with 0, as None is, the new conditioner is a DenseNet, with 1 to 3 a ConvNet.
+        cond_channels, seed, dtype: of the new conditioner, see ConvNet; None is 0, 0 and "float32".
+
+    Raises:
+        ValueError: an option of a new conditioner is given beside `net`.
+        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
 
     References:
         Dinh, Krueger & Bengio, NICE: Non-linear Independent Components Estimation, 2014, section 3.2.
     """
 
     measures_logdet = False
+
+    def __init__(self, channels, net=None, *, hidden=None, ndim=None, cond_channels=None, seed=None, dtype=None):
+        super().__init__(channels, net, hidden=hidden, ndim=ndim, cond_channels=cond_channels, seed=seed, dtype=dtype)
 
     def couple_(self, ops, x2, h):
         x2 += h
@@ -222,6 +255,28 @@ class AdditiveCoupling(Coupling):
         return -dx2
 
 
+LARGEST_SCALE = 4.0
+
+
+def scale_and_bound(scale, bound):
+    """The scale of affine couplings and its bound, where None is the default; a bound is that of "bounded" only, of others None.
+
+    Raises:
+        ValueError: one of them is out of its range, or the bound would have no effect.
+    """
+    scale = "bounded" if scale is None else scale
+    if scale not in ("bounded", "sigmoid", "doubled"):
+        raise ValueError(f'scale is "bounded", "sigmoid" or "doubled"; got {scale!r}')
+    if scale != "bounded":
+        check_unused(f'with scale="{scale}"', bound=bound)
+        return scale, None
+    bound = LARGEST_SCALE if bound is None else bound
+    check_numbers(bound=bound)
+    if not 1 < bound < math.inf:
+        raise ValueError(f"bound is the largest scale, above 1 and finite; got {bound}")
+    return scale, bound
+
+
 class AffineCoupling(Coupling):
     """Z = [x1, (x2 + t) s], with h = net(x1) = [t, raw] and s = scale(raw); logdet is sum log s.
 
@@ -236,9 +291,20 @@ class AffineCoupling(Coupling):
 
     Args:
         channels: C, at least 2; x1 has ceil(C/2) of them.
-        net: a conditioner from ceil(C/2) to 2 floor(C/2) channels: t, then raw.
-        scale: "bounded", "sigmoid" or "doubled".
-        bound: the largest scale of "bounded", above 1.
+        net: a conditioner from ceil(C/2) to 2 floor(C/2) channels, t, then raw; or None, and `hidden` says how to make one.
+        scale: "bounded", "sigmoid" or "doubled"; None is "bounded".
+        bound: the largest scale of "bounded", above 1; None is 4.
+        hidden, ndim, cond_channels, seed, dtype: of a new conditioner, see AdditiveCoupling.
+
+    Raises:
+        ValueError: `scale` or `bound` is out of its range; `bound` is given with another scale than "bounded", or an option of a
+            new conditioner beside `net`.
+        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
+
+    Example:
+        layer = AffineCoupling(4, hidden=64)
+        layer = AffineCoupling(12, hidden=64, ndim=2)  # for images of 12 channels
+        layer = AffineCoupling(4, DenseNet(2, 64, 4))
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.2. Kingma & Dhariwal, Glow,
@@ -248,14 +314,11 @@ class AffineCoupling(Coupling):
 
     outputs = 2
 
-    def __init__(self, channels, net, scale="bounded", bound=4.0):
-        if scale not in ("bounded", "sigmoid", "doubled"):
-            raise ValueError(f'scale is "bounded", "sigmoid" or "doubled"; got {scale!r}')
-        check_numbers(bound=bound)
-        if not 1 < bound < math.inf:
-            raise ValueError(f"bound is the largest scale, above 1 and finite; got {bound}")
-        super().__init__(channels, net)
-        self._scale = (scale, float(bound))
+    def __init__(self, channels, net=None, scale=None, bound=None, *, hidden=None, ndim=None, cond_channels=None, seed=None, dtype=None):
+        scale, bound = scale_and_bound(scale, bound)
+        self._meant = {"scale": scale, "bound": bound}
+        super().__init__(channels, net, hidden=hidden, ndim=ndim, cond_channels=cond_channels, seed=seed, dtype=dtype)
+        self._scale = (scale, float(LARGEST_SCALE if bound is None else bound))
 
     @property
     def steadier(self):

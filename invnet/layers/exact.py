@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 
+from ..arguments import shown
 from ..core import InPlaceLayer, Layer, get_ops
 from ..ops.grid import is_power_of_two
 from ..passes.current import within
@@ -40,9 +41,9 @@ class Exact(InPlaceLayer):
 
     def __init__(self, layer, limit=256.0):
         if not isinstance(layer, Layer):
-            raise TypeError(f"Exact takes a Layer; got {layer!r}")
+            raise TypeError(f"Exact takes a Layer; got {shown(layer)}")
         if not is_power_of_two(limit):
-            raise ValueError(f"limit is a power of two, as 256 or 0.5; got {limit!r}")
+            raise ValueError(f"limit is a power of two, as 256 or 0.5; got {shown(limit)}")
         self.layer, self.limit = layer, float(limit)
         self._on_grid, self._corrections = on_grid(layer, self.limit), None
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arguments import check_integers, generator
+from ..arguments import check_integers, generator, permutation
 from ..core import Buffer, Isometry, get_ops
 from ..ops.stage import Stage
 
@@ -18,9 +18,7 @@ class Permute(Isometry):
     """
 
     def __init__(self, order):
-        order = np.asarray(order)
-        if order.ndim != 1 or not order.size or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(order.size)):
-            raise ValueError(f"order is a permutation of 0 to C-1, each once; got {order.tolist()}")
+        order = permutation(order)
         self.channels = order.size
         self.order = Buffer(order.astype(np.int64))
         self.back = Buffer(np.argsort(order).astype(np.int64))

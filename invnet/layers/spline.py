@@ -1,9 +1,8 @@
 """Spline: a monotone map of each number, of rational quadratic pieces, whose parameters something else gives."""
 
 import math
-import numbers
 
-from ..arguments import check_numbers
+from ..arguments import check_integers, check_numbers
 from ..core import get_ops
 
 
@@ -35,8 +34,7 @@ class Spline:
     """
 
     def __init__(self, bins=8, bound=3.0, tails="linear"):
-        if not isinstance(bins, numbers.Integral):
-            raise TypeError(f"bins is an integer; got {bins!r}")
+        check_integers(bins=bins)
         if not 2 <= bins <= 500:
             raise ValueError(f"bins is from 2 to 500; got {bins}")
         check_numbers(bound=bound)

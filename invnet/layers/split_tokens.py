@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arguments import check_flags
 from ..core import Isometry, get_ops
 
 PATTERNS = ("checkerboard", "rows", "columns")
@@ -30,6 +31,7 @@ class SplitTokens(Isometry):
     def __init__(self, pattern="checkerboard", inverted=False):
         if pattern not in PATTERNS:
             raise ValueError(f"pattern is one of {', '.join(PATTERNS)}; got {pattern!r}")
+        check_flags(inverted=inverted)
         self.pattern, self.inverted = pattern, bool(inverted)
 
     def check_shape(self, X, name="X"):

@@ -1,6 +1,6 @@
 """Staircase: the additive coupling in several parts, each shifted by the part before it."""
 
-from ..arguments import check_integers
+from ..arguments import check_integers, shown
 from ..core import InPlaceLayer, Net, get_ops
 from .coupling import AdditiveCoupling
 
@@ -28,14 +28,14 @@ class Staircase(InPlaceLayer):
     def __init__(self, channels, nets):
         check_integers(channels=channels)
         if not isinstance(nets, (tuple, list)):
-            raise TypeError(f"nets is a list of conditioners; got {nets!r}")
+            raise TypeError(f"nets is a list of conditioners; got {shown(nets)}")
         nets = list(nets)
         if not nets or channels % (len(nets) + 1):
             raise ValueError(f"a Staircase of K parts has K - 1 nets, at least one, and a multiple of K channels; got {len(nets)} nets "
                              f"and {channels} channels")
         for net in nets:
             if not isinstance(net, Net):
-                raise TypeError(f"the nets are conditioners, of a subclass of invnet.Net; got {net!r}")
+                raise TypeError(f"the nets are conditioners, of a subclass of invnet.Net; got {shown(net)}")
         self.channels, self.nets = channels, nets
 
     def __setattr__(self, name, value):

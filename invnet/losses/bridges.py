@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from ..arguments import check_numbers
 from ..core import get_ops
 
 
@@ -88,6 +89,7 @@ def from_differences(function, step=1e-5):
     Raises:
         ValueError: the function does not give one number for each sample, or the step is not positive.
     """
+    check_numbers(step=step)
     if not 0 < step < math.inf:
         raise ValueError(f"step is a positive number; got {step}")
 

@@ -2,8 +2,10 @@
 
 import math
 
+from ..arguments import check_integers, is_number, shown
 from ..bases.base import check_batch
 from ..core import get_ops
+from ..flow import Flow
 from .finite import check_finite
 
 
@@ -37,7 +39,17 @@ def bits_per_dim(nats, dimensions, levels=256):
         nats: negative log-likelihood of one sample, a number or an array.
         dimensions: C times the number of positions.
         levels: number of values that a quantised dimension can take, 2**n for n bits.
+
+    Raises:
+        TypeError: nats is no number or array, dimensions or levels is no integer.
+        ValueError: dimensions or levels is below 1.
     """
+    if not is_number(nats) and (isinstance(nats, type) or not hasattr(nats, "shape")):
+        raise TypeError(f"nats is a number or an array of numbers; got {shown(nats)}")
+    check_integers(dimensions=dimensions, levels=levels)
+    for name, value in (("dimensions", dimensions), ("levels", levels)):
+        if value < 1:
+            raise ValueError(f"{name} is a number from 1; got {value}")
     return nats / (dimensions * math.log(2)) + math.log2(levels)
 
 
@@ -59,6 +71,7 @@ def forward_kl(flow, X, cond=None):
         ValueError: X is not of the flow's shape, or has no samples.
         FloatingPointError: log q is not finite at a sample, which the error shows.
     """
+    check_flow(flow, "forward_kl")
     flow.check_shape(X)
     if X.shape[0] == 0:
         raise ValueError(f"a likelihood is of at least one sample; got X of shape {tuple(X.shape)}")
@@ -67,6 +80,12 @@ def forward_kl(flow, X, cond=None):
     check_finite(log_q, "log q", X)
     add_likelihood_gradient(flow, Z, cond)
     return -float(log_q.mean())
+
+
+def check_flow(flow, what):
+    """TypeError where it is no Flow."""
+    if not isinstance(flow, Flow):
+        raise TypeError(f"{what} takes a Flow; got {shown(flow)}")
 
 
 def add_likelihood_gradient(flow, Z, cond=None):

@@ -1,11 +1,11 @@
 """Variational inference: a flow that approximates a density known up to its constant."""
 
 import math
-import numbers
 
+from ..arguments import check_flags, check_numbers, is_integer, shown
 from ..core import get_ops
 from .finite import check_finite
-from .likelihood import add_likelihood_gradient
+from .likelihood import add_likelihood_gradient, check_flow
 
 
 def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
@@ -40,7 +40,10 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.2. Roeder, Wu & Duvenaud,
         Sticking the Landing: Simple, Lower-Variance Gradient Estimators for Variational Inference, 2017, section 3.
     """
-    if not isinstance(n, numbers.Integral) or n < 1:
+    check_flow(flow, "reverse_kl")
+    check_numbers(beta=beta)
+    check_flags(path=path)
+    if not is_integer(n) or n < 1:
         raise ValueError(f"n is a number of samples, an integer from 1; got {n!r}")
     if not 0 <= beta < math.inf:
         raise ValueError(f"beta is a number from 0; got {beta}")
@@ -64,6 +67,8 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
 
 def evaluate(log_p, X):
     """The value (N,) and the gradient of a log density at X, checked, with the dtype of X."""
+    if isinstance(log_p, type) or not callable(log_p):
+        raise TypeError(f"log_p is a function from X to {_value_and_gradient_of(X)}; got {shown(log_p)}")
     ops, result = get_ops(X), log_p(X)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"log_p gives a pair, {_value_and_gradient_of(X)}; got {_described(result)}: from_torch, from_jax and from_differences make "
@@ -99,6 +104,7 @@ def annealing(start=0.01, steps=10000):
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 6.1.
     """
+    check_numbers(start=start, steps=steps)
     if not 0 <= start <= 1 or not 0 < steps < math.inf:
         raise ValueError(f"start is from 0 to 1 and steps positive; got {start} and {steps}")
     return lambda step: min(1.0, start + step / steps)

@@ -5,7 +5,9 @@ import numpy as np
 from ..arguments import check_integers, generator
 from ..core import SHAPES
 from ..layers import AutoregressiveAffine, Chain
+from ..layers.coupling import scale_and_bound
 from ..nets import MaskedDenseNet
+from ..nets.dense import depth_of
 
 
 class MAF(Chain):
@@ -17,7 +19,7 @@ class MAF(Chain):
         channels: C of the data (N, C), at least 1.
         hidden: width of the conditioners' hidden layers, a number or one for each.
         steps: autoregressive layers.
-        depth: number of hidden layers, where `hidden` is a number.
+        depth: number of hidden layers, where `hidden` is a number; None is 2.
         order: "reversal" (from step to step), "random" (another in every step) or "same".
         scale, bound: as in AffineCoupling.
         activation, cond_channels: as in MaskedDenseNet.
@@ -25,7 +27,8 @@ class MAF(Chain):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: `order` is unknown, or a number is out of range.
+        ValueError: `order` is unknown, a number is out of range, or an option has no effect: `depth` beside a list of widths, `bound`
+            with another scale than "bounded".
 
     References:
         Papamakarios, Pavlakou & Murray, Masked Autoregressive Flow for Density Estimation, 2017, section 3.
@@ -34,13 +37,15 @@ class MAF(Chain):
     #: the direction of every layer that is one evaluation of its conditioner
     fast = "forward"
 
-    def __init__(self, channels, hidden, steps, depth=2, order="reversal", scale="bounded", bound=4.0, activation="relu",
+    def __init__(self, channels, hidden, steps, depth=None, order="reversal", scale=None, bound=None, activation="relu",
                  cond_channels=0, seed=0, dtype="float32"):
         check_integers(channels=channels, steps=steps)
         if channels < 1 or steps < 0:
             raise ValueError(f"channels is positive and steps not negative; got {channels} and {steps}")
         if order not in ("reversal", "random", "same"):
             raise ValueError(f'order is "reversal", "random" or "same"; got {order!r}')
+        depth, (scale, bound) = depth_of(hidden, depth), scale_and_bound(scale, bound)
+        self._meant = {"depth": depth, "scale": scale, "bound": bound}
         rng, layers = generator(seed), []
         for step in range(steps):
             own_order = {"reversal": np.arange(channels)[::-1 if step % 2 else 1], "random": rng.permutation(channels), "same": None}[order]

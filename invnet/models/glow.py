@@ -1,8 +1,9 @@
 """Glow: the multiscale flow."""
 
-from ..arguments import check_integers, generator
+from ..arguments import check_flags, check_integers, check_unused, generator
 from ..core import SHAPES
 from ..layers import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Squeeze, Unsqueeze
+from ..layers.coupling import scale_and_bound
 from ..nets import ConvNet, DenseNet
 
 
@@ -18,9 +19,10 @@ class Glow(Chain):
         steps: flow steps at each level.
         ndim: spatial axes, 0 to 3.
         coupling: "affine" or "additive".
-        scale, bound: of the affine coupling, see AffineCoupling.
+        scale, bound: of affine couplings, the priors' too, see AffineCoupling.
         mix: parametrisation of the 1x1 convolution, "lu", "householder" or "full".
-        prior: learn the density of the channels that leave, given those that stay (Glow's split prior).
+        prior: learn the density of the channels that leave, given those that stay (Glow's split prior); None is True where channels
+            leave, that is with two levels or more.
         kernels: kernel sizes of the conditioners; with ndim=0 their number is what counts.
         activation: of the conditioners.
         cond_channels: K of the condition, an array (N, K) or (N, K, *spatial) with the data's spatial axes; 0 for none.
@@ -29,18 +31,22 @@ class Glow(Chain):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: a number or a name is out of range; an array's spatial axes are not divisible by 2 ** levels.
+        ValueError: a number or a name is out of range; an array's spatial axes are not divisible by 2 ** levels. An option has no
+            effect: `scale` or `bound` where no coupling is affine, `bound` with another scale than "bounded", `prior` with one level,
+            `cond_spatial` without a condition or without spatial axes.
         TypeError: a size is no integer.
 
     References:
         Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018.
     """
 
-    def __init__(self, channels, hidden, levels, steps, ndim=2, coupling="affine", scale="bounded", bound=4.0, mix="lu",
-                 prior=True, kernels=(3, 1, 3), activation="relu", cond_channels=0, cond_spatial=False, seed=0, dtype="float32"):
+    def __init__(self, channels, hidden, levels, steps, ndim=2, coupling="affine", scale=None, bound=None, mix="lu",
+                 prior=None, kernels=(3, 1, 3), activation="relu", cond_channels=0, cond_spatial=False, seed=0, dtype="float32"):
         if coupling not in ("affine", "additive"):
             raise ValueError(f'coupling is "affine" or "additive"; got {coupling!r}')
         _check_sizes(channels, hidden, levels, steps, ndim, cond_channels)
+        scale, bound, prior = self._check_effects(coupling, scale, bound, levels, prior, ndim, cond_channels, cond_spatial)
+        self._meant = {"scale": scale, "bound": bound, "prior": prior}
         self._levels, self._ndim = levels, ndim
         rng = generator(seed)
 
@@ -76,6 +82,21 @@ class Glow(Chain):
 
         super().__init__(*squeezed(channels, 1))
         self.channels = channels
+
+    @staticmethod
+    def _check_effects(coupling, scale, bound, levels, prior, ndim, cond_channels, cond_spatial):
+        """scale, bound and prior, where None was the default; those that concern nothing are None."""
+        check_flags(cond_spatial=cond_spatial, prior=prior is not None and prior)
+        if levels == 1:
+            check_unused("with levels=1, where no channels leave", prior=prior or None)
+        elif prior is None:
+            prior = True
+        if cond_spatial and (ndim == 0 or not cond_channels):
+            check_unused("with ndim=0, without spatial axes" if ndim == 0 else "without a condition: give cond_channels", cond_spatial=True)
+        if coupling == "affine" or prior:
+            return *scale_and_bound(scale, bound), prior
+        check_unused('with coupling="additive" and no prior', scale=scale, bound=bound)
+        return None, None, prior
 
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)

@@ -1,8 +1,6 @@
 """Jet: couplings with a vision transformer in each."""
 
-import numbers
-
-from ..arguments import generator
+from ..arguments import generator, is_integer
 from ..layers import AffineCoupling, Chain, Permute, Reverse, Squeeze, SplitTokens, Unsqueeze
 
 #: the couplings in turn: four of channels, and one of positions, each time another
@@ -40,9 +38,11 @@ class Jet(Chain):
     """
 
     def __init__(self, channels, size, patch=4, couplings=32, depth=2, width=512, heads=8, seed=0, dtype="float32"):
-        if not all(isinstance(n, numbers.Integral) and n > 0 for n in (channels, patch, couplings, depth, width, heads)):
+        if not all(is_integer(n) and n > 0 for n in (channels, patch, couplings, depth, width, heads)):
             raise ValueError("channels, patch, couplings, depth, width and heads are positive integers; "
                              f"got {channels}, {patch}, {couplings}, {depth}, {width} and {heads}")
+        if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(map(is_integer, size)):
+            raise TypeError(f"size is (H, W), two integers; got {size!r}")
         H, W = size
         if patch < 2 or patch & (patch - 1) or H % patch or W % patch:
             raise ValueError(f"patch is a power of two from 2 that divides both of size; got patch={patch} and size={tuple(size)}")

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from ..arguments import check_integers, generator
+from ..arguments import check_flags, check_integers, generator
 from ..layers import AutoregressiveSpline, Chain, SplineCoupling
 from ..nets import DenseNet, MaskedDenseNet
+from ..nets.dense import depth_of
 from .alternating import alternating, checked
 
 
@@ -22,7 +23,7 @@ class NSF(Chain):
         hidden: width of the conditioners, a number or one for each hidden layer.
         steps: how many couplings or autoregressive layers.
         bins, bound: of the splines, see SplineCoupling.
-        depth: hidden layers of a conditioner, where `hidden` is a number.
+        depth: hidden layers of a conditioner, where `hidden` is a number; None is 2.
         activation: of the conditioners, see ConvNet.
         mix: "swap" for halves that change places, or the order reversed; or a Conv1x1 before every layer: "lu", as in the paper, "householder" or "full".
         actnorm: an ActNorm before every layer; `initialize` sets them.
@@ -33,18 +34,21 @@ class NSF(Chain):
             are fast, "inverse" for those whose samples are.
 
     Raises:
-        ValueError: `autoregressive` is unknown, or a number is out of range.
+        ValueError: `autoregressive` is unknown, a number is out of range, or `depth` is given beside a list of widths.
 
     References:
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 3.
     """
 
-    def __init__(self, channels, hidden, steps, bins=8, bound=3.0, depth=2, activation="relu", mix="swap", actnorm=False,
+    def __init__(self, channels, hidden, steps, bins=8, bound=3.0, depth=None, activation="relu", mix="swap", actnorm=False,
                  cond_channels=0, seed=0, dtype="float32", autoregressive=None):
         if autoregressive not in (None, "forward", "inverse"):
             raise ValueError(f'autoregressive is None, "forward" or "inverse"; got {autoregressive!r}')
         checked("NSF", channels, steps, 2 if autoregressive is None else 1)
         check_integers(bins=bins)
+        check_flags(actnorm=actnorm)
+        depth = depth_of(hidden, depth)
+        self._meant = {"depth": depth}
         rng = generator(seed)
 
         def couple(step):

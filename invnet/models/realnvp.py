@@ -1,8 +1,10 @@
 """RealNVP: affine couplings that take turns."""
 
-from ..arguments import generator
+from ..arguments import check_flags, generator
 from ..layers import AffineCoupling, Chain
+from ..layers.coupling import scale_and_bound
 from ..nets import DenseNet
+from ..nets.dense import depth_of
 from .alternating import alternating, checked
 
 
@@ -16,7 +18,7 @@ class RealNVP(Chain):
         channels: C, at least 2.
         hidden: width of the conditioners, a number or one for each hidden layer.
         steps: how many couplings.
-        depth: hidden layers of a conditioner, where `hidden` is a number.
+        depth: hidden layers of a conditioner, where `hidden` is a number; None is 2.
         scale, bound: of the couplings, see AffineCoupling.
         activation: of the conditioners, see ConvNet.
         mix: "swap" for halves that change places, or a Conv1x1 before every coupling: "lu", "householder" or "full".
@@ -26,16 +28,20 @@ class RealNVP(Chain):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: a number or a name is out of range.
+        ValueError: a number or a name is out of range, or an option has no effect: `depth` beside a list of widths, `bound` with
+            another scale than "bounded".
         TypeError: a size is no integer.
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, sections 3.2 to 3.5.
     """
 
-    def __init__(self, channels, hidden, steps, depth=2, scale="bounded", bound=4.0, activation="relu", mix="swap", actnorm=False,
+    def __init__(self, channels, hidden, steps, depth=None, scale=None, bound=None, activation="relu", mix="swap", actnorm=False,
                  cond_channels=0, seed=0, dtype="float32"):
         checked("RealNVP", channels, steps)
+        check_flags(actnorm=actnorm)
+        depth, (scale, bound) = depth_of(hidden, depth), scale_and_bound(scale, bound)
+        self._meant = {"depth": depth, "scale": scale, "bound": bound}
         rng, widths = generator(seed), AffineCoupling.conditioner_channels(channels)
 
         def couple(step):

@@ -1,11 +1,10 @@
 """ConvNet: the convolutional conditioner, 3x3 - 1x1 - 3x3 by default."""
 
 import math
-import numbers
 
 import numpy as np
 
-from ..arguments import check_integers, generator
+from ..arguments import check_integers, generator, is_integer
 from ..core import SHAPES, Net, Parameter, check_gradient, condition_array, float_dtype, get_ops
 from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 from ..ops.stage import Convolutions
@@ -13,9 +12,9 @@ from ..ops.stage import Convolutions
 
 def widths_of(hidden, depth):
     """Widths of hidden layers, from a number for all or a list of numbers."""
-    if isinstance(hidden, numbers.Integral):
+    if is_integer(hidden):
         return (int(hidden),) * depth
-    if isinstance(hidden, (list, tuple)) and all(isinstance(n, numbers.Integral) for n in hidden):
+    if isinstance(hidden, (list, tuple)) and all(map(is_integer, hidden)):
         return tuple(map(int, hidden))
     raise TypeError(f"hidden is an integer or a list of integers; got {hidden!r}")
 
@@ -52,7 +51,7 @@ class ConvNet(Net):
 
     def __init__(self, C_in, hidden, C_out, kernels=(3, 1, 3), ndim=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):
         check_integers(C_in=C_in, C_out=C_out, ndim=ndim, cond_channels=cond_channels)
-        if not isinstance(kernels, (tuple, list)) or not all(isinstance(k, numbers.Integral) for k in kernels) or ndim not in (0, 1, 2, 3):
+        if not isinstance(kernels, (tuple, list)) or not all(map(is_integer, kernels)) or ndim not in (0, 1, 2, 3):
             raise ValueError(f"kernels is a list of sizes and ndim from 0 to 3; got kernels={kernels} and ndim={ndim}")
         hidden, dtype = widths_of(hidden, len(kernels) - 1), float_dtype(dtype)
         if len(kernels) != len(hidden) + 1 or not kernels:

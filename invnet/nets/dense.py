@@ -1,8 +1,26 @@
 """DenseNet: the dense conditioner for vectors."""
 
-from ..arguments import check_integers
+from ..arguments import check_integers, check_unused, is_integer
 from ..ops.stage import Units
 from .conv import ConvNet, widths_of
+
+
+def depth_of(hidden, depth):
+    """The number of hidden layers, where `hidden` is one width for all, by default 2; None where it is a list, which says it.
+
+    Raises:
+        ValueError: `depth` is negative, or is given beside a list.
+        TypeError: `depth` is no integer, or `hidden` neither that nor a list.
+    """
+    widths_of(hidden, 0)  # its mistakes first
+    if not is_integer(hidden):
+        check_unused("beside a list of widths", depth=depth)
+        return None
+    depth = 2 if depth is None else depth
+    check_integers(depth=depth)
+    if depth < 0:
+        raise ValueError(f"depth is not negative; got {depth}")
+    return depth
 
 
 class DenseNet(ConvNet):
@@ -13,18 +31,16 @@ class DenseNet(ConvNet):
     Args:
         C_in, C_out: features of x and of y.
         hidden: width of the hidden layers, a number or one for each.
-        depth: number of hidden layers, where `hidden` is a number.
+        depth: number of hidden layers, where `hidden` is a number; None is 2.
         activation, cond_channels, seed, dtype: as in ConvNet.
 
     Raises:
         ValueError, TypeError: as in ConvNet.
     """
 
-    def __init__(self, C_in, hidden, C_out, depth=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):
-        check_integers(depth=depth)
-        if depth < 0:
-            raise ValueError(f"depth is not negative; got {depth}")
-        hidden = widths_of(hidden, depth)
+    def __init__(self, C_in, hidden, C_out, depth=None, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+        depth = depth_of(hidden, depth)
+        hidden, self._meant = widths_of(hidden, depth), {"depth": depth}
         super().__init__(C_in, hidden, C_out, kernels=(1,) * (len(hidden) + 1), ndim=0, activation=activation,
                          cond_channels=cond_channels, seed=seed, dtype=dtype)
 

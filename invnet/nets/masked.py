@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from ..arguments import check_integers
+from ..arguments import check_integers, permutation
 from ..core import Buffer, get_ops
 from ..ops.stage import Units
-from .conv import widths_of
 from .dense import DenseNet
 
 
@@ -24,7 +23,7 @@ class MaskedDenseNet(DenseNet):
         channels: C of x, at least 1.
         hidden: width of the hidden layers, a number or one for each.
         outputs: p for each channel. Output j of channel i is y[:, j C + i], so that p = 2 makes the halves [first, second].
-        depth: number of hidden layers, where `hidden` is a number.
+        depth: number of hidden layers, where `hidden` is a number; None is 2.
         order: a permutation of 0 ... C-1, channel order[0] being the first, which sees nothing; None is 0 ... C-1.
         activation, cond_channels, seed, dtype: as in ConvNet.
 
@@ -35,15 +34,14 @@ class MaskedDenseNet(DenseNet):
         Germain, Gregor, Murray & Larochelle, MADE: Masked Autoencoder for Distribution Estimation, 2015, sections 3 and 4.
     """
 
-    def __init__(self, channels, hidden, outputs=2, depth=2, order=None, activation="relu", cond_channels=0, seed=0, dtype="float32"):
-        check_integers(channels=channels, outputs=outputs, depth=depth, cond_channels=cond_channels)
+    def __init__(self, channels, hidden, outputs=2, depth=None, order=None, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+        check_integers(channels=channels, outputs=outputs, cond_channels=cond_channels)
         if channels < 1 or outputs < 1:
             raise ValueError(f"channels and outputs are positive; got {channels} and {outputs}")
-        order = np.arange(channels) if order is None else np.asarray(order)
-        if order.ndim != 1 or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(channels)):
-            raise ValueError(f"order is a permutation of 0 to {channels - 1}, each once; got {order.tolist()}")
+        order = np.arange(channels) if order is None else permutation(order, channels)
         super().__init__(channels, hidden, outputs * channels, depth, activation, cond_channels, seed, dtype)
-        hidden = widths_of(hidden, depth)
+        self._meant = {**self._meant, "order": order}
+        hidden = [b.data.shape[0] for b in self.b[:-1]]
         first, degrees_of_channels = 0 if cond_channels else min(1, channels - 1), np.argsort(order) + 1
         degrees = [degrees_of_channels, *(first + np.arange(width) * (channels - first) // width for width in hidden)]
         degrees.append(np.tile(degrees_of_channels, outputs) - 1)  # so that "sees" is m <= d at the last layer too

@@ -33,4 +33,4 @@ def grid_of(limit, itemsize):
 
 
 def is_power_of_two(number):
-    return isinstance(number, numbers.Real) and 0 < number < math.inf and math.frexp(number)[0] == 0.5
+    return isinstance(number, numbers.Real) and not isinstance(number, bool) and 0 < number < math.inf and math.frexp(number)[0] == 0.5

@@ -2,9 +2,9 @@
 
 import dataclasses
 import math
-import numbers
 import warnings
 
+from ..arguments import is_integer, is_number
 from ..ops import float_dtype
 from ..ops.reference.arrays import WINDOWS
 from . import drift
@@ -75,7 +75,7 @@ class BackwardPolicy:
 
     @memory_budget.setter
     def memory_budget(self, budget):
-        if not isinstance(budget, numbers.Real) or not budget >= 0 or budget == math.inf:
+        if not is_number(budget) or not budget >= 0 or budget == math.inf:
             raise ValueError(f"memory_budget is a number of bytes, or a share of the free memory below 1; got {budget!r}")
         self._memory_budget, self.saved_pass, self._kept_before = budget, None, None
 
@@ -89,7 +89,7 @@ class BackwardPolicy:
 
     @anchors.setter
     def anchors(self, k):
-        if k != "auto" and not (isinstance(k, numbers.Integral) and k >= 0):
+        if k != "auto" and not (is_integer(k) and k >= 0):
             raise ValueError(f'anchors is a number of steps from state to state that is kept, 0 for none, or "auto"; got {k!r}')
         self._anchors, self.saved_pass = k, None
 
@@ -105,7 +105,7 @@ class BackwardPolicy:
 
     @strict.setter
     def strict(self, drift):
-        if drift is not None and not (isinstance(drift, numbers.Real) and drift >= 0):
+        if drift is not None and not (is_number(drift) and drift >= 0):
             raise ValueError(f"strict is the largest drift that is allowed, a number from 0, or None; got {drift!r}")
         self._strict, self.saved_pass = drift, None
 
@@ -119,7 +119,7 @@ class BackwardPolicy:
 
     @drift_tolerance.setter
     def drift_tolerance(self, tolerance):
-        if tolerance is not None and not (isinstance(tolerance, numbers.Real) and tolerance > 0):
+        if tolerance is not None and not (is_number(tolerance) and tolerance > 0):
             raise ValueError(f"drift_tolerance is a positive number, or None; got {tolerance!r}")
         self._drift_tolerance, self._warned, self._on_guard, self.saved_pass = tolerance, False, 0, None
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..arguments import check_integers
 from ..core import get_ops
 from .figure import DPI, new_figure
 
@@ -14,6 +15,7 @@ def image_grid(images, columns=8):
     Args:
         images: (N, C, H, W), N at least 1, C 1 or 3, black 0 and white 1.
     """
+    check_integers(columns=columns)
     images = _drawable(images)
     scale = max(1, min(8, 640 // (min(columns, len(images)) * images.shape[3])))
     picture = np.kron(_mosaic(images, columns), np.ones((scale, scale, 1)))

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..arguments import check_integers
 from ..core import get_ops
 from .figure import DATA, MODEL, new_figure
 
@@ -103,6 +104,7 @@ def path(states, titles=None, columns=5):
         titles: one for each; None numbers them.
         columns: pictures in a row.
     """
+    check_integers(columns=columns)
     states = [_pairs(state) for state in states]
     if not states or len({len(state) for state in states}) > 1:
         raise ValueError(f"a path has at least one state, all of the same samples; got {[len(state) for state in states]} samples")

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from ..core import Condition, get_ops
+from ..arguments import shown
+from ..core import Condition, Layer, get_ops
 from .agreement import CLOSE, EXACT, STEP, close, differences_agree, equal, normal, numbers, same_shape, total
 from .held import reachable_bytes
 from .variants import c_order, every_second, fortran_order, in_dtype
@@ -26,7 +27,10 @@ def check_layer(layer, X, cond=None, seed=0):
 
     Raises:
         AssertionError: a law does not hold; the text gives both numbers.
+        TypeError: it is no Layer.
     """
+    if not isinstance(layer, Layer):
+        raise TypeError(f"check_layer takes a Layer; got {shown(layer)}")
     two_samples(X)
     for law in LAYER_LAWS:
         law(*in_dtype("float64", layer, X, cond), np.random.default_rng(seed))

@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import math
 
+from ..arguments import shown
+from ..core import Layer
 from ..passes import drift
 from ..passes.current import within
 
@@ -32,7 +34,12 @@ def reconstruction_error(net, X, cond=None):
         net: a Layer of invnet, which stays as it is.
         X: (N, C, *spatial), N at least 1.
         cond: the condition, or None.
+
+    Raises:
+        TypeError: it is no Layer.
     """
+    if not isinstance(net, Layer):
+        raise TypeError(f"reconstruction_error takes a Layer; got {shown(net)}")
     ops, copied = net.check(X), copy.deepcopy(net)
     monitor, whole = drift.DriftMonitor(ops, anchors=1, restarts=False), drift.DriftMonitor(ops)
     X = net._own_copy(ops, X)

@@ -5,6 +5,7 @@ import sys
 import torch
 from torch import nn
 
+from ..arguments import shown
 from ..core import Layer, Parameter
 from ..layers import Reverse
 from .recording import recorded
@@ -32,7 +33,7 @@ def as_module(layer, memory="rebuild"):
         ValueError: `memory` is another.
     """
     if not isinstance(layer, Layer):
-        raise TypeError(f"as_module takes a Layer of invnet; got {type(layer).__name__}")
+        raise TypeError(f"as_module takes a Layer of invnet; got {shown(layer) if isinstance(layer, type) else type(layer).__name__}")
     if memory not in MEMORY:
         raise ValueError(f'memory is "rebuild" or "store"; got {memory!r}')
     return LayerModule(layer, memory)

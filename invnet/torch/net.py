@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..arguments import check_integers, check_unused, is_integer, shown
 from ..core import Buffer, Net, Parameter
 from ..ops.torch_engine.precision import reduced
 from ..ops.torch_engine.recording import is_recording
@@ -40,6 +41,7 @@ class TorchNet(Net):
             running statistics are updated on the way forth, never on the way back.
 
     Raises:
+        ValueError: `batch_norm` is another, or an option has no effect.
         TypeError: `module` is no nn.Module, or has parameters of other dtypes than float32 or float64, or of both.
         RuntimeError: in an evaluation, batch norm is to normalise by the batch, or the module changes a buffer.
 
@@ -53,9 +55,13 @@ class TorchNet(Net):
 
     def __init__(self, module, shape=None, cond_shape=None, reach=None, batch_norm="refuse"):
         if not isinstance(module, nn.Module):
-            raise TypeError(f"a TorchNet takes a torch.nn.Module; got {type(module).__name__}")
+            raise TypeError(f"a TorchNet takes a torch.nn.Module; got {shown(module) if isinstance(module, type) else type(module).__name__}")
         if batch_norm not in BATCH_NORM:
             raise ValueError(f"batch_norm is one of {', '.join(BATCH_NORM)}; got {batch_norm!r}")
+        check_integers(reach=0 if reach is None else reach)
+        for name, sizes in (("shape", shape), ("cond_shape", cond_shape)):
+            if sizes is not None and not (isinstance(sizes, (tuple, list)) and all(map(is_integer, sizes))):
+                raise TypeError(f"{name} is that of one sample, integers (C, *spatial); got {shown(sizes)}")
         dtypes = {tensor.dtype for tensor in module.parameters()}
         if len(dtypes) > 1 or dtypes - {torch.float32, torch.float64}:
             raise TypeError(f"a TorchNet computes in float32 or in float64; the module has parameters of {sorted(map(str, dtypes))}")
@@ -66,6 +72,10 @@ class TorchNet(Net):
         self._pairs = [(tensors[name], state) for name, state in self._state.items()]
         self._learned = [tensor for tensor, state in self._pairs if isinstance(state, Parameter)]
         self._norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+        if batch_norm != "refuse" and not self._norms:
+            check_unused("on a module without batch norm", batch_norm=batch_norm)
+        if shape is None:
+            check_unused("without shape", cond_shape=cond_shape)
         if shape is not None:
             self.kept_per_position, self.floats_per_position = self._measured(shape, cond_shape)
 

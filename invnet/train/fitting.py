@@ -9,6 +9,8 @@ import threading
 import time
 
 from .. import io, world
+from ..arguments import check_flags, check_numbers, check_unused, shown
+from ..core import Layer
 from ..data import Images, quantise, split
 from . import checkpoint
 from .metrics import Metrics, peak_megabytes
@@ -59,8 +61,14 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         Interrupted: Ctrl-C was pressed or SIGTERM came; the checkpoint was saved before.
         WorkerLost: another process of the training is gone; the checkpoint was saved before.
     """
+    if not isinstance(net, Layer):
+        raise TypeError(f"fit takes a Layer; got {shown(net)}")
+    check_flags(resume=resume, progress=progress)
+    if run is None:
+        check_unused("without a run, whose checkpoint would hold them", notes=notes)
     if not isinstance(images, Images):
         images = split(quantise(images), 256, "array")
+    check_numbers(max_seconds=1 if max_seconds is None else max_seconds)
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"max_seconds is a positive number; got {max_seconds}")
     if resume and run is None:

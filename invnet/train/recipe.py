@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from .. import optim
-from ..arguments import check_integers, check_numbers
+from ..arguments import check_flags, check_integers, check_numbers
 
 OPTIMIZERS = {"adam": optim.Adam, "adamax": optim.Adamax, "rmsprop": optim.RMSprop, "sgd": optim.SGD}
 
@@ -55,6 +55,7 @@ class Recipe:
 
         check_integers(**{name: getattr(self, name) for name in ("epochs", "batch", "warmup", "patience", "most_skipped", "initial", "seed")})
         check_numbers(**{name: getattr(self, name) for name in ("lr", "clip", "decay", "ema", "weight_decay")})
+        check_flags(cosine=self.cosine)
         for name in ("epochs", "batch", "most_skipped", "initial"):
             require(getattr(self, name) >= 1, name, "a number from 1")
         for name in ("warmup", "patience", "seed"):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from .. import optim, world
+from ..arguments import check_integers, generator
 from ..core import get_ops
 from ..data import dequantise
 from ..losses import bits_per_dim, gaussian_nll
@@ -41,7 +42,8 @@ def evaluate(net, images, levels, batch=256, seed=0):
 
     Of several processes that train together all call it, and each takes its part of every batch.
     """
-    rng, nats, ranks = np.random.default_rng(seed), np.zeros(1), world.current()
+    check_integers(batch=batch, levels=levels)
+    rng, nats, ranks = generator(seed), np.zeros(1), world.current()
     for start in range(0, len(images), batch):
         chunk = images[start:start + batch]
         X = continuous(net, chunk, levels, rng, ranks.shard(len(chunk)))
