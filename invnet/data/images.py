@@ -6,6 +6,8 @@ import zlib
 
 import numpy as np
 
+MOST_LEVELS = 65536
+
 
 @dataclasses.dataclass(frozen=True)
 class Images:
@@ -63,8 +65,8 @@ def check_integers(images, levels, what):
         raise ValueError(f"{what} needs at least one image with at least one pixel; got shape {tuple(images.shape)}")
     if images.dtype.kind not in "iu":
         raise TypeError(f"{what} is of an integer dtype, see invnet.data.quantise; got {images.dtype}")
-    if levels < 2:
-        raise ValueError(f"{what} needs at least 2 levels; got levels={levels}")
+    if not 2 <= levels <= MOST_LEVELS:
+        raise ValueError(f"{what} needs from 2 to {MOST_LEVELS} levels; got levels={levels}")
     low, high = int(images.min()), int(images.max())
     if low < 0 or high >= levels:
         raise ValueError(f"{what} has values from 0 to {levels - 1}, for levels={levels}; got {low} to {high}")
