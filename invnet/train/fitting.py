@@ -9,7 +9,8 @@ import threading
 import time
 
 from .. import io, world
-from ..data import Images, quantise, split
+from ..data import Images, quantise
+from ..data.parts import images_of
 from . import checkpoint
 from .metrics import Metrics, peak_megabytes
 from .recipe import recipe_from
@@ -60,7 +61,7 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         WorkerLost: another process of the training is gone; the checkpoint was saved before.
     """
     if not isinstance(images, Images):
-        images = split(quantise(images), 256, "array")
+        images = images_of({"train": quantise(images)}, None, 256, "array", 0.1, 0.1, 0)
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"max_seconds is a positive number; got {max_seconds}")
     if resume and run is None:
