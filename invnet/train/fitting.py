@@ -1,6 +1,7 @@
 """fit: trains a network on images, with checkpoints, metrics and a progress bar."""
 
 import contextlib
+import logging
 import math
 import pathlib
 import signal
@@ -18,6 +19,7 @@ from .trainer import Trainer
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 STEPS_BETWEEN_ROWS, SECONDS_BETWEEN_SAVES = 50, 30
+log = logging.getLogger("invnet.train")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,7 +45,9 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         images: Images; or an array (N, C, H, W), integers from 0 to 255 or floats in [0, 1], of which a tenth each is
             taken for validation and test.
         run: a folder, made where it is missing.
-        resume: go on from the checkpoint in `run`, with the options of its beginning.
+        resume: go on from the checkpoint in `run`, with the options of its beginning. `epochs` may be another number: where the
+            learning rate does not depend on it (cosine=False, and a warmup of at most a tenth of the steps) the result has the bits
+            of a training with as many from the start; else the rate follows the new schedule from here on, and a line says so.
         max_seconds: stop after this time; the steps until then are the same as without.
         progress: show a bar with training bits/dim, steps/s and the peak of memory.
         on_epoch: called with the Trainer and the row of metrics after each validation.
@@ -68,7 +72,8 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         raise ValueError("resume goes on from the checkpoint in a folder: give run")
     path = None if run is None else pathlib.Path(run) / CHECKPOINT
     if resume:
-        options = {**checkpoint.recipe_of(path), **options}
+        began = checkpoint.recipe_of(path)
+        options = {**began, **options}
     elif path is not None and path.exists():
         raise FileExistsError(f"{path.parent} already holds a training: resume it, or choose another folder")
     if run is not None:
@@ -76,6 +81,7 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
     trainer = Trainer(net, images, recipe_from(options))
     if resume:
         checkpoint.restore(trainer, path)
+        _mention_epochs(trainer, path, recipe_from(began))
     else:
         trainer.initialize()
     if path is not None:
@@ -101,6 +107,24 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
     if weights is not None:
         net.load_state_dict(weights)
     return rows
+
+
+def _mention_epochs(trainer, path, began):
+    """Says that a training that is resumed is finished, or that its learning rates are no longer those it began with."""
+    recipe, progress = trainer.recipe, trainer.progress
+    if not trainer.world.writes:
+        return
+    if trainer.finished:
+        out_of_patience = 0 < recipe.patience <= progress.stale
+        why = f"no better validation in {progress.stale} epochs, its patience" if out_of_patience else f"all {recipe.epochs} epochs are done"
+        prolongs = "" if out_of_patience else "; more of them (epochs=N, --epochs N) prolong it"
+        log.warning("%s is finished: %s%s", path.parent, why, prolongs)
+        return
+    before, now = began.rate(began.epochs * trainer.steps_per_epoch), recipe.rate(trainer.total)
+    if any(before(step) != now(step) for step in range(progress.step)):
+        log.warning("%s: from step %d on the learning rate is that of a training with %d epochs, %.3g, where that with %d ends as %.3g; "
+                    "the result is not that of %d epochs from the start", path.parent, progress.step, recipe.epochs, now(progress.step),
+                    began.epochs, before(progress.step), recipe.epochs)  # fmt: skip
 
 
 def _loop(trainer, metrics, save, max_seconds, on_epoch, interrupts, bar):
