@@ -204,8 +204,8 @@ def _interrupts():
 
 
 def _bar(trainer, shown):
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
-    interval = 0.2 if sys.stderr.isatty() else 15
+    interval = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 15  # in a notebook stderr is no terminal
     return tqdm(total=trainer.total, initial=trainer.progress.step, unit="step", dynamic_ncols=True, mininterval=interval,
                 disable=not (shown and trainer.world.writes))
