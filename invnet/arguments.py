@@ -19,6 +19,13 @@ def check_numbers(**values):
             raise TypeError(f"{name} is a number; got {value!r}")
 
 
+def check_unused(where, **options):
+    """ValueError where one of these options is given, i.e. not None: it would have no effect, and `where` says why."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} has no effect {where}: leave it out; got {name}={value!r}")
+
+
 def generator(seed):
     """A numpy Generator: `seed` itself, or a new one from an integer, from several, or from None by chance.
 

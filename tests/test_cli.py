@@ -223,7 +223,7 @@ MISTAKES = {
     "measurement misspelt": (["bench", "memroy"], r"did you mean memory\?\); see invnet bench --help"),
     "option before the command": (["--versoin"], r"did you mean --version\?\); see invnet --help"),
     "layout": (["train", "grey.npz", "--layout", "CHW"], "layout is NCHW or NHWC; got 'CHW'"),
-    "layout of digits": (["train", "digits", "--layout", "NCHW"], "layout is of arrays"),
+    "layout of digits": (["train", "digits", "--layout", "NCHW"], "layout has no effect on what is no .npz"),
     "a pickle": (["train", "x.pkl"], "pickle, which can run code"),
     "a file as the folder of train": (["train", "nowhere", "--out", "odd.npz"], "--out is a place.*odd.npz: it exists already"),
     "a folder of train that cannot be": (["train", "nowhere", "--out", "odd.npz/run"], "--out is a place.*odd.npz/run: Not a directory"),

@@ -77,7 +77,7 @@ def _resume(source, out, resume, engine, max_seconds, quiet, given):
     path = _checkpoint(resume)
     check_place(path.parent)
     net, notes = _open(path)
-    images = load(**{**notes["loading"], **({"source": source} if source is not None else {})})
+    images = _data(notes, source)
     notes["engine"] = engine or notes.get("engine", "numpy")
     net = _guarded(net.to(notes["engine"]), notes.get("guards", {}))
     _fit(net, images, path.parent, max_seconds, quiet, notes, resume=True, **epochs)
@@ -136,7 +136,7 @@ def evaluate(run, data, threads):
     """Prints test bits/dim, the baselines and the reconstruction error."""
     _use(threads)
     net, notes = _open(_checkpoint(run))
-    images = load(**{**notes["loading"], **({"source": data} if data is not None else {})})
+    images = _data(notes, data)
     print(repr(images))
     report.print_test(net, images, report.baselines(images))
 
@@ -179,6 +179,14 @@ def _notes(path):
     if "loading" not in notes:
         raise ValueError(f"{path} was not written by invnet train: it does not say what it was trained on")
     return notes
+
+
+def _data(notes, source):
+    """The data of a run, now at `source`, or None where they were."""
+    options = {**notes["loading"], **({"source": source} if source is not None else {})}
+    if not str(options["source"]).lower().endswith((".npy", ".npz")):
+        options.pop("layout", None)
+    return load(**options)
 
 
 def _levels(notes):

@@ -123,7 +123,8 @@ def _add_sample(subparsers):
     sample("--seed", type=int, default=0, metavar="SEED", help="(default: 0)")
     sample("--columns", type=int, metavar="N", help="of the picture (default: a picture near square)")
     sample("--out", metavar="PLACE",
-           help="a picture such as x.png, an array x.npy or x.npz of integers, or a folder/ for single .png images (default: samples.png in RUN, or samples-2.png, ...)")
+           help="a picture such as x.png, an array x.npy or x.npz of integers, or a folder/ for single .png images (default: samples.png "
+                "in RUN, or samples-2.png, ...)")
 
 
 def _add_evaluate(subparsers):

@@ -16,13 +16,13 @@ LAYOUTS = ("NCHW", "NHWC")
 WANTED = "x_train and x_test (or train and test, train_images and test_images), or one array of images (N, H, W) or (N, C, H, W)"
 
 
-def npy(path, levels=None, values=256, validation=0.1, test=0.1, seed=0, layout=None):
+def npy(path, levels=None, values=None, validation=0.1, test=0.1, seed=0, layout=None):
     """Images of a .npy file, one array as `npz` takes them, in random parts."""
     path = pathlib.Path(path)
     return _images({"train": (str(path), _read(path))}, path, levels, values, validation, test, seed, layout)
 
 
-def npz(path, levels=None, values=256, validation=0.1, test=0.1, seed=0, layout=None):
+def npz(path, levels=None, values=None, validation=0.1, test=0.1, seed=0, layout=None):
     """Images of a .npz file: an array for each part, or one array.
 
     An array belongs to the part that its name says: x_train and x_test, train and test, or train_images, val_images and
@@ -32,7 +32,8 @@ def npz(path, levels=None, values=256, validation=0.1, test=0.1, seed=0, layout=
     Args:
         path: of the file.
         levels: how many values a pixel of the result can take; None is `values`.
-        values: how many values a pixel of the arrays can take: they are integers from 0 to values - 1, or floats in [0, 1].
+        values: how many values a pixel of the arrays can take, which are integers from 0 to values - 1, or floats in [0, 1]; None
+            is 256.
         validation, test: the share of the training part for a part that is not there.
         seed: of the order in which these are chosen.
         layout: of arrays of rank 4, "NCHW" or "NHWC"; None is what their shape says.
@@ -63,6 +64,7 @@ def npz(path, levels=None, values=256, validation=0.1, test=0.1, seed=0, layout=
 
 def _images(arrays, path, levels, values, validation, test, seed, layout):
     """Images from {part: (what it is, array)}."""
+    values = 256 if values is None else values
     if layout not in (None, *LAYOUTS):
         raise ValueError(f"layout is NCHW or NHWC; got {layout!r}")
     if layout is not None and all(array.ndim == 3 for _, array in arrays.values()):
@@ -137,7 +139,7 @@ def _levels(X, what, levels, values):
         return quantise(X, levels or values, values)
     k = quantise(X, levels or values)  # which refuses what is outside [0, 1]
     if (levels is None or levels <= values) and _on_grid(X, values - 1):
-        return quantise(np.rint(X * (values - 1)).astype(np.int64), levels or values, values)
+        return quantise(np.rint(X.astype(np.float64) * (values - 1)).astype(np.uint32), levels or values, values)
     if levels is None and not _on_grid(np.where(X < 1, X, 0), values):
         log.warning("%s holds floats that are no multiples of 1/%d and are rounded to %d levels; bits=16 (--bits 16) keeps most",
                     what, values - 1, values)  # fmt: skip

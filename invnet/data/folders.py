@@ -16,7 +16,7 @@ GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA")
 OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
-def folder(path, levels=None, values=256, validation=0.1, test=0.1, seed=0):
+def folder(path, levels=None, values=None, validation=0.1, test=0.1, seed=0):
     """All images in a folder and those within it, of one size, upright as their EXIF data say.
 
     Files are .png, .jpg, .bmp, .gif, .webp, .tif and .ppm; those whose names begin with a dot are left out, and links are followed.
@@ -39,6 +39,7 @@ def folder(path, levels=None, values=256, validation=0.1, test=0.1, seed=0):
     except ImportError:
         raise ImportError("reading a folder of images needs Pillow: pip install pillow") from None
     path = pathlib.Path(path)
+    values = 256 if values is None else values
     parts = _parts(path, _image_files(path))
     files = [file for of_part in parts.values() for file in of_part]
     X = _pixels(files, path)

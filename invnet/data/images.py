@@ -31,7 +31,7 @@ class Images:
 
     def __post_init__(self):
         for part in ("train", "validation", "test"):
-            check_integers(getattr(self, part), self.levels, f"{self.name}: the {part} part")
+            check_images(getattr(self, part), self.levels, f"{self.name}: the {part} part")
         shapes = {array.shape[1:] for array in (self.train, self.validation, self.test)}
         if len(shapes) != 1:
             raise ValueError(f"{self.name}: all parts have one image shape (C, H, W); got {sorted(shapes)}")
@@ -57,7 +57,7 @@ class Images:
         return f"Images({self.name}: {sizes} of {'x'.join(map(str, self.shape))}, {self.levels} levels)"
 
 
-def check_integers(images, levels, what):
+def check_images(images, levels, what):
     """Raises unless `images` are (N, C, H, W) integers from 0 to levels - 1."""
     if images.ndim != 4:
         raise ValueError(f"{what} has shape (N, C, H, W); got {tuple(images.shape)}")

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from ..arguments import check_unused
 from .arrays import npy, npz
 from .folders import folder
 from .images import split
@@ -14,7 +15,7 @@ PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 SOURCES = '"digits", a .npz or .npy file, a folder of images, or CIFAR\'s binary version'
 
 
-def load(source, bits=None, values=256, validation=0.1, test=0.1, seed=0, layout=None):
+def load(source, bits=None, values=None, validation=0.1, test=0.1, seed=0, layout=None):
     """Images from "digits", a file of arrays, a folder of images or the binary version of CIFAR.
 
     What is not certain, such as which axis is the channels, is an error that says how to be clear, or a warning of the logger
@@ -24,9 +25,12 @@ def load(source, bits=None, values=256, validation=0.1, test=0.1, seed=0, layout
         source: "digits", or the path of a .npz or .npy file, see `npz`; of a folder of images, see `folder`; or of the folder or
             a .bin file of the binary version of CIFAR, see `cifar`.
         bits: reduce the images to 2**bits levels; None keeps them.
-        values: how many values a pixel can take in a file of arrays or a folder.
+        values: how many values a pixel can take in a file of arrays or a folder; None is 256.
         validation, test, seed: of the random split, where the source has no parts of its own.
         layout: "NCHW" or "NHWC", of arrays of rank 4 whose shape does not say it.
+
+    Raises:
+        ValueError: it is not certain how to read the source, or an option is out of its range or has no effect on this source.
     """
     options = dict(validation=validation, test=test, seed=seed)
     if bits is not None and not 1 <= bits <= 16:
@@ -36,16 +40,18 @@ def load(source, bits=None, values=256, validation=0.1, test=0.1, seed=0, layout
     suffix = path.suffix.lower()
     if source != "digits" and suffix in (".npz", ".npy") and not path.is_dir():
         return (npz if suffix == ".npz" else npy)(path, levels, values, layout=layout, **options)
-    if layout is not None:
-        raise ValueError(f"layout is of arrays in .npz and .npy files; got layout={layout!r} for {str(source)!r}")
+    check_unused("on what is no .npz or .npy file", layout=layout)
     if source == "digits":
+        check_unused("on the digits, which have 17 values", values=values)
         return digits(levels, **options)
-    if path.is_dir():
-        return folder(path, levels, values, **options) if files_of(path) is None else cifar(path, levels, **options)
-    if suffix == ".bin" and path.is_file():
+    if path.is_dir() and files_of(path) is None:
+        return folder(path, levels, values, **options)
+    if path.is_dir() or suffix == ".bin" and path.is_file():
+        check_unused("on CIFAR, which has 256 values", values=values)
         return cifar(path, levels, **options)
     if suffix in PICKLE_SUFFIXES:
-        raise ValueError(f"the data are {SOURCES}; {str(source)!r} is a pickle, which can run code when it is read: store arrays with numpy.savez")
+        raise ValueError(f"the data are {SOURCES}; {str(source)!r} is a pickle, which can run code when it is read: store arrays "
+                         "with numpy.savez")
     if path.is_file() and path.name.startswith(("data_batch", "test_batch")):
         raise ValueError(PICKLES)
     raise FileNotFoundError(f"the data are {SOURCES}; {str(source)!r} is none of these")

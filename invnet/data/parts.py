@@ -47,8 +47,11 @@ def _held_out(images, levels, name, share, seed):
 
 def _mention_few_values(parts, levels, name):
     """Says where a small part of all levels occurs, which costs bits, and how to have fewer."""
-    counts = sum(np.bincount(part.ravel(), minlength=levels) for part in parts.values())
-    (found,) = np.nonzero(counts)
+    found = np.zeros(levels, bool)
+    for part in parts.values():
+        for start in range(0, len(part), 1024):
+            found[part[start:start + 1024]] = True
+    (found,) = np.nonzero(found)
     if len(found) > levels // 8:
         return
     bits = next((b for b in range(1, 16) if 2**b < levels and len(np.unique(found * 2**b // levels)) == len(found)), None)

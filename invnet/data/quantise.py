@@ -8,10 +8,11 @@ import functools
 
 import numpy as np
 
-from .images import MOST_LEVELS, check_integers
+from ..arguments import check_unused
+from .images import MOST_LEVELS, check_images
 
 
-def quantise(images, levels=256, values=256):
+def quantise(images, levels=256, values=None):
     """Images as integers 0 ... levels - 1, of the smallest unsigned dtype.
 
     Args:
@@ -19,10 +20,11 @@ def quantise(images, levels=256, values=256):
             with k / levels <= x < (k + 1) / levels, these bounds rounded to the dtype of x, and 1 the last level. So
             x = k / 255 with 256 levels gives k, and so does what `dequantise` makes of k.
         levels: how many values the result can take: 2**n for n bits.
-        values: how many values integer images can take.
+        values: how many values integer images can take; None is 256.
 
     Raises:
-        ValueError: NaN or infinity, floats outside [0, 1], integers outside 0 ... values - 1, levels above values.
+        ValueError: NaN or infinity, floats outside [0, 1], integers outside 0 ... values - 1, levels above values; `values`
+            given with floats.
         TypeError: neither integers nor floats.
     """
     images = np.asarray(images)
@@ -32,6 +34,7 @@ def quantise(images, levels=256, values=256):
     if images.size == 0:
         raise ValueError(f"quantise needs at least one image with at least one pixel; got shape {images.shape}")
     if images.dtype.kind == "f":
+        check_unused("on floats in [0, 1]", values=values)
         low, high = float(images.min()), float(images.max())
         if not np.isfinite(low + high):
             bad = np.count_nonzero(~np.isfinite(images))
@@ -42,6 +45,7 @@ def quantise(images, levels=256, values=256):
         return _cell_of(images, levels).astype(dtype)
     if images.dtype.kind not in "iu":
         raise TypeError(f"images are integers or floats; got dtype {images.dtype}")
+    values = 256 if values is None else values
     if levels > values:
         raise ValueError(f"integer images of {values} values have at most as many levels; got levels={levels}")
     low, high = int(images.min()), int(images.max())
@@ -68,7 +72,7 @@ def dequantise(images, levels, rng, dtype="float32"):
     References:
         Theis, van den Oord & Bethge, A note on the evaluation of generative models, 2016, section 3.1.
     """
-    check_integers(images, levels, "dequantise: images")
+    check_images(images, levels, "dequantise: images")
     X = rng.random(images.shape, dtype=np.dtype(dtype))
     # Rounding: of 200 + u one in 100,000 becomes 201 in float32. Three roundings and the ends of a cell, less than an eps each.
     near_an_end = np.flatnonzero(np.abs(X - 0.5) >= 0.5 - 4 * levels * np.finfo(X.dtype).eps)

@@ -22,7 +22,7 @@ def files_of(folder):
     test = [folder / name for name in names if name in ("test_batch.bin", "test.bin")]
     if train and test:
         return {"train": train, "test": test}
-    if any((folder / name).is_file() for name in ("data_batch_1", "test_batch")) or (folder / "meta").is_file() and (folder / "train").is_file():
+    if (folder / "data_batch_1").is_file() or (folder / "meta").is_file() and (folder / "train").is_file():
         raise ValueError(f"{folder}: {PICKLES}")
     return None
 
@@ -51,5 +51,5 @@ def _pixels(file):
             records = raw.reshape(-1, size)
             if (records[:, :labels] < largest).all():
                 return records[:, labels:].reshape(-1, 3, 32, 32)
-    raise ValueError(f"{file} holds no records of CIFAR-10 (1 + 3072 bytes) or CIFAR-100 (2 + 3072 bytes): its {len(raw):,} bytes are "
-                     "no multiple of that, or its labels are too large")
+    raise ValueError(f"{file} holds no records of CIFAR-10 (1 + 3072 bytes) or CIFAR-100 (2 + 3072 bytes): its {len(raw):,} bytes "
+                     "are no multiple of that, or its labels are too large")
