@@ -214,9 +214,28 @@ def test_help_names_every_option_and_its_default(capsys, monkeypatch):
 
 
 MISTAKES = {
-    "no command": ([], "required: COMMAND"),
     "unknown command": (["draw"], "invalid choice: 'draw'"),
-    "unknown option": (["train", "digits", "--learning-rate", "1"], "unrecognized arguments: --learning-rate"),
+    "command misspelt": (["trian", "digits"], r"did you mean train\?\); see invnet --help"),
+    "unknown option": (["train", "digits", "--learning-rate", "1"], "unrecognized arguments: --learning-rate 1; see invnet train --help"),
+    "option misspelt": (["train", "digits", "--hiden", "1"], r"--hiden 1 \(did you mean --hidden\?\); see invnet train --help"),
+    "option with a value misspelt": (["train", "digits", "--hiden=1"], r"did you mean --hidden\?\); see invnet train --help"),
+    "option of sample misspelt": (["sample", "RUN", "--temprature", "1"], r"did you mean --temperature\?\); see invnet sample --help"),
+    "option of bench misspelt": (["bench", "speed", "--thread", "1"], r"did you mean --threads\?\); see invnet bench speed --help"),
+    "measurement misspelt": (["bench", "memroy"], r"did you mean memory\?\); see invnet bench --help"),
+    "option before the command": (["--versoin"], r"did you mean --version\?\); see invnet --help"),
+    "layout": (["train", "grey.npz", "--layout", "CHW"], "layout is NCHW or NHWC; got 'CHW'"),
+    "layout of digits": (["train", "digits", "--layout", "NCHW"], "layout has no effect on what is no .npz"),
+    "a pickle": (["train", "x.pkl"], "pickle, which can run code"),
+    "a file as the folder of train": (["train", "nowhere", "--out", "odd.npz"], "--out is a place.*odd.npz: it exists already"),
+    "a folder of train that cannot be": (["train", "nowhere", "--out", "odd.npz/run"], "--out is a place.*odd.npz/run: Not a directory"),
+    "a folder of train where nothing can be": (["train", "nowhere", "--out", "/proc/run"], "--out is a place.*/proc/run"),
+    "a run there, before the data": (["train", "nowhere", "--out", "RUN"], "already holds a training"),
+    "samples where nothing can be": (["sample", "RUN", "--out", "/proc/x/"], "--out is a place.*/proc/x"),
+    "samples over a picture": (["sample", "RUN", "--out", "odd.npz"], "--out is a place.*odd.npz: it exists already"),
+    "samples over pictures": (["sample", "RUN", "--out", "RUN"], "the folder RUN has .png images already"),
+    "a picture of too many": (["sample", "RUN", "-n", "300000"], "at most 4096 pixels wide and high.*300,000 images of 8x8"),
+    "a picture too narrow": (["sample", "RUN", "-n", "1000", "--columns", "2"], "at most 4096 pixels.*in 2 columns.*folder/, a .npy"),
+    "columns of an array": (["sample", "RUN", "--columns", "2", "--out", "x.npy"], "--columns is of a picture; got --out x.npy"),
     "option cut short": (["train", "digits", "--epo", "1"], "unrecognized arguments: --epo"),
     "no number": (["train", "digits", "--epochs", "many"], "--epochs: invalid int value: 'many'"),
     "kernels": (["train", "digits", "--kernels", "3,x"], "--kernels"),
@@ -224,7 +243,7 @@ MISTAKES = {
     "seconds": (["train", "digits", "--max-seconds", "0"], "--max-seconds: a positive number is required; got 0"),
     "no data": (["train"], "digits"),
     "no such data": (["train", "nowhere"], "'nowhere'"),
-    "empty folder": (["train", "."], "no images"),
+    "empty folder": (["train", "foreign"], "no images.*it has 1 .safetensors"),
     "too many levels": (["train", "digits", "--levels", "4"], "levels=4.*divisible by 16.*8x8"),
     "no levels": (["train", "digits", "--levels", "0"], "positive"),
     "hidden": (["train", "digits", "--hidden", "0"], "positive.*0"),
@@ -253,7 +272,6 @@ MISTAKES = {
     "checkpoint of fit": (["evaluate", "fitted"], "not written by invnet train"),
     "engine of train": (["train", "digits", "--engine", "abacus"], "the engines are numpy, torch, cupy; got 'abacus'"),
     "device of train": (["train", "digits", "--engine", "numpy:cuda"], "numpy:cuda"),
-    "nothing to bench": (["bench"], "required: WHAT"),
     "engine": (["bench", "memory", "--engine", "abacus"], "--engine: invalid choice: 'abacus' .*numpy"),
     "threads of bench": (["bench", "speed", "--threads", "0"], "threads.*0"),
     "a file as the folder of bench": (["bench", "memory", "--out", "odd.npz"], "--out is a .csv file or a folder.*got odd.npz"),
@@ -293,11 +311,102 @@ def test_a_users_mistake_is_one_line_and_exit_status_2(mistake, here, capsys):
     assert not os.path.exists("runs")
 
 
+@pytest.mark.parametrize("arguments", [[], ["bench"]])
+def test_without_a_command_there_is_help(arguments, capsys):
+    assert run(capsys, *arguments) == run(capsys, *arguments, "--help") and run(capsys, *arguments)[0] == 0
+
+
+# Samples
+
+
+def test_samples_are_never_written_over_others(tmp_path, trained, capsys):
+    copy = tmp_path / "run"
+    copy.mkdir()
+    (copy / "checkpoint.safetensors").write_bytes((trained / "checkpoint.safetensors").read_bytes())
+    for name in ("samples.png", "samples-2.png", "samples-3.png"):
+        status, out, _ = run(capsys, "sample", copy, "-n", 4)
+        assert status == 0 and f"in {copy / name}\n" in out and (copy / name).is_file()
+    for place in ("x.png", "x.npy", "x.npz", "folder/"):
+        assert run(capsys, "sample", trained, "-n", 4, "--out", f"{tmp_path}/{place}")[0] == 0
+        before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
+        status, _, err = run(capsys, "sample", trained, "-n", 4, "--out", f"{tmp_path}/{place}")
+        assert status == 2 and "already" in err
+        assert {file: file.read_bytes() for file in tmp_path.rglob("*.*")} == before
+
+
+def test_arrays_and_single_images_of_samples_are_levels_of_the_data(tmp_path, trained, capsys):
+    from PIL import Image
+
+    for place in ("x.npy", "x.npz", "images"):
+        status, out, err = run(capsys, "sample", trained, "-n", 12, "--seed", 3, "--out", tmp_path / "made" / place)
+        assert status == 0, err
+        assert ("integers from 0 to 16 of shape (12, 1, 8, 8)" in out) == (place != "images")
+    k = np.load(tmp_path / "made" / "x.npy")
+    flow = invnet.Flow(invnet.load(trained / "checkpoint.safetensors"), (1, 8, 8))
+    X = flow.sample(12, seed=3)
+    assert k.dtype == np.uint8 and (k == invnet.data.quantise(X.clip(0, 1), 17)).all() and k.max() > 8
+    assert (np.load(tmp_path / "made" / "x.npz")["images"] == k).all()
+    files = sorted((tmp_path / "made" / "images").iterdir())
+    assert [file.name for file in files] == [f"{i:02}.png" for i in range(12)]
+    assert (np.stack([np.asarray(Image.open(file)) for file in files]) == np.rint(k[:, 0] * (255 / 16))).all()
+    assert invnet.data.load(tmp_path / "made" / "x.npz", values=17).levels == 17
+
+
+def test_many_samples_are_drawn_in_parts_of_the_same_bits(tmp_path, trained, capsys, monkeypatch):
+    for name, at_once in (("whole", 1024), ("parts", 7)):
+        monkeypatch.setattr(cli.commands, "SAMPLES_AT_ONCE", at_once)
+        assert run(capsys, "sample", trained, "-n", 50, "--out", tmp_path / f"{name}.npy")[0] == 0
+    assert (tmp_path / "whole.npy").read_bytes() == (tmp_path / "parts.npy").read_bytes()
+
+
+@pytest.mark.parametrize("n", [1, 5, 64, 1000, 4000])
+def test_a_picture_of_any_number_is_near_square_and_bounded(tmp_path, trained, capsys, n):
+    from PIL import Image
+
+    assert run(capsys, "sample", trained, "-n", n, "--out", tmp_path / "x.png")[0] == 0
+    width, height = Image.open(tmp_path / "x.png").size
+    assert max(width, height) <= 1500 and 0.6 < width / height < 1.7
+
+
+# Going on for longer
+
+
+def test_a_training_is_prolonged_and_a_finished_one_says_so(tmp_path, capsys, caplog):
+    options = ["train", "digits", "--no-cosine", "--warmup", "1", *TINY[:6], "--quiet"]
+    assert run(capsys, *options, "--epochs", 3, "--out", tmp_path / "straight")[0] == 0
+    assert run(capsys, *options, "--epochs", 1, "--out", tmp_path / "prolonged")[0] == 0
+    assert not caplog.messages
+    status, out, _ = run(capsys, "train", "--resume", tmp_path / "prolonged", "--quiet")
+    assert status == 0 and "trained 22 steps" in out
+    assert f"{tmp_path / 'prolonged'} is finished: all 1 epochs are done; more of them (epochs=N, --epochs N)" in caplog.text
+    caplog.clear()
+    status, out, err = run(capsys, "train", "--resume", tmp_path / "prolonged", "--epochs", 3, "--quiet")
+    assert status == 0 and "trained 66 steps" in out and not caplog.messages, err
+    a, b = (invnet.io.read(tmp_path / name / "checkpoint.safetensors") for name in ("straight", "prolonged"))
+    assert a[0].keys() == b[0].keys() and all(a[0][name].tobytes() == b[0][name].tobytes() for name in a[0])
+    assert a[1]["training"]["recipe"] == b[1]["training"]["recipe"]
+    status, _, err = run(capsys, "train", "--resume", tmp_path / "prolonged", "--epochs", 2, "--quiet")
+    assert status == 2 and "has trained into epoch 3 and goes on to that or a later one; got epochs=2" in err
+
+
+# Data of other kinds
+
+
+def test_what_is_assumed_of_data_is_one_line_on_stderr(tmp_path):
+    np.savez(tmp_path / "white.npz", np.full((60, 8, 8), 255, np.uint8))
+    command = [sys.executable, "-m", "invnet", "train", "white.npz", "--alpha", "0", "--epochs", "2", "--threads", "1", *TINY]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "compiling kernels" not in line]
+    assert lines == ["white: only 1 of 256 values occur, 255 to 255; bits=1 (--bits 1) tells them apart"]
+
+
 def test_a_run_on_a_gpu_is_resumed_evaluated_and_drawn(tmp_path, capsys):
     pytest.importorskip("cupy_here")  # CuPy, or what stands in for it
     status, out, err = run(capsys, "train", "digits", "--out", tmp_path / "run", "--max-seconds", "0.001", "--epochs", "2", "--engine", "cuda", *TINY)
     assert status == 0, err
-    for command in (["train", "--resume", tmp_path / "run", "--quiet"], ["evaluate", tmp_path / "run"], ["sample", tmp_path / "run", "-n", "4"]):
+    for command in (["train", "--resume", tmp_path / "run", "--quiet"], ["evaluate", tmp_path / "run"], ["sample", tmp_path / "run", "-n", "4", "--out", tmp_path / "x.png"]):
         status, out, err = run(capsys, *command)
         assert status == 0, err
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == sorted(["checkpoint.safetensors", "metrics.jsonl", *PICTURES])

@@ -1,6 +1,7 @@
 """Data: quantisation, loaders, splits and baselines, and an error for every bad input."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -32,14 +33,100 @@ def test_uniform_has_no_density_outside_and_samples_within():
     assert S.shape == (100, 3) and 0 <= S.min() < 0.1 and 0.9 < S.max() <= 1
 
 
+class Noise(np.random.Generator):
+    """A generator whose numbers in [0, 1) are all the same one."""
+
+    def __init__(self, u):
+        super().__init__(np.random.PCG64(0))
+        self.u = u
+
+    def random(self, size, dtype="float64"):
+        return np.full(size, self.u, dtype)
+
+
+def below_one(dtype):
+    return np.nextafter(np.ones((), dtype), np.zeros((), dtype))
+
+
+def outside_their_cells(X, images, levels):
+    """How many numbers are not in [k / levels, (k + 1) / levels), in exact arithmetic."""
+    exact = np.array([Fraction(float(x)) for x in X.ravel()], object) * levels
+    k = images.ravel().astype(object)
+    return int(np.count_nonzero((exact < k) | (exact >= k + 1)))
+
+
+def dequantise_extremes(levels, k):
+    """Asserts that the levels k stay in their cells, come back and are between 0 and 1, whatever the noise is."""
+    images = k.astype(np.uint16).reshape(1, 1, 1, -1)
+    for dtype in ("float32", "float64"):
+        for u in (0.0, 1e-9, 0.5, 1 - 2e-7, below_one(dtype)):
+            X = data.dequantise(images, levels, Noise(u), dtype)
+            assert X.dtype == dtype and X.min() > 0 and X.max() < 1, (levels, dtype, u)
+            assert outside_their_cells(X, images, levels) == 0, (levels, dtype, u)
+            for stored in (X, X.astype("float64")):
+                assert (data.quantise(stored, levels) == images).all(), (levels, dtype, u)
+
+
+def some_levels(levels):
+    ends = np.array([0, 1, levels // 2, levels - 2, levels - 1])
+    return np.unique(np.concatenate([ends, np.random.default_rng(levels).integers(0, levels, 20)]).clip(0))
+
+
+@pytest.mark.parametrize("levels", [*range(2, 20), 100, 128, 255, 256, 257, 1000, 4096])
+def test_every_level_stays_in_its_cell_whatever_the_noise(levels):
+    dequantise_extremes(levels, np.arange(levels))
+
+
+def test_levels_stay_in_their_cells_for_numbers_of_levels_to_65536():
+    for levels in [*range(2, 65536, 1997), *(2**b + d for b in range(5, 17) for d in (-1, 0, 1) if 2**b + d <= 65536)]:
+        dequantise_extremes(levels, some_levels(levels))
+
+
+@pytest.mark.nightly
+def test_levels_stay_in_their_cells_for_every_number_of_levels():
+    for levels in range(2, 65537):
+        dequantise_extremes(levels, some_levels(levels)[-3:])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_dequantised_images_stay_in_their_cells(dtype):
-    images = integers(50)
+def test_dequantised_images_are_uniform_in_their_cells(dtype):
+    images = np.full((1000, 1, 40, 50), 200, np.uint8)
     X = data.dequantise(images, 256, np.random.default_rng(0), dtype)
-    assert X.dtype == dtype and X.min() >= 0 and X.max() <= 1
-    inside = X * 256 - images
-    assert inside.min() >= 0 and inside.max() <= 1  # 1 where float32 rounds up
-    assert abs(inside.mean() - 0.5) < 5 / math.sqrt(12 * images.size)
+    inside = X.astype("float64") * 256 - images
+    assert inside.min() >= 0 and inside.max() < 1
+    counts = np.histogram(inside, 16, (0, 1))[0] / images.size
+    assert abs(counts - 1 / 16).max() < 5 * math.sqrt(1 / 16 / images.size)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-9, 1e-5])
+@pytest.mark.parametrize("level", [0, 255])
+def test_black_and_white_images_go_through_a_logit_whatever_the_noise(alpha, level):
+    images = np.full((2, 1, 2, 2), level)
+    for u in (0.0, below_one("float32")):
+        Z, logdet = invnet.Logit(alpha).forward(data.dequantise(images, 256, Noise(u)))
+        assert np.isfinite(Z).all() and np.isfinite(logdet).all()
+
+
+@pytest.mark.parametrize("levels", [2, 17, 100, 256, 1000, 65536])
+def test_floats_at_the_edges_of_cells_belong_to_the_upper_cell(levels):
+    for dtype in ("float32", "float64"):
+        edges = (np.arange(levels) / levels).astype(dtype)
+        assert (data.quantise(edges, levels) == np.arange(levels)).all()
+        assert (data.quantise(np.nextafter(edges[1:], np.zeros((), dtype)), levels) == np.arange(levels - 1)).all()
+
+
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-26, 1 - 2**-24, float(below_one("float64"))])
+def test_samples_of_bounded_densities_stay_where_the_density_is(u):
+    X = data.Checkerboard().sample(500, Noise(u))
+    assert np.isfinite(data.Checkerboard().log_prob(X)).all()
+    for low, high in np.sort(np.random.default_rng(0).standard_normal((100, 2))):
+        base = Uniform(low, high)
+        assert np.isfinite(base.log_prob(base.sample((1, 3), Noise(u), np.zeros(1, "float32")))).all()
+
+
+def test_integers_of_many_values_do_not_overflow():
+    images = np.array([0, 2**29, 2**30 - 1])
+    assert data.quantise(images, 256, 2**30).tolist() == [0, 128, 255]
 
 
 def test_floats_made_by_division_by_255_come_back():

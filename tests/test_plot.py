@@ -1,6 +1,7 @@
 """Pictures: what is drawn, and that no display or global state is needed."""
 
 import io
+import pickle
 import sys
 
 import numpy as np
@@ -75,6 +76,45 @@ def test_pictures_use_no_global_state_of_matplotlib():
     plot.image_grid(images()).savefig(io.BytesIO())
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def drawings():
+    """A figure of each function."""
+    rows = [{"step": i, "train": 2.0, "l2": 3.0, "logdet": 1.0} for i in range(3)]
+    return {
+        "image_grid": plot.image_grid(images()), "reconstructions": plot.reconstructions(invnet.Chain(), images(4)),
+        "training_curves": plot.training_curves(rows), "likelihood_terms": plot.likelihood_terms(rows, 6),
+        "samples": plot.samples(points(), points()), "density": plot.density(data.Banana(), points()), "path": plot.path([points()]),
+        "latent": plot.latent(points()), "classes": plot.classes(Half(), points(), np.zeros(300)),
+    }
+
+
+def test_a_notebook_shows_every_figure():
+    shown = drawings()
+    assert set(shown) == set(plot.__all__) - {"near_square"}
+    for name, figure in shown.items():
+        png = figure._repr_png_()
+        assert png.startswith(b"\x89PNG") and len(png) > 1000, name
+
+
+def test_a_figure_can_be_copied_and_sent_to_another_process():
+    figure = pickle.loads(pickle.dumps(plot.image_grid(images())))
+    assert (pixels(figure) == pixels(plot.image_grid(images()))).all()
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_a_picture_has_the_bytes_of_its_levels(levels):
+    k = np.arange(levels).reshape(1, 1, 1, levels)
+    drawn = pixels(plot.image_grid((k / (levels - 1)).astype("float32"), columns=1)) * 255
+    scale = drawn.shape[1] // (levels + 2)
+    row = drawn[scale + scale // 2, scale + scale // 2:(levels + 1) * scale:scale, 0]
+    np.testing.assert_array_equal(row.round(), np.rint(k.ravel() * (255 / (levels - 1))))
+
+
+@pytest.mark.parametrize("N, H, W", [(1, 8, 8), (7, 8, 8), (64, 8, 8), (1000, 8, 8), (100, 32, 8), (100, 8, 32), (3, 64, 64)])
+def test_a_grid_of_any_number_is_near_square(N, H, W):
+    picture = pixels(plot.image_grid(np.zeros((N, 1, H, W), "float32")))
+    assert max(picture.shape) <= 1300 and (N < 8 or 0.5 < picture.shape[0] / picture.shape[1] < 2)
 
 
 # Points, densities

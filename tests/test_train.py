@@ -3,7 +3,9 @@
 import json
 import math
 import signal
+import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -303,6 +305,86 @@ def test_the_bar_shows_bits_speed_and_memory(capsys):
     fitted(progress=True)
     shown = capsys.readouterr().err
     assert "bits/dim" in shown and "MB" in shown and "step" in shown
+
+
+@pytest.mark.parametrize("modules, moves", [({"ipykernel": types.ModuleType("ipykernel")}, True), ({}, False)])
+def test_the_bar_is_the_notebooks_and_moves_there(monkeypatch, modules, moves):
+    import tqdm.auto
+
+    made = []
+
+    class Bar(tqdm.auto.tqdm):
+        def __init__(self, **options):
+            made.append(options["mininterval"])
+            super().__init__(**options)
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    fitted(progress=True, epochs=1)
+    assert made == [0.2 if moves else 15]
+
+
+# Going on for longer
+
+SHORT = dict(cosine=False, warmup=0, patience=0)
+
+
+def resumed_for(path, images=None, **options):
+    """A training on the tiny images, resumed with these options."""
+    net = tiny_net()
+    return net, fit(net, images or tiny_images(), path, resume=True, progress=False, **options)
+
+
+def test_a_finished_training_is_prolonged_with_the_bits_of_a_longer_one(tmp_path, caplog):
+    a, rows = fitted(run=tmp_path / "straight", **{**TINY, **SHORT, "epochs": 5})
+    fitted(run=tmp_path / "prolonged", **{**TINY, **SHORT, "epochs": 2})
+    b, others = resumed_for(tmp_path / "prolonged", epochs=5)
+    assert same(a.state_dict(), b.state_dict()) and without_clocks(rows) == without_clocks(others) and not caplog.messages
+    files = [invnet.io.read(tmp_path / name / CHECKPOINT) for name in ("straight", "prolonged")]
+    assert same(files[0][0], files[1][0]) and files[0][1]["training"]["recipe"] == files[1][1]["training"]["recipe"]
+
+
+def test_an_unfinished_training_gets_more_or_fewer_epochs_with_the_bits_of_these(tmp_path, caplog):
+    for epochs in (2, 6):
+        a, _ = fitted(run=tmp_path / f"straight {epochs}", **{**TINY, **SHORT, "epochs": epochs})
+        fitted(run=tmp_path / f"stopped {epochs}", max_seconds=1e-9, **{**TINY, **SHORT, "epochs": 4})
+        b, rows = resumed_for(tmp_path / f"stopped {epochs}", epochs=epochs)
+        assert same(a.state_dict(), b.state_dict()) and not caplog.messages
+
+
+@pytest.mark.parametrize("options", [{"cosine": True}, {"warmup": 5}])
+def test_a_schedule_that_depends_on_the_epochs_is_that_of_the_new_ones_from_here_on_and_it_is_said(tmp_path, caplog, options):
+    fitted(run=tmp_path / "run", **{**TINY, **SHORT, **options, "epochs": 2})
+    _, rows = resumed_for(tmp_path / "run", epochs=8)
+    assert "the result is not that of 8 epochs from the start" in caplog.text
+    step = rows[1]["step"]
+    assert f"from step {step} on" in caplog.text
+    rate = Recipe(**{**TINY, **SHORT, **options, "epochs": 8}).rate(4 * step)
+    assert rows[-1]["step"] == 4 * step and [row["lr"] for row in rows[2:]] == [rate(row["step"] - 1) for row in rows[2:]]
+
+
+def test_a_finished_training_that_is_resumed_says_so_and_why(tmp_path, caplog):
+    fitted(run=tmp_path / "all", **{**TINY, "epochs": 2})
+    resumed_for(tmp_path / "all")
+    assert f"{tmp_path / 'all'} is finished: all 2 epochs are done; more of them (epochs=N" in caplog.text
+    caplog.clear()
+    fitted(run=tmp_path / "patient", **{**TINY, "lr": 0.05, "epochs": 50, "patience": 3, "cosine": False, "warmup": 0})
+    assert not caplog.messages
+    resumed_for(tmp_path / "patient", epochs=60)
+    assert "is finished: no better validation in 3 epochs, its patience" in caplog.text
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path):
+    fitted(run=tmp_path / "run", **{**TINY, "epochs": 3})
+    with pytest.raises(ValueError, match="has trained into epoch 3 and goes on to that or a later one; got epochs=2"):
+        resumed_for(tmp_path / "run", epochs=2)
+
+
+def test_an_array_of_few_values_is_mentioned(caplog):
+    X = np.random.default_rng(0).integers(0, 2, (20, 1, 4, 4)).astype("float32")
+    fit(tiny_net(), X, progress=False, **{**TINY, "epochs": 1})
+    assert "array: only 2 of 256 values occur" in caplog.text
 
 
 # Losses that are not finite

@@ -2,24 +2,29 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import pathlib
 import sys
 import time
 
-from .. import io, plot, world
+import numpy as np
+
+from .. import io, world
 from . import report
 from ..data import load
 from ..distributed import joined
 from ..flow import Flow
 from ..ops import ops_named
 from ..ops.threads import num_threads, set_num_threads
+from .outputs import Samples, check_place, free
 from .presets import Model, defaults, kind_of
 from ..train.recipe import Recipe
 from ..train import CHECKPOINT, Interrupted, fit
 
 SECONDS_BETWEEN_PICTURES = 30
+SAMPLES_AT_ONCE = 1024
 GUARDS = ("anchors", "strict", "state_dtype")
 
 
@@ -30,6 +35,7 @@ def _together():
         if ranks.writes:
             yield
             return
+        logging.getLogger("invnet").setLevel(logging.CRITICAL)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             try:
                 yield
@@ -47,31 +53,34 @@ def train(source, out, resume, engine, max_seconds, quiet, threads, **given):
         _resume(source, out, resume, engine, max_seconds, quiet, given)
         return
     if source is None:
-        raise ValueError('train needs data: "digits", a .npz file or a folder of images; or --resume RUN')
-    loading = {name: given.pop(name) for name in ("bits", "values", "validation", "test") if name in given}
+        raise ValueError('train needs data: "digits", a .npz or .npy file, a folder of images or CIFAR\'s binary version; or --resume RUN')
+    loading = {name: given.pop(name) for name in ("bits", "values", "validation", "test", "layout") if name in given}
     guards = {name: given.pop(name) for name in GUARDS if name in given}
     Model(**_only(Model, given)), Recipe(**_only(Recipe, given))  # their mistakes before any work
+    _check_run(out)
     loading["seed"] = given.get("seed", Recipe.seed)
     images = load(source, **loading)
     loading["source"] = source if source == "digits" else str(pathlib.Path(source).resolve())
     chosen = {**defaults(kind_of(source, images), images, given), **given}
     net = _guarded(Model(**_only(Model, chosen)).build(images.shape, loading["seed"]), guards)
-    run = pathlib.Path(out) if out is not None else _free_folder(pathlib.Path("runs"), images.name)
-    notes = {"loading": loading, "shape": images.shape, "engine": engine or "numpy", "guards": guards}
+    run = pathlib.Path(out) if out is not None else free(pathlib.Path("runs", images.name))
+    notes = {"loading": loading, "shape": images.shape, "levels": images.levels, "engine": engine or "numpy", "guards": guards}
     _fit(net.to(notes["engine"]), images, run, max_seconds, quiet, notes, **_only(Recipe, chosen))
 
 
 def _resume(source, out, resume, engine, max_seconds, quiet, given):
+    epochs = {"epochs": given.pop("epochs")} if "epochs" in given else {}
     names = [*(["out"] if out is not None else []), *given]
     if names:
         flags = ", ".join("--" + name.replace("_", "-") for name in names)
-        raise ValueError(f"--resume goes on with the options of the beginning; it takes no {flags}")
+        raise ValueError(f"--resume goes on with the options of the beginning, but for --epochs; it takes no {flags}")
     path = _checkpoint(resume)
+    check_place(path.parent)
     net, notes = _open(path)
-    images = load(**{**notes["loading"], **({"source": source} if source is not None else {})})
+    images = _data(notes, source)
     notes["engine"] = engine or notes.get("engine", "numpy")
     net = _guarded(net.to(notes["engine"]), notes.get("guards", {}))
-    _fit(net, images, path.parent, max_seconds, quiet, notes, resume=True)
+    _fit(net, images, path.parent, max_seconds, quiet, notes, resume=True, **epochs)
 
 
 def _guarded(net, guards):
@@ -111,23 +120,23 @@ def _fit(net, images, run, max_seconds, quiet, notes, **options):
 
 
 def sample(run, n, temperature, seed, columns, out, threads):
-    """Draws n images into one picture."""
+    """Draws n images into one picture, single ones or an array."""
     _use(threads)
-    if n < 1 or columns < 1:
-        raise ValueError(f"n and columns are numbers from 1; got {n} and {columns}")
+    if n < 1 or columns is not None and columns < 1:
+        raise ValueError(f"n and columns are numbers from 1; got {n}{'' if columns is None else f' and {columns}'}")
     path = _checkpoint(run)
-    net, notes = _open(path)
-    file = pathlib.Path(out) if out is not None else path.with_name("samples.png")
-    images = Flow(net, notes["shape"]).sample(n, temperature, seed)
-    plot.image_grid(images, columns).savefig(file)
-    print(f"{n} samples at temperature {temperature:g} in {file}")
+    notes = _notes(path)
+    samples = Samples(out or free(path.with_name("samples.png")), n, notes["shape"], _levels(notes), columns)
+    flow, rng = Flow(io.load(path), notes["shape"]), np.random.default_rng(seed)
+    images = [flow.sample(min(SAMPLES_AT_ONCE, n - i), temperature, rng) for i in range(0, n, SAMPLES_AT_ONCE)]
+    print(f"{n} samples at temperature {temperature:g} {samples.write(np.concatenate(images))}")
 
 
 def evaluate(run, data, threads):
     """Prints test bits/dim, the baselines and the reconstruction error."""
     _use(threads)
     net, notes = _open(_checkpoint(run))
-    images = load(**{**notes["loading"], **({"source": data} if data is not None else {})})
+    images = _data(notes, data)
     print(repr(images))
     report.print_test(net, images, report.baselines(images))
 
@@ -161,20 +170,39 @@ def _checkpoint(run):
 
 def _open(path):
     """The model of a checkpoint and what the command line noted in it."""
+    notes = _notes(path)
+    return io.load(path), notes
+
+
+def _notes(path):
     notes = io.read(path)[1].get("notes", {})
     if "loading" not in notes:
         raise ValueError(f"{path} was not written by invnet train: it does not say what it was trained on")
-    return io.load(path), notes
+    return notes
+
+
+def _data(notes, source):
+    """The data of a run, now at `source`, or None where they were."""
+    options = {**notes["loading"], **({"source": source} if source is not None else {})}
+    if not str(options["source"]).lower().endswith((".npy", ".npz")):
+        options.pop("layout", None)
+    return load(**options)
+
+
+def _levels(notes):
+    """Of the data of a run; one of version 0.1 does not note them."""
+    loading = notes["loading"]
+    kept = 17 if loading["source"] == "digits" else loading.get("values", 256)
+    return notes.get("levels") or (2 ** loading["bits"] if loading.get("bits") else kept)
+
+
+def _check_run(out):
+    """Raises where a new run cannot be kept in the folder `out`, or None in runs/."""
+    check_place("runs" if out is None else out)
+    if out is not None and pathlib.Path(out, CHECKPOINT).exists():
+        raise FileExistsError(f"{out} already holds a training: resume it, or choose another folder")
 
 
 def _only(options, values):
     """Those of `values` that are fields of the dataclass `options`."""
     return {field.name: values[field.name] for field in dataclasses.fields(options) if field.name in values}
-
-
-def _free_folder(parent, name):
-    """parent/name, or the first of parent/name-2, parent/name-3, ... that does not exist."""
-    free, i = parent / name, 2
-    while free.exists():
-        free, i = parent / f"{name}-{i}", i + 1
-    return free

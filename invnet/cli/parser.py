@@ -1,6 +1,7 @@
 """The parser of the command line, and what becomes of errors and of Ctrl-C."""
 
 import argparse
+import difflib
 import functools
 import os
 import pathlib
@@ -23,9 +24,11 @@ EXAMPLES = """\
 examples:
   invnet train digits                     the 8x8 digits that come with scikit-learn, about a minute
   invnet train images.npz --epochs 100    arrays x_train and x_test, or one array of images
-  invnet train photos/ --hidden 128       a folder of .png and .jpg images of one size
+  invnet train photos/ --hidden 128       a folder of images, or with train/ and test/
+  invnet train cifar-10-batches-bin/      the binary version of CIFAR-10 or CIFAR-100
   invnet train --resume runs/digits       go on after Ctrl-C, with the same bits
   invnet sample runs/digits -n 64 --out new.png
+  invnet sample runs/digits -n 64 --out new.npz        or new.npy, or new/ for single images
   invnet evaluate runs/digits
   invnet bench memory                     peak memory against depth, beside PyTorch's
 """
@@ -40,20 +43,45 @@ class Parser(argparse.ArgumentParser):
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, formatter_class=formatter, description=text, **options)
 
+    def parse_known_args(self, args=None, namespace=None):
+        """Refuses what it does not know itself, so that the error names its own help page and not that of all commands."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flag = next((word for word in unknown if word.startswith("-")), "").partition("=")[0]
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_did_you_mean(flag, self._option_string_actions)}")
+        return namespace, unknown
+
+    def _check_value(self, action, value):
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            raise argparse.ArgumentError(action, error.message + _did_you_mean(value, action.choices)) from None
+
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def _did_you_mean(word, known):
+    close = difflib.get_close_matches(str(word), map(str, known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def parser():
     """The parser of all commands; options of a model or a training that were not given are not in its result."""
     top = Parser(prog="invnet", description=DESCRIPTION, epilog=EXAMPLES)
     top.add_argument("--version", action="version", version=f"invnet {__version__}")
-    subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    subparsers = _add_subparsers(top, "commands", "COMMAND")
     _add_train(subparsers)
     _add_sample(subparsers)
     _add_evaluate(subparsers)
     _add_bench(subparsers)
     return top
+
+
+def _add_subparsers(parser, title, metavar):
+    """The parsers of the commands of a parser, which without a command prints its help."""
+    parser.set_defaults(command=parser.print_help, prog=parser.prog, traceback=False)
+    return parser.add_subparsers(title=title, metavar=metavar, parser_class=Parser)
 
 
 def _add_train(subparsers):
@@ -62,17 +90,18 @@ def _add_train(subparsers):
         "Trains a Glow, and keeps its checkpoint, pictures and metrics in a folder. Ctrl-C saves; --resume goes on.",
         "%(prog)s DATA [options]\n       %(prog)s --resume RUN")
     train.add_argument("source", nargs="?", metavar="DATA",
-                       help='"digits", a .npz file, or a folder of .png and .jpg images')
+                       help='"digits", a .npz or .npy file, a folder of images, or of CIFAR\'s binary version')
     run = train.add_argument_group("run").add_argument
     run("--out", metavar="RUN", help="folder for all that is kept (default: runs/NAME, or the next that is free)")
-    run("--resume", metavar="RUN", help="go on with the training in this folder, with the options of its beginning")
+    run("--resume", metavar="RUN", help="go on with the training in this folder, with the options of its beginning; --epochs may be another")
     run("--engine", metavar="ENGINE", help=f"{' or '.join(ENGINES)}, on a GPU cuda (CuPy), cupy:1 or torch:cuda (default: numpy; of --resume that of the beginning)")
     run("--max-seconds", type=positive, metavar="S", help="stop, resumably, after this time (default: no limit)")
     run("--quiet", action="store_true", help="no progress bar and no line for each epoch")
     group = train.add_argument_group("data")
     given = functools.partial(group.add_argument, default=argparse.SUPPRESS)
     given("--bits", type=int, metavar="N", help="reduce the images to 2**N levels (default: keep)")
-    given("--values", type=int, metavar="K", help="how many values a pixel of an integer .npz can take (default: 256)")
+    given("--values", type=int, metavar="K", help="how many values a pixel of an array or a folder of images can take (default: 256)")
+    given("--layout", metavar="NCHW|NHWC", help="of arrays of rank 4, where their shape does not say it")
     given("--validation", type=float, metavar="SHARE", help="of the images, for validation (default: 0.1)")
     given("--test", type=float, metavar="SHARE", help="of the images, for the test, if they have no test part (default: 0.1)")
     guard = functools.partial(train.add_argument_group("rebuilt states").add_argument, default=argparse.SUPPRESS)
@@ -85,14 +114,17 @@ def _add_train(subparsers):
 
 def _add_sample(subparsers):
     sample = _command(subparsers, "sample", commands.sample, "draw new images",
-                      "Draws images from a trained Glow, and writes them as one picture.").add_argument
+                      "Draws images from a trained Glow, and writes them as one picture, as single images or as an array. "
+                      "No file that exists is overwritten.").add_argument
     sample("run", metavar="RUN", help="folder of a training")
     sample("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
     sample("--temperature", type=positive, default=1.0, metavar="T",
            help="deviation of the noise; below 1 is more typical (default: 1)")
     sample("--seed", type=int, default=0, metavar="SEED", help="(default: 0)")
-    sample("--columns", type=int, default=8, metavar="N", help="of the picture (default: 8)")
-    sample("--out", metavar="PNG", help="file (default: samples.png in RUN)")
+    sample("--columns", type=int, metavar="N", help="of the picture (default: a picture near square)")
+    sample("--out", metavar="PLACE",
+           help="a picture such as x.png, an array x.npy or x.npz of integers, or a folder/ for single .png images (default: samples.png "
+                "in RUN, or samples-2.png, ...)")
 
 
 def _add_evaluate(subparsers):
@@ -104,10 +136,9 @@ def _add_evaluate(subparsers):
 
 def _add_bench(subparsers):
     both = "Beside it, where PyTorch is installed: the same Glow in PyTorch, storing all activations, and under checkpointing."
-    kinds = subparsers.add_parser(
+    kinds = _add_subparsers(subparsers.add_parser(
         "bench", help="memory and speed of a training step on this machine",
-        description=f"Measures a training step of a Glow on this machine, in about a minute. {both}",
-    ).add_subparsers(title="what", metavar="WHAT", required=True, parser_class=Parser)
+        description=f"Measures a training step of a Glow on this machine, in about a minute. {both}"), "what", "WHAT")
     for what, summary, description in (
             ("memory", "peak memory against depth", "Measures peak memory at four depths, each in a process of its own."),
             ("speed", "time of a step", "Measures the time of a step at two widths, all in turns.")):

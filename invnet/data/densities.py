@@ -206,4 +206,4 @@ class Checkerboard(Target):
     def draw(self, n, rng):
         i, j = rng.integers(0, 4, n), rng.integers(0, 2, n)
         corner = 2.0 * np.stack([i, 2 * j + i % 2], axis=1) - 4
-        return corner + 2 * rng.random((n, 2))
+        return corner + 2 * np.minimum(rng.random((n, 2)), 1 - 2**-23)  # more is rounded to the next square in float32

@@ -8,6 +8,8 @@ import numpy as np
 
 from ..arguments import check_integers, check_numbers, generator
 
+MOST_LEVELS = 65536
+
 
 @dataclasses.dataclass(frozen=True)
 class Images:
@@ -66,8 +68,8 @@ def check_images(images, levels, what):
     if images.dtype.kind not in "iu":
         raise TypeError(f"{what} is of an integer dtype, see invnet.data.quantise; got {images.dtype}")
     check_integers(levels=levels)
-    if levels < 2:
-        raise ValueError(f"{what} needs at least 2 levels; got levels={levels}")
+    if not 2 <= levels <= MOST_LEVELS:
+        raise ValueError(f"{what} needs from 2 to {MOST_LEVELS} levels; got levels={levels}")
     low, high = int(images.min()), int(images.max())
     if low < 0 or high >= levels:
         raise ValueError(f"{what} has values from 0 to {levels - 1}, for levels={levels}; got {low} to {high}")

@@ -1,4 +1,4 @@
-"""A figure that belongs to nothing, and what pictures share."""
+"""A figure, and what pictures share."""
 
 DPI = 100
 DATA, MODEL = "#1f6f8b", "#c8553d"  # the colours of data and of what a model makes
@@ -6,7 +6,6 @@ DATA, MODEL = "#1f6f8b", "#c8553d"  # the colours of data and of what a model ma
 
 def new_figure(width, height):
     """A Figure of so many inches."""
-    # A Figure made directly belongs to no window and to no global state; savefig renders it without a display.
-    from matplotlib.figure import Figure
+    from .drawing import Drawing  # only here, since it imports matplotlib
 
-    return Figure(figsize=(width, height), dpi=DPI)
+    return Drawing(figsize=(width, height), dpi=DPI)

@@ -9,15 +9,23 @@ from ..core import get_ops
 from .figure import DPI, new_figure
 
 
-def image_grid(images, columns=8):
+def near_square(N, H, W):
+    """The number of columns that makes a grid of N images of HxW pixels about as wide as high."""
+    return min(N, max(1, math.ceil(math.sqrt(N * H / W))))
+
+
+def image_grid(images, columns=None):
     """Images in rows of `columns`, clipped to [0, 1].
 
     Args:
         images: (N, C, H, W), N at least 1, C 1 or 3, black 0 and white 1.
+        columns: images in a row; None makes a grid near square.
     """
     check_integers(columns=columns)
     images = _drawable(images)
-    scale = max(1, min(8, 640 // (min(columns, len(images)) * images.shape[3])))
+    N, _, H, W = images.shape
+    columns = min(N, columns or near_square(N, H, W))
+    scale = max(1, min(8, 640 // (columns * W), 1280 // (math.ceil(N / columns) * H)))
     picture = np.kron(_mosaic(images, columns), np.ones((scale, scale, 1)))
     figure = new_figure(picture.shape[1] / DPI, picture.shape[0] / DPI)
     _show(figure.add_axes((0, 0, 1, 1)), picture)
@@ -56,7 +64,6 @@ def _drawable(images):
 def _mosaic(images, columns, gap=1):
     """One picture (height, width, 3) of all images, with white gaps."""
     N, _, H, W = images.shape
-    columns = min(columns, N)
     rows = math.ceil(N / columns)
     picture = np.ones((rows * (H + gap) + gap, columns * (W + gap) + gap, 3))
     for i, image in enumerate(images):
@@ -66,5 +73,5 @@ def _mosaic(images, columns, gap=1):
 
 
 def _show(axes, picture):
-    axes.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
+    axes.imshow(np.rint(255 * picture).astype(np.uint8), interpolation="nearest")  # of floats matplotlib drops the fraction
     axes.set_axis_off()

@@ -43,13 +43,16 @@ def recipe_of(path):
 def restore(trainer, path):
     """Brings a Trainer to the state in which `save` wrote it.
 
+    The epochs of its recipe may be others than those of the file, but no fewer than are done.
+
     Raises:
         ValueError: the file is no checkpoint, or one of another recipe, architecture or data.
     """
     arrays, text = io.read(path)
     training = _training(arrays, text, path)
     began, now = training["recipe"], dataclasses.asdict(trainer.recipe)
-    changed = [f"{name}={began[name]!r}, now {value!r}" for name, value in now.items() if began.get(name, value) != value]
+    changed = [f"{name}={began[name]!r}, now {value!r}" for name, value in now.items()
+               if name != "epochs" and began.get(name, value) != value]
     if changed:
         raise ValueError(f"a training goes on with the options it began with; {path} has {'; '.join(changed)}")
     if completed(text["architecture"]) != json.loads(json.dumps(io.describe(trainer.net))):
@@ -57,6 +60,10 @@ def restore(trainer, path):
     if training["fingerprint"] != trainer.images.fingerprint:
         raise ValueError(f"{path} was trained on other data than {trainer.images!r}: the images, their levels or the split "
                          "differ")
+    progress = Progress(**training["progress"])
+    if trainer.total < progress.step:
+        done = -(-progress.step // trainer.steps_per_epoch)
+        raise ValueError(f"{path} has trained into epoch {done} and goes on to that or a later one; got epochs={trainer.recipe.epochs}")
     parts = {part: {} for part in PARTS}
     for name, array in arrays.items():
         if name.startswith("training/"):
@@ -66,7 +73,7 @@ def restore(trainer, path):
     trainer.optimizer.load_state_dict(parts["optimizer"])
     trainer.ema.load_state_dict(parts["ema"])
     trainer.best = parts["best"] or None
-    trainer.progress = Progress(**training["progress"])
+    trainer.progress = progress
 
 
 def _training(arrays, text, path):

@@ -1,6 +1,7 @@
 """fit: trains a network on images, with checkpoints, metrics and a progress bar."""
 
 import contextlib
+import logging
 import math
 import pathlib
 import signal
@@ -11,7 +12,8 @@ import time
 from .. import io, world
 from ..arguments import check_flags, check_numbers, check_unused, shown
 from ..core import Layer
-from ..data import Images, quantise, split
+from ..data import Images, quantise
+from ..data.parts import images_of
 from . import checkpoint
 from .metrics import Metrics, peak_megabytes
 from .recipe import recipe_from
@@ -19,6 +21,7 @@ from .trainer import Trainer
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 STEPS_BETWEEN_ROWS, SECONDS_BETWEEN_SAVES = 50, 30
+log = logging.getLogger("invnet.train")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -44,7 +47,9 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         images: Images; or an array (N, C, H, W), integers from 0 to 255 or floats in [0, 1], of which a tenth each is
             taken for validation and test.
         run: a folder, made where it is missing.
-        resume: go on from the checkpoint in `run`, with the options of its beginning.
+        resume: go on from the checkpoint in `run`, with the options of its beginning. `epochs` may be another number: where the
+            learning rate does not depend on it (cosine=False, and a warmup of at most a tenth of the steps) the result has the bits
+            of a training with as many from the start; else the rate follows the new schedule from here on, and a line says so.
         max_seconds: stop after this time; the steps until then are the same as without.
         progress: show a bar with training bits/dim, steps/s and the peak of memory.
         on_epoch: called with the Trainer and the row of metrics after each validation.
@@ -67,7 +72,7 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
     if run is None:
         check_unused("without a run, whose checkpoint would hold them", notes=notes)
     if not isinstance(images, Images):
-        images = split(quantise(images), 256, "array")
+        images = images_of({"train": quantise(images)}, None, 256, "array", 0.1, 0.1, 0)
     check_numbers(max_seconds=1 if max_seconds is None else max_seconds)
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"max_seconds is a positive number; got {max_seconds}")
@@ -75,7 +80,8 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         raise ValueError("resume goes on from the checkpoint in a folder: give run")
     path = None if run is None else pathlib.Path(run) / CHECKPOINT
     if resume:
-        options = {**checkpoint.recipe_of(path), **options}
+        began = checkpoint.recipe_of(path)
+        options = {**began, **options}
     elif path is not None and path.exists():
         raise FileExistsError(f"{path.parent} already holds a training: resume it, or choose another folder")
     if run is not None:
@@ -83,6 +89,7 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
     trainer = Trainer(net, images, recipe_from(options))
     if resume:
         checkpoint.restore(trainer, path)
+        _mention_epochs(trainer, path, recipe_from(began))
     else:
         trainer.initialize()
     if path is not None:
@@ -108,6 +115,24 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
     if weights is not None:
         net.load_state_dict(weights)
     return rows
+
+
+def _mention_epochs(trainer, path, began):
+    """Says that a training that is resumed is finished, or that its learning rates are no longer those it began with."""
+    recipe, progress = trainer.recipe, trainer.progress
+    if not trainer.world.writes:
+        return
+    if trainer.finished:
+        out_of_patience = 0 < recipe.patience <= progress.stale
+        why = f"no better validation in {progress.stale} epochs, its patience" if out_of_patience else f"all {recipe.epochs} epochs are done"
+        prolongs = "" if out_of_patience else "; more of them (epochs=N, --epochs N) prolong it"
+        log.warning("%s is finished: %s%s", path.parent, why, prolongs)
+        return
+    before, now = began.rate(began.epochs * trainer.steps_per_epoch), recipe.rate(trainer.total)
+    if any(before(step) != now(step) for step in range(progress.step)):
+        log.warning("%s: from step %d on the learning rate is that of a training with %d epochs, %.3g, where that with %d ends as %.3g; "
+                    "the result is not that of %d epochs from the start", path.parent, progress.step, recipe.epochs, now(progress.step),
+                    began.epochs, before(progress.step), recipe.epochs)  # fmt: skip
 
 
 def _loop(trainer, metrics, save, max_seconds, on_epoch, interrupts, bar):
@@ -187,8 +212,8 @@ def _interrupts():
 
 
 def _bar(trainer, shown):
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
-    interval = 0.2 if sys.stderr.isatty() else 15
+    interval = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 15  # in a notebook stderr is no terminal
     return tqdm(total=trainer.total, initial=trainer.progress.step, unit="step", dynamic_ncols=True, mininterval=interval,
                 disable=not (shown and trainer.world.writes))

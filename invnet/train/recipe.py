@@ -72,8 +72,11 @@ class Recipe:
     def build_optimizer(self, parameters, steps):
         """The optimizer, for a training of at most `steps` steps."""
         options = {"adam": {"weight_decay": self.weight_decay}, "sgd": {"momentum": 0.9}}.get(self.optimizer, {})
-        rate = optim.schedule(self.lr, min(self.warmup, steps // 10), self.decay, steps if self.cosine else None)
-        return OPTIMIZERS[self.optimizer](parameters, rate, **options)
+        return OPTIMIZERS[self.optimizer](parameters, self.rate(steps), **options)
+
+    def rate(self, steps):
+        """The learning rate as a function of the step, in a training of at most `steps` steps."""
+        return optim.schedule(self.lr, min(self.warmup, steps // 10), self.decay, steps if self.cosine else None)
 
 
 def recipe_from(options):

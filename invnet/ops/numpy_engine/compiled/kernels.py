@@ -13,6 +13,8 @@ import types
 import numpy as np
 from numba import njit
 
+from ..compilation_notice import announced
+
 #: For use inside compiled functions alone: without what makes a function ready for callers of other kinds, a fifth of what is compiled.
 inner = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
@@ -34,7 +36,8 @@ def compiled(function, signature, char, *constants):
     name = "_".join(map(str, (function.__name__, TYPES[char], *constants, _digest())))
     own = types.FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
     own.__qualname__ = name
-    return njit(signature.replace("$", TYPES[char]), nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(own)
+    with announced():
+        return njit(signature.replace("$", TYPES[char]), nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(own)
 
 
 @functools.cache
