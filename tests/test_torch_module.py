@@ -552,7 +552,7 @@ def test_the_compiler_leaves_it_alone():
 def test_errors_say_what_is_required():
     layer, x, cond = glow()
     module = as_module(layer)
-    with pytest.raises(TypeError, match="takes a Layer of invnet; got Linear"):
+    with pytest.raises(TypeError, match="takes a Layer or a Flow of invnet; got Linear"):
         as_module(nn.Linear(2, 2))
     with pytest.raises(ValueError, match='"rebuild" or "store"; got \'keep\''):
         as_module(layer, memory="keep")

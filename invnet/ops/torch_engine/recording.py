@@ -1,4 +1,4 @@
-"""Recording: operations that autograd records, for derivatives of derivatives and the transforms of torch.func."""
+"""Recording: operations that autograd records, for derivatives of derivatives, the transforms of torch.func and torch.export."""
 
 import contextlib
 import threading
@@ -12,21 +12,31 @@ _here = threading.local()
 
 
 @contextlib.contextmanager
-def recording():
-    """Within, in this thread, all tensors have RecordingOps."""
-    before, _here.recording = is_recording(), True
+def recording(engine=None):
+    """Within, in this thread, all tensors have RecordingOps; `engine` has the operations that they have outside."""
+    before, was_recording = engine_outside(), is_recording()
+    _here.engine, _here.recording = engine or before, True
     try:
         yield
     finally:
-        _here.recording = before
+        _here.engine, _here.recording = before, was_recording
 
 
 def is_recording():
     return getattr(_here, "recording", False)
 
 
+def engine_outside():
+    """The operations that tensors have outside of the recording, or None."""
+    return getattr(_here, "engine", None)
+
+
 class RecordingOps(Ops):
-    """The reference, of which nothing that autograd keeps shares memory with what is overwritten later."""
+    """The reference, of which nothing that autograd keeps shares memory with what is overwritten later.
+
+    New arrays that are written to are made with `like`, so that they have the batch which vmap gave to that. What depends on
+    values looks at those of all samples, through the wrappers of vmap; in a program that is being exported there are none yet.
+    """
 
     name, guarded = "recording", False
 
@@ -38,6 +48,9 @@ class RecordingOps(Ops):
 
     def plain(self, X):
         return X
+
+    def to_numpy(self, X):
+        return X.detach().cpu().numpy()
 
     def copy(self, X):
         return X.clone()
@@ -52,10 +65,30 @@ class RecordingOps(Ops):
         return A.clone() @ B
 
     def fill(self, N, value, like):
-        return like.new_zeros((N,)) + value  # with the batch that vmap gave like
+        return like.new_zeros((N,)) + value
+
+    def empty(self, shape, like):
+        return like.new_zeros(shape)
 
     def span(self, X):
-        return super().span(X.detach())
+        return super().span(_values(X))
+
+    def lies_within(self, X, low, high, ends=True):
+        if not torch.compiler.is_exporting():
+            return super().lies_within(X, low, high, ends)
+        inside = (X >= low) & (X <= high) if ends else (X > low) & (X < high)
+        torch._assert_async(inside.all(), f"values between {low:g} and {high:g} are required")  # the program looks when it runs
+        return True
+
+    def all_hold(self, mask):
+        return not torch.compiler.is_exporting() and super().all_hold(_values(mask))
 
     def checksum(self, X):
         return None  # nothing that is kept is for the backward of these tensors
+
+
+def _values(X):
+    """The tensor behind the wrappers of torch.func, with all samples of a batch of vmap."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(X):
+        X = torch._C._functorch.get_unwrapped(X)
+    return X.detach()

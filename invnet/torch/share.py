@@ -1,0 +1,77 @@
+"""Share: an array of a layer and a tensor of a module in the same memory."""
+
+import contextlib
+import weakref
+
+import torch
+
+from ..core import Parameter
+from .tensors import array_of, tensor_of
+
+
+class Share:
+    """An array of a layer and a tensor of a module in the same memory; where one of them is replaced, the other follows.
+
+    Args:
+        state: the Parameter or Buffer of the layer.
+        tensors, key: where the module holds the tensor, as its `_parameters` and a name in them.
+    """
+
+    def __init__(self, state, tensors, key):
+        self.state, self.tensors, self.key = state, tensors, key
+        self.array = weakref.ref(state.data)  # once replaced it is to be freed
+        self.pointer, self.dtype = self.tensor.data_ptr(), self.tensor.dtype
+
+    def __getstate__(self):
+        return vars(self) | {"array": _none}  # of a copy the array and the tensor meet at the first call
+
+    @property
+    def tensor(self):
+        return self.tensors[self.key]
+
+    def meet(self):
+        """Afterwards both are in the same memory again: the one that was not replaced has followed."""
+        state, tensor = self.state, self.tensors[self.key]
+        before = state.data
+        if before is not self.array():
+            tensor.data = tensor_of(state.data)
+        elif tensor.data_ptr() != self.pointer or tensor.dtype != self.dtype:
+            if tensor.is_floating_point():
+                check_dtype(tensor.dtype)
+            state.data = array_of(tensor)
+            if isinstance(state, Parameter) and _kind(state.data) != _kind(before):
+                state.grad = array_of(torch.zeros_like(tensor))
+        else:
+            return
+        self.pointer, self.dtype = tensor.data_ptr(), tensor.dtype
+        self.array = weakref.ref(state.data)  # last, since tiles in several threads may meet at the same time
+
+
+def _none():
+    return None
+
+
+def _kind(array):
+    return type(array), array.dtype, array.device
+
+
+def check_dtype(dtype):
+    """TypeError where no layer computes in a dtype."""
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"a layer computes in float32 or float64; its module was to be of {dtype}")
+
+
+@contextlib.contextmanager
+def holding(shares, tensors):
+    """Within, the module holds these tensors, which it had when a graph was made, as torch.func.functional_call puts others there."""
+    others = [(share, share.tensor, tensor) for share, tensor in zip(shares, tensors) if share.tensor is not tensor]
+    for share, _, tensor in others:
+        share.tensors[share.key] = tensor.detach().requires_grad_(tensor.requires_grad)
+    try:
+        for share in shares:
+            share.meet()
+        yield
+    finally:
+        for share, own, _ in others:
+            share.tensors[share.key] = own
+            share.meet()
