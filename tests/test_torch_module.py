@@ -601,3 +601,30 @@ run(); base = resident("VmRSS"); reset_peak(); run(); print(resident("VmHWM") - 
 """
     path = os.pathsep.join(map(os.path.abspath, sys.path))
     return int(subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True).stdout)
+
+
+# ---- random numbers
+
+
+def dropping(engine, reach=None, size=8):
+    torch.manual_seed(0)
+    layers = []
+    for i in range(3):
+        net = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.Dropout(0.4), nn.Tanh(), nn.Conv2d(8, 4, 1), nn.Dropout2d(0.2)).double()
+        layers += [invnet.Conv1x1(4, seed=i, dtype="float64"), invnet.AffineCoupling(4, TorchNet(net, shape=(2, size, size), reach=reach))]
+    return invnet.Chain(*layers).to(engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("N, size, reach", [(1, 8, None), (5, 8, None), (150, 8, None), (601, 4, 1), (2, 40, 1)])
+def test_both_modes_draw_the_same_masks(engine, N, size, reach, monkeypatch):
+    monkeypatch.setattr("invnet.ops.numpy_engine.TILE_BYTES", 1 << 18)
+    layer = dropping(engine, reach, size)
+    x = torch.randn(N, 4, size, size, dtype=torch.float64)
+    for call in ("forward", "inverse"):
+        results = []
+        for memory in ("rebuild", "store"):
+            torch.manual_seed(7)
+            out = getattr(as_module(layer, memory), call)(x)
+            results.append([*(out if isinstance(out, tuple) else (out,)), torch.rand(())])
+        assert_close(*results)

@@ -11,7 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..core import Buffer, Net, Parameter
 from ..ops.torch_engine.precision import reduced
-from ..ops.torch_engine.recording import is_recording
+from ..ops.torch_engine.recording import engine_outside, is_recording
 from .randomness import Draw
 from .share import Share
 from .tensors import array_of, tensor_of
@@ -89,10 +89,23 @@ class TorchNet(Net):
 
     def _forward(self, x, cond, *on_tile):
         if is_recording():
-            self._check_norms()
-            return self._evaluate([x] if cond is None else [x, cond], None, *on_tile)
+            return self._recorded(x, cond, *on_tile)
         with torch.no_grad():
             return array_of(self._evaluate(self._inputs(x, cond), _precision(x), *on_tile), x)
+
+    def _recorded(self, x, cond, draw=None, *_):
+        """y of the whole batch, with the random numbers that the rebuilding mode draws, tile by tile."""
+        self._check_norms()
+        if draw is None:
+            return self._evaluate([x] if cond is None else [x, cond], None)
+        weights = sum(parameter.data.numel() for parameter in self.parameters())
+        tiles, y = engine_outside().tiles(x.shape, self.floats_per_position, self.reach, weights // self.overhead), None
+        for i, tile in enumerate(tiles):
+            inputs = [tile.region(x)] if cond is None else [tile.region(x), tile.condition(cond)]
+            part = tile.inner(self._evaluate(inputs, None, draw, i))
+            y = part.new_zeros((x.shape[0], part.shape[1], *x.shape[2:])) if y is None else y
+            tile.core(y)[...] = part
+        return y
 
     def _vjp(self, x, cond, draw=None, *on_tile):
         with torch.inference_mode(False), torch.enable_grad():
