@@ -68,11 +68,13 @@ class Bridge(nn.Module):
         self._frozen = [share for share in self._shares if isinstance(share.tensor, nn.Parameter) and share not in self._learned]
         floats = [share for share in self._shares if share.tensor.is_floating_point()]
         self._typical = next(iter([*self._learned, *floats, *self._shares]), None)
-        keys = Keys(self, [name for name, _ in part.named_state()])
-        if keys.others or keys.unsaved:
-            self.register_state_dict_post_hook(keys.save)
-            self.register_load_state_dict_pre_hook(keys.load)
-            self.register_load_state_dict_post_hook(keys.loaded)
+        registered = {id(tensor) for tensor in (*self.parameters(), *self.buffers())}
+        self._unregistered = [share for share in self._shares if id(share.tensor) not in registered]
+        self._keys = Keys(self, [name for name, _ in part.named_state()])
+        if self._keys.others or self._keys.unsaved:
+            self.register_state_dict_post_hook(_saved)
+            self.register_load_state_dict_pre_hook(_before_loading)
+            self.register_load_state_dict_post_hook(_loaded)
 
     def extra_repr(self):
         return f"{type(self._part).__name__}, memory={self._memory!r}"
@@ -137,10 +139,24 @@ class Bridge(nn.Module):
         for tensor in {share.dtype: share.tensor for share in self._shares if share.tensor.is_floating_point()}.values():
             check_dtype(function(tensor.new_empty(0)).dtype)  # before anything has changed
         super()._apply(function, recurse)
+        for share in self._unregistered:
+            share.tensor.data = function(share.tensor)
         for share in self._shares:
             share.tensor.data = share.tensor.data.contiguous()  # a memory_format is one of images, not of these weights
             share.meet()
         return self
+
+
+def _saved(module, state, prefix, metadata):
+    module._keys.save(state, prefix)
+
+
+def _before_loading(module, state, prefix, *_):
+    module._keys.load(state, prefix)
+
+
+def _loaded(module, incompatible):
+    module._keys.tie()
 
 
 FLOATS = (torch.float32, torch.float64)
@@ -148,15 +164,16 @@ INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 
 
 class LayerModule(Bridge):
-    """What as_module gives of a layer; `layer` is the layer."""
+    """What as_module gives of a layer; `layer` is the layer, or where that has a part of this name, as Reverse has, its submodule."""
 
     def __init__(self, layer, memory, logdet):
         super().__init__(layer, memory)
         self._logdet = logdet
 
-    @property
-    def layer(self):
-        return self._part
+    def __getattr__(self, name):
+        if name == "layer" and name not in self._modules:
+            return self._part
+        return super().__getattr__(name)
 
     def extra_repr(self):
         return super().extra_repr() + ("" if self._logdet else ", logdet=False")

@@ -69,6 +69,12 @@ def mount(root, module):
                 shares.append(share)
         return net.module
 
+    def tensors_of(holder, state, key):
+        """The dict of an nn.Module that a state belongs to. What torch.export makes of a module has no buffer named as a method."""
+        if isinstance(state, Parameter):
+            return holder._parameters
+        return vars(holder).setdefault("_beside", {}) if hasattr(nn.Module, key) else holder._buffers
+
     def fill(holder, module):
         for name, value in module._within():
             *path, key = name.split(".")
@@ -76,7 +82,7 @@ def mount(root, module):
             for step in path:  # not through add_module, which refuses names that methods have
                 place = place._modules.setdefault(step, Part())
             if not isinstance(value, Module):
-                hold(value, (place._parameters if isinstance(value, Parameter) else place._buffers, key))
+                hold(value, (tensors_of(place, value, key), key))
             elif isinstance(value, TorchNet):
                 place._modules[key] = own_module(value)
             else:
@@ -92,7 +98,8 @@ def mount(root, module):
 class Keys:
     """What makes the keys of a module's state_dict the names of its layer's state, whatever its nn.Modules save by themselves.
 
-    A TorchNet saves a tensor that an nn.Module has in two places once, and buffers that are not persistent too.
+    A TorchNet saves a tensor that an nn.Module has in two places once, and buffers that are not persistent too; `_beside` is what
+    `mount` does not make a buffer.
 
     Args:
         root: the nn.Module.
@@ -101,7 +108,8 @@ class Keys:
 
     def __init__(self, root, names):
         places = {f"{path}.{key}".lstrip("."): (tensors, key) for path, module in root.named_modules(remove_duplicate=False)
-                  for tensors in (module._parameters, module._buffers) for key in tensors if tensors[key] is not None}
+                  for tensors in (module._parameters, module._buffers, vars(module).get("_beside", {})) for key in tensors
+                  if tensors[key] is not None}
         saved, of_tensor = nn.Module.state_dict(root), {id(places[name][0][places[name][1]]): name for name in names}
         #: name -> place of what the nn.Modules do not save
         self.unsaved = {name: places[name] for name in names if name not in saved}
@@ -112,13 +120,13 @@ class Keys:
             name = of_tensor[id(tensors[last])]
             self.others[key] = name, places[key], places[name]
 
-    def save(self, module, state, prefix, metadata):
+    def save(self, state, prefix):
         for key in self.others:
             state.pop(prefix + key, None)
         for name, (tensors, key) in self.unsaved.items():
             state[prefix + name] = tensors[key].detach()
 
-    def load(self, module, state, prefix, *_):
+    def load(self, state, prefix):
         for key, (name, *_) in self.others.items():
             if prefix + name in state:
                 state.setdefault(prefix + key, state[prefix + name])
@@ -126,8 +134,9 @@ class Keys:
             if prefix + name in state:
                 tensors[key].detach().copy_(state.pop(prefix + name))
 
-    def loaded(self, module, incompatible):
-        for _, (tensors, key), (first, first_key) in self.others.values():  # load_state_dict(assign=True) makes two of one
+    def tie(self):
+        """Makes one tensor of what load_state_dict(assign=True) makes two."""
+        for _, (tensors, key), (first, first_key) in self.others.values():
             tensors[key] = first[first_key]
 
 

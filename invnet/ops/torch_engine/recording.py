@@ -1,12 +1,18 @@
 """Recording: operations that autograd records, for derivatives of derivatives, the transforms of torch.func and torch.export."""
 
 import contextlib
+import math
 import threading
 
 import array_api_compat.torch
 import torch
 
 from ..reference import Ops
+from .networks import how, weight_of
+
+#: Steps of Newton's method for the inverse of a matrix: 2 log2 of its condition number, and some ten more (Söderström & Stewart, On the
+#: Numerical Properties of an Iterative Method for Computing the Moore-Penrose Generalized Inverse, 1974).
+NEWTON = 60
 
 _here = threading.local()
 
@@ -64,6 +70,12 @@ class RecordingOps(Ops):
     def product(self, A, B):
         return A.clone() @ B
 
+    def _products(self, X, W, transposed):
+        kernel = W.shape[:-2]
+        if math.prod(kernel) == 1:
+            return super()._products(X, W, transposed)
+        return None, self.rows(torch.ops.aten.convolution(X, weight_of(W), None, *how(kernel, transposed)))
+
     def fill(self, N, value, like):
         return like.new_zeros((N,)) + value
 
@@ -82,6 +94,21 @@ class RecordingOps(Ops):
 
     def all_hold(self, mask):
         return not torch.compiler.is_exporting() and super().all_hold(_values(mask))
+
+    # ONNX has no operator for an inverse, nor for the logarithm of a determinant. Nothing of this depends on the input, so that its
+    # exporter may fold it into a constant.
+
+    def inverse(self, M):
+        if not torch.onnx.is_in_onnx_export():
+            return super().inverse(M)
+        A = M.double()
+        X = A.T / (A.abs().sum(0).max() * A.abs().sum(1).max())
+        for _ in range(NEWTON):
+            X = 2 * X - X @ (A @ X)
+        return X.to(M.dtype)
+
+    def log_abs_det(self, M):
+        return torch.linalg.det(M).abs().log() if torch.onnx.is_in_onnx_export() else super().log_abs_det(M)
 
     def checksum(self, X):
         return None  # nothing that is kept is for the backward of these tensors
