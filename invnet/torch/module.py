@@ -63,18 +63,18 @@ class Bridge(nn.Module):
 
     def __init__(self, part, memory):
         super().__init__()
-        self._part, self._memory, self._shares = part, memory, mount(self, part)
+        shares = mount(self, part)
+        self._part, self._memory, self._shares = part, memory, list(shares.values())
         self._learned = [share for share in self._shares if isinstance(share.state, Parameter)]
         self._frozen = [share for share in self._shares if isinstance(share.tensor, nn.Parameter) and share not in self._learned]
         floats = [share for share in self._shares if share.tensor.is_floating_point()]
         self._typical = next(iter([*self._learned, *floats, *self._shares]), None)
         registered = {id(tensor) for tensor in (*self.parameters(), *self.buffers())}
         self._unregistered = [share for share in self._shares if id(share.tensor) not in registered]
-        self._keys = Keys(self, [name for name, _ in part.named_state()])
-        if self._keys.others or self._keys.unsaved:
-            self.register_state_dict_post_hook(_saved)
-            self.register_load_state_dict_pre_hook(_before_loading)
-            self.register_load_state_dict_post_hook(_loaded)
+        self._keys = Keys(self, {name: shares[id(state)] for name, state in part.named_state()})
+        self.register_state_dict_post_hook(_saved)
+        self.register_load_state_dict_pre_hook(_before_loading)
+        self.register_load_state_dict_post_hook(_loaded)
 
     def extra_repr(self):
         return f"{type(self._part).__name__}, memory={self._memory!r}"
@@ -103,7 +103,7 @@ class Bridge(nn.Module):
         x, cond = self._inputs(x, cond)
         for share in self._frozen:
             if share.tensor.requires_grad:
-                raise RuntimeError(f"{share.key} was frozen when its TorchNet was made, and is not learned: give requires_grad=True before, and "
+                raise RuntimeError(f"{share.places[0][1]} was frozen when its TorchNet was made, and is not learned: give requires_grad=True before, and "
                                    "freeze by requires_grad_(False) afterwards")
         own = {id(state) for _, state in layer.named_state()}
         learned = self._learned if layer is self._part else [share for share in self._learned if id(share.state) in own]
@@ -156,7 +156,8 @@ def _before_loading(module, state, prefix, *_):
 
 
 def _loaded(module, incompatible):
-    module._keys.tie()
+    for share in module._shares:  # of a tensor in several places, assign=True makes several
+        share.put(share.tensor)
 
 
 FLOATS = (torch.float32, torch.float64)

@@ -61,11 +61,12 @@ class TorchNet(Net):
         if len(dtypes) > 1 or dtypes - {torch.float32, torch.float64}:
             raise TypeError(f"a TorchNet computes in float32 or in float64; the module has parameters of {sorted(map(str, dtypes))}")
         self.module, self.reach, self._batch_norm = module, reach, batch_norm
-        self.shares, modules = {}, dict(module.named_modules())
-        for kind, named in (("_parameters", module.named_parameters()), ("_buffers", module.named_buffers())):
-            for name, tensor in named:
-                path, _, key = name.rpartition(".")
-                self.shares[name] = Share(_state_of(tensor), getattr(modules[path], kind), key)
+        places = {}
+        for tensors in (tensors for part in module.modules() for tensors in (part._parameters, part._buffers)):
+            for key, tensor in tensors.items():
+                places.setdefault(id(tensor), []).append((tensors, key))
+        self.shares = {name: Share(_state_of(tensor), places[id(tensor)], inner=True)
+                       for named in (module.named_parameters(), module.named_buffers()) for name, tensor in named}
         self._norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
         if shape is not None:
             self.kept_per_position, self.floats_per_position = self._measured(shape, cond_shape)

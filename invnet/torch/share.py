@@ -3,6 +3,7 @@
 import contextlib
 import weakref
 
+import numpy as np
 import torch
 
 from ..core import Parameter
@@ -14,11 +15,12 @@ class Share:
 
     Args:
         state: the Parameter or Buffer of the layer.
-        tensors, key: where the module holds the tensor, as its `_parameters` and a name in them.
+        places: where modules hold the tensor, pairs of a dict, as `_parameters` of one, and a key.
+        inner: whether these are nn.Modules of a TorchNet.
     """
 
-    def __init__(self, state, tensors, key):
-        self.state, self.tensors, self.key = state, tensors, key
+    def __init__(self, state, places, inner=False):
+        self.state, self.places, self.inner = state, places, inner
         self.array = weakref.ref(state.data)  # once replaced it is to be freed
         self.pointer, self.dtype = self.tensor.data_ptr(), self.tensor.dtype
 
@@ -27,24 +29,35 @@ class Share:
 
     @property
     def tensor(self):
-        return self.tensors[self.key]
+        tensors, key = self.places[0]
+        return tensors[key]
+
+    def put(self, tensor):
+        """Puts a tensor in all places."""
+        for tensors, key in self.places:
+            tensors[key] = tensor
 
     def meet(self):
         """Afterwards both are in the same memory again: the one that was not replaced has followed."""
-        state, tensor = self.state, self.tensors[self.key]
+        state, tensor = self.state, self.tensor
         before = state.data
         if before is not self.array():
             tensor.data = tensor_of(state.data)
         elif tensor.data_ptr() != self.pointer or tensor.dtype != self.dtype:
             if tensor.is_floating_point():
                 check_dtype(tensor.dtype)
-            state.data = array_of(tensor)
+            state.data = array_of(tensor, before if _may_share(before, tensor) else None)
             if isinstance(state, Parameter) and _kind(state.data) != _kind(before):
                 state.grad = array_of(torch.zeros_like(tensor))
         else:
             return
         self.pointer, self.dtype = tensor.data_ptr(), tensor.dtype
         self.array = weakref.ref(state.data)  # last, since tiles in several threads may meet at the same time
+
+
+def _may_share(array, tensor):
+    """Whether a tensor can be an array of the library of another array."""
+    return isinstance(array, torch.Tensor) or isinstance(array, np.ndarray) == (tensor.device.type == "cpu")
 
 
 def _none():
@@ -63,15 +76,18 @@ def check_dtype(dtype):
 
 @contextlib.contextmanager
 def holding(shares, tensors):
-    """Within, the module holds these tensors, which it had when a graph was made, as torch.func.functional_call puts others there."""
-    others = [(share, share.tensor, tensor) for share, tensor in zip(shares, tensors) if share.tensor is not tensor]
+    """Within, the modules hold these tensors, which they had when a graph was made, as torch.func.functional_call puts others there.
+
+    An nn.Module of a TorchNet holds others in the same memory, since hooks of its own parameters are called by the graph around.
+    """
+    others = [(share, share.tensor, tensor) for share, tensor in zip(shares, tensors) if share.inner or share.tensor is not tensor]
     for share, _, tensor in others:
-        share.tensors[share.key] = tensor.detach().requires_grad_(tensor.requires_grad)
+        share.put(tensor.detach().requires_grad_(tensor.requires_grad))
     try:
         for share in shares:
             share.meet()
         yield
     finally:
         for share, own, _ in others:
-            share.tensors[share.key] = own
+            share.put(own)
             share.meet()

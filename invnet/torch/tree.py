@@ -43,20 +43,21 @@ def printed(module):
 
 
 def mount(root, module):
-    """Gives `root` a submodule for every part of `module`, with the tensors of its arrays; a list of Shares, one for each state.
+    """Gives `root` a submodule for every part of `module`, with the tensors of its arrays; gives a Share for the id of every state.
 
     Raises:
         TypeError: a TorchNet has state besides that of its nn.Module, whose place the nn.Module takes.
     """
-    parts, tensors, shares = {}, {}, []
+    shares = {}
 
-    def hold(state, place):
-        if id(state) not in tensors:
+    def hold(state, tensors, key):
+        if id(state) not in shares:
             tensor = tensor_of(state.data)
-            tensors[id(state)] = nn.Parameter(tensor) if isinstance(state, Parameter) else tensor
-            dict.__setitem__(*place, tensors[id(state)])
-            shares.append(Share(state, *place))
-        dict.__setitem__(*place, tensors[id(state)])
+            tensors[key] = nn.Parameter(tensor) if isinstance(state, Parameter) else tensor
+            shares[id(state)] = Share(state, [(tensors, key)])
+        else:
+            tensors[key] = shares[id(state)].tensor
+            shares[id(state)].places.append((tensors, key))
 
     def own_module(net):
         foreign = [name for name, _ in net._within() if name not in net.shares]
@@ -64,9 +65,7 @@ def mount(root, module):
             raise TypeError(f"a TorchNet has the state of its nn.Module alone, to be a submodule; this {type(net).__name__} also has {foreign[0]}")
         for share in net.shares.values():
             share.meet()
-            if id(share.state) not in tensors:
-                tensors[id(share.state)] = share.tensor
-                shares.append(share)
+            shares.setdefault(id(share.state), share)
         return net.module
 
     def tensors_of(holder, state, key):
@@ -82,14 +81,12 @@ def mount(root, module):
             for step in path:  # not through add_module, which refuses names that methods have
                 place = place._modules.setdefault(step, Part())
             if not isinstance(value, Module):
-                hold(value, (tensors_of(place, value, key), key))
+                hold(value, tensors_of(place, value, key), key)
             elif isinstance(value, TorchNet):
                 place._modules[key] = own_module(value)
             else:
-                if id(value) not in parts:
-                    parts[id(value)] = Part(value)
-                    fill(parts[id(value)], value)
-                place._modules[key] = parts[id(value)]
+                place._modules[key] = Part(value)
+                fill(place._modules[key], value)
 
     fill(root, module)
     return shares
@@ -103,41 +100,30 @@ class Keys:
 
     Args:
         root: the nn.Module.
-        names: those of the layer's state.
+        named: the Share of each state of the layer, by its name.
     """
 
-    def __init__(self, root, names):
-        places = {f"{path}.{key}".lstrip("."): (tensors, key) for path, module in root.named_modules(remove_duplicate=False)
-                  for tensors in (module._parameters, module._buffers, vars(module).get("_beside", {})) for key in tensors
-                  if tensors[key] is not None}
-        saved, of_tensor = nn.Module.state_dict(root), {id(places[name][0][places[name][1]]): name for name in names}
-        #: name -> place of what the nn.Modules do not save
-        self.unsaved = {name: places[name] for name in names if name not in saved}
-        #: another key of a tensor -> its name, and both places
-        self.others = {}
-        for key in saved.keys() & places.keys() - set(names):
-            tensors, last = places[key]
-            name = of_tensor[id(tensors[last])]
-            self.others[key] = name, places[key], places[name]
+    def __init__(self, root, named):
+        saved = nn.Module.state_dict(root, keep_vars=True)
+        of_tensor = {id(saved[name]): name for name in named if name in saved}
+        #: name -> Share of what the nn.Modules do not save
+        self.unsaved = {name: share for name, share in named.items() if name not in saved}
+        #: another key of a tensor -> its name
+        self.others = {key: of_tensor[id(tensor)] for key, tensor in saved.items() if key not in named and id(tensor) in of_tensor}
 
     def save(self, state, prefix):
         for key in self.others:
             state.pop(prefix + key, None)
-        for name, (tensors, key) in self.unsaved.items():
-            state[prefix + name] = tensors[key].detach()
+        for name, share in self.unsaved.items():
+            state[prefix + name] = share.tensor.detach()
 
     def load(self, state, prefix):
-        for key, (name, *_) in self.others.items():
+        for key, name in self.others.items():
             if prefix + name in state:
                 state.setdefault(prefix + key, state[prefix + name])
-        for name, (tensors, key) in self.unsaved.items():
+        for name, share in self.unsaved.items():
             if prefix + name in state:
-                tensors[key].detach().copy_(state.pop(prefix + name))
-
-    def tie(self):
-        """Makes one tensor of what load_state_dict(assign=True) makes two."""
-        for _, (tensors, key), (first, first_key) in self.others.values():
-            tensors[key] = first[first_key]
+                share.tensor.detach().copy_(state.pop(prefix + name))
 
 
 def _shown(value):
