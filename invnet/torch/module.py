@@ -7,12 +7,12 @@ from torch import nn
 
 from ..core import Layer, Parameter
 from ..flow import Flow
-from ..layers import Reverse
+from ..layers import Exact, Reverse
 from .recording import recorded, with_batches_of
 from .share import check_dtype
 from .tensors import array_of, tensor_of, transforms_are_active
 from .through import NOT_IN_TRANSFORMS, Through
-from .tree import Keys, mount, printed
+from .tree import Keys, Part, mount, printed
 
 MEMORY = ("rebuild", "store")
 
@@ -35,7 +35,7 @@ def as_module(layer, memory="rebuild", logdet=True):
         logdet: False for a module that gives z alone, as nn.Sequential needs it.
 
     Raises:
-        TypeError: `layer` is neither, or a TorchNet has other state than its nn.Module; in a call, an input has not the layer's dtype.
+        TypeError: `layer` is neither, or Exact is to store, or a TorchNet has other state than its nn.Module; in a call, an input has not the layer's dtype.
         ValueError: `memory` is another, or a Flow is to give no logdet; in a call, an input lies on another device.
 
     Example:
@@ -64,6 +64,8 @@ class Bridge(nn.Module):
     def __init__(self, part, memory):
         super().__init__()
         shares = mount(self, part)
+        if memory == "store" and any(isinstance(module, Exact) for module in (part, *(m.part for m in self.modules() if isinstance(m, Part)))):
+            raise TypeError("Exact rounds its states, so that autograd finds no derivative: it has no storing mode")
         self._part, self._memory, self._shares = part, memory, list(shares.values())
         self._learned = [share for share in self._shares if isinstance(share.state, Parameter)]
         self._frozen = [share for share in self._shares if isinstance(share.tensor, nn.Parameter) and share not in self._learned]

@@ -12,6 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ..core import Buffer, Net, Parameter
 from ..ops.torch_engine.precision import reduced
 from ..ops.torch_engine.recording import engine_outside, is_recording
+from ..passes import name_in_pass
 from .randomness import Draw
 from .share import Share
 from .tensors import array_of, tensor_of
@@ -83,6 +84,8 @@ class TorchNet(Net):
 
     def draw(self):
         training = any(module.training for module in self.module.modules())
+        if training and torch.compiler.is_exporting():
+            raise RuntimeError(f"{name_in_pass(self)} may draw random numbers in training: call eval() before it is exported")
         return Draw(any(norm.training for norm in self._norms)) if training else None
 
     def drawn(self, draw, tile, again):
