@@ -122,13 +122,13 @@ class Bridge(nn.Module):
                 raise TypeError(f"{name} is a tensor; got {type(tensor).__name__}")
             if tensor is not None and own is not None and tensor.device != own.device:
                 raise ValueError(f"the module is on {own.device}, {name} on {tensor.device}: move one of them with .to(...)")
-        if own is not None and own.is_floating_point() and torch.is_autocast_enabled(own.device.type):
-            x, cond = [None if tensor is None else tensor.to(own.dtype) for tensor in (x, cond)]
-        dtype = own.dtype if own is not None and own.is_floating_point() else "torch.float32 or torch.float64"
+        dtype = own.dtype if own is not None and own.is_floating_point() else None
+        if torch.is_autocast_enabled(x.device.type):
+            x, cond = [None if tensor is None else tensor.to(dtype or torch.promote_types(tensor.dtype, torch.float32)) for tensor in (x, cond)]
         for name, tensor, dtypes in (("x", x, FLOATS), ("cond", cond, (*FLOATS, *INTEGERS))):
             if tensor is not None and tensor.dtype not in dtypes:
-                raise TypeError(f"the module computes in {dtype}; got {name} of {tensor.dtype}: convert it with .to(...), or call the module "
-                                "under torch.autocast, which does so")
+                raise TypeError(f"the module computes in {dtype or 'torch.float32 or torch.float64'}; got {name} of {tensor.dtype}: convert it "
+                                "with .to(...), or call the module under torch.autocast, which does so")
         if cond is not None and x.ndim and cond.ndim > 1 and cond.shape[0] == 1 and x.shape[0] != 1:
             cond = cond.expand(x.shape[0], *cond.shape[1:])  # one row serves all samples
         return x, cond
