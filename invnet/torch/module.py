@@ -68,6 +68,8 @@ class Bridge(nn.Module):
             raise TypeError("Exact rounds its states, so that autograd finds no derivative: it has no storing mode")
         self._part, self._memory, self._shares = part, memory, list(shares.values())
         self._learned = [share for share in self._shares if isinstance(share.state, Parameter)]
+        of_layer = {id(parameter) for parameter in (part.layer if isinstance(part, Flow) else part).parameters()}
+        self._learned_of_layer = [share for share in self._learned if id(share.state) in of_layer]
         self._frozen = [share for share in self._shares if isinstance(share.tensor, nn.Parameter) and share not in self._learned]
         floats = [share for share in self._shares if share.tensor.is_floating_point()]
         self._typical = next(iter([*self._learned, *floats, *self._shares]), None)
@@ -105,10 +107,9 @@ class Bridge(nn.Module):
         x, cond = self._inputs(x, cond)
         for share in self._frozen:
             if share.tensor.requires_grad:
-                raise RuntimeError(f"{share.places[0][1]} was frozen when its TorchNet was made, and is not learned: give requires_grad=True before, and "
+                raise RuntimeError(f"{share.key} was frozen when its TorchNet was made, and is not learned: give requires_grad=True before, and "
                                    "freeze by requires_grad_(False) afterwards")
-        own = {id(state) for _, state in layer.named_state()}
-        learned = self._learned if layer is self._part else [share for share in self._learned if id(share.state) in own]
+        learned = self._learned_of_layer
         return Through.apply(layer, learned, self._layer_array(), x, cond, *[share.tensor for share in learned])
 
     def _inputs(self, x, cond):

@@ -21,6 +21,7 @@ class Share:
 
     def __init__(self, state, places, inner=False):
         self.state, self.places, self.inner = state, places, inner
+        self.tensors, self.key = places[0]
         self.array = weakref.ref(state.data)  # once replaced it is to be freed
         self.pointer, self.dtype = self.tensor.data_ptr(), self.tensor.dtype
 
@@ -29,8 +30,7 @@ class Share:
 
     @property
     def tensor(self):
-        tensors, key = self.places[0]
-        return tensors[key]
+        return self.tensors[self.key]
 
     def put(self, tensor):
         """Puts a tensor in all places."""
@@ -39,7 +39,7 @@ class Share:
 
     def meet(self):
         """Afterwards both are in the same memory again: the one that was not replaced has followed."""
-        state, tensor = self.state, self.tensor
+        state, tensor = self.state, self.tensors[self.key]
         before = state.data
         if before is not self.array():
             tensor.data = tensor_of(state.data)
@@ -48,7 +48,7 @@ class Share:
                 check_dtype(tensor.dtype)
             state.data = array_of(tensor, before if _may_share(before, tensor) else None)
             if isinstance(state, Parameter) and _kind(state.data) != _kind(before):
-                state.grad = array_of(torch.zeros_like(tensor))
+                state.grad = array_of(torch.zeros_like(tensor), state.data)
         else:
             return
         self.pointer, self.dtype = tensor.data_ptr(), tensor.dtype
@@ -80,14 +80,16 @@ def holding(shares, tensors):
 
     An nn.Module of a TorchNet holds others in the same memory, since hooks of its own parameters are called by the graph around.
     """
-    others = [(share, share.tensor, tensor) for share, tensor in zip(shares, tensors) if share.inner or share.tensor is not tensor]
-    for share, _, tensor in others:
-        share.put(tensor.detach().requires_grad_(tensor.requires_grad))
+    others = []
     try:
-        for share in shares:
+        for share, tensor in zip(shares, tensors):
+            own = share.tensors[share.key]
+            if share.inner or own is not tensor:
+                others.append((share, own))
+                share.put(tensor.detach().requires_grad_(tensor.requires_grad))
             share.meet()
         yield
     finally:
-        for share, own, _ in others:
+        for share, own in others:
             share.put(own)
             share.meet()
