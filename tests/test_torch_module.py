@@ -504,11 +504,18 @@ import numpy as np, torch, torch.distributed as dist, torch.multiprocessing as m
 from torch.nn.parallel import DistributedDataParallel
 import invnet
 
+class Net(torch.nn.Sequential):
+    def forward(self, x, cond):
+        return super().forward(x)
+
 def flow(rank):
     layer = invnet.RealNVP(3, 8, 3, mix="lu", cond_channels=2, seed=0, dtype="float64")
     for p in layer.parameters():
         p.data += 0.1 * np.random.default_rng(rank).standard_normal(p.data.shape)
-    return torch.nn.Sequential(), invnet.torch.as_module(layer)
+    torch.manual_seed(rank)
+    net = Net(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+    coupling = invnet.AffineCoupling(3, invnet.torch.TorchNet(net))  # an nn.Module inside, in two places
+    return Net(), invnet.torch.as_module(invnet.Chain(coupling, layer, invnet.Permute.reversal(3), coupling))
 
 def work(rank, meeting):
     torch.set_num_threads(1)
