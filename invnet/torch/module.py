@@ -35,7 +35,8 @@ def as_module(layer, memory="rebuild", logdet=True):
         logdet: False for a module that gives z alone, as nn.Sequential needs it.
 
     Raises:
-        TypeError: `layer` is neither, or Exact is to store, or a TorchNet has other state than its nn.Module; in a call, an input has not the layer's dtype.
+        TypeError: `layer` is neither, or Exact is to store, or a TorchNet has other state than its nn.Module; in a call, an input
+            has not the layer's dtype.
         ValueError: `memory` is another, or a Flow is to give no logdet; in a call, an input lies on another device.
 
     Example:

@@ -62,7 +62,8 @@ def mount(root, module):
     def own_module(net):
         foreign = [name for name, _ in net._within() if name not in net.shares]
         if foreign:
-            raise TypeError(f"a TorchNet has the state of its nn.Module alone, to be a submodule; this {type(net).__name__} also has {foreign[0]}")
+            raise TypeError("a TorchNet has the state of its nn.Module alone, to be a submodule; "
+                            f"this {type(net).__name__} also has {foreign[0]}")
         for share in net.shares.values():
             share.meet()
             shares.setdefault(id(share.state), share)
