@@ -1,12 +1,17 @@
 """With one term broken in what carries gradients to PyTorch and back, the tests of the bridge fail; see test_broken_backwards.py."""
 
+import warnings
+
 import numpy as np
 import pytest
+import test_torch_flow as flow_tests
 import test_torch_module as module_tests
 import test_torch_net as net_tests
+import test_torch_submodules as submodule_tests
 from test_broken_backwards import install, mutant
 from torch.autograd.gradcheck import GradcheckError
 
+MODULE, SHARE = "invnet.torch.module:", "invnet.torch.share:"
 NET, THROUGH, DRAWS, RANDOM = "invnet.torch.net:", "invnet.torch.through:", "invnet.passes.draws:", "invnet.torch.randomness:"
 
 
@@ -42,6 +47,29 @@ def adds_up():
     module_tests.test_backward_twice_adds_up()
 
 
+def masks():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        module_tests.test_both_modes_draw_the_same_masks("numpy", 150, 8, None, monkeypatch)
+
+
+def hooks():
+    submodule_tests.test_hooks_reach_it("rebuild")
+
+
+def functional_call():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of drift: X cannot be rebuilt with other weights
+        submodule_tests.test_functional_call_leaves_its_weights_alone("numpy")
+
+
+def samples():
+    flow_tests.test_samples_have_gradients_in_everything_learned("DiagonalNormal")
+
+
+def densities():
+    flow_tests.test_densities_and_their_gradients_are_those_of_the_flow("FullNormal", "numpy")
+
+
 MUTATIONS = [  # function, piece, replacement, what fails then
     (f"{NET}TorchNet._vjp.pullback", "tensor_of(dy).clone()", "2 * tensor_of(dy)", net),
     (f"{NET}TorchNet._vjp.pullback", "return arrays[0]", "return 0 * arrays[0]", net),
@@ -50,6 +78,12 @@ MUTATIONS = [  # function, piece, replacement, what fails then
     (f"{NET}TorchNet._still_norms", "if again and", "if not again and", norms),
     (f"{RANDOM}Draw.run", "self.seed + tile", "int(torch.randint(99, ()))", dropout),
     (f"{DRAWS}Draws.of", "self.drawn.pop()[1]", "self.drawn.pop(0)[1]", dropout),
+    (f"{NET}TorchNet._recorded", "draw, i)", "draw, 0)", masks),
+    (f"{SHARE}holding", "share.inner or own", "own", hooks),
+    (f"{SHARE}holding", "share.put(tensor.detach().requires_grad_(tensor.requires_grad))", "pass", functional_call),
+    (f"{SHARE}Share.put", "self.places", "self.places[:1]", functional_call),
+    (f"{MODULE}FlowModule.sample_and_log_prob", "- logdet", "+ logdet", samples),
+    (f"{MODULE}FlowModule.log_prob", "self._base_log_prob(z)", "self._base_log_prob(z.detach())", densities),
     (f"{THROUGH}_pulled", "0.0 if dlogdet is None", "None if dlogdet is None", alone),
     (f"{THROUGH}_pulled", "tensor_of(c.grad)", "0 * tensor_of(c.grad)", module),
     (f"{THROUGH}_pulled", "tensor_of(dX)", "0 * tensor_of(dX)", module),

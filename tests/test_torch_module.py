@@ -62,8 +62,6 @@ def assert_close(ours, theirs, rtol=1e-9):
 @pytest.mark.parametrize("name", [name for name in LAYERS if "Exact" not in name])  # which rounds: autograd finds no derivative
 def test_rebuilding_gives_what_storing_gives(name):
     layer, X, cond = LAYERS[name].build()
-    if "user" in name:
-        pytest.skip("a user's layer of NumPy alone has no storing mode")
     inputs = [torch.from_numpy(array).requires_grad_() for array in (X, cond) if array is not None]
     rebuild, store = as_module(layer), as_module(layer, memory="store")
     assert_close(rebuild(*inputs), store(*inputs))
@@ -504,11 +502,18 @@ import numpy as np, torch, torch.distributed as dist, torch.multiprocessing as m
 from torch.nn.parallel import DistributedDataParallel
 import invnet
 
+class Net(torch.nn.Sequential):
+    def forward(self, x, cond):
+        return super().forward(x)
+
 def flow(rank):
     layer = invnet.RealNVP(3, 8, 3, mix="lu", cond_channels=2, seed=0, dtype="float64")
     for p in layer.parameters():
         p.data += 0.1 * np.random.default_rng(rank).standard_normal(p.data.shape)
-    return torch.nn.Sequential(), invnet.torch.as_module(layer)
+    torch.manual_seed(rank)
+    net = Net(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+    coupling = invnet.AffineCoupling(3, invnet.torch.TorchNet(net))  # an nn.Module inside, in two places
+    return Net(), invnet.torch.as_module(invnet.Chain(coupling, layer, invnet.Permute.reversal(3), coupling))
 
 def work(rank, meeting):
     torch.set_num_threads(1)
@@ -552,7 +557,7 @@ def test_the_compiler_leaves_it_alone():
 def test_errors_say_what_is_required():
     layer, x, cond = glow()
     module = as_module(layer)
-    with pytest.raises(TypeError, match="takes a Layer of invnet; got Linear"):
+    with pytest.raises(TypeError, match="takes a Layer or a Flow of invnet; got Linear"):
         as_module(nn.Linear(2, 2))
     with pytest.raises(ValueError, match='"rebuild" or "store"; got \'keep\''):
         as_module(layer, memory="keep")
@@ -566,6 +571,27 @@ def test_errors_say_what_is_required():
         module(x.to("meta"), cond)
     with pytest.raises(ValueError, match="condition of x"):
         module(x, cond[:, :1])
+
+
+@pytest.mark.parametrize("memory", ["rebuild", "store"])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("make", [lambda: invnet.RealNVP(4, 8, 2, cond_channels=2), lambda: invnet.Flow(invnet.RealNVP(4, 8, 2, cond_channels=2), (4,)),
+                                  lambda: invnet.Chain(invnet.Permute.reversal(4), invnet.RealNVP(4, 8, 2, cond_channels=2)),
+                                  lambda: invnet.Permute.reversal(4)], ids=["layer", "flow", "buffer first", "no parameters"])
+def test_a_tensor_of_another_dtype_or_device_is_told_what_was_required(make, engine, memory):
+    module, x, cond = as_module(make().to(engine), memory), torch.randn(3, 4), torch.randn(3, 2)
+    for dtype in (torch.bfloat16, torch.float16, torch.int64, torch.bool, torch.complex64):
+        with pytest.raises(TypeError, match=f"computes in torch.float32.* got x of {dtype}: convert it with .to"):
+            module(x.to(dtype), cond)
+    for dtype in (torch.bfloat16, torch.float16, torch.complex64):
+        with pytest.raises(TypeError, match=f"computes in torch.float32.* got cond of {dtype}"):
+            module(x, cond.to(dtype))
+    for arguments in ((x.to("meta"), cond), (x, cond.to("meta"))):
+        with pytest.raises(ValueError, match=r"the module is on cpu, (x|cond) on meta: move one of them with \.to"):
+            module(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = module(x.bfloat16(), cond.bfloat16())
+    assert (out[0] if isinstance(out, tuple) else out).dtype == torch.float32
 
 
 def test_a_layer_without_parameters():
@@ -601,3 +627,30 @@ run(); base = resident("VmRSS"); reset_peak(); run(); print(resident("VmHWM") - 
 """
     path = os.pathsep.join(map(os.path.abspath, sys.path))
     return int(subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True).stdout)
+
+
+# ---- random numbers
+
+
+def dropping(engine, reach=None, size=8):
+    torch.manual_seed(0)
+    layers = []
+    for i in range(3):
+        net = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.Dropout(0.4), nn.Tanh(), nn.Conv2d(8, 4, 1), nn.Dropout2d(0.2)).double()
+        layers += [invnet.Conv1x1(4, seed=i, dtype="float64"), invnet.AffineCoupling(4, TorchNet(net, shape=(2, size, size), reach=reach))]
+    return invnet.Chain(*layers).to(engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("N, size, reach", [(1, 8, None), (5, 8, None), (150, 8, None), (601, 4, 1), (2, 40, 1)])
+def test_both_modes_draw_the_same_masks(engine, N, size, reach, monkeypatch):
+    monkeypatch.setattr("invnet.ops.numpy_engine.TILE_BYTES", 1 << 18)
+    layer = dropping(engine, reach, size)
+    x = torch.randn(N, 4, size, size, dtype=torch.float64)
+    for call in ("forward", "inverse"):
+        results = []
+        for memory in ("rebuild", "store"):
+            torch.manual_seed(7)
+            out = getattr(as_module(layer, memory), call)(x)
+            results.append([*(out if isinstance(out, tuple) else (out,)), torch.rand(())])
+        assert_close(*results)

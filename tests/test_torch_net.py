@@ -290,7 +290,7 @@ def test_the_module_and_the_layer_share_weights_whoever_moves_them():
     opt.step()  # which moves all weights to one array
     Z = layer.forward(X)[0]
     net = layer.layers[1].net
-    assert module.enter.weight is weight and np.shares_memory(weight.detach().numpy(), net._state["enter.weight"].data)
+    assert module.enter.weight is weight and np.shares_memory(weight.detach().numpy(), net.shares["enter.weight"].state.data)
     with torch.no_grad():
         weight.mul_(1.5)  # as a torch optimizer does
     assert not np.allclose(layer.forward(X)[0], Z)
@@ -298,7 +298,7 @@ def test_the_module_and_the_layer_share_weights_whoever_moves_them():
     assert not net.parameters()[0].data.any()
     layer.to(dtype="float32")
     layer.forward(X.astype("float32"))
-    assert weight.dtype == torch.float32 and np.shares_memory(weight.detach().numpy(), net._state["enter.weight"].data)
+    assert weight.dtype == torch.float32 and np.shares_memory(weight.detach().numpy(), net.shares["enter.weight"].state.data)
 
 
 def test_one_module_in_several_conditioners_has_one_set_of_parameters():

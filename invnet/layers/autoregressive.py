@@ -132,7 +132,7 @@ class Autoregressive(Coupling):
         def work(tile):
             before, after = tile.core(U), ops.fresh(tile.core(V))
             uncouple_(ops, after, self._h(before, tile.condition(c)))
-            changes = not ops.xp.all(before == after)
+            changes = not ops.all_hold(before == after)
             before[...] = after
             return tile, changes
 
@@ -162,7 +162,7 @@ class Autoregressive(Coupling):
                 dh = uncouple_backward_(ops, dv, v, h, dlogdet)
                 dx, dcond, gradients = _in_its_own_memory(ops, pullback, dh)
                 before, total = total, du + self._same(dx, u)
-                if ops.xp.all(before == total):
+                if ops.all_hold(before == total):
                     break
             du[...], u[...] = dv, v
             return dcond, gradients

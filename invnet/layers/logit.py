@@ -54,11 +54,9 @@ class Logit(InPlaceLayer):
         """p, in rows."""
         ops = get_ops(X)
         p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
-        if math.prod(X.shape):
-            least, most = ops.span(p)
-            if not (least > 0 and most < 1):
-                least, most = ops.span(X)
-                raise ValueError(f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from {least:.6g} to {most:.6g}")
+        if not ops.lies_within(p, 0, 1, ends=False):
+            least, most = ops.span(X)
+            raise ValueError(f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from {least:.6g} to {most:.6g}")
         return p
 
     def _p(self, xp, R):

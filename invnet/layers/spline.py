@@ -66,9 +66,8 @@ class Spline:
     def _checked(self, x):
         """The operations for x; ValueError where it is not in the domain."""
         ops = get_ops(x)
-        if self.tails is None and math.prod(x.shape):
+        if self.tails is None and not ops.lies_within(x, -self.bound, self.bound):
             least, most = ops.span(x)
-            if not (-self.bound <= least and most <= self.bound):
-                raise ValueError(f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from "
-                                 f"{least:.6g} to {most:.6g}")
+            raise ValueError(f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from "
+                             f"{least:.6g} to {most:.6g}")
         return ops

@@ -12,13 +12,15 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ..arguments import check_integers, check_unused, is_integer, shown
 from ..core import Buffer, Net, Parameter
 from ..ops.torch_engine.precision import reduced
-from ..ops.torch_engine.recording import is_recording
+from ..ops.torch_engine.recording import engine_outside, is_recording
+from ..passes import name_in_pass
 from .randomness import Draw
+from .share import Share
 from .tensors import array_of, tensor_of
 
 BATCH_NORM = ("refuse", "update once")
 
-_parameters = WeakTensorKeyDictionary()  # nn.Parameter -> Parameter, which several TorchNets of one module share
+_states = WeakTensorKeyDictionary()  # nn.Parameter or buffer -> Parameter or Buffer, which several TorchNets of one module share
 
 
 class TorchNet(Net):
@@ -66,11 +68,12 @@ class TorchNet(Net):
         if len(dtypes) > 1 or dtypes - {torch.float32, torch.float64}:
             raise TypeError(f"a TorchNet computes in float32 or in float64; the module has parameters of {sorted(map(str, dtypes))}")
         self.module, self.reach, self._batch_norm = module, reach, batch_norm
-        self._state = {name: _shared(tensor) for name, tensor in module.named_parameters()}
-        self._state |= {name: Buffer(array_of(tensor)) for name, tensor in module.named_buffers()}
-        tensors = dict([*module.named_parameters(), *module.named_buffers()])
-        self._pairs = [(tensors[name], state) for name, state in self._state.items()]
-        self._learned = [tensor for tensor, state in self._pairs if isinstance(state, Parameter)]
+        places = {}
+        for tensors in (tensors for part in module.modules() for tensors in (part._parameters, part._buffers)):
+            for key, tensor in tensors.items():
+                places.setdefault(id(tensor), []).append((tensors, key))
+        self.shares = {name: Share(_state_of(tensor), places[id(tensor)], inner=True)
+                       for named in (module.named_parameters(), module.named_buffers()) for name, tensor in named}
         self._norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
         if batch_norm != "refuse" and not self._norms:
             check_unused("on a module without batch norm", batch_norm=batch_norm)
@@ -81,7 +84,7 @@ class TorchNet(Net):
 
     def _within(self):
         yield from super()._within()
-        yield from self._state.items()
+        yield from ((name, share.state) for name, share in self.shares.items())
 
     def forward(self, x, cond=None):
         return self._forward(x, cond)
@@ -91,6 +94,8 @@ class TorchNet(Net):
 
     def draw(self):
         training = any(module.training for module in self.module.modules())
+        if training and torch.compiler.is_exporting():
+            raise RuntimeError(f"{name_in_pass(self)} may draw random numbers in training: call eval() before it is exported")
         return Draw(any(norm.training for norm in self._norms)) if training else None
 
     def drawn(self, draw, tile, again):
@@ -98,18 +103,32 @@ class TorchNet(Net):
 
     def _forward(self, x, cond, *on_tile):
         if is_recording():
-            self._check_norms()
-            return self._evaluate([x] if cond is None else [x, cond], None, *on_tile)
+            return self._recorded(x, cond, *on_tile)
         with torch.no_grad():
             return array_of(self._evaluate(self._inputs(x, cond), _precision(x), *on_tile), x)
+
+    def _recorded(self, x, cond, draw=None, *_):
+        """y of the whole batch, with the random numbers that the rebuilding mode draws, tile by tile."""
+        self._check_norms()
+        if draw is None:
+            return self._evaluate([x] if cond is None else [x, cond], None)
+        weights = sum(parameter.data.numel() for parameter in self.parameters())
+        tiles, y = engine_outside().tiles(x.shape, self.floats_per_position, self.reach, weights // self.overhead), None
+        for i, tile in enumerate(tiles):
+            inputs = [tile.region(x)] if cond is None else [tile.region(x), tile.condition(cond)]
+            part = tile.inner(self._evaluate(inputs, None, draw, i))
+            y = part.new_zeros((x.shape[0], part.shape[1], *x.shape[2:])) if y is None else y
+            tile.core(y)[...] = part
+        return y
 
     def _vjp(self, x, cond, draw=None, *on_tile):
         with torch.inference_mode(False), torch.enable_grad():
             inputs = [tensor.requires_grad_() for tensor in self._inputs(x, cond)]
             y = self._evaluate(inputs, _precision(x), draw, *on_tile)
+        learned = [share.tensor for share in self.shares.values() if isinstance(share.state, Parameter)]
 
         def pullback(dy):
-            tensors, dy = [*inputs, *self._learned], tensor_of(dy).clone()  # a gradient may be a view of it
+            tensors, dy = [*inputs, *learned], tensor_of(dy).clone()  # a gradient may be a view of it
             wanted = [i for i, tensor in enumerate(tensors) if tensor.requires_grad and y.requires_grad]
             found = dict.fromkeys(range(len(tensors)))  # None, as autograd gives it, where y does not depend on a tensor
             if wanted:
@@ -142,16 +161,10 @@ class TorchNet(Net):
 
     def _call(self, inputs):
         if is_recording():
-            return functional_call(self.module, {name: state.data for name, state in self._state.items()}, tuple(inputs))
-        self._share()
+            return functional_call(self.module, {name: share.state.data for name, share in self.shares.items()}, tuple(inputs))
+        for share in self.shares.values():
+            share.meet()
         return self.module(*inputs)
-
-    def _share(self):
-        """The module's tensors lie where the layer's arrays do, which an optimizer or `to` may have replaced."""
-        for tensor, state in self._pairs:
-            shared = tensor_of(state.data)
-            if tensor.data_ptr() != shared.data_ptr() or tensor.dtype != shared.dtype:
-                tensor.data = shared
 
     @contextlib.contextmanager
     def _still_norms(self, again):
@@ -180,7 +193,7 @@ class TorchNet(Net):
         """Floats for each position that autograd keeps, and that an evaluation and its pullback hold."""
         like = next(self.module.parameters(), torch.zeros(()))
         inputs = [torch.zeros((2, *size), dtype=like.dtype, device=like.device) for size in (shape, cond_shape) if size is not None]
-        sizes, own = {}, {tensor.untyped_storage().data_ptr() for tensor, _ in self._pairs}
+        sizes, own = {}, {share.tensor.untyped_storage().data_ptr() for share in self.shares.values()}
 
         def pack(tensor):
             storage = tensor.untyped_storage()
@@ -218,10 +231,9 @@ def _at_once(function):
     return function()
 
 
-def _shared(tensor):
-    """The Parameter of an nn.Parameter, the same for every TorchNet that has it; a Buffer where it is frozen."""
-    if not tensor.requires_grad:
-        return Buffer(array_of(tensor))
-    if tensor not in _parameters:
-        _parameters[tensor] = Parameter(array_of(tensor))
-    return _parameters[tensor]
+def _state_of(tensor):
+    """The Parameter of an nn.Parameter that is learned, the Buffer of another tensor: the same for every TorchNet that has it."""
+    kind, known = Parameter if tensor.requires_grad else Buffer, _states.get(tensor)
+    if type(known) is not kind:
+        known = _states[tensor] = kind(array_of(tensor))
+    return known

@@ -23,3 +23,8 @@ def array_of(tensor, like=None):
     if like is None or isinstance(like, torch.Tensor):
         return tensor
     return like.__array_namespace__().from_dlpack(tensor)
+
+
+def transforms_are_active():
+    """Whether this runs within a transform of torch.func."""
+    return torch._C._are_functorch_transforms_active()

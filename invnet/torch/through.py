@@ -6,7 +6,8 @@ import torch
 from torch.autograd import Function
 
 from ..core import Condition, get_ops
-from .tensors import array_of, tensor_of
+from .share import holding
+from .tensors import array_of, tensor_of, transforms_are_active
 
 INSTEAD = 'as_module(layer, memory="store"), which stores activations, has them'
 NOT_IN_TRANSFORMS = f"a rebuilding module takes no part in vmap, grad, jvp and other transforms of torch.func; {INSTEAD}"
@@ -36,9 +37,9 @@ class Through(Function):
         if transforms_are_active():
             raise RuntimeError(NOT_IN_TRANSFORMS)
         Z, cond, *parameters = ctx.saved_tensors
-        with torch.no_grad(), ctx.autocast():  # what conditioners compute in is the same again
+        with torch.no_grad(), ctx.autocast(), holding(ctx.shares, parameters):  # what conditioners compute in is the same again
             dZ = torch.zeros_like(Z) if dZ is None else dZ
-            gradients = [None, None, None, *_pulled(ctx, dZ, Z, dlogdet, cond, parameters)]
+            gradients = [None, None, None, *_pulled(ctx, dZ, Z, dlogdet, cond)]
         gradients = [gradient if needed else None for gradient, needed in zip(gradients, ctx.needs_input_grad)]
         if not torch.is_grad_enabled():
             return tuple(gradients)
@@ -50,14 +51,12 @@ class Through(Function):
         raise RuntimeError(f"a rebuilding module has no forward-mode derivatives; {INSTEAD}")
 
 
-def _pulled(ctx, dZ, Z, dlogdet, cond, parameters):
+def _pulled(ctx, dZ, Z, dlogdet, cond):
     """The gradients of x, cond and the parameters, by the layer's backward, which adds to arrays of zeros of this call."""
     like, states = ctx.like, [share.state for share in ctx.shares]
     c = None if cond is None else array_of(cond, like)
     if ctx.needs_input_grad[4]:
         c = Condition(c)
-    for share, tensor in zip(ctx.shares, parameters):
-        share.meet(tensor)
     own = [(state.held.array, state.held.is_zero) for state in states]
     before = _exchanged(ctx.layer, ctx.saved)
     if ctx.saved is not None:
@@ -92,8 +91,3 @@ class Once(Function):
     @staticmethod
     def backward(ctx, *_):
         raise RuntimeError(f"a rebuilding module has no second derivatives; {INSTEAD}")
-
-
-def transforms_are_active():
-    """Whether this runs within a transform of torch.func."""
-    return torch._C._are_functorch_transforms_active()

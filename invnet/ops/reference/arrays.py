@@ -94,6 +94,17 @@ class Arrays:
         """The least and the largest value, as numbers."""
         return float(self.xp.min(X)), float(self.xp.max(X))
 
+    def lies_within(self, X, low, high, ends=True):
+        """Whether all values lie between two numbers, which `ends` includes; NaN does not."""
+        if not math.prod(X.shape):
+            return True
+        least, most = self.span(X)
+        return low <= least and most <= high if ends else low < least and most < high
+
+    def all_hold(self, mask):
+        """Whether a boolean array is True everywhere; also False where values are not known yet, in a program that is being exported."""
+        return bool(self.xp.all(mask))
+
     def adam_(self, data, grad, m, v, b1, b2, rate, root, eps):
         """A step of Adam: m and v become the means of the gradient and of its square, data -= rate m / (root sqrt(v) + eps)."""
         m *= b1

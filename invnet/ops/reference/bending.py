@@ -68,9 +68,9 @@ class Bending:
                 inside = (v + step >= low) & (v + step <= high)
                 step = xp.where(inside, step, (low + high) / 2 - v)
                 # Convergence is cubic: after a step this small comes none. Where f is rounding alone, steps say nothing.
-                going = xp.any((xp.abs(step) > eps**0.35 * v) & (xp.abs(f) > 4 * eps * (v + y)))
+                done = self.all_hold(~((xp.abs(step) > eps**0.35 * v) & (xp.abs(f) > 4 * eps * (v + y))))
                 v = v + step
-                if not bool(going):
+                if done:
                     break
         t, q = self._tanh_of(v)
         return xp.where(c < 0, -v, v), xp.where(c < 0, -t, t), q

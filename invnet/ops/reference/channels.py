@@ -13,6 +13,10 @@ class Channels:
         except (ValueError, RuntimeError):  # what NumPy and PyTorch make of a singular matrix
             return self.xp.full_like(M, self.xp.nan)
 
+    def log_abs_det(self, M):
+        """log|det M|, a 0-d array."""
+        return self.xp.linalg.slogdet(M)[1]
+
     def condition_bound(self, M, Minv):
         """|M| |Minv|, which is M's condition number or more, as a number; 0.0 where nothing is rebuilt, or a device would have to be waited for."""
         if self.asynchronous or not self.guarded:

@@ -39,18 +39,21 @@ class Network:
         return dY, gradients[::-1], dadded
 
     def _convolve(self, X, W, b, activation, transposed, added):
-        kernel, M = W.shape[:-2], self.xp.reshape(W, (-1, W.shape[-1]))
-        if transposed:
-            T = self.rows(X)
-            A = self.rows(self.shift_add(T @ M.T, (X.shape[0], W.shape[-2], *X.shape[2:]), kernel))
-        else:
-            T = self.taps(X, kernel)
-            A = T @ M
+        T, A = self._products(X, W, transposed)
         A = A + b
         if added is not None:
             A = self.xp.reshape(self._grouped(A, added.shape[0]) + added[:, None, :], A.shape)
         H, S = self.activate(A, activation)
         return self.images(H, (X.shape[0], H.shape[1], *X.shape[2:])), (T, S)
+
+    def _products(self, X, W, transposed):
+        """The rows that W is multiplied by, which its gradient needs, and W * X in rows."""
+        kernel, M = W.shape[:-2], self.xp.reshape(W, (-1, W.shape[-1]))
+        if transposed:
+            T = self.rows(X)
+            return T, self.rows(self.shift_add(T @ M.T, (X.shape[0], W.shape[-2], *X.shape[2:]), kernel))
+        T = self.taps(X, kernel)
+        return T, T @ M
 
     def _grouped(self, R, groups):
         """Rows as (groups, rows of a group, C)."""

@@ -68,7 +68,7 @@ def _convolve(ops, X, W, b, transposed):
     kernel, M = W.shape[:-2], W.reshape(-1, W.shape[-1])
     if math.prod(kernel) == 1:
         return ops.images(torch.addmm(b, ops.rows(X), M.T if transposed else M), (X.shape[0], b.shape[0], *X.shape[2:]))
-    Y = aten.convolution(X, _weight(W), b, *_how(kernel, transposed))
+    Y = aten.convolution(X, weight_of(W), b, *how(kernel, transposed))
     return Y if _last(Y) else ops.fresh(Y)
 
 
@@ -79,16 +79,16 @@ def _convolve_back(ops, dA, X, W, transposed):
         T, dR = ops.rows(X), ops.rows(dA)
         dX = ops.images(dR @ (M if transposed else M.T), X.shape)
         return dX, (dR.T @ T if transposed else T.T @ dR).reshape(W.shape), dR.sum(0)
-    dX, dW, db = aten.convolution_backward(dA, X, _weight(W), [dA.shape[1]], *_how(kernel, transposed), [True, True, True])
+    dX, dW, db = aten.convolution_backward(dA, X, weight_of(W), [dA.shape[1]], *how(kernel, transposed), [True, True, True])
     return dX, dW.permute(*range(2, dW.ndim), 1, 0).contiguous(), db
 
 
-def _weight(W):
+def weight_of(W):
     """aten's (wide, narrow, *kernel) of (*kernel, narrow, wide): (out, in) of a convolution, (in, out) of a transposed one."""
     return W.permute(W.ndim - 1, W.ndim - 2, *range(W.ndim - 2))
 
 
-def _how(kernel, transposed):
+def how(kernel, transposed):
     """stride, padding, dilation, transposed, output padding and groups."""
     ones = [1] * len(kernel)
     return ones, [k // 2 for k in kernel], ones, transposed, [0] * len(kernel), 1
