@@ -1,6 +1,7 @@
 """Module: something with parameters."""
 
 import inspect
+import operator
 
 from ..ops import float_dtype, get_ops, ops_named
 from .parameters import Buffer, Gradient, Parameter
@@ -18,20 +19,40 @@ class Module:
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
-        if name[0] != "_" and isinstance(value, (Buffer, Module, list, tuple)):
-            Buffer.replaced += 1  # of another part the arrays are others
+        if name[0] != "_" and "_looked_at" in vars(self):
+            Buffer.replaced += 1
+
+    def __delattr__(self, name):
+        super().__delattr__(name)
+        Buffer.replaced += 1
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name != "_derived"}  # which holds in this process alone
+        return {name: value for name, value in vars(self).items() if name not in ("_derived", "_looked_at")}  # of this process alone
 
     def derived(self, name, make):
-        """make(), kept until an array or a part of any module is replaced: for what follows from this module's parts."""
+        """make(), kept until an array or a part of a module is replaced: for what follows from this module and all within it.
+
+        Lists of parts are compared, since a list tells nobody that it has changed.
+        """
         kept = vars(self).get("_derived")
-        if kept is None or kept[0] != Buffer.replaced:
-            self._derived = kept = Buffer.replaced, {}
-        if name not in kept[1]:
-            kept[1][name] = make()
-        return kept[1][name]
+        if kept is None or kept[0] != Buffer.replaced or not all(map(_same, *kept[1])):
+            lists = self._look()
+            self._derived = kept = Buffer.replaced, (lists, list(map(list.copy, lists))), {}
+        found = kept[2]
+        if name not in found:
+            found[name] = make()
+        return found[name]
+
+    def _look(self):
+        """The lists of parts in this module and all within it, whose attributes are from now on counted when they are replaced."""
+        lists, modules = [], [self]
+        while modules:
+            module = modules.pop()
+            vars(module)["_looked_at"] = True
+            lists += [value for name, value in vars(module).items() if name[0] != "_" and isinstance(value, list)
+                      and (not value or any(isinstance(item, (Buffer, Module)) for item in value))]
+            modules += [part for _, part in module._within() if isinstance(part, Module)]
+        return lists
 
     def arguments(self):
         """The constructor's arguments by name, without those left at their default."""
@@ -180,3 +201,8 @@ class Module:
             found = value.first_of(kind) if isinstance(value, Module) else value if isinstance(value, kind) else None
             if found is not None:
                 return found
+
+
+def _same(some, others):
+    """Whether two lists have the same objects."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))

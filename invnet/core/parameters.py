@@ -14,7 +14,7 @@ class Buffer:
         self.data = data
 
     def __setattr__(self, name, value):
-        if name == "data" and vars(self).get("data") is not value:
+        if name == "data" and vars(self).get("data", value) is not value:
             Buffer.replaced += 1
         super().__setattr__(name, value)
 

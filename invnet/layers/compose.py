@@ -17,29 +17,37 @@ class Chain(InPlaceLayer):
     alive, whatever the number of layers. Neighbours that map channels at every position are folded into one product,
     and neighbours that tell an engine what they compute are a Run, which on vectors may be one call.
 
+    `len(chain)`, `chain[3]`, iteration and slices, which are Chains with the same parameters, are those of `chain.layers`.
+
     Args:
-        *layers: Layers.
+        *layers: Layers, or one list of them.
+
+    Raises:
+        TypeError: one is no Layer.
+        ValueError: they compute in several dtypes, or neighbours have other numbers of channels.
     """
 
     def __init__(self, *layers):
-        for layer in layers:
-            if not isinstance(layer, Layer):
-                raise TypeError(f"Chain takes Layers; got {layer!r}")
-        dtypes = {str(layer.dtype) for layer in layers} - {"None"}
-        if len(dtypes) > 1:
-            raise ValueError(f"the layers of a Chain compute in one dtype; got {' and '.join(sorted(dtypes))}")
-        self.layers = layers
-        steps = []
-        for layer in layers:
-            if steps and isinstance(layer, ChannelAffine) and isinstance(steps[-1], ChannelAffine):
-                if layer.channels != steps[-1].channels:
-                    raise ValueError(f"a layer of {layer.channels} channels follows one of {steps[-1].channels} in a Chain")
-                layer = Folded(steps.pop(), layer)
-            steps.append(layer)
-        self._apart, self._steps = steps, with_runs(steps)
-        self._beginning = []  # what starts by itself is not part of a run
-        for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
-            self._beginning += with_runs(some) if plain else some
+        self.layers = layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers
+
+    def __setattr__(self, name, value):
+        if name == "layers":
+            value = tuple(value)
+            apart = _folded(value)  # an error leaves the chain as it was
+            self._apart, self._steps, self._beginning = apart, with_runs(apart), _beginning(value)
+        super().__setattr__(name, value)
+
+    def __len__(self):
+        return len(self.layers)
+
+    def __bool__(self):
+        return True  # of a Chain of nothing too, as of any object
+
+    def __iter__(self):
+        return iter(self.layers)
+
+    def __getitem__(self, index):
+        return Chain(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
     def states(self, X, cond=None):
         """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
@@ -115,6 +123,32 @@ class Chain(InPlaceLayer):
             layer.check_shape(X)
             X = layer.initialize_(X, cond)
         return X
+
+
+def _folded(layers):
+    """The steps of a Chain: neighbours that map channels are one."""
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Chain takes Layers; got {layer!r}")
+    dtypes = {str(layer.dtype) for layer in layers} - {"None"}
+    if len(dtypes) > 1:
+        raise ValueError(f"the layers of a Chain compute in one dtype; got {' and '.join(sorted(dtypes))}")
+    steps = []
+    for maps_channels, some in itertools.groupby(layers, lambda layer: isinstance(layer, ChannelAffine)):
+        some = list(some)
+        for before, layer in zip(some, some[1:] if maps_channels else ()):
+            if layer.channels != before.channels:
+                raise ValueError(f"a layer of {layer.channels} channels follows one of {before.channels} in a Chain")
+        steps += [Folded(some)] if maps_channels and len(some) > 1 else some
+    return steps
+
+
+def _beginning(layers):
+    """The steps that start from data: what starts by itself is not part of a run."""
+    steps = []
+    for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
+        steps += with_runs(some) if plain else some
+    return steps
 
 
 class FactorOut(InPlaceLayer):

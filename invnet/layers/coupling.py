@@ -38,11 +38,17 @@ class Coupling(InPlaceLayer):
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
         if name == "net":
-            self._parameters = value.parameters()
-            self._weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
             self._floats, self._reach, self._overhead = (getattr(value, name, getattr(Net, name))
                                                          for name in ("floats_per_position", "reach", "overhead"))
             self._kept_floats = getattr(value, "kept_per_position", None) or self._floats
+
+    @property
+    def _parameters(self):
+        return self.derived("parameters of the conditioner", self.net.parameters)
+
+    @property
+    def _weights(self):
+        return self.derived("weights", lambda: sum(math.prod(parameter.data.shape) for parameter in self._parameters))
 
     @classmethod
     def conditioner_channels(cls, channels):

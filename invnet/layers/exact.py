@@ -44,7 +44,12 @@ class Exact(InPlaceLayer):
         if not is_power_of_two(limit):
             raise ValueError(f"limit is a power of two, as 256 or 0.5; got {limit!r}")
         self.layer, self.limit = layer, float(limit)
-        self._on_grid, self._corrections = on_grid(layer, self.limit), None
+        self._corrections = None
+        self._on_grid  # refuses what cannot be made exact
+
+    @property
+    def _on_grid(self):
+        return self.derived("on a grid", lambda: on_grid(self.layer, self.limit))
 
     @property
     def correction_bytes(self):

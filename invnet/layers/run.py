@@ -38,6 +38,15 @@ class Run(InPlaceLayer):
         return Buffer.replaced
 
     @property
+    def stages_of_layers(self):
+        """The stages of all layers, or None where one of them has none now; the same list until a part of a layer is replaced."""
+        return self.derived("stages", self._stages)
+
+    def _stages(self):
+        stages = [stages_of(layer) for layer in self.layers]
+        return [stage for some in stages for stage in some] if all(stages) else None
+
+    @property
     def gradients_version(self):
         """While this is the same, no gradient has another array in its place."""
         return Gradient.replaced
@@ -67,29 +76,27 @@ class Run(InPlaceLayer):
 
 def with_runs(layers):
     """The layers, as many neighbours as tell what they compute as one Run; one with a conditioner is a run alone too."""
-    steps, run, size = [], [], 0
+    steps, run, size, conditioned, images = [], [], 0, False, False  # of the run: its numbers, and what conditioners it has
 
     def end():
-        nonlocal run, size
+        nonlocal run, size, conditioned, images
         if run:
-            steps.append(Run(run) if len(run) > 1 or has_conditioner(run[0]) else run[0])
-        run, size = [], 0
+            steps.append(Run(run) if len(run) > 1 or conditioned else run[0])
+        run, size, conditioned, images = [], 0, False, False
 
     for layer in layers:
-        numbers = sum(prod(p.data.shape) for p in layer.parameters())
-        first = has_conditioner(layer) and not any(map(has_conditioner, run))  # it joins the mixes before it, however large it is
-        most = LARGEST if all(stage.units for some in (*run, layer) for stage in stages_of(some) if stage.owner is not None) else LARGEST_OF_IMAGES
-        if not stages_of(layer) or (run and ((size + numbers > most and not first) or layer.channels != run[-1].channels)):
+        stages = stages_of(layer)
+        if not stages:
             end()
-        if stages_of(layer):
-            run.append(layer)
-            size += numbers
-        else:
             steps.append(layer)
+            continue
+        numbers, has_conditioner = sum(prod(p.data.shape) for p in layer.parameters()), stages[-1].owner is not None
+        of_images = any(stage.owner is not None and not stage.units for stage in stages)
+        most = LARGEST_OF_IMAGES if images or of_images else LARGEST
+        first = has_conditioner and not conditioned  # it joins the mixes before it, however large it is
+        if run and ((size + numbers > most and not first) or layer.channels != run[-1].channels):
+            end()
+        run.append(layer)
+        size, conditioned, images = size + numbers, conditioned or has_conditioner, images or of_images
     end()
     return steps
-
-
-def has_conditioner(layer):
-    """Whether the last of a layer's stages has a conditioner."""
-    return any(stage.owner is not None for stage in stages_of(layer)[-1:])

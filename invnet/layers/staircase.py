@@ -26,7 +26,7 @@ class Staircase(InPlaceLayer):
         check_integers(channels=channels)
         if not isinstance(nets, (tuple, list)):
             raise TypeError(f"nets is a list of conditioners; got {nets!r}")
-        nets = list(nets)
+        nets = tuple(nets)
         if not nets or channels % (len(nets) + 1):
             raise ValueError(f"a Staircase of K parts has K - 1 nets, at least one, and a multiple of K channels; got {len(nets)} nets "
                              f"and {channels} channels")

@@ -65,14 +65,15 @@ class ConvNet(Net):
         if min(C_in, C_out, *hidden) < 1 or cond_channels < 0:
             raise ValueError(f"channels and widths are positive and cond_channels not negative; got {C_in}, {hidden}, {C_out} and {cond_channels}")
         rng, widths = generator(seed), (C_in, *hidden, C_out)
-        self.W, self.b, self._layers = [], [], ()
+        W, b, self._layers = [], [], ()
         for i, (m, n, k) in enumerate(zip(widths, widths[1:], kernels)):
             transposed, last = m > n and k > 1 and ndim > 0, i == len(hidden)
             deviation = 0.0 if last else math.sqrt(2 / (k**ndim * m))
             shape = (*(k,) * ndim, n, m) if transposed else (*(k,) * ndim, m, n)
-            self.W.append(Parameter((deviation * rng.standard_normal(shape)).astype(dtype)))
-            self.b.append(Parameter(np.zeros(n, dtype)))
+            W.append(Parameter((deviation * rng.standard_normal(shape)).astype(dtype)))
+            b.append(Parameter(np.zeros(n, dtype)))
             self._layers += ((shape, None if last else activation, transposed),)
+        self.W, self.b = tuple(W), tuple(b)
         if cond_channels:
             V = rng.standard_normal((cond_channels, widths[1])) / math.sqrt(cond_channels) if hidden else np.zeros((cond_channels, C_out))
             self.V = Parameter(V.astype(dtype))
@@ -112,6 +113,15 @@ class ConvNet(Net):
         return [parameter.data for parameter in self._pairs()]
 
     def _pairs(self):
+        """Weights and bias of each layer, in turn."""
+        return self.derived("pairs", self._checked_pairs)
+
+    def _checked_pairs(self):
+        for i, (W, b, (shape, _, transposed)) in enumerate(zip(self.W, self.b, self._layers, strict=True)):
+            shapes = shape, (shape[-2 if transposed else -1],)
+            if (tuple(W.data.shape), tuple(b.data.shape)) != shapes:  # compiled functions would read beyond them
+                raise ValueError(f"layer {i} of this {type(self).__name__} has weights and biases of shapes {shapes[0]} and {shapes[1]}; "
+                                 f"got {tuple(W.data.shape)} and {tuple(b.data.shape)}")
         return [parameter for pair in zip(self.W, self.b) for parameter in pair]
 
     def _activations(self):

@@ -43,7 +43,7 @@ class LayerModule(nn.Module):
 
     def __init__(self, layer, memory):
         super().__init__()
-        self._layer, self._memory, self._shares = layer, memory, []
+        self._layer, self._memory, self._shares, self._states = layer, memory, [], None
         tensors = {}
         for name, state in layer.named_state():
             place = self._place(name, "_parameters" if isinstance(state, Parameter) else "_buffers")
@@ -106,6 +106,7 @@ class LayerModule(nn.Module):
 
     def _inputs(self, x, cond):
         """The arguments as the layer takes them, after it met the module's tensors."""
+        self._check_states()
         if not transforms_are_active():  # where tensors have no memory of their own
             for share in self._shares:
                 share.meet(share.tensor)
@@ -118,6 +119,15 @@ class LayerModule(nn.Module):
         if own is not None and torch.is_autocast_enabled(own.device.type):
             return [None if tensor is None else tensor.to(own.dtype) for tensor in (x, cond)]
         return x, cond
+
+    def _check_states(self):
+        """RuntimeError where the layer has other Parameters or Buffers than when this module was made."""
+        states = self._layer.derived("states of the module", lambda: {id(state): state for _, state in self._layer.named_state()})
+        if states is not self._states:
+            if states.keys() != {id(share.state) for share in self._shares}:
+                raise RuntimeError(f"parts of the {type(self._layer).__name__} were replaced since as_module(layer) made this module, whose "
+                                   "parameters are those of before: call as_module again")
+            self._states = states
 
     def _layer_array(self):
         return next((share.state.data for share in self._shares), None)
