@@ -3,9 +3,10 @@
 from ..ops import get_ops
 from ..passes import TwoPasses
 from ..passes.draws import back, forth
+from .conditions import Given, given_condition
 from .gradients import as_dlogdet, check_gradient
 from .module import Module
-from .parameters import Parameter
+from .parameters import Condition, Parameter
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
@@ -35,6 +36,20 @@ class Layer(Module):
                 0.0 gives the plain vector-Jacobian product.
         """
         raise NotImplementedError(f"{type(self).__name__} needs backward(dZ, Z, dlogdet, cond) -> dX, X")
+
+    #: whether it may use a condition itself, beside the layers and conditioners within; a layer of your own may
+    uses_condition = True
+    #: how often it halves the spatial axes, less how often it doubles them
+    halvings = 0
+
+    def conditions(self, level=0):
+        """The set of (K, level) of the conditions that are used within: K channels, None where that is not known, where the spatial
+        axes have been halved `level` times."""
+        found = {(None, level)} if self.uses_condition else set()
+        for _, part in self._within():
+            if isinstance(part, Layer):
+                found |= part.conditions(level)
+        return found
 
     #: whether it computes in the dtype of its argument, whatever that of its parameters
     @property
@@ -83,12 +98,22 @@ class Layer(Module):
         return self._own(X, Z), logdet
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        dX, X = self.backward(dZ, Z, dlogdet, cond)
+        dX, X = self._with_own_condition(self.backward, dZ, Z, dlogdet, cond)
         return self._own(dX, dZ), self._own(X, Z)
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        dZ, Z = self.inverse_backward(dX, X, dlogdet, cond)
+        dZ, Z = self._with_own_condition(self.inverse_backward, dX, X, dlogdet, cond)
         return self._own(dZ, dX), self._own(Z, X)
+
+    @staticmethod
+    def _with_own_condition(backward, dZ, Z, dlogdet, cond):
+        """backward(dZ, Z, dlogdet, cond) with a Condition that has the shape of the samples, for a layer that adds to its `grad`."""
+        if not isinstance(cond, Given):
+            return backward(dZ, Z, dlogdet, cond)
+        own = Condition(get_ops(Z).copy(cond.array))
+        result = backward(dZ, Z, dlogdet, own)
+        cond.add(own.grad)
+        return result
 
     def initialize_(self, X, cond=None):
         return self._own(self.initialize(X, cond), X)
@@ -146,6 +171,7 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def inverse(self, Z, cond=None):
         ops = self.check(Z, "Z")
+        cond = given_condition(self, Z, cond)
         with ops.at_work(), forth(self):
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
@@ -160,6 +186,7 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def _out(self, out_, X, cond, name="X"):
         ops = self.check(X, name)
+        cond = given_condition(self, X, cond)
         with ops.at_work():
             left = self._to_leave(ops, out_)
             with forth(self, left.kept, left.walk if X.shape[0] else None):
@@ -171,6 +198,7 @@ class InPlaceLayer(TwoPasses, Layer):
     def _back(self, back_, out_, dZ, Z, dlogdet, cond, name="X"):
         ops = self.check(Z, name)
         check_gradient(dZ, ops, Z.shape, Z.dtype)
+        cond = given_condition(self, Z, cond)
         with ops.at_work():
             left = self._take_left(ops, out_, Z)
             with back(self, left.kept, left.walk):
@@ -182,6 +210,7 @@ class InPlaceLayer(TwoPasses, Layer):
 
     def initialize(self, X, cond=None):
         ops = self.check(X)
+        cond = given_condition(self, X, cond)
         with ops.at_work():
             return self.initialize_(self._own_copy(ops, X), cond)
 
@@ -197,6 +226,8 @@ class Isometry(InPlaceLayer):
 
     A subclass gives apply(X) and unapply(Z), which own their argument and may use its memory.
     """
+
+    uses_condition = False
 
     def apply(self, X):
         raise NotImplementedError(f"{type(self).__name__} needs apply(X) -> Z")

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..core import condition_array, get_ops
+from ..core import condition_array, condition_rows, get_ops
 from ..ops.dual import Dual
 
 ROWS = 1 << 15  # samples of one backward call, at most: a Jacobian of N samples takes N D
@@ -52,7 +52,7 @@ def jacobian(net, X, cond=None):
 
 def forward_and_jacobian(net, X, cond=None):
     """Z and J."""
-    cond = condition_array(cond)
+    cond = condition_rows(cond, X.shape[0])
     Z, _ = net.forward(X, cond)
     ops, xp, (N, *shape) = get_ops(Z), get_ops(Z).xp, Z.shape
     D = math.prod(shape)

@@ -24,7 +24,7 @@ class ChannelAffine(InPlaceLayer):
         """
         raise NotImplementedError(f"{type(self).__name__} needs affine() -> M, b, logdet, pull")
 
-    any_dtype = True
+    any_dtype, uses_condition = True, False
     _condition_reported = False
 
     def inverse_of(self, M):

@@ -3,7 +3,7 @@
 import itertools
 
 from ..arguments import check_integers
-from ..core import Condition, InPlaceLayer, Layer, get_ops
+from ..core import Condition, InPlaceLayer, Layer, get_ops, given_condition
 from ..passes import drift
 from ..passes.current import current
 from .channel_affine import ChannelAffine, Folded
@@ -27,6 +27,8 @@ class Chain(InPlaceLayer):
         ValueError: they compute in several dtypes, or neighbours have other numbers of channels.
     """
 
+    uses_condition = False
+
     def __init__(self, *layers):
         self.layers = layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers
 
@@ -49,21 +51,32 @@ class Chain(InPlaceLayer):
     def __getitem__(self, index):
         return Chain(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
+    @property
+    def halvings(self):
+        return sum(layer.halvings for layer in self.layers)
+
+    def conditions(self, level=0):
+        found = set()
+        for layer in self.layers:
+            found |= layer.conditions(level)
+            level += layer.halvings
+        return found
+
     def states(self, X, cond=None):
         """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
 
         All are kept at once, and no neighbours are folded. `inverse_states` goes the other way.
         """
-        states = [X]
+        states, cond = [X], given_condition(self, X, cond)
         for layer in self.layers:
-            states.append(layer.forward(states[-1], cond)[0])
+            states.append(layer.forward(states[-1], cond if layer.conditions() else None)[0])
         return states
 
     def inverse_states(self, Z, cond=None):
         """Z and what the inverse of each layer makes of it, from the last layer to the first: the way of a sample."""
-        states = [Z]
+        states, cond = [Z], given_condition(self, Z, cond)
         for layer in reversed(self.layers):
-            states.append(layer.inverse(states[-1], cond))
+            states.append(layer.inverse(states[-1], cond if layer.conditions() else None))
         return states
 
     def forward_(self, X, cond=None):
@@ -168,6 +181,8 @@ class FactorOut(InPlaceLayer):
         2018, and its code for the learned prior.
     """
 
+    uses_condition = False
+
     def __init__(self, channels, inner, prior=None):
         check_integers(channels=channels)
         if channels < 2:
@@ -232,10 +247,16 @@ class Reverse(InPlaceLayer):
         layer: a Layer with inverse_backward, as all of invnet have.
     """
 
+    uses_condition = False
+
     def __init__(self, layer):
         if not isinstance(layer, Layer):
             raise TypeError(f"Reverse takes a Layer; got {layer!r}")
         self.layer = layer
+
+    @property
+    def halvings(self):
+        return -self.layer.halvings
 
     def check_shape(self, X, name="X"):
         self.layer.check_shape(X, name)

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from ..core import InPlaceLayer, Layer, get_ops
+from ..core import InPlaceLayer, Layer, get_ops, given_condition
 from ..ops.grid import is_power_of_two
 from ..passes.current import within
 from .corrections import Corrections, Nearest, using
@@ -38,6 +38,8 @@ class Exact(InPlaceLayer):
         Matrix factorizations for reversible integer mapping, 2001 (lifting). Hoogeboom et al., Integer Discrete Flows, 2019.
     """
 
+    uses_condition = False
+
     def __init__(self, layer, limit=256.0):
         if not isinstance(layer, Layer):
             raise TypeError(f"Exact takes a Layer; got {layer!r}")
@@ -50,6 +52,10 @@ class Exact(InPlaceLayer):
     @property
     def _on_grid(self):
         return self.derived("on a grid", lambda: on_grid(self.layer, self.limit))
+
+    @property
+    def halvings(self):
+        return self.layer.halvings
 
     @property
     def correction_bytes(self):
@@ -101,6 +107,7 @@ class Exact(InPlaceLayer):
         """
         ops = get_ops(X)
         floats = self._floats(ops, X)
+        cond = given_condition(self, floats, cond)
         corrections = Corrections(_checksum(ops, X))
         with ops.at_work(), using(corrections):
             Z, _ = self._on_grid.forward_(floats, cond)
@@ -114,6 +121,7 @@ class Exact(InPlaceLayer):
         """
         ops = get_ops(Z)
         floats, corrections = self._floats(ops, Z), Corrections.unpacked(bits, ops)
+        cond = given_condition(self, floats, cond)
         with ops.at_work(), using(corrections):
             X, _ = self._on_grid.inverse_logdet_(floats, cond)
         X = ops.integers(X, ops.grid(self.limit, X))

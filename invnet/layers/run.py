@@ -25,6 +25,8 @@ class Run(InPlaceLayer):
         layers: Layers of the same number of channels.
     """
 
+    uses_condition = False
+
     def __init__(self, layers):
         self.layers, self.channels = tuple(layers), layers[0].channels
 

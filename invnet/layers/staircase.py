@@ -36,6 +36,15 @@ class Staircase(InPlaceLayer):
         self.channels, self.nets = channels, nets
         self._size = channels // (len(nets) + 1)
 
+    uses_condition = False
+
+    def conditions(self, level=0):
+        return {(net.cond_channels, level) for net in self.nets} - {(0, level)}
+
+    @staticmethod
+    def _condition_for(net, cond):
+        return None if net.cond_channels == 0 else condition_array(cond)
+
     def _part(self, X, k):
         return X[:, k * self._size:(k + 1) * self._size]
 
@@ -54,7 +63,7 @@ class Staircase(InPlaceLayer):
     def backward_(self, dZ, Z, dlogdet, cond=None):
         ops = get_ops(Z)
         for k in range(1, len(self.nets) + 1):  # part k - 1 is X's by now, and part k of dZ still that of Z_k
-            h, pullback = self.nets[k - 1].vjp(self._part(Z, k - 1), condition_array(cond))
+            h, pullback = self.nets[k - 1].vjp(self._part(Z, k - 1), self._condition_for(self.nets[k - 1], cond))
             ops.add_(self._part(Z, k), -self._checked(h, self._part(Z, k)))
             dx = self._add(k, pullback(ops.copy(self._part(dZ, k))), cond)
             ops.add_(self._part(dZ, k - 1), dx)
@@ -63,14 +72,14 @@ class Staircase(InPlaceLayer):
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         ops = get_ops(X)
         for k in range(len(self.nets), 0, -1):  # the gradient of part k is whole before it goes on to part k - 1
-            h, pullback = self.nets[k - 1].vjp(self._part(X, k - 1), condition_array(cond))
+            h, pullback = self.nets[k - 1].vjp(self._part(X, k - 1), self._condition_for(self.nets[k - 1], cond))
             ops.add_(self._part(X, k), self._checked(h, self._part(X, k)))
             dx = self._add(k, pullback(-self._part(dX, k)), cond)
             ops.add_(self._part(dX, k - 1), dx)
         return dX, X
 
     def _shift(self, k, x, cond):
-        return self._checked(self.nets[k - 1].forward(x, condition_array(cond)), x)
+        return self._checked(self.nets[k - 1].forward(x, self._condition_for(self.nets[k - 1], cond)), x)
 
     def _checked(self, h, x):
         if tuple(h.shape) != tuple(x.shape) or h.dtype != x.dtype:
@@ -84,5 +93,5 @@ class Staircase(InPlaceLayer):
         for parameter, gradient in zip(self.nets[k - 1].parameters(), gradients):
             parameter.gradient += gradient
         if isinstance(cond, Condition) and dcond is not None:
-            cond.grad[...] += dcond
+            cond.add(dcond)
         return dx

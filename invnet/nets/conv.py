@@ -82,7 +82,7 @@ class ConvNet(Net):
         columns = max(math.prod(W.data.shape[:-1]) for W in self.W)
         self.floats_per_position = sum(hidden) + 2 * max(widths) + columns + 4 * (C_in + C_out) + 8
         self.kept_per_position = sum(hidden) * (2 if activation == "silu" else 1) + 3 * (C_in + C_out)
-        self._C_in, self._ndim = C_in, ndim
+        self._C_in, self._ndim, self.cond_channels = C_in, ndim, cond_channels
         self.reach = sum(k // 2 for k in kernels)
 
     def forward(self, x, cond=None):

@@ -1,6 +1,7 @@
 """TorchNet: any nn.Module as a conditioner."""
 
 import contextlib
+import inspect
 import math
 
 import torch
@@ -66,6 +67,9 @@ class TorchNet(Net):
         self._pairs = [(tensors[name], state) for name, state in self._state.items()]
         self._learned = [tensor for tensor, state in self._pairs if isinstance(state, Parameter)]
         self._norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+        takes = inspect.signature(module.forward).parameters.values()
+        if not any(p.kind is p.VAR_POSITIONAL for p in takes) and sum(p.kind is not p.KEYWORD_ONLY for p in takes) < 2:
+            self.cond_channels = 0
         if shape is not None:
             self.kept_per_position, self.floats_per_position = self._measured(shape, cond_shape)
 
