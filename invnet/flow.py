@@ -95,6 +95,13 @@ class Flow(Module):
         like = own.data if isinstance(own, Parameter) else next(_floats(self), np.zeros(0, "float32"))
         return self.base.sample((n, *self._shape), generator(seed), like, temperature)
 
+    def summary(self, shape=None):
+        """The layers within as a table, as `Layer.summary` gives it; their outputs are those for the shape of the flow."""
+        return super().summary(self._shape if shape is None else shape)
+
+    def parts_to_show(self, shape):
+        return [("layer", self.layer, shape), ("base", self.base, None)]
+
     def check_shape(self, X):
         get_ops(X)
         if tuple(X.shape[1:]) != self._shape:

@@ -1,5 +1,7 @@
 """Layer, the contract of an invertible map; and two kinds of it, that work in place and that are isometries."""
 
+import numpy as np
+
 from ..ops import get_ops
 from ..passes import TwoPasses
 from ..passes.draws import back, forth
@@ -41,6 +43,19 @@ class Layer(Module):
     uses_condition = True
     #: how often it halves the spatial axes, less how often it doubles them
     halvings = 0
+
+    def checked_shape(self, shape):
+        shape = super().checked_shape(shape)
+        self.check_shape(np.empty((1, *shape), "float32"))
+        return shape
+
+    @property
+    def is_composed(self):
+        return any(isinstance(part, Layer) for part in self.modules_within())
+
+    def parts_to_show(self, shape):
+        layers = [(name, part, None) for name, part in self._within() if isinstance(part, Layer)]
+        return layers or super().parts_to_show(shape)
 
     def conditions(self, level=0):
         """The set of (K, level) of the conditions that are used within: K channels, None where that is not known, where the spatial

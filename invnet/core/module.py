@@ -1,10 +1,12 @@
 """Module: something with parameters."""
 
 import inspect
+import numbers
 import operator
 
 from ..ops import float_dtype, get_ops, ops_named
 from .parameters import Buffer, Gradient, Parameter
+from .summary import count, summary_of
 
 
 class Module:
@@ -65,11 +67,41 @@ class Module:
         return given
 
     def __repr__(self):
-        def show(value):
-            text = repr(value)
-            return text if len(text) <= 60 else f"{text[:57]}..."
+        learned = count(self)
+        return _shown(self, *([f"{learned:,} parameter{'s' if learned > 1 else ''}"] if learned else []))
 
-        return f"{type(self).__name__}({', '.join(f'{k}={show(v)}' for k, v in self.arguments().items())})"
+    def summary(self, shape=None):
+        """The layers within as a table, for `print`: name, kind, output shape and number of parameters of each.
+
+            print(invnet.RealNVP(4, 16, 2).summary((4,)))
+
+        Args:
+            shape: of one sample of the input, (C, *spatial); None shows no shapes of outputs.
+
+        Returns:
+            a Summary, a tuple of a Row for each layer, and of one for the module itself.
+        """
+        return summary_of(self, None if shape is None else self.checked_shape(shape))
+
+    def checked_shape(self, shape):
+        """The shape of a sample as a tuple; ValueError where this module does not take such."""
+        if not isinstance(shape, (tuple, list)) or not all(isinstance(n, numbers.Integral) and n > 0 for n in shape) or not shape:
+            raise ValueError(f"shape is that of one sample of the input, (C, *spatial), without the number of samples; got {shape!r}")
+        return tuple(map(int, shape))
+
+    @property
+    def is_composed(self):
+        """Whether a summary shows the parts of this module where it is itself a part."""
+        return True
+
+    def modules_within(self):
+        """The Modules that are parts of this one."""
+        return [part for _, part in self._within() if isinstance(part, Module)]
+
+    def parts_to_show(self, shape):
+        """(name, part, the shape of its input) of what a summary shows of this module: modules, or parameters where there are none."""
+        modules = [(name, part, None) for name, part in self._within() if isinstance(part, Module)]
+        return modules or [(name, part, None) for name, part in self._within() if isinstance(part, Parameter)]
 
     def named_state(self, prefix=""):
         """Yields (name, Parameter or Buffer) of this module and all within it."""
@@ -201,6 +233,22 @@ class Module:
             found = value.first_of(kind) if isinstance(value, Module) else value if isinstance(value, kind) else None
             if found is not None:
                 return found
+
+
+def _shown(module, *more):
+    """The class and the arguments of a module, each of at most 60 characters, and more in the same brackets."""
+    arguments = (f"{name}={text if len(text := _text(value)) <= 60 else f'{text[:57]}...'}" for name, value in module.arguments().items())
+    return f"{type(module).__name__}({', '.join([*arguments, *more])})"
+
+
+def _text(value):
+    """The text of an argument; of a long list of modules what is shown and little more."""
+    if isinstance(value, Module):
+        return _shown(value)
+    if isinstance(value, (list, tuple)) and any(isinstance(item, Module) for item in value):
+        opening, closing = "[]" if isinstance(value, list) else ("(", ",)" if len(value) == 1 else ")")
+        return f"{opening}{', '.join(map(_text, value[:8]))}{closing}"
+    return repr(value)
 
 
 def _same(some, others):

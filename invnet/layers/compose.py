@@ -4,6 +4,7 @@ import itertools
 
 from ..arguments import check_integers
 from ..core import Condition, InPlaceLayer, Layer, get_ops, given_condition
+from ..core.summary import output_shape
 from ..passes import drift
 from ..passes.current import current
 from .channel_affine import ChannelAffine, Folded
@@ -37,6 +38,8 @@ class Chain(InPlaceLayer):
             value = tuple(value)
             apart = _folded(value)  # an error leaves the chain as it was
             self._apart, self._steps, self._beginning = apart, with_runs(apart), _beginning(value)
+            if type(self) is Chain:
+                self._arguments = value, {}  # which repr shows and save writes
         super().__setattr__(name, value)
 
     def __len__(self):
@@ -61,6 +64,11 @@ class Chain(InPlaceLayer):
             found |= layer.conditions(level)
             level += layer.halvings
         return found
+
+    def parts_to_show(self, shape):
+        for i, layer in enumerate(self.layers):
+            yield f"layers.{i}", layer, shape
+            shape = output_shape(layer, shape)
 
     def states(self, X, cond=None):
         """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
@@ -196,6 +204,11 @@ class FactorOut(InPlaceLayer):
         super().__setattr__(name, value)
         if name == "prior":
             self._prior = None if value is None else with_runs([value])[0]
+
+    def parts_to_show(self, shape):
+        if self.prior is not None:
+            yield "prior", self.prior, shape
+        yield "inner", self.inner, None if shape is None else (self._C1, *shape[1:])
 
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)

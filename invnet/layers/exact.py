@@ -57,6 +57,9 @@ class Exact(InPlaceLayer):
     def halvings(self):
         return self.layer.halvings
 
+    def parts_to_show(self, shape):
+        return [("layer", self.layer, shape)]
+
     @property
     def correction_bytes(self):
         """How many bytes of correction bits the last forward left."""
