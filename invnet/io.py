@@ -24,7 +24,7 @@ def save(net, path):
     """
     if not isinstance(net, Module):
         raise TypeError(f"save takes a Module, such as a layer or a Flow; got {net!r}")
-    write(path, net.state_dict(), {"architecture": describe(net)})
+    write(path, net.state_dict(), {"architecture": architecture(net)})
 
 
 def load(path):
@@ -145,6 +145,28 @@ def read(path):
         return arrays, {name: json.loads(value) for name, value in text.items()}
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def architecture(net):
+    """What `describe` gives for a model, from which `build` makes one with the same parts.
+
+    Raises:
+        TypeError: a part was replaced, so that it would make others; or as in `save`.
+    """
+    description = describe(net)
+    if net.is_altered() and _structure(build(description)) != _structure(net):
+        raise TypeError(f"a part of this {type(net).__name__} was replaced after it was made, and its constructor makes another from its "
+                        "arguments: build a Chain of the parts, or derive a class that makes them, or save the state_dict()")
+    return description
+
+
+def _structure(net):
+    """The description of every module within, and the name and shape of every array: equal where two models have the same parts."""
+    modules, found = [net], []
+    for module in modules:
+        found.append(describe(module))
+        modules += module.modules_within()
+    return found, [(name, tuple(state.data.shape)) for name, state in net.named_state()]
 
 
 def describe(value, seen=None):

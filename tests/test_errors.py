@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import invnet
+from cases import LAYERS
 from invnet import IAF, MAF, NSF, Glow, PlanarFlow, RealNVP
 from invnet.layers import (ActNorm, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1, FactorOut, LeakyReLU, Logit,
                            Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Staircase, Unsqueeze)
@@ -245,3 +246,29 @@ def test_a_net_that_replaces_another_learns():
     layer.net = DenseNet(2, 8, 4)
     layer.backward(Z, Z)
     assert np.abs(layer.net.b[-1].grad).max() > 0
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_says_which_dtypes_it_takes(name):
+    if "user" in name:
+        pytest.skip("a layer of one's own checks for itself")
+    layer, X, cond = LAYERS[name].build()
+    for wrong in (X.astype(int), X.astype("float16"), X > 0):
+        for call in (lambda: layer.forward(wrong, cond), lambda: layer.inverse(wrong, cond), lambda: layer.backward(wrong, wrong, None, cond)):
+            with pytest.raises(TypeError, match=f"takes float32 or float64; got . of dtype {wrong.dtype}"):
+                call()
+        with pytest.raises(ValueError, match=f"float64; got .* {wrong.dtype}"):
+            layer.backward(wrong, X, None, cond)
+
+
+@pytest.mark.parametrize("memory", ["rebuild", "store"])
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_a_module_of_pytorch_says_which_dtypes_it_takes(engine, memory):
+    torch = pytest.importorskip("torch")
+    module = invnet.torch.as_module(invnet.RealNVP(4, 8, 2, cond_channels=2).to(engine), memory)
+    x, cond = torch.ones(3, 4), torch.ones(3, 2)
+    for dtype in (torch.bfloat16, torch.float16, torch.int64, torch.bool):
+        for call in (module, module.inverse):
+            with pytest.raises(TypeError, match=f"takes float32 or float64; got x of dtype {dtype}"):
+                call(x.to(dtype), cond)
+        torch.testing.assert_close(module(x, cond.to(dtype)), module(x, cond))

@@ -200,3 +200,23 @@ def test_weights_of_another_shape_are_refused_before_they_are_read():
     net.W[1].data = np.ones((2, 2), "float32")
     with pytest.raises(ValueError, match=r"\(8, 8\).*\(2, 2\)"):
         net.forward(x)
+
+
+def test_what_is_saved_is_what_there_is(tmp_path):
+    path, X = tmp_path / "net.safetensors", np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
+    layer = coupling_of(4, activation="relu")
+    layer.net = coupling_of(4, activation="silu").net
+    layer.net.b[-1].data += np.arange(4)
+    for saved in (layer, invnet.Chain(layer, invnet.Permute.reversal(4)), invnet.Reverse(layer)):
+        invnet.save(saved, path)
+        np.testing.assert_array_equal(invnet.load(path).forward(X)[0], saved.forward(X)[0])
+    net = invnet.RealNVP(4, 5, 2)
+    net.layers[2].net = invnet.DenseNet(2, 5, 4, activation="silu")
+    with pytest.raises(TypeError, match="RealNVP was replaced"):
+        invnet.save(net, path)
+    net.layers[2].net = invnet.DenseNet(2, 5, 4)
+    invnet.save(net, path)
+    net.layers = net.layers[:1]
+    with pytest.raises(TypeError, match="RealNVP was replaced"):
+        invnet.save(net, path)
+    invnet.save(invnet.Chain(*net.layers), path)

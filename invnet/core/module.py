@@ -20,9 +20,23 @@ class Module:
         return self
 
     def __setattr__(self, name, value):
+        if name[0] != "_":
+            if "_looked_at" in vars(self):
+                Buffer.replaced += 1
+            self._note_replaced(vars(self).get(name), value)
         super().__setattr__(name, value)
-        if name[0] != "_" and "_looked_at" in vars(self):
-            Buffer.replaced += 1
+
+    def _note_replaced(self, old, value):
+        """Where a part that is a module is replaced, has the constructor's arguments follow, as far as they can."""
+        if old is not value and any(isinstance(part, Module) for part in (old if isinstance(old, (tuple, list)) else (old,))):
+            args, kwargs = self._arguments
+            follow = lambda given: value if given is old else given
+            self._arguments = tuple(map(follow, args)), {name: follow(given) for name, given in kwargs.items()}
+            self._altered = True
+
+    def is_altered(self):
+        """Whether a module here or within was put in the place of another, so that constructors may make another one."""
+        return "_altered" in vars(self) or any(part.is_altered() for part in self.modules_within())
 
     def __delattr__(self, name):
         super().__delattr__(name)

@@ -114,11 +114,13 @@ class LayerModule(nn.Module):
         for name, tensor in (("x", x), ("cond", cond)):
             if not isinstance(tensor, torch.Tensor) and (name == "x" or tensor is not None):
                 raise TypeError(f"{name} is a tensor; got {type(tensor).__name__}")
+            if name == "x" and tensor.dtype not in (torch.float32, torch.float64) and not torch.is_autocast_enabled(tensor.device.type):
+                raise TypeError(f"{type(self._layer).__name__} takes float32 or float64; got x of dtype {tensor.dtype}")
             if tensor is not None and own is not None and tensor.device != own.device:
                 raise ValueError(f"the module is on {own.device}, {name} on {tensor.device}: move one of them with .to(...)")
         if own is not None and torch.is_autocast_enabled(own.device.type):
             return [None if tensor is None else tensor.to(own.dtype) for tensor in (x, cond)]
-        return x, cond
+        return x, cond.float() if cond is not None and cond.dtype == torch.bfloat16 else cond  # which NumPy does not have
 
     def _check_states(self):
         """RuntimeError where the layer has other Parameters or Buffers than when this module was made."""
