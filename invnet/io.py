@@ -161,12 +161,19 @@ def architecture(net):
 
 
 def _structure(net):
-    """The description of every module within, and the name and shape of every array: equal where two models have the same parts."""
+    """Class and arguments of every module within, and the name and shape of every array: equal where two models have the same parts."""
     modules, found = [net], []
     for module in modules:
-        found.append(describe(module))
+        parameters = inspect.signature(type(module).__init__).parameters.values()
+        given = {p.name: p.default for p in parameters if p.default is not p.empty} | module.arguments()
+        plain = {name: describe(value) for name, value in given.items() if name != "seed" and not _has_modules(value)}
+        found.append((type(module), plain))
         modules += module.modules_within()
     return found, [(name, tuple(state.data.shape)) for name, state in net.named_state()]
+
+
+def _has_modules(value):
+    return isinstance(value, Module) or (isinstance(value, (tuple, list)) and any(map(_has_modules, value)))
 
 
 def describe(value, seen=None):
