@@ -50,10 +50,10 @@ class Module:
 
         Lists of parts are compared, since a list tells nobody that it has changed.
         """
-        kept = vars(self).get("_derived")
-        if kept is None or kept[0] != Buffer.replaced or not all(map(_same, *kept[1])):
+        kept = self.__dict__.get("_derived")
+        if kept is None or kept[0] != Buffer.replaced or (kept[1] and not all(map(_same, *kept[1]))):
             lists = self._look()
-            self._derived = kept = Buffer.replaced, (lists, list(map(list.copy, lists))), {}
+            self._derived = kept = Buffer.replaced, lists and (lists, list(map(list.copy, lists))), {}
         found = kept[2]
         if name not in found:
             found[name] = make()
@@ -239,7 +239,10 @@ class Module:
     @property
     def first_state(self):
         """The first Parameter of this module and all within it, or without any the first Buffer; or None."""
-        return self.derived("first state", lambda: self.first_of(Parameter) or self.first_of(Buffer))
+        return self.derived("first state", self._first_state)
+
+    def _first_state(self):
+        return self.first_of(Parameter) or self.first_of(Buffer)
 
     def first_of(self, kind):
         """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or None."""
