@@ -16,6 +16,33 @@ GAINED = {
 }
 
 
+def architecture(net):
+    """What `describe` gives for a model, from which `build` makes one with the same parts.
+
+    Raises:
+        TypeError: a part was replaced, so that the constructors would make others; or as in `describe`.
+    """
+    description = describe(net)
+    if net.is_altered() and _structure(build(description)) != _structure(net):
+        raise TypeError(f"a part of this {type(net).__name__} was replaced after it was made, and its constructor makes another from its "
+                        "arguments: build a Chain of the parts, or derive a class that makes them, or save the state_dict()")
+    return description
+
+
+def _structure(net):
+    """Class and arguments of every module within, and the name and shape of every array: equal where two models have the same parts."""
+    modules, found = [net], []
+    for module in modules:
+        plain = {name: describe(value) for name, value in module.architecture().items() if name != "seed" and not _has_modules(value)}
+        found.append((type(module), plain))
+        modules += module.modules_within()
+    return found, [(name, tuple(state.data.shape)) for name, state in net.named_state()]
+
+
+def _has_modules(value):
+    return isinstance(value, Module) or (isinstance(value, (tuple, list)) and any(map(_has_modules, value)))
+
+
 def describe(value, seen=None):
     """A Module and its constructor's arguments as JSON values; a Module that came before is {"same": its number}."""
     seen = {} if seen is None else seen

@@ -4,7 +4,7 @@ import numpy as np
 
 from .arguments import check_integers, check_numbers, generator, is_integer, shown
 from .bases import Normal
-from .core import Layer, Module, Parameter, get_ops
+from .core import Layer, Module, Parameter, condition_array, get_ops
 from .passes import evaluation
 
 
@@ -42,7 +42,12 @@ class Flow(Module):
             raise ValueError(f"layer and base compute in one dtype; got {' and '.join(sorted(dtypes))}; .to(dtype=...) converts them")
 
     def log_prob(self, X, cond=None):
-        """log density of each sample, (N,), in nats."""
+        """log density of each sample, (N,), in nats.
+
+        Args:
+            X: (N, C, *spatial).
+            cond: (N, K) or (N, K, *spatial), or one row of it that serves all samples.
+        """
         self.check_shape(X)
         with evaluation():
             Z, logdet = self.layer.forward(X, cond)
@@ -59,6 +64,27 @@ class Flow(Module):
             X, logdet = self.layer.inverse_logdet(Z, cond)
         return X, self.base.log_prob(Z) - logdet
 
+    def sample_for(self, n, cond, temperature=1.0, seed=None):
+        """n samples for each row of a condition, (M, n, C, *spatial) for M rows.
+
+        Args:
+            n: how many for each row.
+            cond: (M, K) or (M, K, *spatial).
+            temperature, seed: as in `sample`.
+        """
+        c = condition_array(cond)
+        if c is None or c.ndim < 2:
+            raise ValueError(f"sample_for takes a condition (M, K) or (M, K, *spatial), n samples for each row; got "
+                             f"{None if c is None else tuple(c.shape)}")
+        check_integers(n=n)
+        xp, (M, *size) = get_ops(c).xp, c.shape
+        Z = self.noise(M * n, temperature, seed)
+        if c.ndim == 2:
+            X = self.layer.inverse(Z, xp.reshape(xp.broadcast_to(c[:, None], (M, n, *size)), (M * n, *size)))
+        else:  # one row at a time, which is not repeated in memory
+            X = xp.concat([self.layer.inverse(Z[m * n:(m + 1) * n], c[m:m + 1]) for m in range(M)] or [Z])
+        return xp.reshape(X, (M, n, *self._shape))
+
     def noise(self, n, temperature=1.0, seed=None):
         """n samples of the base, of the flow's engine and dtype."""
         check_integers(n=n)
@@ -70,6 +96,13 @@ class Flow(Module):
         own = self.first_state
         like = own.data if isinstance(own, Parameter) else next(_floats(self), np.zeros(0, "float32"))
         return self.base.sample((n, *self._shape), generator(seed), like, temperature)
+
+    def summary(self, shape=None):
+        """The layers within as a table, as `Layer.summary` gives it; their outputs are those for the shape of the flow."""
+        return super().summary(self._shape if shape is None else shape)
+
+    def parts_to_show(self, shape):
+        return [("layer", self.layer, shape), ("base", self.base, None)]
 
     def check_shape(self, X):
         get_ops(X)

@@ -10,7 +10,7 @@ import uuid
 
 import numpy as np
 
-from .architecture import build, describe
+from .architecture import architecture, build
 from .arguments import shown
 from .core import Module
 from .files_0_1 import upgraded
@@ -27,7 +27,7 @@ def save(net, path):
     """
     if not isinstance(net, Module):
         raise TypeError(f"save takes a Module, such as a layer or a Flow; got {shown(net)}")
-    write(path, net.state_dict(), {"architecture": describe(net)})
+    write(path, net.state_dict(), {"architecture": architecture(net)})
 
 
 def load(path):

@@ -58,6 +58,7 @@ CASES = {
 }
 
 ACTNORM, AFFINE, COMPOSE, CONV = (f"invnet.layers.{name}" for name in ("actnorm", "channel_affine", "compose", "conv1x1"))
+CONDITION = "invnet.core.parameters:Condition.add"
 COUPLING, LOGIT, NET, CORE = "invnet.layers.coupling", "invnet.layers.logit", "invnet.nets.conv", "invnet.core.layer"
 AUTOREGRESSIVE, MASKED = "invnet.layers.autoregressive", "invnet.nets.masked"
 REFERENCE, ENGINE, TILE = (f"invnet.ops.{name}" for name in ("reference", "numpy_engine", "tile"))
@@ -101,7 +102,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{AFFINE}:Folded.affine.pull", "_product(dM, _transpose(M1))", "_product(dM, M1)", "Chain-folds-Conv1x1-Conv1x1", "layers.1.W"),
     (f"{AFFINE}:Folded.affine.pull", "_product(_transpose(M2), dM)", "_product(M2, dM)", "Chain-folds-Conv1x1-Conv1x1", "layers.0.L"),
     (f"{AFFINE}:Folded.affine.pull", "_times(_transpose(M2), db)", "_times(M2, db)", FOLD, "layers.0.b"),
-    (f"{AFFINE}:Folded.affine.pull", "_times(_transpose(M2), db), dlogdet", "_times(_transpose(M2), db), 0", FOLD, "layers.0.log_s"),
+    (f"{AFFINE}:Folded.affine.pull", "first_pull(dM, db, dlogdet)", "first_pull(dM, db, 0)", FOLD, "layers.0.log_s"),
     (f"{AFFINE}:Folded.affine.pull", "b1[None, :]), db, dlogdet", "b1[None, :]), db, 0", FOLD, "layers.1.log_s"),
     # the three parametrisations of the 1x1 convolution
     (f"{CONV}:Conv1x1.affine", "pull(dM, dlogdet)", "pull(dM.T, dlogdet)", "Conv1x1-householder-2d", "V"),
@@ -130,7 +131,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{COUPLING}:Coupling._pull.work", "ops.add_(tile.region(dz1), ops.astype(self._same(dx1, z), Z.dtype))", "pass", "AdditiveCoupling-2d", "dX"),
     (f"{COUPLING}:Coupling._add", "gradient += gradient", "gradient[...] = gradient",
      "Chain-shares-a-layer", "layers.0.net.W.0"),
-    (f"{COUPLING}:Coupling._add", "[...] += dcond", "[...] = dcond", "Chain-vector", "dcond"),
+    (CONDITION, "[...] += gradient", "[...] = gradient", "Chain-vector", "dcond"),
     (f"{COUPLING}:Coupling.backward_", "self.couple_backward_", "self.uncouple_backward_", "AdditiveCoupling-2d", "net.W.0"),
     (f"{COUPLING}:Coupling.inverse_backward_", "self.uncouple_backward_", "self.couple_backward_",
      "Reverse-AdditiveCoupling-2d", "layer.net.W.0"),
@@ -187,14 +188,14 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
      "blocks-Glow", "dX"),
     (f"{COUPLING}:Coupling._add", "gradient += gradient", "gradient[...] = gradient",
      "blocks-AffineCoupling-reach-0", "net.W.0"),
-    (f"{COUPLING}:Coupling._add", "[...] += dcond", "[...] = dcond", "blocks-AffineCoupling-vector", "dcond"),
-    (f"{COUPLING}:Coupling._add", "[...] += dcond", "[...] = dcond", "blocks-AffineCoupling-finer", "dcond"),
+    (CONDITION, "[...] += gradient", "[...] = gradient", "blocks-AffineCoupling-vector", "dcond"),
+    (CONDITION, "[...] += gradient", "[...] = gradient", "blocks-AffineCoupling-finer", "dcond"),
     (f"{TILE}:Tile.__init__", "max(0, a - reach)", "max(0, a)", "blocks-AffineCoupling", "Z"),
     (f"{TILE}:Tile.__init__", "min(n, b + reach)", "b", "blocks-AffineCoupling-1d", "Z"),
     (f"{TILE}:Tile.__init__", "slice(a - lo, b - lo)", "slice(0, b - a)", "blocks-AffineCoupling-3d", "Z"),
     (f"{TILE}:Tile.condition", "slice(t * s.start, t * s.stop)", "slice(0, t * (s.stop - s.start))",
      "blocks-AffineCoupling-spatial", "Z"),
-    (f"{TILE}:Tile.condition", "cond[self.samples]", "cond[:1]", "blocks-AffineCoupling-vector", "Z"),
+    (f"{TILE}:Tile.condition", "return cond[samples]", "return cond[:1]", "blocks-AffineCoupling-vector", "Z"),
     (f"{TILE}:tiles_of", "block, spatial, reach", "block, spatial, reach - 1", "blocks-AffineCoupling-reach-6", "Z"),
     (f"{ENGINE}.arrays:Arrays._write_back", "X[...] = self", "self", "blocks-AffineCoupling", "Z"),
     # autoregressive layers and their conditioner
@@ -221,7 +222,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.swept_back", "ops.all_hold(", "ops.xp.any(", PLAIN, "net.W.0"),
     (f"{AUTOREGRESSIVE}:Autoregressive._solved_pull.swept_back", "du[...], u[...] = dv, v", "du[...], u[...] = total, v", PLAIN, "dX"),
     (f"{COUPLING}:Coupling._add", "gradient += gradient", "gradient[...] = gradient", "Chain-shares-an-autoregressive-layer", "layers.0.net.W.0"),
-    (f"{COUPLING}:Coupling._add", "[...] += dcond", "[...] = dcond", "MAF-cond", "dcond"),
+    (CONDITION, "[...] += gradient", "[...] = gradient", "MAF-cond", "dcond"),
     (f"{COUPLING}:Coupling._outliving", "ops.copy(dcond)", "-ops.copy(dcond)", "IAF-cond", "dcond"),
     (f"{MASKED}:MaskedDenseNet.vjp.pullback", "map(_masked, gradients, self.mask)", "gradients[:len(self.mask)]", "MaskedDenseNet-5-channels", "W.0"),
     (f"{MASKED}:MaskedDenseNet.vjp.pullback", "_masked, gradients", "lambda W, mask: W.T.T * 2, gradients", "MaskedDenseNet-5-channels", "W.2"),
@@ -343,8 +344,8 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         ("inverse_backward_", "pullback(-self", "pullback(self", "Reverse-Staircase-2d", "layer.nets.0.u"),
         ("inverse_backward_", "self._checked(h", "0 * self._checked(h", "Reverse-Staircase-0d", "X"),
         ("inverse_backward_", "ops.add_(self._part(dX, k - 1), dx)", "pass", "Reverse-Staircase-radial", "layer.nets.0.x0"),
-        ("_add", "parameter.gradient += gradient", "parameter.grad[...] = gradient", "staircase-twice", "layers.0.nets.0.w"),
-        ("_add", "[...] += dcond", "[...] = dcond", "Staircase-vector", "dcond"))],
+        ("_add", "parameter.gradient += gradient", "parameter.grad[...] = gradient", "staircase-twice", "layers.0.nets.0.w"))],
+    (CONDITION, "[...] += gradient", "[...] = gradient", "Staircase-vector", "dcond"),
     *[("invnet.nets.bent:PlanarNet.vjp.pullback", piece, wrong, f"PlanarNet-{case}", reported) for piece, wrong, case, reported in (
         ("(1 - t * t) * ", "", "3-channels", "w"), ("dR + dv", "dv", "at-each-position", "dX"), ("t @ dR", "t @ R", "1-channels", "u"),
         ("dv @ R", "dv @ dR", "3-channels", "w"), ("xp.sum(dv", "-xp.sum(dv", "3-channels", "b"))],

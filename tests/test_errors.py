@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import invnet
+from cases import LAYERS
 from invnet import IAF, MAF, NSF, Glow, PlanarFlow, RealNVP
 from invnet.layers import (ActNorm, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1, FactorOut, LeakyReLU, Logit,
                            Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Staircase, Unsqueeze)
@@ -91,8 +92,9 @@ MISTAKES = {
     "number of kernels": (lambda: ConvNet(2, (4, 4, 4), 2), ValueError, "hidden"),
     "condition without room": (lambda: ConvNet(2, 4, 2).forward(zeros(1, 2, 3, 3), zeros(1, 5)), ValueError, "cond_channels=0"),
     "condition of other size": (lambda: ConvNet(2, 4, 2, cond_channels=3).forward(zeros(1, 2, 3, 3), zeros(1, 5)), ValueError, r"\(1, 5\)"),
-    "condition of more samples": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(5, 3)), ValueError, r"\(2, K\).*\(5, 3\)"),
-    "condition of fewer samples": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(1, 3)), ValueError, r"\(2, K\).*\(1, 3\)"),
+    "condition of more samples": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(5, 3)), ValueError, r"2 samples.*\(5, 3\)"),
+    "condition of fewer samples": (lambda: conditional().forward(zeros(3, 4, 6, 6), zeros(2, 3)), ValueError, r"3 samples.*\(2, 3\)"),
+    "condition of other channels": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 5)), ValueError, r"\(N, 3\).*got \(2, 5\)"),
     "condition of another size": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 3, 9, 9)), ValueError, r"\(2, 3, 9, 9\)"),
     "condition that is coarser": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 3, 3, 3)), ValueError, r"\(2, 3, 3, 3\)"),
     "condition of an odd multiple": (lambda: conditional().forward(zeros(2, 4, 5, 5), zeros(2, 3, 15, 15)), ValueError, r"\(2, 3, 15, 15\)"),
@@ -108,8 +110,8 @@ MISTAKES = {
     "two dtypes in a chain": (lambda: Chain(ActNorm(3), ActNorm(3, dtype="float64")), ValueError, "float32 and float64"),
     "input of the conditioner": (lambda: ConvNet(2, 4, 2).forward(zeros(1, 3, 4, 4)), ValueError, r"2 channels.*\(1, 3, 4, 4\)"),
     "axes of the conditioner": (lambda: ConvNet(2, 4, 2).forward(zeros(1, 2)), ValueError, r"2 spatial axes.*\(1, 2\)"),
-    "no condition": (lambda: Glow(2, 8, 1, 1, ndim=0, cond_channels=3).forward(zeros(1, 2)), ValueError, "needs a condition of 3 channels"),
-    "dtype of the condition": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 3, dtype=int)), TypeError, "float32.*int64"),
+    "no condition": (lambda: Glow(2, 8, 1, 1, ndim=0, cond_channels=3).forward(zeros(1, 2)), ValueError, r"needs a condition of shape \(N, 3\)"),
+    "dtype of the condition": (lambda: conditional().forward(zeros(2, 4, 6, 6), zeros(2, 3, dtype=complex)), TypeError, "real numbers.*complex128"),
     "no conditioner": (lambda: AffineCoupling(4, lambda x: x), TypeError, "forward, vjp and parameters"),
     "dtype of the conditioner": (lambda: AffineCoupling(4, DenseNet(2, 4, 4, dtype="float64")).forward(zeros(1, 4, dtype="float32")),
                                  TypeError, "float64.*float32"),
@@ -153,8 +155,8 @@ MISTAKES = {
     "autoregressive as a flag": (lambda: NSF(2, 8, 2, autoregressive=True), ValueError, 'None, "forward" or "inverse"; got True'),
     "no channels of an autoregressive NSF": (lambda: NSF(0, 8, 2, autoregressive="forward"), ValueError, "NSF takes at least 1.*0"),
     "channels of an autoregressive layer": (lambda: AutoregressiveAffine(2, MaskedDenseNet(2, 8)).forward(zeros(1, 3)), ValueError, r"2 channels.*\(1, 3\)"),
-    "condition of more samples than an autoregressive layer's": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2), zeros(5, 3)), ValueError, r"\(2, K\).*\(5, 3\)"),
-    "no condition for an autoregressive layer": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2)), ValueError, "needs a condition of 3"),
+    "condition of more samples than an autoregressive layer's": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2), zeros(5, 3)), ValueError, r"2 samples.*\(5, 3\)"),
+    "no condition for an autoregressive layer": (lambda: IAF(2, 8, 1, cond_channels=3).forward(zeros(2, 2)), ValueError, r"needs a condition of shape \(N, 3\)"),
     "rank of a MAF": (lambda: MAF(3, 8, 1).forward(zeros(2, 3, 4)), ValueError, r"MAF takes \(N, C\).*\(2, 3, 4\)"),
     "order of a MAF": (lambda: MAF(3, 8, 1, order="shuffled"), ValueError, "'shuffled'"),
     "channels of a MAF": (lambda: MAF(0, 8, 1), ValueError, "0 and 1"),
@@ -244,3 +246,29 @@ def test_a_net_that_replaces_another_learns():
     layer.net = DenseNet(2, 8, 4)
     layer.backward(Z, Z)
     assert np.abs(layer.net.b[-1].grad).max() > 0
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_says_which_dtypes_it_takes(name):
+    if "user" in name:
+        pytest.skip("a layer of one's own checks for itself")
+    layer, X, cond = LAYERS[name].build()
+    for wrong in (X.astype(int), X.astype("float16"), X > 0):
+        for call in (lambda: layer.forward(wrong, cond), lambda: layer.inverse(wrong, cond), lambda: layer.backward(wrong, wrong, None, cond)):
+            with pytest.raises(TypeError, match=f"takes float32 or float64; got . of dtype {wrong.dtype}"):
+                call()
+        with pytest.raises(ValueError, match=f"float64; got .* {wrong.dtype}"):
+            layer.backward(wrong, X, None, cond)
+
+
+@pytest.mark.parametrize("memory", ["rebuild", "store"])
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_a_module_of_pytorch_says_which_dtypes_it_takes(engine, memory):
+    torch = pytest.importorskip("torch")
+    module = invnet.torch.as_module(invnet.RealNVP(4, 8, 2, cond_channels=2).to(engine), memory)
+    x, cond = torch.ones(3, 4), torch.ones(3, 2)
+    for dtype in (torch.bfloat16, torch.float16, torch.int64, torch.bool):
+        for call in (module, module.inverse):
+            with pytest.raises(TypeError, match=f"takes float32 or float64; got x of dtype {dtype}"):
+                call(x.to(dtype), cond)
+        torch.testing.assert_close(module(x, cond.to(dtype)), module(x, cond))

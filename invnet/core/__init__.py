@@ -1,11 +1,12 @@
 """The contracts: Parameter, Module, Layer, Isometry, and the conditioner Net."""
 
 from ..ops import float_dtype, get_ops
+from .conditions import given_condition
 from .gradients import as_dlogdet, check_gradient, same_engine
 from .layer import SHAPES, InPlaceLayer, Isometry, Layer
 from .module import Module
 from .net import Net
-from .parameters import Buffer, Condition, Gradient, Parameter, condition_array
+from .parameters import Buffer, Condition, Gradient, Parameter, condition_array, condition_rows
 
 __all__ = ["Buffer", "Condition", "Gradient", "InPlaceLayer", "Isometry", "Layer", "Module", "Net", "Parameter", "SHAPES", "as_dlogdet",
-           "check_gradient", "condition_array", "float_dtype", "get_ops", "same_engine"]
+           "check_gradient", "condition_array", "condition_rows", "float_dtype", "given_condition", "get_ops", "same_engine"]

@@ -1,12 +1,15 @@
 """Layer, the contract of an invertible map; and two kinds of it, that work in place and that are isometries."""
 
+import numpy as np
+
 from ..ops import get_ops
 from ..passes import BackwardPolicy
 from ..passes.current import current, within
 from ..passes.replay import RngReplay
+from .conditions import Given, given_condition
 from .gradients import as_dlogdet, check_gradient
 from .module import Module
-from .parameters import Parameter
+from .parameters import Condition, Parameter
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
@@ -36,6 +39,33 @@ class Layer(Module):
                 0.0 gives the plain vector-Jacobian product.
         """
         raise NotImplementedError(f"{type(self).__name__} needs backward(dZ, Z, dlogdet, cond) -> dX, X")
+
+    #: whether it may use a condition itself, beside the layers and conditioners within; a layer of your own may
+    uses_condition = True
+    #: how often it halves the spatial axes, less how often it doubles them
+    halvings = 0
+
+    def checked_shape(self, shape):
+        shape = super().checked_shape(shape)
+        self.check_shape(np.empty((1, *shape), "float32"))
+        return shape
+
+    @property
+    def is_composed(self):
+        return any(isinstance(part, Layer) for part in self.modules_within())
+
+    def parts_to_show(self, shape):
+        layers = [(name, part, None) for name, part in self._within() if isinstance(part, Layer)]
+        return layers or super().parts_to_show(shape)
+
+    def conditions(self, level=0):
+        """The set of (K, level) of the conditions that are used within: K channels, None where that is not known, where the spatial
+        axes have been halved `level` times."""
+        found = {(None, level)} if self.uses_condition else set()
+        for _, part in self._within():
+            if isinstance(part, Layer):
+                found |= part.conditions(level)
+        return found
 
     #: whether it computes in the dtype of its argument, whatever that of its parameters
     @property
@@ -94,12 +124,22 @@ class Layer(Module):
         return self._own(X, Z), logdet
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        dX, X = self.backward(dZ, Z, dlogdet, cond)
+        dX, X = self._with_own_condition(self.backward, dZ, Z, dlogdet, cond)
         return self._own(dX, dZ), self._own(X, Z)
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        dZ, Z = self.inverse_backward(dX, X, dlogdet, cond)
+        dZ, Z = self._with_own_condition(self.inverse_backward, dX, X, dlogdet, cond)
         return self._own(dZ, dX), self._own(Z, X)
+
+    @staticmethod
+    def _with_own_condition(backward, dZ, Z, dlogdet, cond):
+        """backward(dZ, Z, dlogdet, cond) with a Condition that has the shape of the samples, for a layer that adds to its `grad`."""
+        if not isinstance(cond, Given):
+            return backward(dZ, Z, dlogdet, cond)
+        own = Condition(get_ops(Z).copy(cond.array))
+        result = backward(dZ, Z, dlogdet, own)
+        cond.add(own.grad)
+        return result
 
     def initialize_(self, X, cond=None):
         return self._own(self.initialize(X, cond), X)
@@ -157,6 +197,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
 
     def inverse(self, Z, cond=None):
         ops = self.check(Z, "Z")
+        cond = given_condition(self, Z, cond)
         with ops.at_work(), within(layer=current.layer or self, rng=current.rng or RngReplay(), kept=None, monitor=None):
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
@@ -171,6 +212,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
 
     def _out(self, out_, X, cond, name="X"):
         ops = self.check(X, name)
+        cond = given_condition(self, X, cond)
         with ops.at_work():
             saved, own = self._new_pass(ops, out_, X.shape[0]), self._own_copy(ops, X)
             if saved.monitor is not None and saved.monitor.strict is None and current.layer is None and self.is_composite:
@@ -184,6 +226,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
     def _back(self, back_, out_, dZ, Z, dlogdet, cond, name="X"):
         ops = self.check(Z, name)
         check_gradient(dZ, ops, Z.shape, Z.dtype)
+        cond = given_condition(self, Z, cond)
         with ops.at_work():
             saved = self._take_pass(ops, out_, Z)
 
@@ -204,6 +247,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
 
     def initialize(self, X, cond=None):
         ops = self.check(X)
+        cond = given_condition(self, X, cond)
         with ops.at_work():
             return self.initialize_(self._own_copy(ops, X), cond)
 
@@ -220,7 +264,7 @@ class Isometry(InPlaceLayer):
     A subclass gives apply(X) and unapply(Z), which own their argument and may use its memory.
     """
 
-    measures_logdet = False
+    measures_logdet = uses_condition = False
 
     def apply(self, X):
         raise NotImplementedError(f"{type(self).__name__} needs apply(X) -> Z")

@@ -1,9 +1,12 @@
 """Module: something with parameters."""
 
 import inspect
+import numbers
+import operator
 
 from ..ops import float_dtype, get_ops, ops_named
 from .parameters import Buffer, Gradient, Parameter
+from .summary import count, summary_of
 
 
 class Module:
@@ -17,21 +20,55 @@ class Module:
         return self
 
     def __setattr__(self, name, value):
+        if name[0] != "_":
+            if "_looked_at" in vars(self):
+                Buffer.replaced += 1
+            self._note_replaced(vars(self).get(name), value)
         super().__setattr__(name, value)
-        if name[0] != "_" and isinstance(value, (Buffer, Module, list, tuple)):
-            Buffer.replaced += 1  # of another part the arrays are others
+
+    def _note_replaced(self, old, value):
+        """Where a part that is a module is replaced, has the constructor's arguments follow, as far as they can."""
+        if old is not value and any(isinstance(part, Module) for part in (old if isinstance(old, (tuple, list)) else (old,))):
+            args, kwargs = self._arguments
+            follow = lambda given: value if given is old else given
+            self._arguments = tuple(map(follow, args)), {name: follow(given) for name, given in kwargs.items()}
+            self._altered = True
+
+    def is_altered(self):
+        """Whether a module here or within was put in the place of another, so that constructors may make another one."""
+        return "_altered" in vars(self) or any(part.is_altered() for part in self.modules_within())
+
+    def __delattr__(self, name):
+        super().__delattr__(name)
+        Buffer.replaced += 1
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name != "_derived"}  # which holds in this process alone
+        return {name: value for name, value in vars(self).items() if name not in ("_derived", "_looked_at")}  # of this process alone
 
     def derived(self, name, make):
-        """make(), kept until an array or a part of any module is replaced: for what follows from this module's parts."""
-        kept = vars(self).get("_derived")
-        if kept is None or kept[0] != Buffer.replaced:
-            self._derived = kept = Buffer.replaced, {}
-        if name not in kept[1]:
-            kept[1][name] = make()
-        return kept[1][name]
+        """make(), kept until an array or a part of a module is replaced: for what follows from this module and all within it.
+
+        Lists of parts are compared, since a list tells nobody that it has changed.
+        """
+        kept = self.__dict__.get("_derived")
+        if kept is None or kept[0] != Buffer.replaced or (kept[1] and not all(map(_same, *kept[1]))):
+            lists = self._look()
+            self._derived = kept = Buffer.replaced, lists and (lists, list(map(list.copy, lists))), {}
+        found = kept[2]
+        if name not in found:
+            found[name] = make()
+        return found[name]
+
+    def _look(self):
+        """The lists of parts in this module and all within it, whose attributes are from now on counted when they are replaced."""
+        lists, modules = [], [self]
+        while modules:
+            module = modules.pop()
+            vars(module)["_looked_at"] = True
+            lists += [value for name, value in vars(module).items() if name[0] != "_" and isinstance(value, list)
+                      and (not value or any(isinstance(item, (Buffer, Module)) for item in value))]
+            modules += [part for _, part in module._within() if isinstance(part, Module)]
+        return lists
 
     #: by name: what arguments stand for that are None, since a file says what was meant whatever a later version means by None
     _meant = {}
@@ -58,13 +95,41 @@ class Module:
         return arguments
 
     def __repr__(self):
-        def show(value):
-            text = repr(value)
-            return text if len(text) <= 60 else f"{text[:57]}..."
+        learned = count(self)
+        return _shown(self, *([f"{learned:,} parameter{'s' if learned > 1 else ''}"] if learned else []))
 
-        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
-        given = {name: value for name, value in self.arguments().items() if not _same(value, defaults.get(name, inspect.Parameter.empty))}
-        return f"{type(self).__name__}({', '.join(f'{k}={show(v)}' for k, v in given.items())})"
+    def summary(self, shape=None):
+        """The layers within as a table, for `print`: name, kind, output shape and number of parameters of each.
+
+            print(invnet.RealNVP(4, 16, 2).summary((4,)))
+
+        Args:
+            shape: of one sample of the input, (C, *spatial); None shows no shapes of outputs.
+
+        Returns:
+            a Summary, a tuple of a Row for each layer, and of one for the module itself.
+        """
+        return summary_of(self, None if shape is None else self.checked_shape(shape))
+
+    def checked_shape(self, shape):
+        """The shape of a sample as a tuple; ValueError where this module does not take such."""
+        if not isinstance(shape, (tuple, list)) or not all(isinstance(n, numbers.Integral) and n > 0 for n in shape) or not shape:
+            raise ValueError(f"shape is that of one sample of the input, (C, *spatial), without the number of samples; got {shape!r}")
+        return tuple(map(int, shape))
+
+    @property
+    def is_composed(self):
+        """Whether a summary shows the parts of this module where it is itself a part."""
+        return True
+
+    def modules_within(self):
+        """The Modules that are parts of this one."""
+        return [part for _, part in self._within() if isinstance(part, Module)]
+
+    def parts_to_show(self, shape):
+        """(name, part, the shape of its input) of what a summary shows of this module: modules, or parameters where there are none."""
+        modules = [(name, part, None) for name, part in self._within() if isinstance(part, Module)]
+        return modules or [(name, part, None) for name, part in self._within() if isinstance(part, Parameter)]
 
     def named_state(self, prefix=""):
         """Yields (name, Parameter or Buffer) of this module and all within it."""
@@ -188,7 +253,10 @@ class Module:
     @property
     def first_state(self):
         """The first Parameter of this module and all within it, or without any the first Buffer; or None."""
-        return self.derived("first state", lambda: self.first_of(Parameter) or self.first_of(Buffer))
+        return self.derived("first state", self._first_state)
+
+    def _first_state(self):
+        return self.first_of(Parameter) or self.first_of(Buffer)
 
     def first_of(self, kind):
         """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or None."""
@@ -198,8 +266,35 @@ class Module:
                 return found
 
 
-def _same(value, default):
-    """Whether an argument says what its default says, as every default does in a module that was loaded."""
+def _given(module):
+    """The arguments of a module that are not what they are by default, as every default is given in a module that was loaded."""
+    defaults = {name: p.default for name, p in inspect.signature(type(module).__init__).parameters.items()}
+    return {name: value for name, value in module.arguments().items() if not _says(value, defaults.get(name, inspect.Parameter.empty))}
+
+
+def _says(value, default):
+    """Whether an argument says what its default says."""
     if isinstance(default, (tuple, list)):
         return isinstance(value, (tuple, list)) and tuple(value) == tuple(default)
     return value is default or (isinstance(default, (bool, int, float, str)) and type(value) is type(default) and value == default)
+
+
+def _shown(module, *more):
+    """The class and the arguments of a module, each of at most 60 characters, and more in the same brackets."""
+    arguments = (f"{name}={text if len(text := _text(value)) <= 60 else f'{text[:57]}...'}" for name, value in _given(module).items())
+    return f"{type(module).__name__}({', '.join([*arguments, *more])})"
+
+
+def _text(value):
+    """The text of an argument; of a long list of modules what is shown and little more."""
+    if isinstance(value, Module):
+        return _shown(value)
+    if isinstance(value, (list, tuple)) and any(isinstance(item, Module) for item in value):
+        opening, closing = "[]" if isinstance(value, list) else ("(", ",)" if len(value) == 1 else ")")
+        return f"{opening}{', '.join(map(_text, value[:8]))}{closing}"
+    return repr(value)
+
+
+def _same(some, others):
+    """Whether two lists have the same objects."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))

@@ -15,6 +15,8 @@ class Net(Module):
     kept_per_position = None
     #: how far an output position sees along each spatial axis, or None where it sees everything.
     reach = None
+    #: K of the condition that it needs, 0 where it takes none, None where it does not say
+    cond_channels = None
     #: what calling it takes beside its arithmetic: a coupling makes small tiles so many times larger.
     overhead = 1
 

@@ -16,7 +16,7 @@ class Buffer:
         self.data = data
 
     def __setattr__(self, name, value):
-        if name == "data" and vars(self).get("data") is not value:
+        if name == "data" and vars(self).get("data", value) is not value:
             Buffer.replaced += 1
         super().__setattr__(name, value)
 
@@ -111,7 +111,10 @@ class Parameter(Buffer):
 
 
 class Condition:
-    """A condition whose gradient is wanted: backward adds to `grad`, an array of the shape of `array`."""
+    """A condition whose gradient is wanted: backward adds to `grad`, an array of the shape of `array`.
+
+    Of a condition of one row, which serves all samples, that is the sum over the samples.
+    """
 
     def __init__(self, array):
         array = np.asarray(array, float) if isinstance(array, (list, tuple)) else array
@@ -121,8 +124,23 @@ class Condition:
         self.array = ops.plain(array)
         self.grad = ops.zeros_like(self.array)
 
+    def add(self, gradient, tile=None):
+        """Adds the gradient that a layer has for the condition, of all samples or of a tile's, to `grad`."""
+        part = self.grad if tile is None else tile.condition(self.grad)
+        if self.grad.shape[0] == 1 != gradient.shape[0]:
+            gradient = get_ops(gradient).xp.sum(gradient, axis=0, keepdims=True)
+        part[...] += gradient
+
 
 def condition_array(cond):
     """The array of a condition, which may be None, an array or a Condition."""
     array = cond.array if isinstance(cond, Condition) else cond
     return None if array is None else get_ops(array).plain(array)
+
+
+def condition_rows(cond, N):
+    """The array of a condition for N samples, or None; one row is repeated, without a copy."""
+    array = condition_array(cond)
+    if array is None or array.shape[0] == N or array.shape[0] != 1:
+        return array
+    return get_ops(array).xp.broadcast_to(array, (N, *array.shape[1:]))

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..core import condition_array, get_ops
+from ..core import condition_array, condition_rows, get_ops
 from ..ops.dual import Dual
 from .checks import check_layer
 
@@ -54,7 +54,7 @@ def jacobian(net, X, cond=None):
 def forward_and_jacobian(net, X, cond=None):
     """Z and J."""
     check_layer(net, "a Jacobian")
-    cond = condition_array(cond)
+    cond = condition_rows(cond, X.shape[0])
     Z, _ = net.forward(X, cond)
     ops, xp, (N, *shape) = get_ops(Z), get_ops(Z).xp, Z.shape
     D = math.prod(shape)

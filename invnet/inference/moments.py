@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_integers, check_numbers, generator, shown
-from ..core import condition_array
+from ..core import condition_rows
 from .checks import check_layer, covariances, vectors
 from .jacobians import forward_and_jacobian, inverse_and_jacobian, repeat
 
@@ -140,7 +140,7 @@ def _moved(net, mean, cov, method, cond, map_, map_and_jacobian):
     mean, method = vectors(mean, "the mean"), method_of(method)
     D, batch = mean.shape[-1], mean.shape[:-1]
     cov = np.broadcast_to(covariances(cov, "the covariance", D), (*batch, D, D))
-    dtype, cond = net.dtype or np.dtype(float), condition_array(cond)
+    dtype, cond = net.dtype or np.dtype(float), condition_rows(cond, math.prod(batch))
 
     def f(points, samples=slice(None)):
         """What becomes of points (n, S, D) of these samples."""

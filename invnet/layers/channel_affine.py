@@ -24,7 +24,7 @@ class ChannelAffine(InPlaceLayer):
         """
         raise NotImplementedError(f"{type(self).__name__} needs affine() -> M, b, logdet, pull")
 
-    any_dtype, measures_logdet = True, False
+    any_dtype, measures_logdet, uses_condition = True, False, False
     _condition_reported = False
 
     def inverse_of(self, M):
@@ -105,37 +105,42 @@ class ChannelAffine(InPlaceLayer):
 
 
 class Folded(ChannelAffine):
-    """Two channel-affine layers as one: M = M2 M1, b = M2 b1 + b2; what Chain makes of neighbours.
+    """Channel-affine layers as one, of two M = M2 M1, b = M2 b1 + b2; what Chain makes of neighbours.
 
     Args:
-        first, second: ChannelAffine layers, `first` applied first.
+        layers: ChannelAffine layers, in the order in which they are applied.
     """
 
-    def __init__(self, first, second):
-        self.first, self.second = first, second
-        self.channels = first.channels
+    def __init__(self, layers):
+        self.layers, self.channels = tuple(layers), layers[0].channels
 
     @property
     def known_as(self):
-        return self.first.known_as
+        return self.layers[0].known_as
 
     def parts(self):
-        return self.first.parts() + self.second.parts()
+        return [part for layer in self.layers for part in layer.parts()]
 
     def affine(self):
-        M1, b1, logdet1, pull1 = self.first.affine()
-        M2, b2, logdet2, pull2 = self.second.affine()
+        M, b, logdet, first_pull = self.layers[0].affine()
+        before = []  # of each later layer: the map of those before it, and its own
+        for layer in self.layers[1:]:
+            M2, b2, logdet2, pull2 = layer.affine()
+            before.append((M, b, M2, pull2))
+            M, b, logdet = _product(M2, M), _times(M2, b) + b2, logdet + logdet2
 
         def pull(dM, db, dlogdet):
-            dM2 = _product(dM, _transpose(M1))
-            pull2(dM2 + (db * b1 if dM2.ndim == 1 else db[:, None] * b1[None, :]), db, dlogdet)
-            pull1(_product(_transpose(M2), dM), _times(_transpose(M2), db), dlogdet)
+            for M1, b1, M2, pull2 in reversed(before):
+                dM2 = _product(dM, _transpose(M1))
+                pull2(dM2 + (db * b1 if dM2.ndim == 1 else db[:, None] * b1[None, :]), db, dlogdet)
+                dM, db = _product(_transpose(M2), dM), _times(_transpose(M2), db)
+            first_pull(dM, db, dlogdet)
 
-        return _product(M2, M1), _times(M2, b1) + b2, logdet1 + logdet2, pull
+        return M, b, logdet, pull
 
     def stages(self):
-        first, second = stages_of(self.first), stages_of(self.second)
-        return first + second if first and second else []
+        stages = [stages_of(layer) for layer in self.layers]
+        return [stage for some in stages for stage in some] if all(stages) else []
 
 
 def _condition(ops, M):

@@ -3,7 +3,8 @@
 import itertools
 
 from ..arguments import check_integers, shown
-from ..core import Condition, InPlaceLayer, Layer, condition_array, get_ops
+from ..core import Condition, InPlaceLayer, Layer, condition_array, get_ops, given_condition
+from ..core.summary import output_shape
 from ..passes import drift
 from ..passes.current import current
 from .channel_affine import ChannelAffine, Folded
@@ -17,29 +18,64 @@ class Chain(InPlaceLayer):
     alive, whatever the number of layers. Neighbours that map channels at every position are folded into one product,
     and neighbours that tell an engine what they compute are a Run, which on vectors may be one call.
 
+    `len(chain)`, `chain[3]`, iteration and slices, which are Chains with the same parameters, are those of `chain.layers`.
+
     Args:
-        *layers: Layers.
+        *layers: Layers, or one list of them.
+
+    Raises:
+        TypeError: one is no Layer.
+        ValueError: they compute in several dtypes, or neighbours have other numbers of channels.
     """
 
+    uses_condition = False
+
     def __init__(self, *layers):
-        for layer in layers:
-            if not isinstance(layer, Layer):
-                raise TypeError(f"Chain takes Layers; got {shown(layer)}")
-        dtypes = {str(layer.dtype) for layer in layers} - {"None"}
-        if len(dtypes) > 1:
-            raise ValueError(f"the layers of a Chain compute in one dtype; got {' and '.join(sorted(dtypes))}")
-        self.layers = layers
-        steps = []
-        for layer in layers:
-            if steps and isinstance(layer, ChannelAffine) and isinstance(steps[-1], ChannelAffine):
-                if layer.channels != steps[-1].channels:
-                    raise ValueError(f"a layer of {layer.channels} channels follows one of {steps[-1].channels} in a Chain")
-                layer = Folded(steps.pop(), layer)
-            steps.append(layer)
-        self._folded, self._steps, self._short_steps = steps, with_runs(steps), with_runs(steps, one_conditioner=True)
-        self._beginning = []  # what starts by itself is not part of a run
-        for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
-            self._beginning += with_runs(some) if plain else some
+        self.layers = layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers
+
+    def __setattr__(self, name, value):
+        if name == "layers":
+            value = tuple(value)
+            folded = _folded(value)  # an error leaves the chain as it was
+            self._folded, self._steps, self._beginning, self._short = folded, with_runs(folded), _beginning(value), None
+            if type(self) is Chain:
+                self._arguments = value, {}  # which repr shows and save writes
+        super().__setattr__(name, value)
+
+    @property
+    def _short_steps(self):
+        """The steps with one conditioner each at most, for states between that can be looked at; the same bits."""
+        if self._short is None:
+            self._short = with_runs(self._folded, one_conditioner=True)
+        return self._short
+
+    def __len__(self):
+        return len(self.layers)
+
+    def __bool__(self):
+        return True  # of a Chain of nothing too, as of any object
+
+    def __iter__(self):
+        return iter(self.layers)
+
+    def __getitem__(self, index):
+        return Chain(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+    @property
+    def halvings(self):
+        return sum(layer.halvings for layer in self.layers)
+
+    def conditions(self, level=0):
+        found = set()
+        for layer in self.layers:
+            found |= layer.conditions(level)
+            level += layer.halvings
+        return found
+
+    def parts_to_show(self, shape):
+        for i, layer in enumerate(self.layers):
+            yield f"layers.{i}", layer, shape
+            shape = output_shape(layer, shape)
 
     measures_logdet = False  # the layers within do
 
@@ -48,16 +84,16 @@ class Chain(InPlaceLayer):
 
         All are kept at once, and no neighbours are folded. `inverse_states` goes the other way.
         """
-        states = [X]
+        states, cond = [X], given_condition(self, X, cond)
         for layer in self.layers:
-            states.append(layer.forward(states[-1], cond)[0])
+            states.append(layer.forward(states[-1], cond if layer.conditions() else None)[0])
         return states
 
     def inverse_states(self, Z, cond=None):
         """Z and what the inverse of each layer makes of it, from the last layer to the first: the way of a sample."""
-        states = [Z]
+        states, cond = [Z], given_condition(self, Z, cond)
         for layer in reversed(self.layers):
-            states.append(layer.inverse(states[-1], cond))
+            states.append(layer.inverse(states[-1], cond if layer.conditions() else None))
         return states
 
     def forward_(self, X, cond=None):
@@ -123,9 +159,35 @@ class Chain(InPlaceLayer):
 
 
 def condition_of(cond, samples):
-    """The condition of some samples of a batch; one row serves all samples."""
+    """The condition of some samples of a batch."""
     array = condition_array(cond)
-    return cond if array is None or samples == slice(None) or array.shape[0] == 1 else array[samples]
+    return cond if array is None or samples == slice(None) else array[samples]
+
+
+def _folded(layers):
+    """The steps of a Chain: neighbours that map channels are one."""
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Chain takes Layers; got {shown(layer)}")
+    dtypes = {str(layer.dtype) for layer in layers} - {"None"}
+    if len(dtypes) > 1:
+        raise ValueError(f"the layers of a Chain compute in one dtype; got {' and '.join(sorted(dtypes))}")
+    steps = []
+    for maps_channels, some in itertools.groupby(layers, lambda layer: isinstance(layer, ChannelAffine)):
+        some = list(some)
+        for before, layer in zip(some, some[1:] if maps_channels else ()):
+            if layer.channels != before.channels:
+                raise ValueError(f"a layer of {layer.channels} channels follows one of {before.channels} in a Chain")
+        steps += [Folded(some)] if maps_channels and len(some) > 1 else some
+    return steps
+
+
+def _beginning(layers):
+    """The steps that start from data: what starts by itself is not part of a run."""
+    steps = []
+    for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
+        steps += with_runs(some) if plain else some
+    return steps
 
 
 class FactorOut(InPlaceLayer):
@@ -145,7 +207,7 @@ class FactorOut(InPlaceLayer):
         2018, and its code for the learned prior.
     """
 
-    measures_logdet = False
+    measures_logdet = uses_condition = False
 
     def __init__(self, channels, inner, prior=None):
         check_integers(channels=channels)
@@ -160,6 +222,11 @@ class FactorOut(InPlaceLayer):
         super().__setattr__(name, value)
         if name == "prior":
             self._prior = None if value is None else with_runs([value])[0]
+
+    def parts_to_show(self, shape):
+        if self.prior is not None:
+            yield "prior", self.prior, shape
+        yield "inner", self.inner, None if shape is None else (self._C1, *shape[1:])
 
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)
@@ -211,6 +278,8 @@ class Reverse(InPlaceLayer):
         layer: a Layer with inverse_backward, as all of invnet have.
     """
 
+    uses_condition = False
+
     def __init__(self, layer):
         if not isinstance(layer, Layer):
             raise TypeError(f"Reverse takes a Layer; got {shown(layer)}")
@@ -219,6 +288,10 @@ class Reverse(InPlaceLayer):
     @property
     def measures_logdet(self):
         return self.layer.measures_logdet
+
+    @property
+    def halvings(self):
+        return -self.layer.halvings
 
     def check_shape(self, X, name="X"):
         self.layer.check_shape(X, name)

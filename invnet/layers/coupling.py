@@ -4,7 +4,7 @@ import itertools
 import math
 
 from ..arguments import check_integers, check_numbers, check_unused, shown
-from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops, same_engine
+from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops
 from ..nets import ConvNet, DenseNet
 from ..ops.stage import Stage, convolutions_of, units_of
 from ..passes.current import current
@@ -29,7 +29,7 @@ class Coupling(InPlaceLayer):
 
     #: channels of h for each channel of x2
     outputs = 1
-    any_dtype = True
+    any_dtype, uses_condition = True, False
     #: the fewest channels that can be told apart into those that pass and the others
     least = 2
 
@@ -61,11 +61,20 @@ class Coupling(InPlaceLayer):
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
         if name == "net":
-            self._parameters = value.parameters()
-            self._weights = sum(math.prod(parameter.data.shape) for parameter in self._parameters)
             self._floats, self._reach, self._overhead = (getattr(value, name, getattr(Net, name))
                                                          for name in ("floats_per_position", "reach", "overhead"))
             self._kept_floats = getattr(value, "kept_per_position", None) or self._floats
+
+    @property
+    def _parameters(self):
+        return self.derived("parameters of the conditioner", self.net.parameters)
+
+    @property
+    def _weights(self):
+        return self.derived("weights", lambda: sum(math.prod(parameter.data.shape) for parameter in self._parameters))
+
+    def conditions(self, level=0):
+        return {(getattr(self.net, "cond_channels", None), level)} - {(0, level)}
 
     @classmethod
     def conditioner_channels(cls, channels):
@@ -175,7 +184,7 @@ class Coupling(InPlaceLayer):
                 raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
             parameter.gradient += gradient
         if dcond is not None:
-            tile.condition(cond.grad)[...] += dcond
+            cond.add(dcond, tile)
 
     def _kept_bytes(self, X):
         return self._kept_floats * math.prod(X.shape) // X.shape[1] * X.dtype.itemsize
@@ -190,16 +199,10 @@ class Coupling(InPlaceLayer):
         return ops.tiles(X.shape, self._floats, self._reach, self._weights // self._overhead)
 
     def _condition_of(self, X, cond):
-        """The array of a condition, which must fit X before it is cut into tiles."""
-        c = condition_array(cond)
+        """The array of a condition, where the conditioner takes one; it must fit X before it is cut into tiles."""
+        c = None if getattr(self.net, "cond_channels", None) == 0 else condition_array(cond)
         if c is None:
             return None
-        same_engine("the condition", c, X)
-        own = self._parameters[0].data.dtype if self._parameters else X.dtype
-        if not any(get_ops(X).same_dtype(c.dtype, dtype) for dtype in (X.dtype, own)):
-            raise TypeError(f"the condition needs the dtype of X, {X.dtype}; got {c.dtype}")
-        if c.ndim < 2:
-            raise ValueError(f"a condition has shape (N, K) or (N, K, *spatial); got {tuple(c.shape)}")
         times = [n // m if m and n % m == 0 else 0 for n, m in zip(c.shape[2:], X.shape[2:])]
         if c.shape[0] != X.shape[0] or (c.ndim != 2 and (c.ndim != X.ndim or len(set(times)) != 1 or 0 in times)):
             raise ValueError(f"the condition of X {tuple(X.shape)} has shape ({X.shape[0]}, K), or ({X.shape[0]}, K, *spatial) with "

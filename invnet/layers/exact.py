@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 from ..arguments import shown
-from ..core import InPlaceLayer, Layer, get_ops
+from ..core import InPlaceLayer, Layer, get_ops, given_condition
 from ..ops.grid import is_power_of_two
 from ..passes.current import within
 from .corrections import Corrections, Nearest, using
@@ -39,13 +39,27 @@ class Exact(InPlaceLayer):
         Matrix factorizations for reversible integer mapping, 2001 (lifting). Hoogeboom et al., Integer Discrete Flows, 2019.
     """
 
+    uses_condition = False
+
     def __init__(self, layer, limit=256.0):
         if not isinstance(layer, Layer):
             raise TypeError(f"Exact takes a Layer; got {shown(layer)}")
         if not is_power_of_two(limit):
             raise ValueError(f"limit is a power of two, as 256 or 0.5; got {shown(limit)}")
         self.layer, self.limit = layer, float(limit)
-        self._on_grid, self._corrections = on_grid(layer, self.limit), None
+        self._corrections = None
+        self._on_grid  # refuses what cannot be made exact
+
+    @property
+    def _on_grid(self):
+        return self.derived("on a grid", lambda: on_grid(self.layer, self.limit))
+
+    @property
+    def halvings(self):
+        return self.layer.halvings
+
+    def parts_to_show(self, shape):
+        return [("layer", self.layer, shape)]
 
     #: its states are not rebuilt with an error, and are not measured
     is_composite = False
@@ -100,6 +114,7 @@ class Exact(InPlaceLayer):
         """
         ops = get_ops(X)
         floats = self._floats(ops, X)
+        cond = given_condition(self, floats, cond)
         corrections = Corrections(_checksum(ops, X))
         with ops.at_work(), using(corrections):
             Z, _ = self._on_grid.forward_(floats, cond)
@@ -113,6 +128,7 @@ class Exact(InPlaceLayer):
         """
         ops = get_ops(Z)
         floats, corrections = self._floats(ops, Z), Corrections.unpacked(bits, ops)
+        cond = given_condition(self, floats, cond)
         with ops.at_work(), using(corrections):
             X, _ = self._on_grid.inverse_logdet_(floats, cond)
         X = ops.integers(X, ops.grid(self.limit, X))

@@ -13,6 +13,8 @@ class LeakyReLU(InPlaceLayer):
         slope: below zero, positive; the inverse multiplies an error there by 1 / slope.
     """
 
+    uses_condition = False
+
     def __init__(self, slope=0.01):
         check_numbers(slope=slope)
         if not 0 < slope < math.inf:

@@ -21,6 +21,8 @@ class Logit(InPlaceLayer):
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 4.1.
     """
 
+    uses_condition = False
+
     def __init__(self, alpha=0.05):
         check_numbers(alpha=alpha)
         if not 0 <= alpha < 0.5:

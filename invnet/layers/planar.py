@@ -28,6 +28,8 @@ class Planar(InPlaceLayer):
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1 and appendix A.1.
     """
 
+    uses_condition = False
+
     def __init__(self, channels, seed=0, dtype="float32"):
         check_integers(channels=channels)
         if channels < 1:
@@ -78,6 +80,8 @@ class Radial(InPlaceLayer):
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1 and appendix A.2.
     """
+
+    uses_condition = False
 
     def __init__(self, channels, seed=0, dtype="float32"):
         check_integers(channels=channels)

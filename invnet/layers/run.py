@@ -25,6 +25,8 @@ class Run(InPlaceLayer):
         layers: Layers of the same number of channels.
     """
 
+    uses_condition = False
+
     def __init__(self, layers):
         self.layers, self.channels = tuple(layers), layers[0].channels
 
@@ -36,6 +38,15 @@ class Run(InPlaceLayer):
     def version(self):
         """While this is the same, no array of a parameter has another in its place."""
         return Buffer.replaced
+
+    @property
+    def stages_of_layers(self):
+        """The stages of all layers, or None where one of them has none now; the same list until a part of a layer is replaced."""
+        return self.derived("stages", self._stages)
+
+    def _stages(self):
+        stages = [stages_of(layer) for layer in self.layers]
+        return [stage for some in stages for stage in some] if all(stages) else None
 
     @property
     def gradients_version(self):
@@ -70,31 +81,29 @@ def with_runs(layers, one_conditioner=False):
 
     With `one_conditioner` a run ends after a layer that has one: the same bits, and states between that can be looked at.
     """
-    steps, run, size = [], [], 0
+    steps, run, size, conditioned, images = [], [], 0, False, False  # of the run: its numbers, and what conditioners it has
 
     def end():
-        nonlocal run, size
+        nonlocal run, size, conditioned, images
         if run:
-            steps.append(Run(run) if len(run) > 1 or has_conditioner(run[0]) else run[0])
-        run, size = [], 0
+            steps.append(Run(run) if len(run) > 1 or conditioned else run[0])
+        run, size, conditioned, images = [], 0, False, False
 
     for layer in layers:
-        numbers = sum(prod(p.data.shape) for p in layer.parameters())
-        first = has_conditioner(layer) and not any(map(has_conditioner, run))  # it joins the mixes before it, however large it is
-        most = LARGEST if all(stage.units for some in (*run, layer) for stage in stages_of(some) if stage.owner is not None) else LARGEST_OF_IMAGES
-        if not stages_of(layer) or (run and ((size + numbers > most and not first) or layer.channels != run[-1].channels)):
+        stages = stages_of(layer)
+        if not stages:
             end()
-        if stages_of(layer):
-            run.append(layer)
-            size += numbers
-            if one_conditioner and has_conditioner(layer):
-                end()
-        else:
             steps.append(layer)
+            continue
+        numbers, has_conditioner = sum(prod(p.data.shape) for p in layer.parameters()), stages[-1].owner is not None
+        of_images = any(stage.owner is not None and not stage.units for stage in stages)
+        most = LARGEST_OF_IMAGES if images or of_images else LARGEST
+        first = has_conditioner and not conditioned  # it joins the mixes before it, however large it is
+        if run and ((size + numbers > most and not first) or layer.channels != run[-1].channels):
+            end()
+        run.append(layer)
+        size, conditioned, images = size + numbers, conditioned or has_conditioner, images or of_images
+        if one_conditioner and conditioned:
+            end()
     end()
     return steps
-
-
-def has_conditioner(layer):
-    """Whether the last of a layer's stages has a conditioner."""
-    return any(stage.owner is not None for stage in stages_of(layer)[-1:])

@@ -13,6 +13,8 @@ class Squeeze(Isometry):
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.6.
     """
 
+    halvings = 1
+
     def apply(self, X):
         if X.ndim < 3 or any(size % 2 for size in X.shape[2:]):
             raise ValueError(f"Squeeze halves the spatial axes, which must exist and be even; got shape {tuple(X.shape)}")
@@ -27,4 +29,5 @@ class Squeeze(Isometry):
 class Unsqueeze(Squeeze):
     """The inverse of Squeeze: doubles every spatial axis and divides the channels by 2, 4 or 8."""
 
+    halvings = -1
     apply, unapply = Squeeze.unapply, Squeeze.apply

@@ -29,7 +29,7 @@ class Staircase(InPlaceLayer):
         check_integers(channels=channels)
         if not isinstance(nets, (tuple, list)):
             raise TypeError(f"nets is a list of conditioners; got {shown(nets)}")
-        nets = list(nets)
+        nets = tuple(nets)
         if not nets or channels % (len(nets) + 1):
             raise ValueError(f"a Staircase of K parts has K - 1 nets, at least one, and a multiple of K channels; got {len(nets)} nets "
                              f"and {channels} channels")
@@ -37,6 +37,11 @@ class Staircase(InPlaceLayer):
             if not isinstance(net, Net):
                 raise TypeError(f"the nets are conditioners, of a subclass of invnet.Net; got {shown(net)}")
         self.channels, self.nets = channels, nets
+
+    uses_condition = False
+
+    def conditions(self, level=0):
+        return {(net.cond_channels, level) for net in self.nets} - {(0, level)}
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)

@@ -22,7 +22,7 @@ class PlanarNet(Net):
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
     """
 
-    reach = 0
+    reach, cond_channels = 0, 0
 
     def __init__(self, channels, seed=0, dtype="float32"):
         self.channels, rng, dtype = _channels(channels), generator(seed), float_dtype(dtype)
@@ -70,7 +70,7 @@ class RadialNet(Net):
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
     """
 
-    reach = 0
+    reach, cond_channels = 0, 0
 
     def __init__(self, channels, seed=0, dtype="float32"):
         self.channels, rng, dtype = _channels(channels), generator(seed), float_dtype(dtype)

@@ -63,14 +63,15 @@ class ConvNet(Net):
         if min(C_in, C_out, *hidden) < 1 or cond_channels < 0:
             raise ValueError(f"channels and widths are positive and cond_channels not negative; got {C_in}, {hidden}, {C_out} and {cond_channels}")
         rng, widths = generator(seed), (C_in, *hidden, C_out)
-        self.W, self.b, self._layers = [], [], ()
+        W, b, self._layers = [], [], ()
         for i, (m, n, k) in enumerate(zip(widths, widths[1:], kernels)):
             transposed, last = m > n and k > 1 and ndim > 0, i == len(hidden)
             deviation = 0.0 if last else math.sqrt(2 / (k**ndim * m))
             shape = (*(k,) * ndim, n, m) if transposed else (*(k,) * ndim, m, n)
-            self.W.append(Parameter((deviation * rng.standard_normal(shape)).astype(dtype)))
-            self.b.append(Parameter(np.zeros(n, dtype)))
+            W.append(Parameter((deviation * rng.standard_normal(shape)).astype(dtype)))
+            b.append(Parameter(np.zeros(n, dtype)))
             self._layers += ((shape, None if last else activation, transposed),)
+        self.W, self.b = tuple(W), tuple(b)
         if cond_channels:
             V = rng.standard_normal((cond_channels, widths[1])) / math.sqrt(cond_channels) if hidden else np.zeros((cond_channels, C_out))
             self.V = Parameter(V.astype(dtype))
@@ -79,7 +80,7 @@ class ConvNet(Net):
         columns = max(math.prod(W.data.shape[:-1]) for W in self.W)
         self.floats_per_position = sum(hidden) + 2 * max(widths) + columns + 4 * (C_in + C_out) + 8
         self.kept_per_position = sum(hidden) * (2 if activation in FROM_ARGUMENT else 1) + 3 * (C_in + C_out)
-        self._C_in, self._ndim = C_in, ndim
+        self._C_in, self._ndim, self.cond_channels = C_in, ndim, cond_channels
         self.reach = sum(k // 2 for k in kernels)
 
     def forward(self, x, cond=None):
@@ -110,6 +111,15 @@ class ConvNet(Net):
         return [parameter.data for parameter in self._pairs()]
 
     def _pairs(self):
+        """Weights and bias of each layer, in turn."""
+        return self.derived("pairs", self._checked_pairs)
+
+    def _checked_pairs(self):
+        for i, (W, b, (shape, _, transposed)) in enumerate(zip(self.W, self.b, self._layers, strict=True)):
+            shapes = shape, (shape[-2 if transposed else -1],)
+            if (tuple(W.data.shape), tuple(b.data.shape)) != shapes:  # compiled functions would read beyond them
+                raise ValueError(f"layer {i} of this {type(self).__name__} has weights and biases of shapes {shapes[0]} and {shapes[1]}; "
+                                 f"got {tuple(W.data.shape)} and {tuple(b.data.shape)}")
         return [parameter for pair in zip(self.W, self.b) for parameter in pair]
 
     def _activations(self):

@@ -46,14 +46,14 @@ class MaskedDenseNet(DenseNet):
         degrees = [degrees_of_channels, *(first + np.arange(width) * (channels - first) // width for width in hidden)]
         degrees.append(np.tile(degrees_of_channels, outputs) - 1)  # so that "sees" is m <= d at the last layer too
         masks = [before[:, None] <= after for before, after in zip(degrees, degrees[1:])]
-        self.mask = [None if mask.all() else Buffer(mask) for mask in masks]
+        self.mask = tuple(None if mask.all() else Buffer(mask) for mask in masks)
         for W, mask in zip(self.W, masks):  # He's values for the inputs that are left
             W.data *= mask * np.sqrt(mask.shape[0] / np.maximum(1, mask.sum(axis=0)))
         self._order = order.tolist()
         # In ascending order of degrees, units of degree k are _ends[layer][k] to _ends[layer][k + 1].
         self._ends = [np.searchsorted(np.sort(d), np.arange(channels + 1)).tolist() for d in degrees]
-        self.ascending = [Buffer(np.argsort(d, kind="stable")) for d in (degrees[0], degrees[-1])]
-        self.original = [Buffer(np.argsort(order.data)) for order in self.ascending]
+        self.ascending = tuple(Buffer(np.argsort(d, kind="stable")) for d in (degrees[0], degrees[-1]))
+        self.original = tuple(Buffer(np.argsort(order.data)) for order in self.ascending)
 
     # `substitute` must find the x that an evaluation was of, and half precision would round the two differently.
 
@@ -72,7 +72,8 @@ class MaskedDenseNet(DenseNet):
         return y, pullback
 
     def _weights(self):
-        return [array for W, b, mask in zip(self.W, self.b, self.mask) for array in (_masked(W.data, mask), b.data)]
+        pairs = self._pairs()
+        return [array for W, b, mask in zip(pairs[::2], pairs[1::2], self.mask) for array in (_masked(W.data, mask), b.data)]
 
     def units(self):
         if self.V is not None:

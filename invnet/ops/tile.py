@@ -38,11 +38,17 @@ class Tile:
         return h if self.whole else h[self._inner]
 
     def condition(self, cond):
-        """The condition of the region: an array, (N, K) or spatial with axes that are a multiple of X's; or None."""
-        if cond is None or cond.ndim == 2 or self.whole:
-            return None if cond is None else cond[self.samples]
+        """The condition of the region: an array, (N, K) or spatial with axes that are a multiple of X's; or None.
+
+        Of an array of one row it is that row.
+        """
+        if cond is None:
+            return None
+        samples = self.samples if cond.shape[0] > 1 else slice(None)
+        if cond.ndim == 2 or self.whole:
+            return cond[samples]
         times = [n // m for n, m in zip(cond.shape[2:], self.spatial)]
-        return cond[self._region[:2] + tuple(slice(t * s.start, t * s.stop) for t, s in zip(times, self._region[2:]))]
+        return cond[(samples, slice(None)) + tuple(slice(t * s.start, t * s.stop) for t, s in zip(times, self._region[2:]))]
 
 
 def tiles_of(shape, samples, most, reach):

@@ -68,7 +68,7 @@ class Bridge(nn.Module):
         shares = mount(self, part)
         if memory == "store" and any(isinstance(module, Exact) for module in (part, *(m.part for m in self.modules() if isinstance(m, Part)))):
             raise TypeError("Exact rounds its states, so that autograd finds no derivative: it has no storing mode")
-        self._part, self._memory, self._shares = part, memory, list(shares.values())
+        self._part, self._memory, self._shares, self._states = part, memory, list(shares.values()), None
         self._learned = [share for share in self._shares if isinstance(share.state, Parameter)]
         of_layer = {id(parameter) for parameter in (part.layer if isinstance(part, Flow) else part).parameters()}
         self._learned_of_layer = [share for share in self._learned if id(share.state) in of_layer]
@@ -116,6 +116,7 @@ class Bridge(nn.Module):
 
     def _inputs(self, x, cond):
         """The arguments as the layer takes them, after it met the module's tensors."""
+        self._check_states()
         if not (transforms_are_active() or torch.compiler.is_exporting()):  # where tensors have no memory of their own
             for share in self._shares:
                 share.meet()
@@ -132,9 +133,16 @@ class Bridge(nn.Module):
             if tensor is not None and tensor.dtype not in dtypes:
                 raise TypeError(f"the module computes in {dtype or 'torch.float32 or torch.float64'}; got {name} of {tensor.dtype}: convert it "
                                 "with .to(...), or call the module under torch.autocast, which does so")
-        if cond is not None and x.ndim and cond.ndim > 1 and cond.shape[0] == 1 and x.shape[0] != 1:
-            cond = cond.expand(x.shape[0], *cond.shape[1:])  # one row serves all samples
         return x, cond
+
+    def _check_states(self):
+        """RuntimeError where the layer has other Parameters or Buffers than when this module was made."""
+        states = self._part.derived("states of the module", lambda: {id(state): state for _, state in self._part.named_state()})
+        if states is not self._states:
+            if states.keys() != {id(share.state) for share in self._shares}:
+                raise RuntimeError(f"parts of the {type(self._part).__name__} were replaced since as_module(layer) made this module, whose "
+                                   "parameters are those of before: call as_module again")
+            self._states = states
 
     def _layer_array(self):
         return self._shares[0].state.data if self._shares else None

@@ -1,6 +1,7 @@
 """TorchNet: any nn.Module as a conditioner."""
 
 import contextlib
+import inspect
 import math
 
 import torch
@@ -79,6 +80,9 @@ class TorchNet(Net):
             check_unused("on a module without batch norm", batch_norm=batch_norm)
         if shape is None:
             check_unused("without shape", cond_shape=cond_shape)
+        takes = inspect.signature(module.forward).parameters.values()
+        if not any(p.kind is p.VAR_POSITIONAL for p in takes) and sum(p.kind is not p.KEYWORD_ONLY for p in takes) < 2:
+            self.cond_channels = 0
         if shape is not None:
             self.kept_per_position, self.floats_per_position = self._measured(shape, cond_shape)
 

@@ -31,7 +31,7 @@ def save(trainer, path, weights=None, notes=None):
         "progress": dataclasses.asdict(trainer.progress),
         "fingerprint": trainer.images.fingerprint,
     }
-    text = {"architecture": io.describe(trainer.net), "training": training, "notes": notes or {}}
+    text = {"architecture": io.architecture(trainer.net), "training": training, "notes": notes or {}}
     io.write(path, {**weights, **state}, text)
 
 

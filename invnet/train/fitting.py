@@ -85,7 +85,7 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
     elif path is not None and path.exists():
         raise FileExistsError(f"{path.parent} already holds a training: resume it, or choose another folder")
     if run is not None:
-        io.describe(net)  # what could not be saved is known before the work
+        io.architecture(net)  # what could not be saved is known before the work
     trainer = Trainer(net, images, recipe_from(options))
     if resume:
         checkpoint.restore(trainer, path)

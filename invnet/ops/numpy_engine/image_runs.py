@@ -6,7 +6,6 @@ import numpy as np
 
 from .. import threads
 from ..memory import passing
-from ..stage import stages_of
 from ...passes.current import current
 from .compiled import image_runs
 from .image_program import ImageProgram
@@ -79,10 +78,9 @@ class ImageRuns:
         if X.ndim == 2 or not X.size or cond is not None:
             return None, None
         program = _programs.get(run)
-        if program is None or program.dtype != X.dtype or not program.current(run.version):
-            stages_of_layers = [stages_of(layer) for layer in run.layers]
-            of_run = sum(stages_of_layers, [])
-            if not all(stages_of_layers) or not all(stage.owner is None or stage.convolutions for stage in of_run):
+        if program is None or program.dtype != X.dtype or not program.current(run.stages_of_layers):
+            of_run = run.stages_of_layers
+            if of_run is None or not all(stage.owner is None or stage.convolutions for stage in of_run):
                 return None, None
             if not any(stage.convolutions for stage in of_run):
                 return None, None

@@ -14,19 +14,21 @@ class Located:
     """
 
     def __init__(self, stages, dtype):
-        self.dtype, self.owners = dtype, [(stage.owner, stage.net) for stage in stages if stage.owner is not None]
+        self.dtype, self._stages = dtype, stages
         #: what kernels take and are compiled for: whether mixes are products of reflections, else None
         self.reflections = True if any(stage.kind == "householder" for stage in stages) else None
-        self.states, self._expected, self._version = [], [], None
+        self.states, self._expected = [], []
         self._data, self._gradients = Addresses(), Addresses()
 
     def _states(self, states, dtype):
         self.states += states
         self._expected += [(tuple(state.data.shape), dtype) for state in states]
 
-    def current(self, version):
-        """Whether the layers still have the conditioners that the program was made of."""
-        return version == self._version or all(owner.net is net for owner, net in self.owners)
+    def current(self, stages):
+        """Whether the stages of the run are those that the program was made of."""
+        if stages is not self._stages and stages == self._stages:
+            self._stages = stages
+        return stages is self._stages
 
     def located(self, version):
         """Whether compiled functions can take the parameters where they lie; then `addresses` says where.
@@ -35,7 +37,7 @@ class Located:
         """
         if not self._data.hold(version) and not self._data.find(version, [state.data for state in self.states], self._expected):
             return False
-        self._version, self.addresses = version, self._data.table
+        self.addresses = self._data.table
         return True
 
     def gradients_located(self, version):

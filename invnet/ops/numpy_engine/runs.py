@@ -7,7 +7,6 @@ import numpy as np
 
 from .. import threads
 from ..memory import passing
-from ..stage import stages_of
 from ...passes.current import current
 from .compiled import runs
 from .program import Program
@@ -79,10 +78,9 @@ class Runs:
         if X.ndim != 2 or cond is not None or current.kept is not None:
             return None
         program = _programs.get(run)
-        if program is None or program.dtype != X.dtype or not program.current(run.version):
-            stages_of_layers = [stages_of(layer) for layer in run.layers]
-            of_run = sum(stages_of_layers, [])
-            if not all(stages_of_layers) or not all(stage.owner is None or stage.units for stage in of_run):
+        if program is None or program.dtype != X.dtype or not program.current(run.stages_of_layers):
+            of_run = run.stages_of_layers
+            if of_run is None or not all(stage.owner is None or stage.units for stage in of_run):
                 return None  # a conditioner of another kind, or of images
             program = _programs[run] = Program(of_run, X.shape[1], X.dtype)
         return program if program.located(run.version) else None

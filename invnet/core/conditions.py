@@ -1,0 +1,97 @@
+"""The condition of a call: checked and converted once, where a user hands it over."""
+
+from ..ops import get_ops
+from ..passes.current import current
+from .gradients import same_engine
+from .parameters import Condition, condition_array, condition_rows
+
+REAL = ("bool", "integral", "real floating")
+
+
+class Given(Condition):
+    """A Condition as the layers within take it, of another dtype or of more rows than the one that the user has.
+
+    Args:
+        array: what the layers take.
+        condition: the user's; the gradient is added to its `grad`, over all samples where it has one row.
+    """
+
+    def __init__(self, array, condition):
+        self.array, self.grad = array, condition.grad
+
+
+def given_condition(layer, X, cond):
+    """The condition of X as the layers within `layer` take it: None, or an array or Condition of N samples in the layer's dtype.
+
+    Any real dtype is converted, and one row is that of every sample, without a copy.
+
+    Raises:
+        ValueError: there is none, and a layer within needs one; or there is one, and no layer takes it; or it has another shape.
+        TypeError: it is of another engine, or has no real numbers.
+    """
+    sizes = layer.derived("conditions", layer.conditions)
+    if cond is None:
+        if sizes and all(K for K, _ in sizes):
+            raise ValueError(f"{_name(layer)} needs a condition of shape {_shapes(layer, X)}; got none")
+        return None
+    array, N = condition_array(cond), X.shape[0]
+    if not sizes:
+        if current.layer is not None:  # of the layers within another one some ignore it
+            return None
+        raise ValueError(f"{_name(layer)} takes no condition, and no layer within it does; got one of shape {tuple(array.shape)}")
+    ops = get_ops(X)
+    same_engine("the condition", array, X)
+    _check_shape(layer, ops, X, array)
+    dtype = layer.dtype or X.dtype
+    if not ops.same_dtype(array.dtype, dtype):
+        if not ops.xp.isdtype(array.dtype, REAL):
+            raise TypeError(f"a condition has real numbers; got dtype {array.dtype}")
+        array = ops.astype(array, dtype)
+    array = condition_rows(array, N)
+    if not isinstance(cond, Condition):
+        return array
+    return cond if array is cond.array else Given(array, cond)
+
+
+def _check_shape(layer, ops, X, array):
+    shape, N = tuple(array.shape), X.shape[0]
+    if len(shape) < 2:
+        labels = len(shape) == 1 and ops.xp.isdtype(array.dtype, ("bool", "integral"))
+        advice = "; one-hot integer labels first, as np.eye(K)[labels] does" if labels else ""
+        raise ValueError(f"a condition has shape {_shapes(layer, X)}; got {shape}{advice}")
+    times = [n // m if m and n % m == 0 else 0 for n, m in zip(shape[2:], X.shape[2:])]
+    fits = len(shape) == 2 or (len(shape) == X.ndim and len(set(times)) == 1 and 0 not in times)
+    vector, spatial = _channels(layer, X)
+    if len(shape) == 2:
+        fits = vector is None or shape[1] == vector
+    elif fits and spatial is not None:
+        fits = shape[1] * times[0] ** len(times) == spatial
+    if not fits or shape[0] not in (1, N):
+        raise ValueError(f"{_name(layer)} takes a condition of shape {_shapes(layer, X)} for X {tuple(X.shape)}, {N} rows for its {N} samples "
+                         f"or one row for all; got {shape}, of {shape[0]} rows")
+
+
+def _channels(layer, X):
+    """K of a condition (N, K), and of one (N, K, *spatial) with the axes of X: None where it is not known, 0 where there is none such."""
+    sizes, d = layer.derived("conditions", layer.conditions), X.ndim - 2
+    if any(K is None for K, _ in sizes):
+        return None, None
+    vectors = {K for K, _ in sizes}
+    vector = vectors.pop() if len(vectors) == 1 else 0
+    if not d or layer.halvings:
+        return vector, None if d else 0
+    at_x = {K / 2 ** (d * level) for K, level in sizes}  # before it was squeezed
+    return vector, at_x.pop() if len(at_x) == 1 and min(at_x).is_integer() else 0
+
+
+def _shapes(layer, X):
+    """The shapes that a condition may have, as a text."""
+    vector, spatial = _channels(layer, X)
+    shapes = [] if vector == 0 else [f"(N, {vector or 'K'})"]
+    if X.ndim > 2 and spatial != 0:
+        shapes.append(f"(N, {'K' if spatial is None else int(spatial)}, *spatial), whose axes are those of X or all the same number of times as long,")
+    return " or ".join(shapes) or "(N, K)"
+
+
+def _name(layer):
+    return f"this {type(layer).__name__}"

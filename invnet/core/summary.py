@@ -1,0 +1,72 @@
+"""Summary: the layers of a module as a table."""
+
+import math
+from typing import NamedTuple
+
+from .parameters import Parameter
+
+
+class Row(NamedTuple):
+    """A part of a module.
+
+    Attributes:
+        name: as in `named_parameters`, "" of the module itself.
+        kind: its class, and in brackets that of its conditioner.
+        shape: of one sample of its output, or None where it is not known.
+        parameters: how many numbers it learns.
+    """
+
+    name: str
+    kind: str
+    shape: tuple | None
+    parameters: int
+
+
+class Summary(tuple):
+    """The Rows of a module, of which `str` and `repr` are a table; the last row counts what is shared once."""
+
+    def __repr__(self):
+        heads = ["name", "kind", "output", "parameters"]
+        table = [heads] + [[row.name or "total", row.kind, "" if row.shape is None else str(row.shape), f"{row.parameters:,}"] for row in self]
+        if all(not line[2] for line in table[1:]):
+            for line in table:
+                del line[2]
+        widths = [max(map(len, column)) for column in zip(*table)]
+        return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(line[:-1], widths)), line[-1].rjust(widths[-1])]) for line in table)
+
+    __str__ = __repr__
+
+
+def summary_of(module, shape):
+    """The Summary of a module whose samples have this shape, None where it is not known."""
+    rows = list(_rows(module, "", shape))
+    rows.append(Row("", type(module).__name__, output_shape(module, shape), count(module)))
+    return Summary(rows)
+
+
+def _rows(module, prefix, shape):
+    parts = list(module.parts_to_show(shape))
+    for name, part, shape_in in parts:
+        if isinstance(part, Parameter):
+            yield Row(prefix + name, "Parameter", tuple(part.data.shape), math.prod(part.data.shape))
+            continue
+        inner = [row for row in _rows(part, f"{prefix}{name}.", shape_in) if row.kind != "Parameter"] if part.is_composed else []
+        net = "" if inner else ", ".join(dict.fromkeys(type(each).__name__ for each in part.modules_within()))
+        yield Row(prefix + name, type(part).__name__ + (f" ({net})" if net else ""), output_shape(part, shape_in), count(part))
+        yield from inner
+
+
+def output_shape(module, shape):
+    """The shape of one sample of a module's output, for one of its input; None where either is not known."""
+    halvings = getattr(module, "halvings", None)
+    if shape is None or halvings is None:
+        return None
+    C, *spatial = shape
+    if halvings >= 0:
+        return (C * 2 ** (halvings * len(spatial)), *(size // 2**halvings for size in spatial))
+    return (C // 2 ** (-halvings * len(spatial)), *(size * 2**-halvings for size in spatial))
+
+
+def count(module):
+    """How many numbers a module learns."""
+    return sum(math.prod(parameter.data.shape) for parameter in module.parameters())
