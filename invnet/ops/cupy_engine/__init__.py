@@ -10,7 +10,7 @@ try:
     import cupy
     from cupy_backends.cuda.libs import cublas  # noqa: F401, which CuPy itself looks for when it is first used
 except ImportError as error:
-    raise ImportError(f"the CuPy engine needs CuPy and the CUDA libraries: pip install 'invnet[gpu]', or 'invnet[gpu13]' for CUDA 13; got: {error}") from error
+    raise ImportError(f"the CuPy engine needs CuPy and the CUDA libraries: pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' for CUDA 13; got: {error}") from error
 import array_api_compat.cupy
 
 from ..reference import Ops

@@ -7,7 +7,7 @@ import math
 try:
     import torch
 except ImportError as error:
-    raise ImportError(f"the PyTorch engine needs PyTorch: pip install 'invnet[torch]'; got: {error}") from error
+    raise ImportError(f"the PyTorch engine needs PyTorch: pip install torch; got: {error}") from error
 import array_api_compat.torch
 
 from .. import tile
