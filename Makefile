@@ -9,11 +9,12 @@ BIN := $(VENV)/bin
 PROJECT := pyproject.toml setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help train test bench docs install install-test clean
+.PHONY: help train test test-all bench docs install install-test clean
 
 help:
 	@echo "make train   train a multiscale Glow on the bundled digits; results in runs/"
-	@echo "make test    run the whole test suite (installs PyTorch for the autograd checks)"
+	@echo "make test    run the tests of every day (installs PyTorch for the autograd checks)"
+	@echo "make test-all   ... and with them every law on every engine, and every broken term"
 	@echo "make bench   run the quick benchmarks against other libraries, some minutes"
 	@echo "make docs    write the API reference to build/docs"
 	@echo "make clean   remove the virtual environment and everything built; keeps runs/"
@@ -27,12 +28,20 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
+test-all: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'not nightly' $(ARGS)
+
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# Not invnet.bench: pdoc would import its twin, which needs PyTorch.
+# pdoc imports what it describes, and warns of what it cannot import, wanted or not. The engines, the benchmarks' twin and
+# __main__ are nobody's interface; invnet.torch needs PyTorch.
 docs: $(VENV)/.installed-docs
-	$(BIN)/pdoc --docformat google --math --output-directory build/docs invnet '!invnet.bench' $(ARGS)
+	@without='!invnet.__main__ !invnet.bench !invnet.ops.cupy_engine !invnet.ops.torch_engine !invnet.distributed.group'; \
+	if ! $(BIN)/python -c 'import torch' 2>/dev/null; then \
+	    echo "PyTorch is not installed in $(VENV): the reference is without invnet.torch"; without="$$without !invnet.torch"; \
+	fi; \
+	$(BIN)/python -W "ignore:Error loading" -W "ignore:Couldn't import" -m pdoc --docformat google --math --output-directory build/docs invnet $$without $(ARGS)
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test

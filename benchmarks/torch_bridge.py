@@ -50,6 +50,7 @@ def overhead(rounds):
     """Microseconds of a call through the bridge, forward and backward, beside the layer's own."""
     invnet.set_num_threads(1)
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     layers = {"ActNorm(2)": invnet.ActNorm(2), "RealNVP(2, hidden=16, steps=8)": invnet.RealNVP(2, 16, 8),
               "Glow(2, hidden=16, levels=1, steps=64, ndim=0)": invnet.Glow(2, 16, 1, 64, ndim=0)}
     for name, layer in layers.items():

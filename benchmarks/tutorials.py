@@ -247,6 +247,7 @@ def normflows_planar(batch):
 def torch_planar(batch):
     import torch
 
+    torch.manual_seed(0)
     model = torch.nn.ParameterList([torch.nn.Parameter(0.1 * torch.randn(size)) for _ in range(16) for size in (2, 2, 1)])
 
     def loss():

@@ -41,6 +41,7 @@ for step, X in enumerate(tqdm(data.reshape(-1, batch, D), unit="step")):
     Z, logdet = G.forward(X)
     rows.append({"step": step, "l2": 0.5 * np.sum(Z * Z) / batch, "logdet": np.mean(logdet)})
     G.backward(Z / batch, Z)
+    invnet.optim.clip_by_global_norm(G.parameters(), 100.0)
     opt.step()
     G.zero_grad()
 

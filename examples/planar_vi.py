@@ -60,6 +60,7 @@ for target, name in jobs:
     flow.zero_grad()
     for step in range(steps):
         invnet.losses.reverse_kl(flow, target, batch, rng, beta=beta(step))
+        invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
         opt.step()
         opt.zero_grad()
     X, log_q = flow.sample_and_log_prob(100_000, seed=1)

@@ -37,6 +37,7 @@ losses = []
 for _ in trange(epochs, unit="epoch"):
     for X in rng.permutation(train).reshape(-1, batch, 2):
         losses.append(invnet.losses.forward_kl(flow, X))
+        invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
         opt.step()
         opt.zero_grad()
 print(f"objective: from {losses[0]:.3f} to {np.mean(losses[-40:]):.3f} nats")
@@ -68,6 +69,7 @@ steps = 400 if args.quick else 1_000
 opt = invnet.optim.Adam(flow.parameters(), invnet.optim.schedule(0.02, cosine=steps), betas=(0.9, 0.9))
 for _ in trange(steps, unit="step"):
     invnet.losses.reverse_kl(flow, log_joint, 64, rng, path=True)
+    invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
     opt.step()
     opt.zero_grad()
 

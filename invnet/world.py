@@ -8,7 +8,7 @@ class WorkerLost(ConnectionError):
 
 
 class Alone:
-    """A training of one process, which has the whole batch; what training asks of several is `invnet.distributed.Group`.
+    """A training of one process, which has the whole batch; what training asks of several is `Group` in invnet/distributed/group.py.
 
     All ranks make the same calls in the same order. Where there is only one, each gives what it was given.
     """

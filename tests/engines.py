@@ -75,6 +75,18 @@ def engines(*names):
     return pytest.mark.parametrize("engine", [_parameter(name) for name in names or ENGINES])
 
 
+def rows_on_engines(rows):
+    """Parameters of a test, `name` and `engine`: a row on one engine every day, each in its turn, and on the others in `make test-all`."""
+    here = [name for name, engine in ENGINES.items() if not engine.gpu]
+    pairs = []
+    for i, row in enumerate(rows):
+        for name in ENGINES:
+            engine = _parameter(name)
+            marks = [*engine.marks, *([pytest.mark.exhaustive] if name in here and name != here[i % len(here)] else [])]
+            pairs.append(pytest.param(row, *engine.values, id=f"{row}-{name}", marks=marks))
+    return pytest.mark.parametrize("name, engine", pairs)
+
+
 def _parameter(name):
     engine = ENGINES[name]
     marks = [pytest.mark.skipif(importlib.util.find_spec(engine.library) is None, reason=f"{engine.library} is not installed")]

@@ -1,6 +1,5 @@
 """The flows of the plane are densities: exp(log_prob) integrates to one, and the samples have it."""
 
-import copy
 import math
 
 import numpy as np
@@ -9,26 +8,28 @@ from scipy import stats
 
 from invnet import IAF, MAF, NSF, Flow, Glow, PlanarFlow, RadialFlow, RealNVP, Reverse
 
+pytestmark = pytest.mark.own_seeds  # of which a grid of 500 x 500 cells resolves the densities
+
 SIDE, SAMPLES, STRIPS = 500, 20000, 14
 f64 = {"dtype": "float64"}
 LAYERS = {  # id: a layer of the plane, and how far its parameters are moved from where it is the identity, or near it
-    "Glow": (Glow(2, 16, 1, 4, ndim=0, **f64), 0.5),
-    "Glow, additive, householder": (Glow(2, 16, 1, 4, ndim=0, coupling="additive", mix="householder", **f64), 0.7),
-    "RealNVP": (RealNVP(2, 16, 4, activation="silu", **f64), 0.5),
-    "NSF": (NSF(2, 16, 3, bins=6, mix="lu", activation="silu", **f64), 0.4),
-    "NSF autoregressive forward": (NSF(2, 16, 2, bins=6, activation="silu", autoregressive="forward", **f64), 0.3),
-    "NSF autoregressive inverse": (NSF(2, 16, 2, bins=6, activation="silu", autoregressive="inverse", **f64), 0.3),
-    "MAF": (MAF(2, 16, 3, activation="silu", **f64), 0.7),
-    "IAF": (IAF(2, 16, 3, activation="silu", **f64), 0.7),
-    "PlanarFlow": (PlanarFlow(2, 6, seed=1, **f64), 1.0),
-    "RadialFlow": (RadialFlow(2, 6, seed=1, **f64), 1.0),
+    "Glow": (lambda: Glow(2, 16, 1, 4, ndim=0, **f64), 0.5),
+    "Glow, additive, householder": (lambda: Glow(2, 16, 1, 4, ndim=0, coupling="additive", mix="householder", **f64), 0.7),
+    "RealNVP": (lambda: RealNVP(2, 16, 4, activation="silu", **f64), 0.5),
+    "NSF": (lambda: NSF(2, 16, 3, bins=6, mix="lu", activation="silu", **f64), 0.4),
+    "NSF autoregressive forward": (lambda: NSF(2, 16, 2, bins=6, activation="silu", autoregressive="forward", **f64), 0.3),
+    "NSF autoregressive inverse": (lambda: NSF(2, 16, 2, bins=6, activation="silu", autoregressive="inverse", **f64), 0.3),
+    "MAF": (lambda: MAF(2, 16, 3, activation="silu", **f64), 0.7),
+    "IAF": (lambda: IAF(2, 16, 3, activation="silu", **f64), 0.7),
+    "PlanarFlow": (lambda: PlanarFlow(2, 6, seed=1, **f64), 1.0),
+    "RadialFlow": (lambda: RadialFlow(2, 6, seed=1, **f64), 1.0),
 }
 
 
 def flow(name, reverse, seed=0):
     """The flow of a layer with random parameters, the layer from data to noise, or from noise to data with `reverse`."""
-    layer, size = copy.deepcopy(LAYERS[name])
-    rng = np.random.default_rng(seed)
+    make, size = LAYERS[name]
+    layer, rng = make(), np.random.default_rng(seed)
     for p in layer.parameters():
         p.data += size / math.sqrt(math.prod(p.data.shape[:-1])) * rng.standard_normal(p.data.shape)
     return Flow(Reverse(layer) if reverse else layer, (2,))

@@ -39,6 +39,7 @@ def test_the_gradients_of_the_loss_are_its_differences():
     assert math.isclose((above - below) / (2 * h), expected, rel_tol=1e-7)
 
 
+@pytest.mark.own_seeds  # whose density is within the grid
 def test_a_density_integrates_to_one():
     net = invnet.Glow(2, 4, 1, 2, ndim=0, dtype="float64")
     for p in net.parameters():

@@ -5,7 +5,7 @@ import pytest
 
 import invnet
 from cases import LAYERS, NETS
-from engines import engines
+from engines import rows_on_engines
 from invnet.layers import ActNorm
 from invnet.testing import LAYER_LAWS, NET_LAWS, check_layer
 
@@ -22,14 +22,12 @@ def test_net(name, law):
     law(*NETS[name].build(), np.random.default_rng(0))
 
 
-@engines()
-@pytest.mark.parametrize("name", LAYERS)
+@rows_on_engines(LAYERS)
 def test_layer_on_another_engine(name, engine):
     obeys(LAYER_LAWS, LAYERS[name], engine)
 
 
-@engines()
-@pytest.mark.parametrize("name", NETS)
+@rows_on_engines(NETS)
 def test_net_on_another_engine(name, engine):
     obeys(NET_LAWS, NETS[name], engine)
 

@@ -23,7 +23,7 @@ def device_facts(device):
 
 def _by_cupy():
     if importlib.util.find_spec("cupy") is None:
-        raise ImportError("the benchmark of a GPU needs CuPy: pip install 'invnet[gpu]'")
+        raise ImportError("the benchmark of a GPU needs CuPy: pip install 'cupy-cuda12x[ctk]'")
     from invnet.ops import ops_named
 
     ops_named("cupy")  # says what is missing

@@ -1,7 +1,7 @@
 """Log densities with their gradients: of a function in PyTorch, in JAX, or of a function without a gradient.
 
-Each makes `log_p(X) -> value (N,), gradient (N, C, *spatial)`, which `reverse_kl` takes. This file and invnet/ops are
-the only ones that name another array library; it is imported where one of these is called.
+Each makes `log_p(X) -> value (N,), gradient (N, C, *spatial)`, which `reverse_kl` takes. PyTorch and JAX are imported
+by the function that needs them.
 """
 
 import math

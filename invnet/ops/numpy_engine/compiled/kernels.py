@@ -1,7 +1,8 @@
 """How functions are compiled with Numba, and the small ones of the NumPy engine: passes over the rows of a tile.
 
-A kernel is found by the character of its dtype, as in `couple("f")(x2, h, s)`; its reference is in reference.py. Arrays
-are rows (positions, channels). Loops run over channels innermost, so that LLVM vectorises them without reordering a sum.
+A kernel is found by the character of its dtype, as in `couple("f")(x2, h, s)`; its reference is a method of `Ops` in
+invnet/ops/reference. Arrays are rows (positions, channels). Loops run over channels innermost, so that LLVM vectorises
+them without reordering a sum.
 """
 
 import functools
