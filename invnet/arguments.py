@@ -63,13 +63,6 @@ def shown(value):
     return f"the class {value.__name__}, where an object is required: {value.__name__}(...)" if isinstance(value, type) else repr(value)
 
 
-def check_unused(where, **options):
-    """ValueError where one of these options is given, i.e. not None: it would have no effect, and `where` says why."""
-    for name, value in options.items():
-        if value is not None:
-            raise ValueError(f"{name} has no effect {where}: leave it out; got {name}={value!r}")
-
-
 def generator(seed):
     """A numpy Generator: `seed` itself, or a new one from an integer, from several, or from None by chance.
 

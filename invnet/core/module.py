@@ -5,7 +5,7 @@ import numbers
 import operator
 
 from ..ops import float_dtype, get_ops, ops_named
-from .parameters import Buffer, Gradient, Parameter
+from .parameters import Buffer, Parameter
 from .summary import count, summary_of
 
 
