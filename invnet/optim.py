@@ -9,6 +9,7 @@ import numpy as np
 
 from .arguments import check_numbers, shown
 from .core import Buffer, Gradient, Parameter, get_ops
+from .passes.healing import settle
 
 
 class Optimizer:
@@ -78,8 +79,14 @@ class Optimizer:
         """Has all gradients in the buffer, zeros where there was none: for who looks at the buffer while backward adds to it."""
         self.gather()
         for p in self.parameters:
-            p.gradient  # makes it
+            if p.held.array is None:
+                p.gradient  # makes it
         self.gather()
+
+    @property
+    def buffer(self):
+        """All gradients in one array, for who adds nothing that zero_grad does not take away."""
+        return self._grad
 
     def _present(self):
         """Slices of the buffers: neighbours that have gradients are one."""
@@ -92,6 +99,7 @@ class Optimizer:
 
     def step(self):
         """Updates the parameters from their gradients."""
+        settle()
         self.gather()
         lr = self.lr(self.steps) if callable(self.lr) else self.lr
         self.steps += 1
@@ -261,6 +269,7 @@ def clip_by_global_norm(parameters, max_norm):
     check_numbers(max_norm=max_norm)
     if not max_norm > 0:
         raise ValueError(f"max_norm is a positive number; got {max_norm}")
+    settle()
     gradients = [p.held.array for p in parameters if p.held.array is not None]
     norm = math.sqrt(sum(map(_squares, gradients)))  # one number of a device is waited for
     if max_norm < norm < math.inf:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..ops import get_ops
+from ..passes.healing import settle
 
 
 class Buffer:
@@ -72,6 +73,7 @@ class Parameter(Buffer):
             TypeError: it is set to another thing, or to an array of another dtype or engine.
             ValueError: it is set to an array of another shape.
         """
+        settle()
         self.held.is_zero = False  # whoever has the array may write to it
         return self.held.array
 

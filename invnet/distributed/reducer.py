@@ -4,9 +4,12 @@ import collections
 import contextlib
 import math
 
+import numpy as np
+
 from ..core import Module, Parameter
 from ..layers import Chain
-from ..passes.watching import watching
+from ..passes.current import within
+from ..passes.healing import settle
 
 #: Six of the 24 MiB of a Glow with 16 couplings of hidden 512; one bucket would be summed when backward is done.
 BUCKET_BYTES = 4 << 20
@@ -22,6 +25,9 @@ class Reducer:
         averaging = Reducer(group, net, optimizer)
         with averaging(share):
             net.backward(dZ, Z)
+
+    Where the states of any rank drifted too far, all ranks compute their backward again from stored states, and sum again; what
+    `backward` returned is corrected in place when the context ends.
 
     Args:
         group: a Group.
@@ -55,16 +61,32 @@ class Reducer:
     def __call__(self, share=None):
         """For one backward pass; at its end all gradients are averages. `share`: see `Alone.averaging`, None is 1/size."""
         self.optimizer.make_gradients()
-        self._gradients = self.optimizer.grad
         self._share, self._sums = 1.0 / self.group.size if share is None else share, {}
-        self._left, self._waiting = self._uses.copy(), collections.Counter(self._bucket_of.values())
-        with watching(self._announced):
+        self._left, self._waiting, deferred = self._uses.copy(), collections.Counter(self._bucket_of.values()), []
+        with within(observer=self._announced, deferred=deferred):
             yield
+            settle()
+        self._sum_the_others()
+        if self._anyone_heals(deferred):
+            for healing in deferred:
+                healing.heal()
+            # What no backward of a layer adds to, such as a learned base, is an average already, and stays one: shares add up to 1.
+            self._sums = {}
+            self._sum_the_others()
+
+    def _sum_the_others(self):
+        """Sums the buckets that no layer has announced, and waits for all."""
         for bucket in range(len(self.buckets)):
             if bucket not in self._sums:
                 self._start(bucket)
         for each in self._sums.values():
             each.wait()
+
+    def _anyone_heals(self, deferred):
+        """Whether on any rank a backward drifted too far, and all ranks can compute theirs again."""
+        flags = np.array([any(healing.needed for healing in deferred), any(healing.again is None for healing in deferred)], "float32")
+        needed, unable = self.group.sum(flags)
+        return needed > 0 and unable == 0
 
     def _announced(self, layer, dX, X):
         for i in self._parameters_of(layer):
@@ -79,7 +101,7 @@ class Reducer:
                     self._start(bucket)
 
     def _start(self, bucket):
-        gradients = self._gradients[self.buckets[bucket]]
+        gradients = self.optimizer.buffer[self.buckets[bucket]]
         gradients *= self._share
         self._sums[bucket] = self.group.start_sum(gradients)
 

@@ -57,13 +57,22 @@ class BackwardPolicy:
         last.saved = saved
 
     @property
+    def pass_number(self):
+        """How many passes there were: each projects the errors of states on other directions. A training sets it to its step."""
+        return self._passes
+
+    @pass_number.setter
+    def pass_number(self, number):
+        vars(self)["_passes"] = number
+
+    @property
     def on_guard(self):
         """How many more calm backward passes it takes for a network whose gradients were computed again to go back to the default; or 0."""
         return self._on_guard
 
     @on_guard.setter
     def on_guard(self, passes):
-        self._on_guard = passes
+        vars(self)["_on_guard"] = passes
 
     @property
     def memory_budget(self):
@@ -229,7 +238,7 @@ class BackwardPolicy:
         """Takes the drift that was measured, and has the gradients computed again where it is too large."""
         measured, tolerance = saved.monitor.drift(), self._drift_tolerance
         if self._on_guard:
-            self._on_guard = CALM if measured.redone else self._on_guard - 1
+            self.on_guard = CALM if measured.redone else self._on_guard - 1
         vars(self)["_drift"], error = measured, measured.error
         drifted = tolerance is not None and error is not None and error > max(tolerance, self._strict or 0)
         heals = drifted and again is not None and saved.monitor.is_confirmed()
@@ -243,7 +252,7 @@ class BackwardPolicy:
 
     def _heal(self, again, measured):
         self._drift = dataclasses.replace(again.run(self._anchors or "auto"), healed=measured.error)
-        self._on_guard = CALM
+        self.on_guard = CALM
 
     def _in_state_dtype(self, ops, X):
         return ops.astype(X, self._state_dtype) if self._state_dtype else X

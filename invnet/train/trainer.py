@@ -10,6 +10,7 @@ from ..arguments import check_integers, generator
 from ..core import get_ops
 from ..data import dequantise
 from ..losses import bits_per_dim, gaussian_nll
+from ..passes import BackwardPolicy, evaluation
 from .metrics import peak_megabytes
 from .not_finite import first_in_forward, first_in_gradients
 
@@ -20,7 +21,7 @@ ORDER, NOISE, INITIAL = 1, 2, 3
 @dataclasses.dataclass
 class Progress:
     """How far a training is: `nats` over `losses` steps and the largest `drift` since the last row of metrics, `stale` epochs
-    since the best, `validated` the step of the last validation, `skipped_at` what was not finite first in the last step that was
+    since the best, `validated` the step of the last validation, `on_guard` that of the network, `skipped_at` what was not finite first in the last step that was
     skipped."""
 
     step: int = 0
@@ -34,6 +35,7 @@ class Progress:
     skipped: int = 0
     skipped_in_a_row: int = 0
     drift: float = 0.0
+    on_guard: int = 0
     skipped_at: str = ""
 
 
@@ -48,7 +50,8 @@ def evaluate(net, images, levels, batch=256, seed=0):
         chunk = images[start:start + batch]
         X = continuous(net, chunk, levels, rng, ranks.shard(len(chunk)))
         if len(X):
-            nats += gaussian_nll(*net.forward(X))[0] * len(X)
+            with evaluation():
+                nats += gaussian_nll(*net.forward(X))[0] * len(X)
     return bits_per_dim(float(ranks.sum(nats)[0]) / len(images), math.prod(images.shape[1:]), levels)
 
 
@@ -149,6 +152,8 @@ class Trainer:
     def _learn(self, images, rng):
         progress, part = self.progress, self.world.shard(len(images))
         X = continuous(self.net, images, self.images.levels, rng, part)
+        if isinstance(self.net, BackwardPolicy):  # what it decides follows from the state of the training, also after it is resumed
+            self.net.pass_number, self.net.on_guard = progress.step, progress.on_guard
         Z, logdet = self.net.forward(X)
         loss, dZ, dlogdet = gaussian_nll(Z, logdet)
         share = len(Z) / len(images)
@@ -159,6 +164,7 @@ class Trainer:
                 self.net.backward(dZ, Z, dlogdet)
             drift = getattr(self.net, "drift", None)
             progress.drift = max(progress.drift, (drift.healed or drift.error or 0.0) if drift else 0.0)
+            progress.on_guard = getattr(self.net, "on_guard", 0)
             norm = optim.clip_by_global_norm(self.parameters, self.recipe.clip)
         if math.isfinite(norm):
             self.optimizer.step()
