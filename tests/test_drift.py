@@ -357,7 +357,7 @@ def _flat(results):
 
 
 @pytest.mark.parametrize("anchors", [0, 16])
-@pytest.mark.parametrize("steps, gain, strict", [(1024, 0.12, 1e-6), (128, 0.5, 3e-6)])
+@pytest.mark.parametrize("steps, gain, strict", [(1024, 0.12, 3e-7), (128, 0.5, 3e-6)])  # 0.12: 1e-6 a segment, more or less by the processor
 def test_many_steps_whose_inverse_amplifies(steps, gain, strict, anchors):
     net, X = deep(steps, gain)
     expected = stored(net, X)[3]
