@@ -67,7 +67,7 @@ def test_every_public_class_is_in_a_file_of_before():
 @pytest.mark.parametrize("name", CASES)
 def test_a_file_has_public_names_and_every_argument_that_the_constructor_takes(name):
     module = invnet.load(LOADED[name])
-    text = json.dumps(io.describe(module))
+    text = json.dumps(architecture.describe(module))
     for kind, arguments in every_class(json.loads(text)):
         assert kind.startswith("own_modules.") or (kind.startswith("invnet.") and kind.count(".") == 1)
         cls = architecture.known_classes()[kind]
@@ -95,7 +95,7 @@ def test_a_default_that_changes_changes_no_file(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_none_stands_for_is_in_the_file(name):
-    for kind, arguments in every_class(io.describe(invnet.load(LOADED[name]))):
+    for kind, arguments in every_class(architecture.describe(invnet.load(LOADED[name]))):
         if kind.startswith("own_modules."):
             continue
         for argument, value in arguments.items():
@@ -134,7 +134,7 @@ def test_a_file_of_before_comes_back_from_the_present_format(name, tmp_path):
     X, cond = EXPECTED[f"{name}/X"], EXPECTED[f"{name}/cond"] if f"{name}/cond" in EXPECTED.files else None
     for a, b in zip(outputs(module, X, cond).values(), outputs(again, X, cond).values()):
         assert a.tobytes() == b.tobytes()
-    assert io.describe(again) == io.describe(module)
+    assert architecture.describe(again) == io.describe(module)
 
 
 def test_what_was_loaded_prints_what_was_given(tmp_path):
@@ -153,7 +153,7 @@ class Grown(Module):
 
 def rewritten(path, module, change):
     """A file of `module` whose architecture was changed."""
-    description = io.describe(module)
+    description = architecture.describe(module)
     change(description)
     io.write(path, module.state_dict(), {"architecture": description})
 

@@ -95,6 +95,20 @@ def test_reduced_gradients_are_those_of_the_whole_batch_of_unequal_shards(two):
     np.testing.assert_array_equal(two[0]["gradients"], two[1]["gradients"])
 
 
+def test_where_one_rank_drifts_all_compute_again_and_sum_again(two):
+    parts = []
+    for half in (slice(0, 2), slice(2, 4)):
+        glow, X = ranks.drifting()
+        glow.strict = 0.0
+        Z, _ = glow.forward(X[half])
+        glow.backward(Z / 2, Z)
+        parts.append(np.concatenate([p.grad.ravel() for p in glow.parameters()]))
+    for rank, found in enumerate(two):
+        np.testing.assert_array_equal(found["healed_gradients"], sum(part / 2 for part in parts).astype("float32"))
+        np.testing.assert_array_equal(found["rebuilt"], X[2 * rank:2 * rank + 2])
+        assert found["healed"] > 1e-3
+
+
 def test_initialize_takes_mean_and_variance_of_all_ranks(two):
     glow, X = ranks.sample()
     glow.initialize(X)

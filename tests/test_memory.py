@@ -18,6 +18,7 @@ def peak_bytes(steps, X, model=glow, **options):
     net.initialize(X)
     Z, _ = net.forward(X[:2])  # makes the tables by which an engine does runs, a part of the model
     net.backward(Z, Z)
+    net.zero_grad()  # gradients that are added to are copied first, see docs/stability.md
     tracemalloc.start()
     Z, logdet = net.forward(X)
     _, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)

@@ -321,6 +321,7 @@ def test_memory_does_not_grow_with_depth(objective):
     def peak(steps):
         flow = Flow(Glow(8, 32, 1, steps, ndim=0), (8,))
         losses.reverse_kl(flow, lambda X: (-0.5 * (X * X).sum(axis=1), -X), 2, 0, path=True)  # makes an engine's tables of the model
+        flow.zero_grad()
         X = noise(20000, 8).astype("float32")
         tracemalloc.start()
         if objective == "forward":

@@ -75,8 +75,9 @@ class DriftMonitor:
         self.ops, self.anchors, self.strict, self.restarts, self.window = ops, anchors, strict, restarts, window
         self.traces, self.rebuilding, self.redone, self.errors, self.logdets = [], None, 0, [], []
         # the mark of the array that the public method was given, that array, the layer that took it, and whether an anchor is there
-        self.X_mark = self.X_mark_now = self.X = self.first = None
+        self.X_mark = self.X = self.first = None
         self.anchored_at_X = False
+        self.sames, self.are_same = [], ()  # on a device: differences of fingerprints, and whether each is zero
 
     @property
     def has_anchors(self):
@@ -84,7 +85,10 @@ class DriftMonitor:
 
     def drift(self):
         """The Drift that was measured."""
-        return Drift(ratios(self.ops, self.errors), ratios(self.ops, self.logdets), self.redone)
+        found = ratios(self.ops, [*self.errors, *self.logdets, *self.sames])  # one wait for all
+        errors, logdets = len(self.errors), len(self.errors) + len(self.logdets)
+        self.are_same = [difference == 0 for _, difference in found[logdets:]]
+        return Drift(found[:errors], found[errors:logdets], self.redone)
 
     def fingerprint(self, X):
         return self.ops.fingerprint(X, self.window)
@@ -101,13 +105,16 @@ class DriftMonitor:
 
     def confirm(self, X):
         """Holds X, to be compared with what is rebuilt, where it is still the array that was marked."""
-        self.X, self.X_mark_now = X, self.fingerprint(X)
-        if not self.ops.asynchronous and not self.is_confirmed():  # a device is not waited for; whoever reads the drift asks then
-            self.X = None
+        mark = self.fingerprint(X)
+        if self.ops.asynchronous:  # whoever reads the drift asks then
+            self.X = X
+            self.expect_same(mark, self.X_mark)
+        elif self.ops.same(mark, self.X_mark):
+            self.X = X
 
-    def is_confirmed(self):
-        """Whether X is as it was when it was marked."""
-        return self.X is not None and self.ops.same(self.X_mark_now, self.X_mark)
+    def expect_same(self, mark, other):
+        """Has `drift` look whether two fingerprints are equal, when it waits for the device."""
+        self.sames.append((None, self.ops.largest_square(mark, other), 1.0))
 
     def compare(self, rebuilt):
         """Compares what was rebuilt with X, every number of it; or with its mark, where X is not that array any more."""
@@ -293,7 +300,7 @@ class Snapshot:
 
 def ratios(ops, measured):
     """(layer, root of the square of an error over that of a size) of each, computed at one time."""
-    if measured and ops.asynchronous:  # one wait for all
+    if measured and ops.asynchronous:
         like = next(number for each in measured for number in each[1:] if hasattr(number, "dtype"))
         pairs = [[number if hasattr(number, "dtype") else ops.fill(1, number, like)[0] for number in each[1:]] for each in measured]
         pairs = ops.to_numpy(ops.xp.stack([ops.xp.stack(pair) for pair in pairs])).tolist()

@@ -232,16 +232,20 @@ class BackwardPolicy:
         if saved.Z_mark_now is None:
             self._judge(saved, again)
         else:
-            defer(lambda: self._judge(saved, again) if ops.same(saved.Z_mark, saved.Z_mark_now) else None)
+            monitor.expect_same(saved.Z_mark, saved.Z_mark_now)
+            defer(lambda: self._judge(saved, again))
 
     def _judge(self, saved, again):
         """Takes the drift that was measured, and has the gradients computed again where it is too large."""
         measured, tolerance = saved.monitor.drift(), self._drift_tolerance
+        *X_is_same, Z_is_same = saved.monitor.are_same or (True,)
+        if not Z_is_same:  # this was the backward of another pass
+            return
         if self._on_guard:
             self.on_guard = CALM if measured.redone else self._on_guard - 1
         vars(self)["_drift"], error = measured, measured.error
         drifted = tolerance is not None and error is not None and error > max(tolerance, self._strict or 0)
-        heals = drifted and again is not None and saved.monitor.is_confirmed()
+        heals = drifted and again is not None and saved.monitor.X is not None and all(X_is_same)
         if current.deferred is not None:
             current.deferred.append(DeferredHealing(heals, again, lambda: self._heal(again, measured)))
         elif heals:

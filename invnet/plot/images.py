@@ -21,7 +21,8 @@ def image_grid(images, columns=None):
         images: (N, C, H, W), N at least 1, C 1 or 3, black 0 and white 1.
         columns: images in a row; None makes a grid near square.
     """
-    check_integers(columns=columns)
+    if columns is not None:
+        check_integers(columns=columns)
     images = _drawable(images)
     N, _, H, W = images.shape
     columns = min(N, columns or near_square(N, H, W))

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from .. import io
-from ..architecture import completed
+from ..architecture import completed, describe
 from .trainer import Progress
 
 PARTS = ("net", "optimizer", "ema", "best")
@@ -55,7 +55,7 @@ def restore(trainer, path):
                if name != "epochs" and began.get(name, value) != value]
     if changed:
         raise ValueError(f"a training goes on with the options it began with; {path} has {'; '.join(changed)}")
-    if completed(text["architecture"]) != json.loads(json.dumps(io.describe(trainer.net))):
+    if completed(text["architecture"]) != json.loads(json.dumps(describe(trainer.net))):
         raise ValueError(f"{path} is a training of another architecture than the network given")
     if training["fingerprint"] != trainer.images.fingerprint:
         raise ValueError(f"{path} was trained on other data than {trainer.images!r}: the images, their levels or the split "

@@ -60,7 +60,7 @@ def activate(H, A, activation):
 
 
 @inner
-def activate_back(dH, H, A, activation):
+def multiply_by_slope(dH, H, A, activation):
     """dH = dH act'(A), of rows H and A that `activate` gave."""
     if activation:
         _call(activation, 1, (dH, H, A))

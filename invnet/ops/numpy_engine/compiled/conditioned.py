@@ -5,7 +5,7 @@ are rows of `work`, samples along them, after a row of ones: a bias is the weigh
 its rows of outputs is said in affine.py and spline.py.
 """
 
-from .activations import activate, activate_back
+from .activations import activate, multiply_by_slope
 from .affine import shift_and_scale, shift_and_scale_back
 from .kernels import ZERO, inner
 from .matrices import add, copy
@@ -111,7 +111,7 @@ def couple_back(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, s
             else:
                 work[o:o + (stop - new) * pitch] = 0
             size = (stop - new) * pitch
-            activate_back(work[o:o + size], work[H:H + size], work[before:before + size], h[ACTIVATION])
+            multiply_by_slope(work[o:o + size], work[H:H + size], work[before:before + size], h[ACTIVATION])
 
 
 @inner

@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np
 
 from ...activations import FROM_ARGUMENT
-from .activations import activate, activate_back, address_of
+from .activations import activate, multiply_by_slope, address_of
 from .kernels import ONE, ZERO, inner, kernel, once
 from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_rows, take_rows
 from .stages import numbers_at
@@ -214,7 +214,7 @@ def convolve_back(addresses, table, N, D, H, W, dadded, tape, work, offsets, gra
         clear(work, db, db + pitch)
         multiples(steps, R, pitch_wide)
         y, before = t[OUTPUT], t[BEFORE]
-        activate_back(work[g:g + R * pitch], tape[y:y + R * pitch], tape[before:before + R * pitch], t[ACTIVATION])
+        multiply_by_slope(work[g:g + R * pitch], tape[y:y + R * pitch], tape[before:before + R * pitch], t[ACTIVATION])
         add_rows(work, g, pitch, R, work, db, pitch)
         if l == 0 and dadded.size > 0:
             sum_rows(work[g:g + R * pitch], pitch, dadded, group)
