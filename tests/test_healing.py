@@ -197,7 +197,7 @@ def test_a_device_is_not_waited_for_and_who_first_needs_the_gradients_heals_them
         for need in (lambda: net.drift, lambda: invnet.optim.clip_by_global_norm(net.parameters(), 1e30), lambda: net.parameters()[0].grad,
                      lambda: invnet.optim.SGD(net.parameters(), 1e-30).step()):
             net.zero_grad()
-            net.on_guard = 0
+            net.go_on(0, 0)
             Z, _ = net.forward(x)
             dZ = Z / 4
             dX, rebuilt = net.backward(dZ, Z)

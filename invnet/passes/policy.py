@@ -47,32 +47,27 @@ class BackwardPolicy:
         last = vars(self).get("_last_pass")
         return None if last is None else last.saved
 
-    @saved_pass.setter
-    def saved_pass(self, saved):
-        last = vars(self).get("_last_pass")
+    # What changes in every pass is set by methods: a Module takes an attribute that is set for a part that is replaced.
+
+    def keep_pass(self, saved):
+        """Puts a SavedPass, or None, in the place of the one that this thread has."""
+        own = vars(self)
+        last = own.get("_last_pass")
         if last is None:
             if saved is None:
                 return
-            last = self._last_pass = LastPass()
+            own["_last_pass"] = last = LastPass()
         last.saved = saved
-
-    @property
-    def pass_number(self):
-        """How many passes there were: each projects the errors of states on other directions. A training sets it to its step."""
-        return self._passes
-
-    @pass_number.setter
-    def pass_number(self, number):
-        vars(self)["_passes"] = number
 
     @property
     def on_guard(self):
         """How many more calm backward passes it takes for a network whose gradients were computed again to go back to the default; or 0."""
         return self._on_guard
 
-    @on_guard.setter
-    def on_guard(self, passes):
-        vars(self)["_on_guard"] = passes
+    def go_on(self, passes, on_guard):
+        """Goes on as after so many passes, each of which projects errors on other directions, with that `on_guard`: for a training that
+        is resumed."""
+        vars(self).update(_passes=passes, _on_guard=on_guard)
 
     @property
     def memory_budget(self):
@@ -86,7 +81,8 @@ class BackwardPolicy:
     def memory_budget(self, budget):
         if not is_number(budget) or not budget >= 0 or budget == math.inf:
             raise ValueError(f"memory_budget is a number of bytes, or a share of the free memory below 1; got {budget!r}")
-        self._memory_budget, self.saved_pass, self._kept_before = budget, None, None
+        self._memory_budget, self._kept_before = budget, None
+        self.keep_pass(None)
 
     @property
     def anchors(self):
@@ -100,7 +96,8 @@ class BackwardPolicy:
     def anchors(self, k):
         if k != "auto" and not (is_integer(k) and k >= 0):
             raise ValueError(f'anchors is a number of steps from state to state that is kept, 0 for none, or "auto"; got {k!r}')
-        self._anchors, self.saved_pass = k, None
+        self._anchors = k
+        self.keep_pass(None)
 
     @property
     def strict(self):
@@ -116,7 +113,8 @@ class BackwardPolicy:
     def strict(self, drift):
         if drift is not None and not (is_number(drift) and drift >= 0):
             raise ValueError(f"strict is the largest drift that is allowed, a number from 0, or None; got {drift!r}")
-        self._strict, self.saved_pass = drift, None
+        self._strict = drift
+        self.keep_pass(None)
 
     @property
     def drift_tolerance(self):
@@ -130,7 +128,8 @@ class BackwardPolicy:
     def drift_tolerance(self, tolerance):
         if tolerance is not None and not (is_number(tolerance) and tolerance > 0):
             raise ValueError(f"drift_tolerance is a positive number, or None; got {tolerance!r}")
-        self._drift_tolerance, self._warned, self._on_guard, self.saved_pass = tolerance, False, 0, None
+        self._drift_tolerance, self._warned, self._on_guard = tolerance, False, 0
+        self.keep_pass(None)
 
     @property
     def state_dtype(self):
@@ -148,7 +147,8 @@ class BackwardPolicy:
         if fixed:
             raise TypeError(f"state_dtype is for couplings and maps of the channels; {', '.join(sorted(fixed))} computes in the dtype "
                             "of its parameters")
-        self._state_dtype, self.saved_pass = dtype, None
+        self._state_dtype = dtype
+        self.keep_pass(None)
 
     @property
     def drift(self):
@@ -165,7 +165,8 @@ class BackwardPolicy:
         """The SavedPass that `out_` is to fill, on N samples; what an earlier one left is freed."""
         if current.evaluating:
             return SavedPass(out_)
-        self.saved_pass, monitor = None, None
+        self.keep_pass(None)
+        monitor = None
         tolerance, strict, anchors = self._drift_tolerance, self._strict, self._anchors
         if strict is None and self._on_guard:
             strict = tolerance
@@ -181,7 +182,7 @@ class BackwardPolicy:
     def _save(self, saved):
         """Keeps a pass for its backward."""
         if saved.Z_mark is not None and not current.evaluating:
-            self.saved_pass = saved
+            self.keep_pass(saved)
             vars(self)["_kept_before"] = saved.kept
 
     def _new_kept(self, ops):
@@ -209,9 +210,9 @@ class BackwardPolicy:
         if saved.rng.is_random:
             left = saved.once_more()
             left.X = left.monitor = None
-            self.saved_pass = left
+            self.keep_pass(left)
         else:
-            self.saved_pass = None
+            self.keep_pass(None)
         saved.Z_mark_now = None if waits else ops.fingerprint(Z)
         return saved
 
@@ -242,7 +243,7 @@ class BackwardPolicy:
         if not Z_is_same:  # this was the backward of another pass
             return
         if self._on_guard:
-            self.on_guard = CALM if measured.redone else self._on_guard - 1
+            vars(self)["_on_guard"] = CALM if measured.redone else self._on_guard - 1
         vars(self)["_drift"], error = measured, measured.error
         drifted = tolerance is not None and error is not None and error > max(tolerance, self._strict or 0)
         heals = drifted and again is not None and saved.monitor.X is not None and all(X_is_same)
@@ -256,7 +257,7 @@ class BackwardPolicy:
 
     def _heal(self, again, measured):
         self._drift = dataclasses.replace(again.run(self._anchors or "auto"), healed=measured.error)
-        self.on_guard = CALM
+        vars(self)["_on_guard"] = CALM
 
     def _in_state_dtype(self, ops, X):
         return ops.astype(X, self._state_dtype) if self._state_dtype else X

@@ -77,7 +77,7 @@ def _exchanged(layer, saved):
     """Gives the layer a SavedPass, and returns the one that it had: each call of the module has its own, until its backward."""
     before = getattr(layer, "saved_pass", None)
     if before is not None or saved is not None:
-        layer.saved_pass = saved
+        layer.keep_pass(saved)
     return before
 
 

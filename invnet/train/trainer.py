@@ -153,7 +153,7 @@ class Trainer:
         progress, part = self.progress, self.world.shard(len(images))
         X = continuous(self.net, images, self.images.levels, rng, part)
         if isinstance(self.net, BackwardPolicy):  # what it decides follows from the state of the training, also after it is resumed
-            self.net.pass_number, self.net.on_guard = progress.step, progress.on_guard
+            self.net.go_on(progress.step, progress.on_guard)
         Z, logdet = self.net.forward(X)
         loss, dZ, dlogdet = gaussian_nll(Z, logdet)
         share = len(Z) / len(images)
