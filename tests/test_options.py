@@ -318,5 +318,5 @@ def test_a_coupling_makes_the_conditioner_that_it_would_be_given(name, options, 
     invnet.save(a, tmp_path / "file")
     loaded = invnet.load(tmp_path / "file")
     assert np.array_equal(loaded.forward(X, cond)[0], Z)
-    description = invnet.io.describe(a)
+    description = invnet.architecture.describe(a)
     assert description["arguments"]["net"] is None and description["arguments"]["hidden"] == 8

@@ -215,7 +215,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
         cond = given_condition(self, X, cond)
         with ops.at_work():
             saved, own = self._new_pass(ops, out_, X.shape[0]), self._own_copy(ops, X)
-            if saved.monitor is not None and saved.monitor.strict is None and current.layer is None and self.is_composite:
+            if current.layer is None and self._may_heal(saved) and self.is_composite:
                 saved.monitor.mark(own)
             with saved.running(self):
                 Z, logdet = getattr(self, out_)(own, cond)

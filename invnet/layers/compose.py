@@ -77,7 +77,7 @@ class Chain(InPlaceLayer):
             yield f"layers.{i}", layer, shape
             shape = output_shape(layer, shape)
 
-    measures_logdet = False  # the layers within do
+    is_composite, measures_logdet = True, False  # the layers within do
 
     def states(self, X, cond=None):
         """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
@@ -118,7 +118,7 @@ class Chain(InPlaceLayer):
             X, part = getattr(layer, out_)(X, cond)
             logdet += part
             if state is not None and state.measured and layer.measures_logdet:
-                state.logdet = ops.copy(part)
+                state.logdet = ops.copy(part[:drift.LOGDETS])
         if trace is not None:
             trace.end()
         return X, logdet

@@ -10,8 +10,8 @@ from .replay import RngReplay
 
 #: relative drift from which a backward is computed again, unless the layer's `drift_tolerance` says otherwise
 TOLERANCE = 1e-3
-#: how many states of a Chain are measured, besides its anchors
-MEASURED = 3
+#: how many states of a Chain are measured, besides its anchors, and of how many samples the log-determinants
+MEASURED, LOGDETS = 3, 256
 
 
 @dataclasses.dataclass
@@ -74,8 +74,8 @@ class DriftMonitor:
     def __init__(self, ops, anchors=0, strict=None, restarts=True, window=0):
         self.ops, self.anchors, self.strict, self.restarts, self.window = ops, anchors, strict, restarts, window
         self.traces, self.rebuilding, self.redone, self.errors, self.logdets = [], None, 0, [], []
-        # the mark of the array that the public method was given, that array, the layer that took it, and whether an anchor is there
-        self.X_mark = self.X = self.first = None
+        # the mark of the array that the public method was given, the layer that took it, and whether an anchor is there
+        self.X_mark = self.first = None
         self.anchored_at_X = False
         self.sames, self.are_same = [], ()  # on a device: differences of fingerprints, and whether each is zero
 
@@ -104,25 +104,27 @@ class DriftMonitor:
         self.X_mark = self.fingerprint(X)
 
     def confirm(self, X):
-        """Holds X, to be compared with what is rebuilt, where it is still the array that was marked."""
-        mark = self.fingerprint(X)
-        if self.ops.asynchronous:  # whoever reads the drift asks then
-            self.X = X
-            self.expect_same(mark, self.X_mark)
-        elif self.ops.same(mark, self.X_mark):
-            self.X = X
+        """Whether X is still the array that was marked; on a device True, and `drift` looks."""
+        if self.ops.asynchronous:
+            self.expect_same(self.fingerprint(X), self.X_mark)
+            return True
+        return self.ops.same(self.fingerprint(X), self.X_mark)
 
     def expect_same(self, mark, other):
         """Has `drift` look whether two fingerprints are equal, when it waits for the device."""
         self.sames.append((None, self.ops.largest_square(mark, other), 1.0))
 
-    def compare(self, rebuilt):
-        """Compares what was rebuilt with X, every number of it; or with its mark, where X is not that array any more."""
-        if self.X is None:
+    def compare(self, X, rebuilt, tolerance):
+        """Compares what was rebuilt with X, every number of it; or with its mark, where X is not that array any more.
+
+        Gives whether it is that array. Where they differ by less than the tolerance nobody need look.
+        """
+        error, size = self.ops.deviation(X, rebuilt)
+        known = not self.ops.asynchronous and error <= tolerance * tolerance * size or self.confirm(X)
+        if not known:
             error, size = self.ops.largest_square(self.fingerprint(rebuilt), self.X_mark), self.ops.mean_square(self.X_mark)
-        else:
-            error, size = self.ops.deviation(self.X, rebuilt)
         self.errors.append((self.first, error, size))
+        return known
 
     def of(self, chain, out_):
         """The last ChainTrace, if it is of the pass `out_` through `chain`, whose backward begins; else None."""
@@ -244,7 +246,8 @@ class ChainTrace:
                     again = out(state.layer, ops.fresh(X[:1]), slice(0, 1))[1]
             except ValueError:  # rounding took it out of the layer's domain, as of a Logit
                 return
-        square = ops.largest_square(again[:, None], state.logdet[:again.shape[0], None])
+        n = min(again.shape[0], state.logdet.shape[0])
+        square = ops.largest_square(again[:n, None], state.logdet[:n, None])
         monitor.logdets.append((state.layer, square, float(math.prod(X.shape[1:])) ** 2))
 
     def _through_segment(self, n, measured, exact, back, out, dZ, Z, kept_gradients):

@@ -216,6 +216,10 @@ class BackwardPolicy:
         saved.Z_mark_now = None if waits else ops.fingerprint(Z)
         return saved
 
+    def _may_heal(self, saved):
+        """Whether a backward that drifts is to be computed again, other than segment by segment as `strict` does it."""
+        return saved.monitor is not None and self._strict is None and self._drift_tolerance is not None
+
     def _recomputation(self, ops, saved, Z, forward, backward, cond):
         """What computes the gradients of this backward again; None where X is not at hand, or where `strict` sees to it."""
         return None if saved.X is None else Recomputation(self, ops, saved.rng.recorded, Z, forward, backward, cond)
@@ -225,11 +229,10 @@ class BackwardPolicy:
         monitor = saved.monitor
         if monitor is None:
             return
-        if saved.X is not None:
-            monitor.confirm(self._in_state_dtype(ops, saved.X))
-            if not monitor.anchored_at_X:
-                monitor.compare(results[1])
-            again.results = results
+        if again is not None:
+            X, again.results = self._in_state_dtype(ops, saved.X), results
+            known = monitor.confirm(X) if monitor.anchored_at_X else monitor.compare(X, results[1], self._drift_tolerance or 0.0)
+            again = again if known else None
         if saved.Z_mark_now is None:
             self._judge(saved, again)
         else:
@@ -238,26 +241,28 @@ class BackwardPolicy:
 
     def _judge(self, saved, again):
         """Takes the drift that was measured, and has the gradients computed again where it is too large."""
-        measured, tolerance = saved.monitor.drift(), self._drift_tolerance
-        *X_is_same, Z_is_same = saved.monitor.are_same or (True,)
-        if not Z_is_same:  # this was the backward of another pass
-            return
+        own, measured, tolerance, X_is_same = vars(self), saved.monitor.drift(), self._drift_tolerance, True
+        if saved.monitor.are_same:
+            *X_is_same, Z_is_same = saved.monitor.are_same
+            X_is_same = all(X_is_same)
+            if not Z_is_same:  # this was the backward of another pass
+                return
         if self._on_guard:
-            vars(self)["_on_guard"] = CALM if measured.redone else self._on_guard - 1
-        vars(self)["_drift"], error = measured, measured.error
+            own["_on_guard"] = CALM if measured.redone else self._on_guard - 1
+        own["_drift"], error = measured, measured.error
         drifted = tolerance is not None and error is not None and error > max(tolerance, self._strict or 0)
-        heals = drifted and again is not None and saved.monitor.X is not None and all(X_is_same)
+        heals = drifted and again is not None and X_is_same
         if current.deferred is not None:
             current.deferred.append(DeferredHealing(heals, again, lambda: self._heal(again, measured)))
         elif heals:
             self._heal(again, measured)
         if drifted and not self._warned:
-            self._warned = True
+            own["_warned"] = True
             self._warn(measured, again if heals else None)
 
     def _heal(self, again, measured):
-        self._drift = dataclasses.replace(again.run(self._anchors or "auto"), healed=measured.error)
-        vars(self)["_on_guard"] = CALM
+        healed = dataclasses.replace(again.run(self._anchors or "auto"), healed=measured.error)
+        vars(self).update(_drift=healed, _on_guard=CALM)
 
     def _in_state_dtype(self, ops, X):
         return ops.astype(X, self._state_dtype) if self._state_dtype else X
