@@ -77,8 +77,8 @@ def seed_all(name):
     number = zlib.crc32(f"{name} {_shift}".encode())
     random.seed(number)
     np.random.seed(number)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(number)
+    if torch := sys.modules.get("torch"):  # None where a test hides it
+        torch.manual_seed(number)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -184,7 +184,7 @@ def test_a_class_that_is_private_to_the_library_is_not_written(tmp_path):
     from invnet.layers.channel_affine import Folded
 
     with pytest.raises(TypeError, match="Folded.*private"):
-        invnet.save(Folded(invnet.ActNorm(2), invnet.ActNorm(2)), tmp_path / "file")
+        invnet.save(Folded([invnet.ActNorm(2), invnet.ActNorm(2)]), tmp_path / "file")
 
 
 def test_conditioners_know_no_layers():

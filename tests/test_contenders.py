@@ -18,6 +18,13 @@ import invnet
 from invnet.bench import speed, twin
 from invnet.bench.contenders import data
 
+@pytest.fixture(autouse=True)
+def threads():
+    before = invnet.num_threads()
+    yield
+    invnet.set_num_threads(before)
+
+
 SHAPE = dict(hidden=8, levels=2, steps=2, channels=3)
 BATCH = dict(batch=4, size=8, threads=1)
 

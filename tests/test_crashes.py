@@ -105,10 +105,10 @@ def nested(depth):
 
 MALICIOUS = {
     "nested beyond any model": (nested(100_000), "damaged|no model"),
-    "arguments that are no names": (architecture({"class": "invnet.layers.actnorm.ActNorm", "arguments": [2], "repeated": None}), "architecture says"),
-    "class that is no name": (architecture({"class": ["x"], "arguments": {}, "repeated": None}), "architecture says"),
-    "an argument of another kind": (architecture(described("invnet.layers.actnorm.ActNorm", channels="2")), "ActNorm"),
-    "more channels than any memory": (architecture(described("invnet.layers.actnorm.ActNorm", channels=10**18)), "architecture says"),
+    "arguments that are no names": (architecture({"class": "invnet.layers.actnorm.ActNorm", "arguments": [2], "repeated": None}), "has class, a text, and arguments by name"),
+    "class that is no name": (architecture({"class": ["x"], "arguments": {}, "repeated": None}), "has class, a text, and arguments by name"),
+    "an argument of another kind": (architecture(described("invnet.ActNorm", channels="2", floor=1e-4, dtype="float32")), "ActNorm"),
+    "more channels than any memory": (architecture(described("invnet.ActNorm", channels=10**18, floor=1e-4, dtype="float32")), "architecture says"),
 }
 
 

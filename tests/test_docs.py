@@ -148,6 +148,11 @@ def sources():
 
 
 @functools.cache
+def loggers():
+    return frozenset(re.findall(r'getLogger\("([\w.]+)"\)', "\n".join(sources().values())))
+
+
+@functools.cache
 def words():
     return frozenset(re.findall(r"\w+", "\n".join(text for path, text in sources().items() if path != "tests/test_docs.py")))
 
@@ -177,7 +182,7 @@ def missing(text):
     """Paths to sources, and names of invnet, in a text, that are not there."""
     paths = re.findall(r"(?<![\w/.*<])((?:[\w.-]+/)*\w[\w-]*\.(?:py|cu|md))\b(?!\()", text)
     names = re.findall(r"(?<![\w./-])(invnet(?:\.[A-Za-z_]\w*)+)", text)
-    return [path for path in paths if not is_a_file(path)] + [name for name in names if not is_a_file(name) and not is_a_name(name)]
+    return [path for path in paths if not is_a_file(path)] + [name for name in names if not is_a_file(name) and not is_a_name(name) and name not in loggers()]
 
 
 @each_page([page for page in PAGES if page.name != "CHANGELOG.md"])

@@ -342,17 +342,18 @@ def test_states_between_are_projected_on_other_signs_in_each_pass():
     assert len(set(windows)) == 3
 
 
-@pytest.mark.parametrize("name", ["vectors", "images", "tensors", "planar", "logit", "apart"])
+@pytest.mark.parametrize("name", ["vectors", "images", "images apart", "tensors", "planar", "logit", "apart"])
 def test_log_determinants_are_measured_on_every_path(name):
     X = numbers((70, 4), dtype="float64")
     net = {"vectors": lambda: invnet.RealNVP(4, 8, 6, actnorm=True, dtype="float64"),
            "images": lambda: invnet.Glow(2, 8, 1, 3, dtype="float64"),
+           "images apart": lambda: invnet.Glow(2, 8, 1, 3, cond_channels=1, dtype="float64"),
            "tensors": lambda: invnet.RealNVP(4, 8, 6, dtype="float64").to("torch"),
            "planar": lambda: invnet.PlanarFlow(4, 5, dtype="float64"),
            "logit": lambda: invnet.Chain(invnet.Logit(), invnet.Permute.reversal(4)),
            "apart": lambda: invnet.RealNVP(4, 8, 6, cond_channels=1, dtype="float64")}[name]()
-    cond = np.ones((70, 1)) if name == "apart" else None
-    if name == "images":
+    cond = np.ones((8 if name == "images apart" else 70, 1)) if "apart" in name else None
+    if "images" in name:
         X = numbers((8, 2, 4, 4), dtype="float64")
     if name == "tensors":
         import torch
@@ -361,7 +362,8 @@ def test_log_determinants_are_measured_on_every_path(name):
     if name == "logit":
         X = 0.5 + 0.05 * X
     for parameter in net.parameters():
-        parameter.data += 0.1
+        noise = 0.1 * numbers(tuple(parameter.data.shape), 9, "float64")
+        parameter.data += noise if name != "tensors" else torch.from_numpy(noise)
     net.drift_tolerance = np.inf
     Z, logdet = net.forward(X, cond)
     net.backward(Z, Z, None, cond)

@@ -21,6 +21,13 @@ IMAGES = data.digits()
 FLOATS, INTEGERS = np.zeros((4, 1, 2, 2)), np.zeros((4, 1, 2, 2), np.uint8)
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    before = invnet.num_threads()
+    yield
+    invnet.set_num_threads(before)
+
+
 def setter(name):
     """A setting of a layer as a function."""
     def set_to(value):

@@ -580,17 +580,17 @@ def test_errors_say_what_is_required():
                                   lambda: invnet.Permute.reversal(4)], ids=["layer", "flow", "buffer first", "no parameters"])
 def test_a_tensor_of_another_dtype_or_device_is_told_what_was_required(make, engine, memory):
     module, x, cond = as_module(make().to(engine), memory), torch.randn(3, 4), torch.randn(3, 2)
+    takes_cond = not isinstance(getattr(module, "layer", None), invnet.Permute)
     for dtype in (torch.bfloat16, torch.float16, torch.int64, torch.bool, torch.complex64):
         with pytest.raises(TypeError, match=f"computes in torch.float32.* got x of {dtype}: convert it with .to"):
             module(x.to(dtype), cond)
-    for dtype in (torch.bfloat16, torch.float16, torch.complex64):
-        with pytest.raises(TypeError, match=f"computes in torch.float32.* got cond of {dtype}"):
-            module(x, cond.to(dtype))
+    with pytest.raises(TypeError, match="computes in torch.float32.* got cond of torch.complex64"):
+        module(x, cond.to(torch.complex64))
     for arguments in ((x.to("meta"), cond), (x, cond.to("meta"))):
         with pytest.raises(ValueError, match=r"the module is on cpu, (x|cond) on meta: move one of them with \.to"):
             module(*arguments)
     with torch.autocast("cpu", torch.bfloat16):
-        out = module(x.bfloat16(), cond.bfloat16())
+        out = module(x.bfloat16(), cond.bfloat16() if takes_cond else None)
     assert (out[0] if isinstance(out, tuple) else out).dtype == torch.float32
 
 

@@ -118,7 +118,7 @@ class Chain(InPlaceLayer):
             X, part = getattr(layer, out_)(X, cond)
             logdet += part
             if state is not None and state.measured and layer.measures_logdet:
-                state.logdet = ops.copy(part[:drift.LOGDETS])
+                trace.leave_logdet(state, part)
         if trace is not None:
             trace.end()
         return X, logdet

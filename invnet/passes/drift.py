@@ -151,6 +151,7 @@ class ChainTrace:
         self.monitor, self.chain, self.out_, self.states = monitor, chain, out_, []
         self._anchored = math.isqrt(steps) if monitor.anchors == "auto" else monitor.anchors
         self._measured = -(-steps // MEASURED) | 1  # odd, so that couplings have their turn
+        self._nearest = None  # the first state with a log-determinant, where drift has grown most
         self._outermost, self._rng = current.layer is chain, self._rng_now()
 
     def leave(self, layer, X):
@@ -174,6 +175,12 @@ class ChainTrace:
             state.size = ops.mean_square(state.fingerprint)
         self.states.append(state)
         return state
+
+    def leave_logdet(self, state, logdet):
+        """Takes the log-determinants (N,) of a measured state's layer."""
+        state.logdet = self.monitor.ops.copy(logdet[:LOGDETS])
+        if self._nearest is None:
+            self._nearest = state
 
     def end(self):
         if self.states:
@@ -220,14 +227,14 @@ class ChainTrace:
             if len(monitor.traces) > state.traces_before:  # of layers that do not go back as they went
                 del monitor.traces[state.traces_before:]
             if state.size is not None or state.logdet is not None:
-                self._measure(state, Z, out, last=not self.states)
+                self._measure(state, Z, out)
         monitor.rebuilding = None
         return dZ, Z
 
-    def _measure(self, state, X, out, last):
+    def _measure(self, state, X, out):
         monitor, ops = self.monitor, self.monitor.ops
         if state.logdet is not None:
-            self._measure_logdet(state, X, out, last)
+            self._measure_logdet(state, X, out)
         if state.anchor is not None:
             monitor.errors.append((state.layer, ops.xp.max(squares(ops, ops.rows(X - state.anchor), X.shape[0])), state.size))
             if monitor.restarts:
@@ -235,11 +242,11 @@ class ChainTrace:
         elif state.size is not None:
             monitor.errors.append((state.layer, ops.largest_square(monitor.fingerprint(X), state.fingerprint), state.size))
 
-    def _measure_logdet(self, state, X, out, last):
-        """Of the samples whose log-determinant the layer computed on its way; else, at the chain's own input, of the first sample."""
+    def _measure_logdet(self, state, X, out):
+        """Of the samples whose log-determinant the layer computed on its way; else, at the state nearest to the input, of the first sample."""
         monitor, ops, again = self.monitor, self.monitor.ops, state.again
         if again is None:
-            if not last or state.random_before != state.random_after:  # one sample alone would get other random numbers
+            if state is not self._nearest or state.random_before != state.random_after:  # one sample alone would get other random numbers
                 return
             try:
                 with within(kept=None, observer=None, monitor=None):

@@ -10,15 +10,17 @@ from .replay import RngReplay
 _unread = []
 
 
-def defer(read):
-    """Has `settle` call `read` before anything uses the gradients."""
-    _unread.append(read)
+def defer(ops, read):
+    """Has `settle` call `read` on the device of these operations, before anything uses the gradients."""
+    _unread.append((ops, read))
 
 
 def settle():
     """Reads the drift of every backward whose gradients nobody has read yet, and computes those again that drifted too far."""
     while _unread:
-        _unread.pop(0)()
+        ops, read = _unread.pop(0)
+        with ops.at_work():
+            read()
 
 
 class DeferredHealing(NamedTuple):

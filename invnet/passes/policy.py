@@ -237,7 +237,7 @@ class BackwardPolicy:
             self._judge(saved, again)
         else:
             monitor.expect_same(saved.Z_mark, saved.Z_mark_now)
-            defer(lambda: self._judge(saved, again))
+            defer(ops, lambda: self._judge(saved, again))
 
     def _judge(self, saved, again):
         """Takes the drift that was measured, and has the gradients computed again where it is too large."""
@@ -249,8 +249,8 @@ class BackwardPolicy:
                 return
         if self._on_guard:
             own["_on_guard"] = CALM if measured.redone else self._on_guard - 1
-        own["_drift"], error = measured, measured.error
-        drifted = tolerance is not None and error is not None and error > max(tolerance, self._strict or 0)
+        own["_drift"], error = measured, None if tolerance is None else measured.error
+        drifted = error is not None and error > max(tolerance, self._strict or 0)
         heals = drifted and again is not None and X_is_same
         if current.deferred is not None:
             current.deferred.append(DeferredHealing(heals, again, lambda: self._heal(again, measured)))

@@ -129,6 +129,8 @@ class Bridge(nn.Module):
         dtype = own.dtype if own is not None and own.is_floating_point() else None
         if torch.is_autocast_enabled(x.device.type):
             x, cond = [None if tensor is None else tensor.to(dtype or torch.promote_types(tensor.dtype, torch.float32)) for tensor in (x, cond)]
+        if cond is not None and cond.dtype in (torch.bfloat16, torch.float16):
+            cond = cond.float()  # any real dtype of a condition is converted
         for name, tensor, dtypes in (("x", x, FLOATS), ("cond", cond, (*FLOATS, *INTEGERS))):
             if tensor is not None and tensor.dtype not in dtypes:
                 raise TypeError(f"the module computes in {dtype or 'torch.float32 or torch.float64'}; got {name} of {tensor.dtype}: convert it "
