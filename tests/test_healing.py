@@ -485,6 +485,17 @@ def test_what_another_pass_drew_is_not_taken_and_the_error_says_which_call_is_mi
         net.inverse_backward(X, X)
 
 
+def test_what_is_not_a_number_is_replayed_and_is_no_drift():
+    net, X = drifting(4, 0.02)
+    with_draws(net)
+    X[1, 0, 0, 0] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Z, _ = net.forward(X)
+        _, rebuilt = net.backward(Z, Z)
+    np.testing.assert_allclose(rebuilt[[0, 2, 3]], X[[0, 2, 3]], atol=1e-3)
+
+
 def test_log_prob_beside_a_training_in_another_thread():
     net, X = drifting(4, 0.02)
     with_draws(net)
