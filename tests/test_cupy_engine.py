@@ -152,7 +152,8 @@ def test_memory_does_not_grow_with_depth():
 def test_memory_of_activations_does_not_grow_with_the_batch(monkeypatch):
     monkeypatch.setitem(settings._setting, "workspace", 1 << 17)
     one_input = 4 * 3 * 16 * 16
-    assert peak_of(1, 32) - peak_of(1, 16) < 16 * 8 * one_input  # what a step hands out, and its working copies
+    # what a step hands out, its working copies, and dZ for a backward that may be computed again
+    assert peak_of(1, 32) - peak_of(1, 16) < 16 * 9 * one_input
 
 
 @pytest.mark.parametrize("name", ["Glow", "Glow, conditional", "Glow, one axis", "Glow, three axes", "coupling, spatial condition"])

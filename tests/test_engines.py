@@ -130,6 +130,7 @@ OPERATIONS = {
     "shift_add": lambda ops, x: [ops.shift_add(np.concatenate([ops.rows(x)] * np.prod(KERNEL[:x.ndim - 2], dtype=int), axis=1), x.shape, KERNEL[:x.ndim - 2])],
     "add_": lambda ops, x: in_place(lambda X: ops.add_(X[:, 1:3], h_of(x)[:, 2:4] * 0 + 1), x),
     "zero_": lambda ops, x: in_place(lambda X, Y: ops.zero_([X, Y]), x, 2 * x),
+    "deviation": lambda ops, x: [ops.fill(1, float(number), x) for number in ops.deviation(x, x[:, ::-1])],
     "inverse": lambda ops, x: [ops.inverse(M)],
     "update_": lambda ops, x: in_place(
         lambda X: ops.update_(lambda ops, part, more: part.__iadd__(2 * ops.xp.sqrt(more)), X.reshape(-1), np.ones(X.size)), x),
@@ -448,7 +449,7 @@ def has_rows(cls):
     tested = {name.split()[0].rstrip(",") for name in OPERATIONS} | {"network_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
                "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty", "checksum", "lasting_memory",
-               "plain", "free_memory", "zeros_like", "in_full_precision", "asynchronous", "quiet", "fingerprint"}
+               "plain", "free_memory", "zeros_like", "in_full_precision", "asynchronous", "quiet", "fingerprint", "same", "precision"}
     assert overridden <= tested | trivial, overridden - tested - trivial
 
 
