@@ -79,7 +79,7 @@ def test_without_a_test_part_it_is_taken_from_the_training_part_and_said(parts, 
     assert "no test part: the test is 2 of its training images" in caplog.text
 
 
-@pytest.mark.parametrize("names", [("cat", "dog"), ("train", "bus"), ("train",), ("test",)])
+@pytest.mark.parametrize("names", [("cat", "dog"), ("train", "bus"), ("train",)])
 def test_folders_of_classes_are_one_data_set(parts, tmp_path, caplog, names):
     written = parts(**dict.fromkeys(names, 5))
     assert rows(everything(data.load(tmp_path))) == rows(np.concatenate(list(written.values())))
@@ -95,6 +95,13 @@ def test_images_beside_the_parts_are_named_and_not_used(parts, tmp_path, caplog)
 def test_a_test_part_without_a_training_part_is_refused(parts, tmp_path):
     parts(test=3, other=9)
     with pytest.raises(ValueError, match="has test and no train: move the other 9 images into a folder train"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_a_part_alone_that_is_not_for_training_is_refused(parts, tmp_path, name):
+    parts(**{name: 9})
+    with pytest.raises(ValueError, match=f"has {name} and no train: give the path of the folder within"):
         data.load(tmp_path)
 
 

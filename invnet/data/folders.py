@@ -86,11 +86,11 @@ def _parts(path, files):
         names = [name.lower() for name in file.relative_to(path).parts[:-1]]
         parts.setdefault(next((NAMES[name] for name in names if name in NAMES), None), []).append(file)
     rest = parts.pop(None, [])
-    if len(parts) == 1 and not rest or not parts:
+    if not parts or (parts.keys() == {"train"} and not rest):
         return {"train": files}
     if "train" not in parts:
-        raise ValueError(f"{path} has {_folders(parts)} and no train: move the other {len(rest):,} images into a folder train, "
-                         "or rename that folder where it is no part of the data set")
+        move = f"move the other {len(rest):,} images into a folder train" if rest else "give the path of the folder within"
+        raise ValueError(f"{path} has {_folders(parts)} and no train: {move}, or rename that folder where it is no part of the data set")
     if len(parts) == 1:
         log.warning("%s: train is taken as a folder like its neighbours, since there is no test or val; parts are chosen at random", path)
         return {"train": files}
