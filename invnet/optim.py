@@ -37,6 +37,7 @@ class Optimizer:
         if not callable(lr) and not 0 < lr < math.inf:
             raise ValueError(f"lr is a positive number or a function of the step; got {lr}")
         self.lr, self.steps, self._views, self._seen = lr, 0, [], None
+        self._gradients = [p.held for p in self.parameters]
         self.gather()
         self.state = {slot: get_ops(self.data).xp.zeros_like(self.data) for slot in self.slots}
 
@@ -80,7 +81,7 @@ class Optimizer:
         self.gather()
         for p in self.parameters:
             if p.held.array is None:
-                p.gradient  # makes it
+                p.gradient_array()  # makes it
         self.gather()
 
     @property
@@ -111,8 +112,8 @@ class Optimizer:
         """Sets the gradients to zero, all in one pass; one that is None stays None."""
         self.gather()
         self._grad[...] = 0
-        for p in self.parameters:
-            p.held.is_zero = True
+        for held in self._gradients:
+            held.is_zero = True
 
     def _update(self, ops, lr, data, grad, *state):
         """Updates a part of the parameters, given their gradients and their part of the arrays named in `slots`."""

@@ -102,7 +102,7 @@ class CubeRoot(invnet.Layer):
     def backward(self, dZ, Z, dlogdet=None, cond=None):
         X = self.inverse(Z)
         dlogdet = invnet.core.as_dlogdet(dlogdet, Z).reshape(-1, *[1] * (Z.ndim - 1))
-        self.a.gradient += (dZ * Z + dlogdet).sum()
+        self.a.add((dZ * Z + dlogdet).sum())
         return dZ * get_ops(Z).xp.exp(self.a.data) * (1 + X**2) + dlogdet * 2 * X / (1 + X**2), X
 
 

@@ -83,7 +83,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     (f"{ACTNORM}:ActNorm.affine.pull", " * scale", "", "ActNorm-2d", "log_s"),
     (f"{ACTNORM}:ActNorm.affine.pull", " + dlogdet", "", "ActNorm-0d", "log_s"),
     (f"{ACTNORM}:ActNorm.affine.pull", "+= db", "-= db", "ActNorm-1d", "b"),
-    (f"{ACTNORM}:ActNorm.affine.pull", "self.b.gradient += db", "self.b.grad[...] = db", "twice", "layers.0.b"),
+    (f"{ACTNORM}:ActNorm.affine.pull", "self.b.add(db)", "self.b.grad[...] = db", "twice", "layers.0.b"),
     (f"{ACTNORM}:ActNorm.affine.pull", "linalg.diagonal(dM)", "sum(dM, axis=0)", FOLD, "layers.0.log_s"),
     # the channel mix and its inverse
     (f"{AFFINE}:ChannelAffine.backward_", "self._dlogdet", "-self._dlogdet", "Conv1x1-lu-2d", "log_s"),
@@ -250,10 +250,10 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
     *[(f"{PLANAR}:{cls}.{method}", f"dlogdet, {turned}", f"0 * dlogdet, {turned}", f"{reverse}{cls}-2d", f"{layer}{parameter}")
       for cls, parameter in (("Planar", "w"), ("Radial", "beta"))
       for method, turned, reverse, layer in (("backward_", "False", "", ""), ("inverse_backward_", "True", "Reverse-", "layer."))],
-    *[(f"{PLANAR}:Planar._pull", f"self.{name}.gradient += d", f"self.{name}.gradient -= d", "Planar-2d", name) for name in "uwb"],
-    (f"{PLANAR}:Planar._pull", "self.u.gradient += du", "self.u.grad[...] = du", "planar-twice", "layers.0.u"),
-    (f"{PLANAR}:Radial._pull", "self.x0.gradient += dx0", "self.x0.grad[...] = dx0", "planar-twice", "layers.1.x0"),
-    (f"{PLANAR}:Radial._pull", "self.x0.gradient += d", "self.x0.gradient -= d", "Radial-2d", "x0"),
+    *[(f"{PLANAR}:Planar._pull", f"self.{name}.add(d", f"self.{name}.add(-d", "Planar-2d", name) for name in "uwb"],
+    (f"{PLANAR}:Planar._pull", "self.u.add(du)", "self.u.grad[...] = du", "planar-twice", "layers.0.u"),
+    (f"{PLANAR}:Radial._pull", "self.x0.add(dx0)", "self.x0.grad[...] = dx0", "planar-twice", "layers.1.x0"),
+    (f"{PLANAR}:Radial._pull", "self.x0.add(d", "self.x0.add(-d", "Radial-2d", "x0"),
     (f"{PLANAR}:Radial._pull", " * theta[0]", "", "Radial-2d", "log_alpha"),
     (f"{PLANAR}:Radial._pull", " * -xp.expm1(-theta[1])", "", "Radial-2d", "beta"),
     *[(f"{PLANAR_ROWS}:planar_backward", piece, wrong, case, reported) for piece, wrong, case, reported in (

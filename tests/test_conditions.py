@@ -153,7 +153,7 @@ class Shifted(invnet.Layer):
 
     def backward(self, dZ, Z, dlogdet=None, cond=None):
         X = self.inverse(Z, cond)
-        self.a.gradient += (dZ * condition_array(cond)).sum(axis=0)
+        self.a.add((dZ * condition_array(cond)).sum(axis=0))
         if isinstance(cond, Condition):
             cond.grad += dZ * self.a.data
         return dZ, X

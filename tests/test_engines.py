@@ -402,7 +402,8 @@ def rectifies(ops, activation, slope):
     y, tape = ops.network(x, layers, parameters)
     low = -np.inf if slope else 0.0
     np.testing.assert_array_equal(y[:, 0], [np.nan, low, np.inf, -2 * slope, 3])
-    dx, _, _ = ops.network_back(np.ones_like(y), tape, layers, parameters)
+    with np.errstate(invalid="ignore"):  # whether BLAS raises the flag for a product with NaN depends on the processor
+        dx, _, _ = ops.network_back(np.ones_like(y), tape, layers, parameters)
     np.testing.assert_array_equal(dx[1:, 0], [slope, 1, slope, 1])
 
 

@@ -269,7 +269,7 @@ MUTATIONS = [
         ("net.inverse_backward(h.astype(dtype), X, -1.0)", "net.inverse_backward(0 * h.astype(dtype), X, -1.0)"),
         (" - outer(h)", ""), ("(S_inverse - outer(h)) @ K @ noise", "0 * K"), ("@ K @ noise\n", "@ K\n"))
 ] + [
-    ("jacobians:tangents_added", "parameter.gradient += tangent", "parameter.gradient -= tangent"),
+    ("jacobians:tangents_added", "parameter.add(tangent)", "parameter.add(-tangent)"),
 ]
 
 

@@ -84,7 +84,7 @@ def state(value, learn, dtype):
 def add_gradient(parameter, gradient):
     """Adds to the gradient of what is learned."""
     if isinstance(parameter, Parameter):
-        parameter.gradient += gradient
+        parameter.add(gradient)
 
 
 def numbers_of(name, value):

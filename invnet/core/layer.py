@@ -30,7 +30,7 @@ class Layer(Module):
         raise NotImplementedError(f"{type(self).__name__} needs inverse(Z, cond) -> X")
 
     def backward(self, dZ, Z, dlogdet=None, cond=None):
-        """dX and the rebuilt X; adds to the parameters' gradients, parameter.gradient += ...
+        """dX and the rebuilt X; adds to the parameters' gradients, parameter.add(...).
 
         Args:
             dZ: the loss's gradient in Z.

@@ -190,7 +190,7 @@ class Module:
             held.is_zero = False
             if held.array is None:
                 for parameter in self.parameters():
-                    parameter.gradient  # makes it
+                    parameter.gradient_array()  # makes it
                 return
 
     def state_dict(self):

@@ -23,7 +23,7 @@ class Buffer:
 
 
 class Gradient:
-    """The gradient of a Parameter, for the library itself: looking here changes nothing, unlike `grad` and `gradient`.
+    """The gradient of a Parameter, for the library itself: looking here changes nothing, unlike `grad`.
 
     Attributes:
         array: of the parameter's shape and dtype, or None.
@@ -51,9 +51,9 @@ class Gradient:
 
 
 class Parameter(Buffer):
-    """A learned array `data`, and its gradient `grad` that every backward adds to.
+    """A learned array `data`, and its gradient `grad`, to which every backward adds by `add`.
 
-    `held` is the Gradient. A backward adds by `parameter.gradient += ...`.
+    `held` is the Gradient, for the library itself.
     """
 
     def __init__(self, data):
@@ -81,19 +81,21 @@ class Parameter(Buffer):
     def grad(self, value):
         self.held.replace(None if value is None else self._checked(value))
 
-    @property
-    def gradient(self):
+    def add(self, gradient):
+        """Adds to the gradient, as every backward does; where `grad` is None, to zeros."""
+        held = self.held
+        held.is_zero = False
+        if held.array is None:
+            self.gradient_array()
+        held.array += gradient
+
+    def gradient_array(self):
         """The array that a backward adds to; where `grad` is None it is made, of zeros."""
         held = self.held
         held.is_zero = False
         if held.array is None:
             held.replace(get_ops(self.data).zeros_like(self.data))
         return held.array
-
-    @gradient.setter
-    def gradient(self, array):
-        if array is not self.held.array:
-            raise AttributeError("a gradient is added to in place, parameter.gradient += ...; to replace the array, set parameter.grad")
 
     def _checked(self, value):
         """A gradient that was given, if it may be one."""

@@ -109,9 +109,9 @@ def tangents_added(net):
     """
     with gradients_aside(net, lambda data: Dual(np.zeros_like(data))) as parameters:
         yield
-        tangents = [parameter.gradient.tangent for parameter in parameters]
+        tangents = [parameter.gradient_array().tangent for parameter in parameters]
     for parameter, tangent in zip(parameters, tangents):
-        parameter.gradient += tangent
+        parameter.add(tangent)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ class Function:
             start += size
         self.calls += 1
         value = float(self.objective())
-        gradient = np.concatenate([parameter.gradient.ravel() for parameter in self.parameters]).astype(float)
+        gradient = np.concatenate([parameter.gradient_array().ravel() for parameter in self.parameters]).astype(float)
         for parameter in self.parameters:
             parameter.held.clear()
         return value, gradient

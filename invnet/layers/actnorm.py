@@ -56,8 +56,8 @@ class ActNorm(ChannelAffine):
         scale = xp.exp(self.log_s.data)
 
         def pull(dM, db, dlogdet):
-            self.log_s.gradient += (dM if dM.ndim == 1 else xp.linalg.diagonal(dM)) * scale + dlogdet
-            self.b.gradient += db
+            self.log_s.add((dM if dM.ndim == 1 else xp.linalg.diagonal(dM)) * scale + dlogdet)
+            self.b.add(db)
 
         return scale, self.b.data, xp.sum(self.log_s.data), pull
 

@@ -81,7 +81,7 @@ class Conv1x1(ChannelAffine):
         W = self.W.data
 
         def pull(dW, dlogdet):
-            self.W.gradient += dW + dlogdet * get_ops(W).inverse(W).T
+            self.W.add(dW + dlogdet * get_ops(W).inverse(W).T)
 
         return W, get_ops(W).log_abs_det(W), pull
 
@@ -94,9 +94,9 @@ class Conv1x1(ChannelAffine):
         def pull(dW, dlogdet):
             dLU = P.T @ dW
             dU = L.T @ dLU
-            self.L.gradient += (dLU @ U.T) * below
-            self.U.gradient += dU * below.T
-            self.log_s.gradient += xp.linalg.diagonal(dU) * s + dlogdet
+            self.L.add((dLU @ U.T) * below)
+            self.U.add(dU * below.T)
+            self.log_s.add(xp.linalg.diagonal(dU) * s + dlogdet)
 
         return P @ (L @ U), xp.sum(self.log_s.data), pull
 
@@ -108,6 +108,6 @@ class Conv1x1(ChannelAffine):
         def pull(dW, dlogdet):
             dB = -V @ dW @ V.T
             dG = half * (-B.T @ dB @ B.T)
-            self.V.gradient += -B @ V @ dW.T - B.T @ V @ dW + (dG + dG.T) @ V
+            self.V.add(-B @ V @ dW.T - B.T @ V @ dW + (dG + dG.T) @ V)
 
         return self.eye.data - V.T @ B @ V, 0.0, pull

@@ -182,7 +182,7 @@ class Coupling(InPlaceLayer):
         for parameter, gradient in zip(self._parameters, gradients):
             if gradient.shape != parameter.data.shape:
                 raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
-            parameter.gradient += gradient
+            parameter.add(gradient)
         if dcond is not None:
             cond.add(dcond, tile)
 

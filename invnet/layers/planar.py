@@ -58,9 +58,9 @@ class Planar(InPlaceLayer):
 
     def _pull(self, dX, X, dlogdet, inverse):
         du, dw, db = get_ops(X).planar_backward_(dX, X, self.u.data, self.w.data, self.b.data, dlogdet, inverse)
-        self.u.gradient += du
-        self.w.gradient += dw
-        self.b.gradient += db
+        self.u.add(du)
+        self.w.add(dw)
+        self.b.add(db)
 
 
 class Radial(InPlaceLayer):
@@ -116,6 +116,6 @@ class Radial(InPlaceLayer):
     def _pull(self, dX, X, dlogdet, inverse):
         xp, theta = get_ops(X).xp, self._theta()
         dx0, dtheta = get_ops(X).radial_backward_(dX, X, self.x0.data, theta, dlogdet, inverse)
-        self.x0.gradient += dx0
-        self.log_alpha.gradient += dtheta[0] * theta[0]
-        self.beta.gradient += dtheta[1] * -xp.expm1(-theta[1])
+        self.x0.add(dx0)
+        self.log_alpha.add(dtheta[0] * theta[0])
+        self.beta.add(dtheta[1] * -xp.expm1(-theta[1]))

@@ -264,7 +264,7 @@ class ChainTrace:
         """
         monitor, ops, states = self.monitor, self.monitor.ops, self.states[-n:]
         if monitor.strict > 0:
-            gradients = {id(p): p.gradient for state in states for p in state.layer.parameters()}.values()
+            gradients = {id(p): p.gradient_array() for state in states for p in state.layer.parameters()}.values()
             before = [(a, ops.copy(a)) for a in (*gradients, *kept_gradients)]
             given, exact = ops.copy(dZ), False
             dZ, Z = self._through(n, back, out, dZ, Z)

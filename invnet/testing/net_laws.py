@@ -30,7 +30,7 @@ def pullback_is_that_of_differences(net, x, cond, rng):
     equal("the number of gradients", len(gradients), len(net.parameters()))
     for parameter, gradient in zip(net.parameters(), gradients):
         equal("the shape of a gradient", tuple(gradient.shape), tuple(parameter.data.shape))
-        parameter.gradient += gradient
+        parameter.add(gradient)
     differences_agree(net, lambda x, cond: total(net.forward(x, cond) * dy), x, cond, dx, dcond, rng)
 
 

@@ -43,7 +43,7 @@ class Located:
     def gradients_located(self, version):
         """The same of the parameters' gradients, which are made where there is none; then `gradients` says where."""
         if not self._gradients.hold(version):
-            gradients = [state.gradient if hasattr(state, "held") else None for state in self.states]
+            gradients = [state.gradient_array() if hasattr(state, "held") else None for state in self.states]
             if not self._gradients.find(version, gradients, self._expected):
                 return False
         self.gradients = self._gradients.table
