@@ -54,7 +54,7 @@ def pytest_configure(config):
         import torch
 
         manual_seed = torch.manual_seed  # a large seed is one that the library drew, and draws from again
-        torch.manual_seed = lambda seed: manual_seed(seed + _shift if 0 <= seed < 1000 else seed)
+        torch.manual_seed = lambda seed: manual_seed(seed + _shift if 0 <= seed < 1000 and not _own_seeds else seed)
 
 
 def pytest_unconfigure():
@@ -100,7 +100,7 @@ OTHERS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_INIT_AT_FORK", 
 
 def settings():
     """The settings of this process that a test could leave to those after it."""
-    found = {"invnet.num_threads()": invnet.num_threads(), "np.geterr()": np.geterr(), "np.random.default_rng": np.random.default_rng,
+    found = {"the level of the logger invnet": logging.getLogger("invnet").level, "invnet.num_threads()": invnet.num_threads(), "np.geterr()": np.geterr(), "np.random.default_rng": np.random.default_rng,
              "the working directory": os.getcwd(), "os.environ": {name: value for name, value in os.environ.items() if name not in OTHERS}}
     if torch := sys.modules.get("torch"):
         found |= {"torch.get_num_threads()": torch.get_num_threads(), "torch.get_default_dtype()": torch.get_default_dtype(),
@@ -135,6 +135,7 @@ def changed(before, after):
 
 def restore(before):
     invnet.set_num_threads(before["invnet.num_threads()"])
+    logging.getLogger("invnet").setLevel(before["the level of the logger invnet"])
     np.seterr(**before["np.geterr()"])
     np.random.default_rng = before["np.random.default_rng"]
     os.chdir(before["the working directory"])

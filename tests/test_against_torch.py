@@ -115,6 +115,8 @@ for d in range(4):
         LAYERS[f"FactorOut-{'prior' if prior else 'plain'}-{d}d"] = factor_out(5, d, prior), shape(d)
     for kind in ("lu", "householder", "full"):
         LAYERS[f"Conv1x1-{kind}-{d}d"] = Conv1x1(5, kind, seed=d, **f64), shape(d)
+        if kind == "lu":  # one that is not its own inverse, which would hide a transpose
+            LAYERS[f"Conv1x1-{kind}-{d}d"][0].P.data[...] = np.roll(np.eye(5), 1, axis=0)
     if d:
         LAYERS[f"Squeeze-{d}d"] = Squeeze(), shape(d)
         LAYERS[f"Unsqueeze-{d}d"] = Unsqueeze(), shape(d, 3 * 2**d)

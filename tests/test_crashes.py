@@ -18,6 +18,8 @@ from invnet.train import CHECKPOINT, Recipe, Trainer, fit
 from test_io import architecture, described, rewritten
 from test_train import TINY, sometimes, tiny_images, tiny_net
 
+pytestmark = pytest.mark.own_seeds  # which the processes that it starts have too
+
 HERE = pathlib.Path(__file__).parent
 NIGHTLY = [pytest.mark.nightly, pytest.mark.slow]
 

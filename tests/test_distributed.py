@@ -20,6 +20,8 @@ from invnet.passes.current import current
 from invnet.train.metrics import read_metrics
 from invnet.train import CHECKPOINT, METRICS, Recipe, Trainer, evaluate
 
+pytestmark = pytest.mark.own_seeds  # which the processes that it starts have too
+
 HERE = pathlib.Path(__file__).parent
 TIMEOUT = 120  # of a process, on a machine that is busy with other work
 

@@ -120,7 +120,7 @@ def test_a_healthy_net_does_not_warn(make):
         net.backward(Z, Z)
     assert 0 < net.drift.error < 1e-4
     assert net.drift.logdet_error < 1e-5
-    assert {type(layer).__name__ for layer, _ in net.drift.logdets} <= {"AffineCoupling", "Run"}
+    assert {type(layer).__name__ for layer, _ in net.drift.logdets} <= {"AffineCoupling", "FusedGroup"}
 
 
 def test_logdets_are_computed_again():

@@ -16,7 +16,7 @@ def peak_bytes(steps, X, model=glow, **options):
     """The peak of forward + loss + backward above what is held before, parameters and gradients included there."""
     net = model(steps, X, **options)
     net.initialize(X)
-    Z, _ = net.forward(X[:2])  # makes the tables by which an engine does runs, a part of the model
+    Z, _ = net.forward(X[:2])  # makes the plans of fused groups, a part of the model
     net.backward(Z, Z)
     net.zero_grad()  # gradients that are added to are copied first, see docs/stability.md
     tracemalloc.start()

@@ -38,6 +38,7 @@ def test_every_file_of_0_1_has_a_case():
     assert {file.name for file in (FIXTURES / "invnet_1").glob("*.safetensors")} == {file_name(name) for name in CASES}
 
 
+@pytest.mark.own_seeds  # by which the files were made
 @pytest.mark.parametrize("name", ["run", "run-additive"])
 def test_a_training_of_0_1_goes_on_and_is_sampled_and_evaluated(name, tmp_path, capsys):
     run = tmp_path / name

@@ -243,9 +243,9 @@ for p in chain.parameters():
     p.data, p.grad = last_before_nothing(p.data), last_before_nothing(p.grad)
 run, = chain._steps
 for inverse in (False, True):
-    ops.run_(run, image(2, 4, 4, 6), None, inverse)
-    ops.run_backward_(run, image(2, 4, 4, 6), image(2, 4, 4, 6), last_before_nothing(np.ones(2, "float32")), None, inverse)
-assert ops._image_program(run, image(2, 4, 4, 6), None)[0] is not None
+    (run.inverse_logdet_ if inverse else run.forward_)(image(2, 4, 4, 6))
+    (run.inverse_backward_ if inverse else run.backward_)(image(2, 4, 4, 6), image(2, 4, 4, 6), last_before_nothing(np.ones(2, "float32")))
+assert run._plan(ops, image(2, 4, 4, 6), None) is not None
 """
 
 GLOW = """

@@ -72,6 +72,7 @@ def send(seed, pipe):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # of Python from 3.12 on, where a process has threads
+@pytest.mark.own_seeds  # which the processes that it starts have too
 def test_processes_forked_or_spawned_while_threads_are_at_work_give_the_same(method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this system")

@@ -35,12 +35,16 @@ def _together():
         if ranks.writes:
             yield
             return
-        logging.getLogger("invnet").setLevel(logging.CRITICAL)
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            try:
+        logger = logging.getLogger("invnet")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
                 yield
-            except Interrupted:
-                raise SystemExit(130) from None
+        except Interrupted:
+            raise SystemExit(130) from None
+        finally:
+            logger.setLevel(level)
 
 
 @_together()

@@ -8,7 +8,7 @@ from ..passes.current import current, within
 from ..passes.replay import RngReplay
 from .conditions import Given, given_condition
 from .gradients import as_dlogdet, check_gradient
-from .module import Module
+from .module import Module, has_methods
 from .parameters import Condition, Parameter
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
@@ -66,6 +66,21 @@ class Layer(Module):
             if isinstance(part, Layer):
                 found |= part.conditions(level)
         return found
+
+    def specs(self):
+        """What it computes, as a list of LayerSpec (invnet/fused/spec.py) by which engines do several layers in one call; or [].
+
+        They hold for the class that gives them, and for subclasses that have no method of their own but `__init__`.
+        """
+        return []
+
+    def __init_subclass__(cls, **more):
+        super().__init_subclass__(**more)
+        if "specs" not in vars(cls) and has_methods(cls):
+            cls.specs = Layer.specs
+
+    def check_condition(self):
+        """Warns, or raises FloatingPointError, where this layer's matrix loses too many digits when it is inverted."""
 
     #: whether it computes in the dtype of its argument, whatever that of its parameters
     @property

@@ -298,3 +298,8 @@ def _text(value):
 def _same(some, others):
     """Whether two lists have the same objects."""
     return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
+def has_methods(cls):
+    """Whether a class has methods or properties of its own, besides `__init__`."""
+    return any(callable(value) or isinstance(value, (property, classmethod, staticmethod)) for name, value in vars(cls).items() if name != "__init__")

@@ -1,6 +1,6 @@
 """Net, the contract of a conditioner."""
 
-from .module import Module
+from .module import Module, has_methods
 
 
 class Net(Module):
@@ -31,6 +31,17 @@ class Net(Module):
         arrays of their own, not views of what an operation gave, which lives as long as the tile.
         """
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
+
+    def spec(self):
+        """What it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py) by which engines do several layers in one call; or None.
+
+        It holds for the class that gives it, and for subclasses that have no method of their own but `__init__`.
+        """
+
+    def __init_subclass__(cls, **more):
+        super().__init_subclass__(**more)
+        if "spec" not in vars(cls) and has_methods(cls):
+            cls.spec = Net.spec
 
     def draw(self):
         """What the evaluations of one pass draw, as a seed of dropout, for the pass back to use again; None where they draw nothing."""

@@ -7,7 +7,7 @@ import numpy as np
 from .. import world
 from ..arguments import check_integers, check_numbers
 from ..core import Parameter, float_dtype, get_ops
-from ..ops.stage import Stage
+from ..fused.spec import LayerSpec
 from .channel_affine import ChannelAffine
 
 
@@ -61,5 +61,5 @@ class ActNorm(ChannelAffine):
 
         return scale, self.b.data, xp.sum(self.log_s.data), pull
 
-    def stages(self):
-        return [Stage("scale", (self.log_s, self.b))]
+    def specs(self):
+        return [LayerSpec("scale", (self.log_s, self.b))]

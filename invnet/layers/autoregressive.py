@@ -2,7 +2,7 @@
 
 from ..core import get_ops
 from ..nets import MaskedDenseNet
-from ..ops.stage import Stage, units_of
+from ..fused.spec import DenseSpec, LayerSpec
 from ..passes.current import current
 from ..passes.kept import aside
 from .coupling import AffineCoupling, Coupling
@@ -248,8 +248,8 @@ class AutoregressiveAffine(AffineCoupling, Autoregressive):
         super().__init__(channels, net, scale, bound, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype)
         self._turn(fast)
 
-    def stages(self):
-        units, groups = units_of(self.net), tuple(range(self.channels + 1))
-        if units is None or self._scale[0] == "doubled" or units.ends[-1] != tuple(2 * g for g in groups):
+    def specs(self):
+        spec, groups = self.net.spec(), tuple(range(self.channels + 1))
+        if not isinstance(spec, DenseSpec) or spec.ends[-1] != tuple(2 * g for g in groups):
             return []
-        return [Stage("affine", (), units, self, self.net, units.inputs, groups, self._fast == "inverse", self._scale)]
+        return [LayerSpec("affine", (), spec, spec.inputs, groups, self._fast == "inverse", self._scale)]

@@ -1,6 +1,6 @@
 """AutoregressiveSpline: the autoregressive layer whose map of every channel is a spline."""
 
-from ..ops.stage import Stage, units_of
+from ..fused.spec import DenseSpec, LayerSpec
 from .autoregressive import Autoregressive
 from .spline_coupling import SplineCoupling
 
@@ -40,11 +40,11 @@ class AutoregressiveSpline(SplineCoupling, Autoregressive):
         """Input and output channels of the conditioner of a layer of `channels` channels."""
         return channels, (3 * bins - 1) * channels
 
-    def stages(self):
-        units, groups = units_of(self.net), tuple(range(self.channels + 1))
-        if units is None or self._spline.tails is None or units.ends[-1] != tuple(self.outputs * g for g in groups):
+    def specs(self):
+        spec, groups = self.net.spec(), tuple(range(self.channels + 1))
+        if not isinstance(spec, DenseSpec) or self._spline.tails is None or spec.ends[-1] != tuple(self.outputs * g for g in groups):
             return []
-        return [Stage("spline", (), units, self, self.net, units.inputs, groups, self._fast == "inverse", spline=self._spline.bins_and_bound)]
+        return [LayerSpec("spline", (), spec, spec.inputs, groups, self._fast == "inverse", spline=self._spline.bins_and_bound)]
 
     def _of_numbers(self, ops, x, h):
         return ops.xp.permute_dims(ops.xp.reshape(ops.rows(h), (-1, self.outputs, x.shape[1])), (0, 2, 1))

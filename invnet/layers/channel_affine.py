@@ -5,7 +5,6 @@ import sys
 import warnings
 
 from ..core import InPlaceLayer, get_ops
-from ..ops.stage import stages_of
 from ..passes import name_in_pass
 from ..passes.drift import TOLERANCE
 
@@ -40,6 +39,9 @@ class ChannelAffine(InPlaceLayer):
         if not ops.condition_bound(M, Minv) * float(ops.xp.finfo(M.dtype).eps) < TOLERANCE and not self._condition_reported:
             self._report_condition(ops, M.dtype)
         return Minv
+
+    def check_condition(self):
+        self.inverse_of(self.affine()[0])
 
     def parts(self):
         """The layers whose maps make up this one's."""
@@ -138,9 +140,9 @@ class Folded(ChannelAffine):
 
         return M, b, logdet, pull
 
-    def stages(self):
-        stages = [stages_of(layer) for layer in self.layers]
-        return [stage for some in stages for stage in some] if all(stages) else []
+    def specs(self):
+        specs = [layer.specs() for layer in self.layers]
+        return [spec for some in specs for spec in some] if all(specs) else []
 
 
 def _condition(ops, M):

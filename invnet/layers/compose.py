@@ -5,10 +5,10 @@ import itertools
 from ..arguments import check_integers, shown
 from ..core import Condition, InPlaceLayer, Layer, condition_array, get_ops, given_condition
 from ..core.summary import output_shape
+from ..fused import group_neighbours
 from ..passes import drift
 from ..passes.current import current
 from .channel_affine import ChannelAffine, Folded
-from .run import with_runs
 
 
 class Chain(InPlaceLayer):
@@ -16,7 +16,7 @@ class Chain(InPlaceLayer):
 
     Backward goes through the layers from the last, each rebuilding its input: two arrays of the size of the input are
     alive, whatever the number of layers. Neighbours that map channels at every position are folded into one product,
-    and neighbours that tell an engine what they compute are a Run, which on vectors may be one call.
+    and neighbours that say what they compute are a FusedGroup, which an engine may do in one call.
 
     `len(chain)`, `chain[3]`, iteration and slices, which are Chains with the same parameters, are those of `chain.layers`.
 
@@ -37,7 +37,7 @@ class Chain(InPlaceLayer):
         if name == "layers":
             value = tuple(value)
             folded = _folded(value)  # an error leaves the chain as it was
-            self._folded, self._steps, self._beginning, self._short = folded, with_runs(folded), _beginning(value), None
+            self._folded, self._steps, self._beginning, self._short = folded, group_neighbours(folded), _beginning(value), None
             if type(self) is Chain:
                 self._arguments = value, {}  # which repr shows and save writes
         super().__setattr__(name, value)
@@ -46,7 +46,7 @@ class Chain(InPlaceLayer):
     def _short_steps(self):
         """The steps with one conditioner each at most, for states between that can be looked at; the same bits."""
         if self._short is None:
-            self._short = with_runs(self._folded, one_conditioner=True)
+            self._short = group_neighbours(self._folded, one_conditioner=True)
         return self._short
 
     def __len__(self):
@@ -183,10 +183,10 @@ def _folded(layers):
 
 
 def _beginning(layers):
-    """The steps that start from data: what starts by itself is not part of a run."""
+    """The steps that start from data: what starts by itself is not part of a group."""
     steps = []
     for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
-        steps += with_runs(some) if plain else some
+        steps += group_neighbours(some) if plain else some
     return steps
 
 
@@ -221,7 +221,7 @@ class FactorOut(InPlaceLayer):
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
         if name == "prior":
-            self._prior = None if value is None else with_runs([value])[0]
+            self._prior = None if value is None else group_neighbours([value])[0]
 
     def parts_to_show(self, shape):
         if self.prior is not None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..arguments import check_integers, check_unused, generator
 from ..core import Buffer, Parameter, float_dtype, get_ops
-from ..ops.stage import Stage
+from ..fused.spec import LayerSpec
 from .channel_affine import ChannelAffine
 
 
@@ -71,11 +71,9 @@ class Conv1x1(ChannelAffine):
         M, logdet, pull = getattr(self, f"_{self.parametrisation}")()
         return M, self.zero.data, logdet, lambda dM, db, dlogdet: pull(dM, dlogdet)
 
-    def stages(self):
-        if self.channels > 48:  # from 64 on the ordinary way is faster
-            return []
+    def specs(self):
         names = {"lu": ("L", "U", "log_s", "P", "sign"), "full": ("W",), "householder": ("V",)}[self.parametrisation]
-        return [Stage(self.parametrisation, tuple(getattr(self, name) for name in names))]
+        return [LayerSpec(self.parametrisation, tuple(getattr(self, name) for name in names))]
 
     def _full(self):
         W = self.W.data

@@ -6,7 +6,7 @@ import math
 from ..arguments import check_integers, check_numbers, check_unused, shown
 from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops
 from ..nets import ConvNet, DenseNet
-from ..ops.stage import Stage, convolutions_of, units_of
+from ..fused.spec import LayerSpec
 from ..passes.current import current
 from ..passes.kept import aside
 from ..passes.replay import TileNets
@@ -339,12 +339,8 @@ class AffineCoupling(Coupling):
     def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
         return ops.uncouple_backward_(dx2, x2, h, self._scale, dlogdet)
 
-    def stages(self):
-        units, convolutions, C1, C = units_of(self.net), convolutions_of(self.net), self._C1, self.channels
-        if units is not None and (units.ends[0], units.ends[-1]) != ((0, 0, C1), (0, 0, 2 * (C - C1))):
-            units = None
-        if convolutions is not None and not convolutions.maps(C1, 2 * (C - C1)):
-            convolutions = None
-        if (units is None and convolutions is None) or self._scale[0] == "doubled":
+    def specs(self):
+        spec, C1, C = self.net.spec(), self._C1, self.channels
+        if spec is None or not spec.maps(C1, 2 * (C - C1)):
             return []
-        return [Stage("affine", (), units, self, self.net, tuple(range(C)), (0, C1, C), False, self._scale, convolutions=convolutions)]
+        return [LayerSpec("affine", (), spec, tuple(range(C)), (0, C1, C), scale=self._scale)]

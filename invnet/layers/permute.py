@@ -4,7 +4,7 @@ import numpy as np
 
 from ..arguments import check_integers, generator, permutation
 from ..core import Buffer, Isometry, get_ops
-from ..ops.stage import Stage
+from ..fused.spec import LayerSpec
 
 
 class Permute(Isometry):
@@ -39,8 +39,8 @@ class Permute(Isometry):
     def unapply(self, Z):
         return self._take(Z, self.back.data)
 
-    def stages(self):
-        return [Stage("permute", (self.order,))]
+    def specs(self):
+        return [LayerSpec("permute", (self.order,))]
 
     def _take(self, X, order):
         ops = get_ops(X)

@@ -1,6 +1,6 @@
 """SplineCoupling: the coupling whose map of x2 is a spline."""
 
-from ..ops.stage import Stage, units_of
+from ..fused.spec import DenseSpec, LayerSpec
 from .coupling import Coupling
 from .spline import Spline
 
@@ -51,11 +51,11 @@ class SplineCoupling(Coupling):
     def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
         return self._bend_back(ops, dx2, x2, h, dlogdet, self._spline.inverse_backward)
 
-    def stages(self):
-        units, C1, C = units_of(self.net), self._C1, self.channels
-        if units is None or self._spline.tails is None or (units.ends[0], units.ends[-1]) != ((0, 0, C1), (0, 0, self.outputs * (C - C1))):
+    def specs(self):
+        spec, C1, C = self.net.spec(), self._C1, self.channels
+        if not isinstance(spec, DenseSpec) or self._spline.tails is None or not spec.maps(C1, self.outputs * (C - C1)):
             return []
-        return [Stage("spline", (), units, self, self.net, tuple(range(C)), (0, C1, C), False, spline=self._spline.bins_and_bound)]
+        return [LayerSpec("spline", (), spec, tuple(range(C)), (0, C1, C), spline=self._spline.bins_and_bound)]
 
     def _bend(self, ops, x2, h, spline):
         R, logdet = spline(ops.rows(x2), self._of_numbers(ops, x2, h))

@@ -7,7 +7,7 @@ import numpy as np
 from ..arguments import check_integers, generator, is_integer
 from ..core import SHAPES, Net, Parameter, check_gradient, condition_array, float_dtype, get_ops
 from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
-from ..ops.stage import Convolutions
+from ..fused.spec import ConvSpec
 
 
 def widths_of(hidden, depth):
@@ -104,8 +104,10 @@ class ConvNet(Net):
 
         return y, pullback
 
-    def convolutions(self):
-        return Convolutions(self._layers, tuple(self._pairs())) if self.V is None else None
+    def spec(self):
+        if self.V is not None:
+            return None
+        return ConvSpec(self._layers, tuple(self._pairs()), self.floats_per_position, self.kept_per_position, self.reach)
 
     def _weights(self):
         return [parameter.data for parameter in self._pairs()]

@@ -1,7 +1,7 @@
 """DenseNet: the dense conditioner for vectors."""
 
 from ..arguments import check_integers, check_unused, is_integer
-from ..ops.stage import Units
+from ..fused.spec import DenseSpec
 from .conv import ConvNet, widths_of
 
 
@@ -44,11 +44,9 @@ class DenseNet(ConvNet):
         super().__init__(C_in, hidden, C_out, kernels=(1,) * (len(hidden) + 1), ndim=0, activation=activation,
                          cond_channels=cond_channels, seed=seed, dtype=dtype)
 
-    convolutions = ConvNet.convolutions
-
-    def units(self):
+    def spec(self):
         if self.V is not None:
             return None
         widths = (self._C_in, *(b.data.shape[0] for b in self.b))
         ends = tuple((0, 0, width) for width in widths)
-        return Units(tuple(self._pairs()), self._activations(), ends, tuple(range(widths[0])), tuple(range(widths[-1])))
+        return DenseSpec(tuple(self._pairs()), self._activations(), ends, tuple(range(widths[0])), tuple(range(widths[-1])), ConvNet.spec(self))

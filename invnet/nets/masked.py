@@ -4,7 +4,7 @@ import numpy as np
 
 from ..arguments import check_integers, permutation
 from ..core import Buffer, get_ops
-from ..ops.stage import Units
+from ..fused.spec import DenseSpec
 from .dense import DenseNet
 
 
@@ -75,11 +75,11 @@ class MaskedDenseNet(DenseNet):
         pairs = self._pairs()
         return [array for W, b, mask in zip(pairs[::2], pairs[1::2], self.mask) for array in (_masked(W.data, mask), b.data)]
 
-    def units(self):
+    def spec(self):
         if self.V is not None:
             return None
         inputs, outputs = (tuple(order.data.tolist()) for order in self.ascending)
-        return Units(tuple(self._pairs()), self._activations(), tuple(map(tuple, self._ends)), inputs, outputs)
+        return DenseSpec(tuple(self._pairs()), self._activations(), tuple(map(tuple, self._ends)), inputs, outputs)
 
     # ---- x that depends on y: units in ascending order of degrees, each of which is computed once
 

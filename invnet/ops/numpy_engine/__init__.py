@@ -13,11 +13,11 @@ from .arrays import Arrays
 from .bending import Bending
 from .channels import Channels
 from .couplings import Couplings
+from .fused_images import FusedImages
+from .fused_vectors import FusedVectors
 from .grid import GridNumbers
 from .grouping import Grouping
-from .image_runs import ImageRuns
 from .networks import Networks
-from .runs import Runs
 
 # A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
 # the waking of one, and positions enough for a matrix product to reach its rate. Where one image needs more memory than a
@@ -25,7 +25,7 @@ from .runs import Runs
 TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 28 << 20
 
 
-class NumpyOps(Arrays, Channels, Networks, Couplings, Grouping, GridNumbers, Bending, Runs, ImageRuns, Ops):
+class NumpyOps(Arrays, Channels, Networks, Couplings, Grouping, GridNumbers, Bending, FusedVectors, FusedImages, Ops):
     """The operations on NumPy's arrays; `compiled` has what Numba makes of them."""
 
     name = "numpy"
@@ -46,10 +46,8 @@ class NumpyOps(Arrays, Channels, Networks, Couplings, Grouping, GridNumbers, Ben
     def tiles(self, shape, floats_per_position, reach, weights):
         return _tiles(tuple(shape), TILE_BYTES // (4 * floats_per_position), reach, weights)
 
-    def does(self, run, X, cond, backward=False):
-        """Whether `run_`, or `run_backward_`, does a run on such an array by compiled calls, and not layer by layer."""
-        program = self._program(run, X, cond) or self._image_program(run, X, cond)[0]
-        return program is not None and (not backward or program.gradients_located(run.gradients_version))
+    def host_array(self, X):
+        return X
 
     def map_tiles(self, work, tiles, commit, memory=None):
         threads.map_tiles(work, tiles, commit, memory)

@@ -12,13 +12,12 @@ from .channels import Channels
 from .coupling import Couplings
 from .fixed_point import FixedPoint
 from .network import Network
-from .runs import Runs
 from .spline import LEAST, Splines
 
 __all__ = ["LEAST", "Ops"]
 
 
-class Ops(Arrays, Channels, Network, Activations, Couplings, Bending, Splines, Runs, FixedPoint):
+class Ops(Arrays, Channels, Network, Activations, Couplings, Bending, Splines, FixedPoint):
     """All operations.
 
     Args:

@@ -213,6 +213,10 @@ class Arrays:
         """A context in which infinity and NaN are answers, which nothing warns of."""
         return contextlib.nullcontext()
 
+    def host_array(self, X):
+        """X as a NumPy array of the same memory where this engine has the operations of fused groups (`fused_vectors_` ...), else None."""
+        return None
+
     def at_work(self):
         """A context for a layer's public call: what an engine prepares once for all the operations within."""
         return contextlib.nullcontext()

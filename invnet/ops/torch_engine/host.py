@@ -7,7 +7,6 @@ import torch
 
 from ..numpy_engine import NumpyOps
 from ..threads import single_threaded_blas
-from ...passes.current import current
 from . import TorchOps
 
 _numpy = NumpyOps.on("")
@@ -16,7 +15,7 @@ _numpy = NumpyOps.on("")
 class HostOps(TorchOps):
     """Operations that NumPy's engine has kernels for are handed to it; a tensor and its NumPy array are one memory.
 
-    That takes about a microsecond for each array. What is left to aten are element-wise layers, and what runs of layers do not do: the
+    That takes about a microsecond for each array. What is left to aten are element-wise layers, and where no group is fused the
     small matrices of 1x1 convolutions and the sums of gradients.
     """
 
@@ -56,22 +55,22 @@ class HostOps(TorchOps):
     def at_work(self):
         return _AtWork()
 
-    # ---- runs of layers whose parameters are tensors on the CPU too: NumPy's engine finds these by their addresses
+    # ---- groups of layers whose parameters are tensors on the CPU too: NumPy's engine finds these by their addresses
 
-    def run_(self, run, X, cond, inverse):
-        if not _numpy.does(run, _array(X), cond):
-            return super().run_(run, X, cond, inverse)
-        Z, logdet = _numpy.run_(run, _array(X), None, inverse)
-        return torch.from_numpy(Z), torch.from_numpy(logdet)
+    def host_array(self, X):
+        return X.numpy()
 
-    def run_backward_(self, run, dZ, Z, dlogdet, cond, inverse):
-        if not _numpy.does(run, _array(Z), cond, backward=True):
-            return super().run_backward_(run, dZ, Z, dlogdet, cond, inverse)
-        dX, X = map(torch.from_numpy, _numpy.run_backward_(run, _array(dZ), _array(Z), _array(dlogdet), None, inverse))
-        state = None if current.monitor is None else current.monitor.rebuilding
-        if state is not None:
-            state.again = _tensor(state.again)
-        return dX, X
+    def fused_vectors_(self, plan, X, inverse):
+        return _tensors(_numpy.fused_vectors_(plan, X.numpy(), inverse))
+
+    def fused_vectors_backward_(self, plan, dZ, Z, dlogdet, inverse):
+        return _tensors(_numpy.fused_vectors_backward_(plan, dZ.numpy(), Z.numpy(), dlogdet.numpy(), inverse))
+
+    def fused_images_(self, plan, X, inverse, tapes, memory):
+        return _tensors(_numpy.fused_images_(plan, X.numpy(), inverse, tapes, memory))
+
+    def fused_images_backward_(self, plan, dZ, Z, dlogdet, inverse, tapes):
+        return _tensors(_numpy.fused_images_backward_(plan, dZ.numpy(), Z.numpy(), dlogdet.numpy(), inverse, tapes))
 
     def update_(self, update, *arrays):
         _numpy.update_(update, *map(_array, arrays))
@@ -103,6 +102,10 @@ def _tensor(value):
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
+def _tensors(values):
+    return tuple(map(_tensor, values))
+
+
 def _handed_over(name):
     """A method that NumPy's engine does, on the same memory."""
     method = getattr(_numpy, name)
@@ -110,7 +113,7 @@ def _handed_over(name):
     @functools.wraps(method)
     def call(self, *arguments):
         result = method(*map(_array, arguments))
-        return tuple(map(_tensor, result)) if isinstance(result, (tuple, list)) else _tensor(result)
+        return _tensors(result) if isinstance(result, (tuple, list)) else _tensor(result)
 
     return call
 

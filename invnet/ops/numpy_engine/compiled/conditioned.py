@@ -1,6 +1,6 @@
-"""Stages of a run that have a conditioner: couplings and autoregressive layers with dense ones, and their gradients.
+"""Layers of a group that have a conditioner: couplings and autoregressive layers with dense ones, and their gradients.
 
-A conditioner's units come step by step, as ops/stage.py says, each once: so a layer costs the same in both directions. Its units
+A conditioner's units come step by step, as fused/spec.py says, each once: so a layer costs the same in both directions. Its units
 are rows of `work`, samples along them, after a row of ones: a bias is the weight of an input that is one. What a channel becomes given
 its rows of outputs is said in affine.py and spline.py.
 """
@@ -11,7 +11,7 @@ from .kernels import ZERO, inner
 from .matrices import add, copy
 from .products import place_transposed, product, rounded
 from .spline import SIZE, bend, bend_back
-from .stages import (
+from .tables import (
     ACTIVATION, BEFORE, BINS, COLUMNS, D, ENDS, ENDS_IN, ENDS_OUT, FIRST, GROUPS, IN, INPUTS, LAST, ORDER, OUT, READS_Z, ROWS, SIGMOID, UNITS,
     WEIGHTS,
 )

@@ -14,7 +14,7 @@ from ...activations import FROM_ARGUMENT
 from .activations import activate, multiply_by_slope, address_of
 from .kernels import ONE, ZERO, inner, kernel, once
 from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_rows, take_rows
-from .stages import numbers_at
+from .tables import numbers_at
 from .taps import find_taps, pad, rows_of, sum_taps
 from .vector_rows import add_rows
 from .vectors import BYTES, ROWS, SLACK

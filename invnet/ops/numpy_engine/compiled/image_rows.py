@@ -1,4 +1,4 @@
-"""Pieces of a run of images: positions as rows of channels, scaled, permuted, mixed, coupled and summed over.
+"""Pieces of a group of images: positions as rows of channels, scaled, permuted, mixed, coupled and summed over.
 
 R positions are at work; row r of their channels lies at o + r * pitch in `work`, with zeros after the channels.
 """
@@ -9,7 +9,7 @@ from .kernels import ONE, ZERO, inner, once
 from .matrices import copy
 from .products import clear, multiples, place, place_transposed, product, rounded
 from .rows import total
-from .stages import GROUPS, SIGMOID
+from .tables import GROUPS, SIGMOID
 from .vector_rows import copy_rows, merge_rows, pack_rows
 from .vectors import SLACK
 

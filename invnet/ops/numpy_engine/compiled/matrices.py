@@ -1,4 +1,4 @@
-"""Small matrices, flat: products, inverses, and what parametrises the mixes of runs. For use inside compiled functions."""
+"""Small matrices, flat: products, inverses, and what parametrises the mixes of groups. For use inside compiled functions."""
 
 import math
 
@@ -93,7 +93,7 @@ def square(A, n):
     return total
 
 
-# ---- products of Householder's reflections; most runs have none, and then these are not compiled
+# ---- products of Householder's reflections; most groups have none, and then these are not compiled
 
 
 @inner

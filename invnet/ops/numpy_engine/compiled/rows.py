@@ -1,4 +1,4 @@
-"""Pieces of a run, but for conditioners: samples as rows of channels, scaled, permuted, mixed and summed over.
+"""Pieces of a group, but for conditioners: samples as rows of channels, scaled, permuted, mixed and summed over.
 
 `n` samples are at work; row c of their channels lies at o + c * pitch in `work`.
 """

@@ -1,4 +1,4 @@
-"""Runs: neighbours of a chain that an engine does in one call give what the layers give one by one, whatever happens to their parameters."""
+"""Fused groups: neighbours that an engine does in one call give what the layers give one by one, whatever happens to their parameters."""
 
 import copy
 import pickle
@@ -6,9 +6,7 @@ import pickle
 import invnet
 import numpy as np
 import pytest
-from invnet.layers import run as layers_run
-from invnet.layers.run import Run
-from invnet.ops.numpy_engine import NumpyOps, program, runs
+from invnet.fused import FusedGroup, group, vector_plan
 
 
 def flow(dtype="float64", **more):
@@ -39,7 +37,7 @@ def results(net, X, cond=None):
 
 def one_by_one(net, X, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(NumpyOps, "_program", lambda *run: None)
+        patch.setattr(FusedGroup, "_plan", lambda *group: None)
         return results(net, X)
 
 
@@ -54,14 +52,14 @@ def assert_alike(got, expected, rtol=1e-9):
 
 @pytest.mark.parametrize("make, dtype, rtol", [(flow, "float64", 1e-9), (flow, "float32", 1e-3), (splines, "float64", 1e-9)])
 @pytest.mark.parametrize("N", [0, 1, 15, 256, 257, 2500])
-def test_a_run_gives_what_its_layers_give(make, N, dtype, rtol, monkeypatch):
+def test_a_group_gives_what_its_layers_give(make, N, dtype, rtol, monkeypatch):
     net = make(dtype)
-    assert [type(step) for step in net._steps] == [Run]
+    assert [type(step) for step in net._steps] == [FusedGroup]
     assert_alike(results(net, data(N, dtype)), one_by_one(net, data(N, dtype), monkeypatch), rtol)
 
 
 @pytest.mark.parametrize("make", [flow, splines])
-def test_a_run_gives_the_same_bits_for_any_number_of_threads(make):
+def test_a_group_gives_the_same_bits_for_any_number_of_threads(make):
     net, before, bits = make("float32"), invnet.num_threads(), set()
     try:
         for threads in (1, 2, 4):
@@ -102,14 +100,14 @@ def by_a_network_of_anothers(net):
 
 
 @pytest.mark.parametrize("change", [by_an_optimizer, by_other_arrays, by_transposed_arrays, by_a_state, by_a_network, by_a_network_of_anothers])
-def test_a_run_sees_its_parameters_replaced(change, monkeypatch):
+def test_a_group_sees_its_parameters_replaced(change, monkeypatch):
     net = flow()
     results(net, data())
     change(net)
     assert_alike(results(net, data()), one_by_one(net, data(), monkeypatch))
 
 
-def test_a_run_goes_on_in_another_dtype(monkeypatch):
+def test_a_group_goes_on_in_another_dtype(monkeypatch):
     net = flow()
     results(net, data())
     net.to(dtype="float32")
@@ -159,25 +157,25 @@ def test_activations_are_kept_where_that_is_asked_for():
     assert_alike(results(net, data()), expected)
 
 
-def test_a_run_is_cut_where_its_parameters_are_many(monkeypatch):
-    monkeypatch.setattr(layers_run, "LARGEST", 150)
+def test_a_group_is_cut_where_its_parameters_are_many(monkeypatch):
+    monkeypatch.setattr(group, "LARGEST", 150)
     net = flow()
     sizes = [sum(p.data.size for p in step.parameters()) for step in net._steps]
-    assert len(sizes) > 1 and all(size <= 150 for size, step in zip(sizes, net._steps) if isinstance(step, Run))
+    assert len(sizes) > 1 and all(size <= 150 for size, step in zip(sizes, net._steps) if isinstance(step, FusedGroup))
     assert_alike(results(net, data())[:4], results(flow(), data())[:4])
 
 
 @pytest.mark.parametrize("N", [20, 2500])
-def test_what_is_gathered_for_a_run_does_not_grow_with_it(N, monkeypatch):
+def test_what_is_gathered_for_a_group_does_not_grow_with_it(N, monkeypatch):
     expected = results(flow(), data(N))
-    monkeypatch.setattr(program, "LARGEST", 150)
+    monkeypatch.setattr(vector_plan, "LARGEST", 150)
     net = flow()
     assert_alike(results(net, data(N)), expected)
-    made = runs._programs[net._steps[0]]
+    made = group._plans[net._steps[0]][vector_plan.VectorPlan]
     assert len(made.parts) > 2 and made.size <= 151 + 2 * 16
 
 
-def test_a_run_of_layers_is_not_made_across_numbers_of_channels():
+def test_a_group_of_layers_is_not_made_across_numbers_of_channels():
     net = invnet.Chain(invnet.Permute.reversal(4), invnet.Permute.reversal(3), dtype := invnet.ActNorm(3, dtype="float64"))
     with pytest.raises(ValueError, match="3 channels"):
         net.forward(data())

@@ -1,6 +1,6 @@
-"""What a run's stages are in tables, and their parameters as compiled functions take them.
+"""The tables of a group of layers, and its parameters as compiled functions take them.
 
-`prepare` gathers the parameters of all stages, and what they parametrise, in one array P. The gradients in P are an array G; `pull`
+`prepare` gathers the parameters of all layers, and what they parametrise, in one array P. The gradients in P are an array G; `pull`
 adds to the parameters' own what these make of them. Parameters are found by their addresses, so that a call has as many
 arguments for a hundred of them as for one.
 """
@@ -14,10 +14,10 @@ from numba.extending import intrinsic
 from .kernels import ONE, ZERO, inner
 from .matrices import add, copy, invert, reflect, reflect_back, square, times, triangles
 
-#: kind of a stage -> its number
+#: kind of a layer -> its number
 KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "spline": 5, "convolutional": 6}
 SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED, CONVOLUTIONAL = range(7)
-#: A row of the table of stages: the number of its kind, its first state's address, its place in P and G; of one with a conditioner: the
+#: A row of the table of layers: the number of its kind, its first state's address, its place in P and G; of one with a conditioner: the
 #: first and the last row of that, how many groups, where in `index` their ends lie and the order of the channels (of a permutation as
 #: well), whether the conditioner sees Z, whether the scale is a sigmoid, and how many bins a spline has, or 0.
 KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID, BINS = range(11)
@@ -47,15 +47,15 @@ def uncounted(A):
 
 
 @inner
-def prepare(P, addresses, stages, layers, index, C, inverses, reflections):
+def prepare(P, addresses, table, layers, index, C, inverses, reflections):
     """Fills P, and the permutations in `index`, of the mixes' inverses where these are wanted; gives the logdet of all that is the same for
     every sample, and the largest |M| |Minv| of inverses, which is a bound of their condition numbers.
 
     `reflections` is True where mixes have some, else None: then what these take is not compiled.
     """
     logdet, worst, n = 0.0, 1.0, C * C
-    for s in range(stages.shape[0]):
-        t = stages[s]
+    for s in range(table.shape[0]):
+        t = table[s]
         kind, p, states = t[KIND], P[t[PLACE]:], addresses[t[STATE]:]
         if kind == SCALE:
             log_s, b = numbers_at(states[0], C, P), numbers_at(states[1], C, P)
@@ -92,11 +92,11 @@ def prepare(P, addresses, stages, layers, index, C, inverses, reflections):
 
 
 @inner
-def pull(P, G, dlogdet, addresses, gradients, stages, layers, C, reflections):
+def pull(P, G, dlogdet, addresses, gradients, table, layers, C, reflections):
     """Adds to the gradients of the parameters, at the addresses `gradients`, those of what `prepare` made of them, G, and of logdet."""
     n = C * C
-    for s in range(stages.shape[0]):
-        t = stages[s]
+    for s in range(table.shape[0]):
+        t = table[s]
         kind, p, dM, states, grads = t[KIND], P[t[PLACE]:], G[t[PLACE]:], addresses[t[STATE]:], gradients[t[STATE]:]
         if kind == SCALE:
             dlog_s, db = numbers_at(grads[0], C, P), numbers_at(grads[1], C, P)

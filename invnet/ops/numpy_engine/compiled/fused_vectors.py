@@ -1,10 +1,10 @@
-"""A run of layers of vectors, and its gradients: each one compiled call for all layers.
+"""A group of layers of vectors, and its gradients: each one compiled call for all layers.
 
 Samples lie along rows: a row of `work` has one channel, or one unit of a conditioner, of the samples that are at work at one
 time. So every loop and every product runs over samples, however few channels there are.
 
-A run is done part by part, `parts` being where in the table of stages each begins and ends. What a part's parameters make is in P, where
-`stages` puts it; its gradients are summed in an array G with the same places. The next part has the same memory.
+A group is done part by part: `parts` says where in the table of layers each begins and ends. What a part's parameters make is in P, where
+`table` puts it; its gradients are summed in an array G with the same places. The next part has the same memory.
 
 `work` has the rows of channels, those of their gradients, of scales, of one conditioner, a spare one for each channel, zeros,
 the panel of a product, and scratch memory of what changes a channel, `at`.
@@ -17,7 +17,7 @@ from .kernels import TRUE, ZERO, kernel
 from .products import multiples
 from .rows import from_rows, mix, permute, rescale, scale_back, sums_of_products, to_rows
 from .spline import MANY
-from .stages import CONDITIONED, KIND, ORDER, PERMUTE, PLACE, SCALE, prepare, pull, uncounted
+from .tables import CONDITIONED, KIND, ORDER, PERMUTE, PLACE, SCALE, prepare, pull, uncounted
 from .vectors import BYTES, SLACK
 
 #: samples that are at work at one time
@@ -25,9 +25,9 @@ AT_ONCE = MANY
 
 
 @kernel("float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, ?, $[:,:], $[::1], $[::1], int64[::1])")
-def forward(P, addresses, parts, stages, limits, layers, index, inverse, reflections, X, logdet, work, places):
+def forward(P, addresses, parts, table, limits, layers, index, inverse, reflections, X, logdet, work, places):
     """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of a program."""
-    P, stages, limits, work = uncounted(P), uncounted(stages), uncounted(limits), uncounted(work)
+    P, table, limits, work = uncounted(P), uncounted(table), uncounted(limits), uncounted(work)
     layers, index = uncounted(layers), uncounted(index)
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
     ones, steps, zeros, spare = index, index[places[1]:], places[3] * pitch, places[2] * pitch
@@ -36,7 +36,7 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, reflect
     for part in range(parts.size - 1):
         part = parts.size - 2 - part if inverse else part
         start, stop = parts[part], parts[part + 1]
-        same, bound = prepare(P, addresses, stages[start:stop], layers, index, C, inverse, reflections)
+        same, bound = prepare(P, addresses, table[start:stop], layers, index, C, inverse, reflections)
         same, worst = X.dtype.type(-same if inverse else same), max(worst, bound)
         for r in range(0, N, AT_ONCE):
             n = min(AT_ONCE, N - r)
@@ -45,7 +45,7 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, reflect
                 logdet[r + i] += same
             for i in range(stop - start):
                 s = stop - 1 - i if inverse else start + i
-                t = stages[s]
+                t = table[s]
                 kind, p = t[KIND], P[t[PLACE]:]
                 if kind == SCALE:
                     rescale(work, ZERO, pitch, p, C, not inverse, n)
@@ -61,14 +61,14 @@ def forward(P, addresses, parts, stages, limits, layers, index, inverse, reflect
 
 @kernel("""float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, boolean, ?, $[:,:],
         $[:,:], $[::1], $[::1], float64, $[::1], int64[::1])""")
-def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, inverse, alone, reflections, dX, X, dlogdet, logdet, total, work, places):
+def backward(P, G, addresses, gradients, parts, table, limits, layers, index, inverse, alone, reflections, dX, X, dlogdet, logdet, total, work, places):
     """Z becomes X and dZ becomes dX, or the other way round where `inverse`; gives the bound of `prepare`.
 
     To `logdet` is added what the forward of the opposite direction would, of the states that are rebuilt: minus the log-determinants.
     Where these samples are `alone`, adds to the parameters' gradients, given the total of dlogdet over all samples; else there is one part,
     and its gradients are in G.
     """
-    P, G, stages, limits, work = uncounted(P), uncounted(G), uncounted(stages), uncounted(limits), uncounted(work)
+    P, G, table, limits, work = uncounted(P), uncounted(G), uncounted(table), uncounted(limits), uncounted(work)
     layers, index = uncounted(layers), uncounted(index)
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
     ones, steps, zeros, spare, panel, d = index, index[places[1]:], places[3] * pitch, places[2] * pitch, places[4] * pitch, C * pitch
@@ -79,7 +79,7 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
     for part in range(parts.size - 1):
         part = part if inverse else parts.size - 2 - part
         start, stop = parts[part], parts[part + 1]
-        same, bound = prepare(P, addresses, stages[start:stop], layers, index, C, TRUE, reflections)
+        same, bound = prepare(P, addresses, table[start:stop], layers, index, C, TRUE, reflections)
         same, worst = X.dtype.type(same if inverse else -same), max(worst, bound)
         for i in range(G.size):
             G[i] = 0
@@ -91,7 +91,7 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
                 logdet[r + i] += same
             for i in range(stop - start):
                 s = start + i if inverse else stop - 1 - i
-                t = stages[s]
+                t = table[s]
                 kind, p, g = t[KIND], P[t[PLACE]:], G[t[PLACE]:]
                 if kind == SCALE:
                     if not inverse:
@@ -117,12 +117,12 @@ def backward(P, G, addresses, gradients, parts, stages, limits, layers, index, i
             from_rows(work, ZERO, pitch, X, r, n)
             from_rows(work, d, pitch, dX, r, n)
         if alone:
-            pull(P, G, total, addresses, gradients, stages[start:stop], layers, C, reflections)
+            pull(P, G, total, addresses, gradients, table[start:stop], layers, C, reflections)
     return worst
 
 
 @kernel("void($[::1], $[::1], int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], float64, int64, ?)")
-def add_gradients(P, G, addresses, gradients, stages, layers, index, total, C, reflections):
+def add_gradients(P, G, addresses, gradients, table, layers, index, total, C, reflections):
     """Adds to the parameters' gradients what a part's G, summed over all samples, makes of them."""
-    prepare(P, addresses, stages, layers, index, C, TRUE, reflections)
-    pull(P, G, total, addresses, gradients, stages, layers, C, reflections)
+    prepare(P, addresses, table, layers, index, C, TRUE, reflections)
+    pull(P, G, total, addresses, gradients, table, layers, C, reflections)

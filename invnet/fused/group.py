@@ -1,0 +1,166 @@
+"""FusedGroup: neighbours of a Chain as one step, which an engine may do in one call."""
+
+import math
+import weakref
+
+import numpy as np
+
+from ..core import InPlaceLayer, get_ops
+from ..passes.current import current
+from ..passes.drift import TOLERANCE
+from .spec import ConvSpec
+
+#: Numbers of a group's parameters at most, if it has more than one conditioner: a backward hook, by which several processes send their
+#: gradients meanwhile, is called for a group when all of it is done.
+LARGEST = 1 << 18
+#: The same of images, whose gradients are summed for a group at a time, in memory that is not to grow with depth.
+LARGEST_OF_IMAGES = 9000
+#: Channels of a matrix at most: from 64 on a product of its own is faster.
+CHANNELS = 48
+#: Scales that the compiled functions have.
+SCALES = ("bounded", "sigmoid")
+#: The condition number of a matrix from which rounding errors become too large.
+CONDITION = {np.dtype(kind): TOLERANCE / np.finfo(kind).eps for kind in ("float32", "float64")}
+
+_plans = weakref.WeakKeyDictionary()  # of groups, by class: a copied or unpickled group has none
+
+
+class FusedGroup(InPlaceLayer):
+    """Layers one after the other, all of which say what they compute (`specs`).
+
+    An engine that has compiled functions for such groups does one in a call, on arrays without a condition; elsewhere its layers
+    are called one by one.
+
+    Args:
+        layers: Layers of the same number of channels.
+    """
+
+    uses_condition = False
+
+    def __init__(self, layers):
+        self.layers, self.channels = tuple(layers), layers[0].channels
+
+    @property
+    def known_as(self):
+        return self.layers[0].known_as
+
+    def check_shape(self, X, name="X"):
+        self.layers[0].check_shape(X, name)
+
+    def forward_(self, X, cond=None):
+        return self._pass(X, cond, inverse=False)
+
+    def inverse_logdet_(self, Z, cond=None):
+        return self._pass(Z, cond, inverse=True)
+
+    def backward_(self, dZ, Z, dlogdet, cond=None):
+        return self._backward(dZ, Z, dlogdet, cond, inverse=False)
+
+    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+        return self._backward(dX, X, dlogdet, cond, inverse=True)
+
+    def _pass(self, X, cond, inverse):
+        ops = get_ops(X)
+        plan = self._plan(ops, X, cond)
+        if plan is None:
+            logdet = ops.fill(X.shape[0], 0.0, X)
+            for layer in reversed(self.layers) if inverse else self.layers:
+                X, part = (layer.inverse_logdet_ if inverse else layer.forward_)(X, cond)
+                logdet += part
+            return X, logdet
+        X, logdet, condition = plan.forward_(self, ops, X, inverse)
+        if inverse:
+            self._check_condition(condition, plan.dtype)
+        return X, logdet
+
+    def _backward(self, dZ, Z, dlogdet, cond, inverse):
+        ops = get_ops(Z)
+        plan = self._plan(ops, Z, cond)
+        if plan is None or not plan.find_gradients():
+            for layer in self.layers if inverse else reversed(self.layers):
+                dZ, Z = (layer.inverse_backward_ if inverse else layer.backward_)(dZ, Z, dlogdet, cond)
+            return dZ, Z
+        dX, X, logdet, condition = plan.backward_(self, ops, dZ, Z, dlogdet, inverse)
+        self._check_condition(condition, plan.dtype)
+        if current.monitor is not None:
+            current.monitor.rebuilt_logdet(self, logdet)
+        return dX, X
+
+    @property
+    def specs_of_layers(self):
+        """The specs of all layers, or None where one of them has none now; the same list until a part of a layer is replaced."""
+        return self.derived("specs", self._specs_of_layers)
+
+    def _specs_of_layers(self):
+        specs = [fusable_specs(layer) for layer in self.layers]
+        return [spec for some in specs for spec in some] if all(specs) else None
+
+    def _plan(self, ops, X, cond):
+        """The plan by which compiled functions do this group on such arrays, or None where they do not."""
+        x = None if cond is not None else ops.host_array(X)
+        if x is None:
+            return None
+        # Numba is imported with the first array, not with invnet.
+        if X.ndim == 2:
+            from .vector_plan import VectorPlan as Plan
+        else:
+            from .image_plan import ImagePlan as Plan
+        plans = _plans.setdefault(self, {})
+        plan = plans.get(Plan)
+        if plan is None or plan.dtype != x.dtype or not plan.is_of(self.specs_of_layers):
+            specs = self.specs_of_layers
+            if specs is None or not Plan.does(specs):
+                return None
+            plan = plans[Plan] = Plan(specs, X.shape[1], x.dtype)
+        return plan if plan.find_parameters() and plan.takes(ops, x) else None
+
+    def _check_condition(self, bound, dtype):
+        """Has the layers look at their condition numbers, where these are at most `bound`, and that is too large for the dtype."""
+        if not bound < CONDITION[dtype]:
+            for layer in self.layers:
+                layer.check_condition()
+
+
+def fusable_specs(layer):
+    """The specs of a layer, or an empty list where it computes something that no compiled function does, or does faster by itself."""
+    specs = layer.specs()
+    return specs if all(map(_is_fusable, specs)) else []
+
+
+def _is_fusable(spec):
+    if spec.kind in ("lu", "full", "householder"):
+        return spec.states[0].data.shape[-1] <= CHANNELS
+    return spec.kind != "affine" or spec.scale[0] in SCALES
+
+
+def group_neighbours(layers, one_conditioner=False):
+    """The layers, as many neighbours as possible as one FusedGroup; one with a conditioner is a group alone too.
+
+    With `one_conditioner` a group ends after a layer that has one: the same bits, and states between that can be looked at.
+    """
+    steps, group, size, conditioned, images = [], [], 0, False, False  # of the group: its numbers, and what conditioners it has
+
+    def end():
+        nonlocal group, size, conditioned, images
+        if group:
+            steps.append(FusedGroup(group) if len(group) > 1 or conditioned else group[0])
+        group, size, conditioned, images = [], 0, False, False
+
+    for layer in layers:
+        specs = fusable_specs(layer)
+        if not specs:
+            end()
+            steps.append(layer)
+            continue
+        numbers, has_conditioner = sum(math.prod(p.data.shape) for p in layer.parameters()), specs[-1].conditioner is not None
+        of_images = any(isinstance(spec.conditioner, ConvSpec) for spec in specs)
+        most = LARGEST_OF_IMAGES if images or of_images else LARGEST
+        first = has_conditioner and not conditioned  # it joins the matrices before it, however large it is
+        if group and ((size + numbers > most and not first) or layer.channels != group[-1].channels):
+            end()
+        group.append(layer)
+        size, conditioned, images = size + numbers, conditioned or has_conditioner, images or of_images
+        if one_conditioner and conditioned:
+            end()
+    end()
+    return steps

@@ -1,0 +1,102 @@
+"""ImagePlan: a group of layers of images as the tables that compiled functions read."""
+
+import functools
+import math
+
+import numpy as np
+
+from ..ops.numpy_engine.compiled import convolutions
+from ..ops.numpy_engine.compiled.products import rounded
+from ..ops.numpy_engine.compiled.tables import BIAS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, SIGMOID, STATE, UNITS, WEIGHTS
+from ..ops.numpy_engine.compiled.vectors import BYTES, SLACK
+from ..passes.current import current
+from .plan import Plan
+
+
+class ImagePlan(Plan):
+    """A group for arrays of one dtype: `table` and `layers` are as compiled/tables.py says.
+
+    Args:
+        specs: of the group's layers, one after the other; their conditioners are stacks of convolutions.
+        channels: C.
+        dtype: of the arrays.
+    """
+
+    def __init__(self, specs, channels, dtype):
+        super().__init__(specs, dtype)
+        C, self.channels, self.lanes = channels, channels, BYTES // dtype.itemsize
+        self.bounds = np.array([math.log(spec.scale[1]) if spec.conv else 0.0 for spec in specs])
+        self.numbers, index, self.table = 1, [], np.zeros((len(specs), 10), np.int64)
+        for row, spec in zip(self.table, specs):
+            row[KIND], row[STATE], row[PLACE] = KINDS["convolutional" if spec.conv else spec.kind], len(self._states), self.numbers
+            self._add_states(spec.conv.parameters if spec.conv else spec.states,
+                         np.dtype(np.int64) if spec.kind == "permute" else dtype)
+            if spec.kind == "scale":
+                self.numbers += 3 * C
+            elif spec.kind == "permute":
+                row[ORDER] = len(index)
+                index += range(C)
+            elif not spec.conv:
+                row[GROUPS] = spec.states[0].data.shape[0]  # reflections
+                self.numbers += 2 * C * C
+        self.size, layers = self.numbers, []  # of P, and of G, which has weights and biases as well
+        for row, spec in zip(self.table, specs):
+            if spec.conv:
+                row[PLACE], row[FIRST], row[LAST] = self.size, len(layers), len(layers) + len(spec.conv.layers) - 1
+                row[GROUPS], row[SIGMOID] = spec.groups[1], spec.scale[0] == "sigmoid"
+                for weights, bias in zip(spec.conv.parameters[::2], spec.conv.parameters[1::2]):
+                    layer = np.zeros(13, np.int64)
+                    layer[WEIGHTS], layer[UNITS] = self.size, math.prod(bias.data.shape)
+                    layer[BIAS] = self.size + math.prod(weights.data.shape)
+                    self.size = int(layer[BIAS] + layer[UNITS])
+                    layers.append(layer)
+        self.layers, self.index = np.array(layers, np.int64).reshape(-1, 13), np.array(index or [0])
+        nets = [spec.conv for spec in specs if spec.conv]
+        self._networks = tuple(spec.conv.layers if spec.conv else None for spec in specs)
+        #: as of a coupling: floats of a tile for each position, how far an output sees, and numbers of weights
+        self.floats = max(net.floats_per_position for net in nets) + 3 * rounded(C, self.lanes) + 8 * (C // 2)
+        self.kept = sum(net.kept_per_position or net.floats_per_position for net in nets)  # numbers of a position
+        self.reach, self.weights = max(net.reach for net in nets), self.size - self.numbers
+
+    @staticmethod
+    def does(specs):
+        """Whether there are plans of such layers: at least one has a conditioner, a stack of convolutions."""
+        return any(spec.conv for spec in specs) and all(spec.conv or not spec.conditioner for spec in specs)
+
+    def takes(self, ops, X):
+        """Whether compiled functions do this group on such an array: its tiles are whole samples."""
+        axes = max(len(shape) - 2 for layers in self._networks if layers for shape, _, _ in layers)  # of the kernels; 0 takes any
+        return X.size > 0 and axes in (0, X.ndim - 2) and self.tiles(ops, X)[0].whole
+
+    def tiles(self, ops, X):
+        return ops.tiles(X.shape, self.floats, self.reach, self.weights)
+
+    def forward_(self, group, ops, X, inverse):
+        """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the bound."""
+        kept, size = current.kept, self.kept * X.shape[0] * math.prod(X.shape[2:]) * self.dtype.itemsize
+        tapes = None if kept is None else kept.place(group, size, self.weights / self.kept)
+        return ops.fused_images_(self, X, inverse, tapes, None if tapes is None else kept.memory)
+
+    def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
+        """dX, X, the forward pass's logdet as computed from X, and the bound; adds to the parameters' gradients."""
+        return ops.fused_images_backward_(self, dZ, Z, dlogdet, inverse, None if current.kept is None else current.kept.take(group))
+
+    def for_tile(self, N, D, H, W, backward, tapes_apart):
+        """What the compiled functions take for a tile of that shape; see `_plan`."""
+        return _plan(self._networks, self.channels, self.dtype.itemsize, N, D, H, W, backward, tapes_apart)
+
+
+@functools.lru_cache(maxsize=4096)
+def _plan(networks, C, itemsize, N, D, H, W, backward, tapes_apart):
+    """For images (N, D, H, W, C): the plans of the conditioners, with where each begins and ends and its tape, places in `work`, and how
+    many numbers have `work`, all tapes, which lie in one place if not `tapes_apart`, and each array of offsets."""
+    lanes, plans = BYTES // itemsize, [layers and convolutions.plan(layers, N, D, H, W, itemsize, backward) for layers in networks]
+    found, lengths = [plan for plan in plans if plan], [len(plan.table) if plan else 0 for plan in plans]
+    ends, rows = np.cumsum(lengths), N * D * H * W * rounded(C, lanes) + SLACK
+    sizes = (rows, rows, rows, max(C + 2, 4) * rounded(C, lanes) + SLACK, 8 * (N * D * H * W * (C // 2) + SLACK),
+             max(plan.backward if backward else plan.forward for plan in found))
+    places = np.cumsum([0] + [rounded(size, lanes) for size in sizes])
+    tapes = np.cumsum([0] + [rounded(plan.tape, lanes) if plan else 0 for plan in plans])
+    starts = np.stack([ends - lengths, ends, tapes[:-1] if tapes_apart else 0 * ends], 1)
+    return (np.concatenate([plan.table for plan in found]), starts, places[:-1], int(places[-1]),
+            int(tapes[-1]) if tapes_apart else max(plan.tape for plan in found), max(plan.offsets for plan in found))

@@ -1,0 +1,51 @@
+"""Plan: what plans for vectors and for images share."""
+
+from ..core import Buffer, Gradient, Parameter
+from .addresses import Addresses
+
+
+class Plan:
+    """A group of layers for arrays of one dtype, as tables of numbers; compiled functions find its parameters by their addresses.
+
+    Args:
+        specs: of the group's layers, one after the other.
+        dtype: of the arrays that the group works on.
+    """
+
+    def __init__(self, specs, dtype):
+        self.dtype, self._specs = dtype, specs
+        #: what compiled functions take and are compiled for: whether there are products of reflections, else None
+        self.reflections = True if any(spec.kind == "householder" for spec in specs) else None
+        self._states, self._expected = [], []
+        self._data, self._gradients = Addresses(), Addresses()
+
+    def _add_states(self, states, dtype):
+        self._states += states
+        self._expected += [(tuple(state.data.shape), dtype) for state in states]
+
+    def is_of(self, specs):
+        """Whether these are the specs that the plan was made of."""
+        if specs is not self._specs and specs == self._specs:
+            self._specs = specs
+        return specs is self._specs
+
+    def find_parameters(self):
+        """Whether compiled functions can take the parameters where they lie; then `addresses` says where.
+
+        They are NumPy's arrays, or PyTorch's tensors on the CPU.
+        """
+        version = Buffer.replaced
+        if not self._data.hold(version) and not self._data.find(version, [state.data for state in self._states], self._expected):
+            return False
+        self.addresses = self._data.table
+        return True
+
+    def find_gradients(self):
+        """The same of the parameters' gradients, which are made where there is none; then `gradients` says where."""
+        version = Gradient.replaced
+        if not self._gradients.hold(version):
+            gradients = [state.gradient_array() if isinstance(state, Parameter) else None for state in self._states]
+            if not self._gradients.find(version, gradients, self._expected):
+                return False
+        self.gradients = self._gradients.table
+        return True

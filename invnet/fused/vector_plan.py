@@ -1,0 +1,147 @@
+"""VectorPlan: a group of layers of vectors as the tables that compiled functions read."""
+
+import math
+
+import numpy as np
+
+from ..ops.activations import FROM_ARGUMENT
+from ..ops.numpy_engine.compiled.activations import address_of
+from ..ops.numpy_engine.compiled.fused_vectors import AT_ONCE
+from ..ops.numpy_engine.compiled.products import rounded
+from ..ops.numpy_engine.compiled.spline import SIZE
+from ..ops.numpy_engine.compiled.tables import BINS, ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
+from ..ops.numpy_engine.compiled.vectors import BYTES, SLACK, VECTORS
+from ..ops.reference import LEAST
+from ..passes.current import current
+from .plan import Plan
+from .spec import DenseSpec
+
+#: Numbers of a part's parameters at most, if it has more than one layer: they are gathered, and their gradients summed, for a part at a
+#: time, in memory that is not to grow with depth.
+LARGEST = 9000
+
+
+class VectorPlan(Plan):
+    """A group for arrays of one dtype: `parts`, `table`, `layers` are as the compiled functions' files say, `index` is what these point to.
+
+    Args:
+        specs: of the group's layers, one after the other; their conditioners are dense.
+        channels: C.
+        dtype: of the arrays.
+    """
+
+    def __init__(self, specs, channels, dtype):
+        super().__init__(specs, dtype)
+        C, self.lanes = channels, BYTES // dtype.itemsize
+        self._scratch = SIZE * (C if any(spec.spline for spec in specs) else 1)
+        self._index, self._layers, self._places = list(range(max(C, AT_ONCE) + 1)), [], {}
+        self._lists = {}
+        self._multiples = self._place_of(C * c for c in range(C))
+        self._rows, self._panel, self._widest = 3 * C, 1, 1
+        parts, rows, self.size = _cut(specs, C), [], 1
+        for part in parts:
+            self._size = 1
+            rows += [self._row(spec, C) for spec in part]
+            self.size = max(self.size, self._size)
+        self.parts = np.cumsum([0, *map(len, parts)])
+        self.parts_apart = [self.parts[i:i + 2] for i in range(len(parts))]
+        self.table, self.limits = np.array(rows), np.array([self._limits(spec) for spec in specs])
+        self.layers, self.index = np.array(self._layers, np.int64).reshape(-1, 13), np.array(self._index)
+        del self._index, self._layers, self._lists, self._size
+        self._spare, self._zeros = self._rows, self._rows + C
+
+    @staticmethod
+    def does(specs):
+        """Whether there are plans of such layers."""
+        return all(spec.conditioner is None or isinstance(spec.conditioner, DenseSpec) for spec in specs)
+
+    def takes(self, ops, X):
+        """Whether compiled functions do this group on such an array now: not where activations are kept."""
+        return current.kept is None
+
+    def forward_(self, group, ops, X, inverse):
+        """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the bound."""
+        return ops.fused_vectors_(self, X, inverse)
+
+    def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
+        """dX, X, the forward pass's logdet as computed from X, and the bound; adds to the parameters' gradients."""
+        return ops.fused_vectors_backward_(self, dZ, Z, dlogdet, inverse)
+
+    @staticmethod
+    def _limits(spec):
+        """The logarithm of the bound of a scale; of splines the bound of their domain, and the least size of a bin."""
+        if spec.spline:
+            return spec.spline[1], LEAST
+        return math.log(spec.scale[1]) if spec.scale else 0.0, 0.0
+
+    def _row(self, spec, C):
+        """The row of a layer."""
+        row = np.zeros(11, np.int64)
+        row[KIND], row[STATE], row[PLACE] = KINDS[spec.kind], len(self._states), self._size
+        self._add_states(spec.states, np.dtype(np.int64) if spec.kind == "permute" else self.dtype)
+        if spec.kind == "scale":
+            self._size += 3 * C
+        elif spec.kind == "permute":  # a place of its own, since `prepare` writes there
+            row[ORDER] = len(self._index)
+            self._index += range(C)
+        elif spec.conditioner is not None:
+            self._conditioner(spec, row, 3 * C)
+        else:
+            row[GROUPS] = spec.states[0].data.shape[0]  # reflections
+            self._size += 2 * C * C
+        return row
+
+    def _place_of(self, numbers):
+        """Where in `index` these numbers lie, with one more after them, which a product reads; the same numbers lie there once."""
+        numbers = tuple(numbers)
+        if numbers not in self._lists:
+            self._lists[numbers] = len(self._index)
+            self._index += [*numbers, 0]
+        return self._lists[numbers]
+
+    def _conditioner(self, spec, row, top):
+        """Adds the rows of a conditioner's layers; rows of `work` from `top` on are theirs while the layer is at work."""
+        dense, first = spec.conditioner, len(self._layers)
+        self._add_states(dense.parameters, self.dtype)
+        row[FIRST], row[LAST], row[GROUPS] = first, first + len(dense.activations) - 1, len(spec.groups) - 1
+        row[ENDS], row[ORDER] = self._place_of(spec.groups), self._place_of(spec.order)
+        row[READS_Z], row[SIGMOID], row[BINS] = spec.reads_z, "sigmoid" in spec.scale, spec.spline[0] if spec.spline else 0
+        ends, inputs, top = [self._place_of(each) for each in dense.ends], top, top + 1 + len(dense.inputs)
+        for i, activation in enumerate(dense.activations):
+            n, m = dense.parameters[2 * i].data.shape
+            order_in, order_out = dense.inputs if i == 0 else range(n), dense.outputs if i == len(dense.activations) - 1 else range(m)
+            out, gradient = top + 1, top + 1 + m  # after a row of ones
+            before = gradient + m if activation in FROM_ARGUMENT else out
+            self._layers.append((n, m, address_of(activation, self.dtype.char), self._size, self._size + n * m, inputs, out, before, gradient, ends[i], ends[i + 1],
+                                 self._place_of([n * m, *(k * m for k in order_in)]), self._place_of(order_out)))
+            self._size += n * m + m
+            inputs, top = top, max(gradient, before) + m
+            self._panel = max(self._panel, (n + 1) * rounded(m, self.lanes), m * rounded(n + 1, self.lanes))
+            self._widest = max(self._widest, n + 1, m)
+        self._rows = max(self._rows, top)
+
+    def places(self, samples, backward):
+        """What the compiled functions need to know of `work`, for so many samples, and how many numbers it has."""
+        how = min(samples, AT_ONCE), backward
+        if how not in self._places:
+            lanes = self.lanes
+            # An odd number of vectors, so that the rows of a block do not fall into the same lines of the cache.
+            pitch = rounded(max(how[0], 1), VECTORS * lanes) + lanes
+            zeros = rounded(max(pitch, self._widest), VECTORS * lanes) + SLACK
+            panel = self._zeros + -(-zeros // pitch)
+            size = panel * pitch + SLACK + (pitch * rounded(self._widest, lanes) + self._panel + SLACK if backward else 0)
+            self._places[how] = np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest, size]), size + self._scratch
+        return self._places[how]
+
+
+def _cut(specs, C):
+    """The specs of each part."""
+    parts, size = [], 0
+    for spec in specs:
+        numbers = 2 * C * C if spec.conditioner is None else sum(math.prod(parameter.data.shape) for parameter in spec.conditioner.parameters)
+        if not parts or size + numbers > LARGEST:
+            parts.append([])
+            size = 0
+        parts[-1].append(spec)
+        size += numbers
+    return parts
