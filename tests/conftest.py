@@ -100,7 +100,7 @@ OTHERS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_INIT_AT_FORK", 
 
 def settings():
     """The settings of this process that a test could leave to those after it."""
-    found = {"the level of the logger invnet": logging.getLogger("invnet").level, "invnet.num_threads()": invnet.num_threads(), "np.geterr()": np.geterr(), "np.random.default_rng": np.random.default_rng,
+    found = {"levels of loggers": logger_levels(), "invnet.num_threads()": invnet.num_threads(), "np.geterr()": np.geterr(), "np.random.default_rng": np.random.default_rng,
              "the working directory": os.getcwd(), "os.environ": {name: value for name, value in os.environ.items() if name not in OTHERS}}
     if torch := sys.modules.get("torch"):
         found |= {"torch.get_num_threads()": torch.get_num_threads(), "torch.get_default_dtype()": torch.get_default_dtype(),
@@ -126,6 +126,16 @@ def pytest_runtest_teardown(item):
     return result
 
 
+def logger_levels():
+    return {name: logger.level for name, logger in logging.Logger.manager.loggerDict.items()
+            if name.partition(".")[0] == "invnet" and isinstance(logger, logging.Logger) and logger.level}
+
+
+def restore_logger_levels(before):
+    for name in logger_levels() | before:
+        logging.getLogger(name).setLevel(before.get(name, logging.NOTSET))
+
+
 def changed(before, after):
     if isinstance(before, dict):
         differ = [name for name in before | after if before.get(name) != after.get(name)]
@@ -135,7 +145,7 @@ def changed(before, after):
 
 def restore(before):
     invnet.set_num_threads(before["invnet.num_threads()"])
-    logging.getLogger("invnet").setLevel(before["the level of the logger invnet"])
+    restore_logger_levels(before["levels of loggers"])
     np.seterr(**before["np.geterr()"])
     np.random.default_rng = before["np.random.default_rng"]
     os.chdir(before["the working directory"])

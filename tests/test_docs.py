@@ -15,6 +15,7 @@ import types
 from pathlib import Path
 from urllib.parse import unquote
 
+import conftest
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,8 +43,10 @@ def test_examples_run_as_written(page, tmp_path, monkeypatch):
     module = types.ModuleType(f"example_{page.stem}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where a class of the example says that it comes from
+    levels = conftest.logger_levels()
     for line, code in blocks(page):
         exec(compile("\n" * line + code, str(page), "exec"), vars(module))  # the newlines give the page's line in an error
+    conftest.restore_logger_levels(levels)  # which a page may show how to set
 
 
 # ---- Markdown, as CommonMark with GitHub's tables

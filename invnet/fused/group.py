@@ -1,5 +1,6 @@
 """FusedGroup: neighbours of a Chain as one step, which an engine may do in one call."""
 
+import functools
 import math
 import weakref
 
@@ -100,12 +101,10 @@ class FusedGroup(InPlaceLayer):
         x = None if cond is not None else ops.host_array(X)
         if x is None:
             return None
-        # Numba is imported with the first array, not with invnet.
-        if X.ndim == 2:
-            from .vector_plan import VectorPlan as Plan
-        else:
-            from .image_plan import ImagePlan as Plan
-        plans = _plans.setdefault(self, {})
+        Plan = _plan_class(X.ndim == 2)
+        plans = _plans.get(self)
+        if plans is None:
+            plans = _plans[self] = {}
         plan = plans.get(Plan)
         if plan is None or plan.dtype != x.dtype or not plan.is_of(self.specs_of_layers):
             specs = self.specs_of_layers
@@ -119,6 +118,18 @@ class FusedGroup(InPlaceLayer):
         if not bound < CONDITION[dtype]:
             for layer in self.layers:
                 layer.check_condition()
+
+
+@functools.cache
+def _plan_class(vectors):
+    """VectorPlan or ImagePlan, which import Numba: with the first array, and not with invnet."""
+    if vectors:
+        from .vector_plan import VectorPlan
+
+        return VectorPlan
+    from .image_plan import ImagePlan
+
+    return ImagePlan
 
 
 def fusable_specs(layer):
