@@ -23,8 +23,9 @@ from test_old_files import EXPECTED  # noqa: E402
 
 LOADED = {name: FIXTURES / "invnet_1" / file_name(name) for name in CASES}
 
-#: what a user meets under a public name and is not saved: contracts that a subclass fulfils, and TorchNet, whose module no file holds
-CONTRACTS = {"Base", "InPlaceLayer", "Isometry", "Layer", "Module", "Net", "TorchNet"}
+#: what a user meets under a public name and is not saved: contracts that a subclass fulfils, TorchNet, whose module no file holds,
+#: and FusedGroup, which a Chain makes of its layers
+CONTRACTS = {"Base", "FusedGroup", "InPlaceLayer", "Isometry", "Layer", "Module", "Net", "TorchNet"}
 #: where None is itself what is meant, and no default that stands for something else; or a start value, which the file's arrays replace
 NONE_IS_MEANT = {("FactorOut", "prior"), ("SplineCoupling", "tails"), ("AutoregressiveSpline", "tails"), ("NSF", "autoregressive"),
                  ("FullNormal", "covariance"), ("GaussianMixture", "weights")}

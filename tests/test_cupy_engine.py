@@ -316,6 +316,7 @@ def test_without_cupy_the_error_says_how_to_get_it(missing):
 
 @stand_in
 def test_when_memory_ends_the_error_says_what_fits(monkeypatch):
+    cupy_engine.set_workspace(512 << 20)
     large = cupy.zeros((64, 3, 16, 16), dtype="float32")
     net = invnet.Glow(3, 64, 1, 1).to("cupy:0")
     monkeypatch.setattr(cupy.counters.pool, "limit", cupy.counters.pool.used + (3 << 20))

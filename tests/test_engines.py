@@ -454,7 +454,7 @@ def has_rows(cls):
     overridden = {name for name in vars(cls) if hasattr(Ops, name) and not name.startswith("_")}
     tested = {name.split()[0].rstrip(",") for name in OPERATIONS} | {"network_back"}
     trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
-               "sum_positions", "tiles", "map_tiles", "copy", "at_work", "empty", "checksum", "lasting_memory",
+               "sum_positions", "tiles", "map_tiles", "copy", "at_work", "host_array", "empty", "checksum", "lasting_memory",
                "plain", "free_memory", "zeros_like", "in_full_precision", "asynchronous", "quiet", "fingerprint", "same", "precision"}
     assert overridden <= tested | trivial, overridden - tested - trivial
 
