@@ -144,6 +144,33 @@ def test_layers_of_other_classes_take_no_part():
     assert_alike([net.forward(data())[0]], [net.layers[1].forward(0.5 * data())[0]])
 
 
+class Halving:
+    """A mixin that changes what a layer computes."""
+
+    def forward_(self, X, cond=None):
+        Z, logdet = super().forward_(X, cond)
+        return 0.5 * Z, logdet - X.shape[1] * np.log(2)
+
+
+def test_a_mixin_that_changes_a_layer_is_not_overlooked():
+    class Halved(Halving, invnet.AffineCoupling):
+        pass
+
+    halved = Halved(4, hidden=6, dtype="float64")
+    net = invnet.Chain(halved, flow())
+    expected = net.layers[1].forward(halved.forward(data())[0])[0]
+    assert halved.specs() == []
+    assert_alike([net.forward(data())[0]], [expected])
+
+
+def test_a_subclass_with_another_constructor_is_fused():
+    class Small(invnet.AffineCoupling):
+        def __init__(self, channels):
+            super().__init__(channels, hidden=6, dtype="float64")
+
+    assert [type(step) for step in invnet.Chain(Small(4), Small(4))._steps] == [FusedGroup]
+
+
 def test_a_condition_goes_to_the_layers():
     net, cond = flow(cond_channels=3), invnet.Condition(np.random.default_rng(0).standard_normal((20, 3)))
     results(net, data(), cond)

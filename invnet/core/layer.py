@@ -8,7 +8,7 @@ from ..passes.current import current, within
 from ..passes.replay import RngReplay
 from .conditions import Given, given_condition
 from .gradients import as_dlogdet, check_gradient
-from .module import Module, has_methods
+from .module import Module, describes_itself
 from .parameters import Condition, Parameter
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
@@ -70,13 +70,13 @@ class Layer(Module):
     def specs(self):
         """What it computes, as a list of LayerSpec (invnet/fused/spec.py) by which engines do several layers in one call; or [].
 
-        They hold for the class that gives them, and for subclasses that have no method of their own but `__init__`.
+        They hold for the class that gives them, and for subclasses that add no method but `__init__`.
         """
         return []
 
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
-        if "specs" not in vars(cls) and has_methods(cls):
+        if not describes_itself(cls, "specs"):
             cls.specs = Layer.specs
 
     def check_condition(self):

@@ -300,6 +300,11 @@ def _same(some, others):
     return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
-def has_methods(cls):
-    """Whether a class has methods or properties of its own, besides `__init__`."""
-    return any(callable(value) or isinstance(value, (property, classmethod, staticmethod)) for name, value in vars(cls).items() if name != "__init__")
+def describes_itself(cls, name):
+    """Whether the method `name`, which says what a class computes, holds for it: no class between it and the one that gives the
+    method, such as a mixin, has methods or properties besides `__init__`."""
+    for base in cls.__mro__:
+        if name in vars(base):
+            return True
+        if any(callable(value) or isinstance(value, (property, classmethod, staticmethod)) for key, value in vars(base).items() if key != "__init__"):
+            return False

@@ -1,6 +1,6 @@
 """Net, the contract of a conditioner."""
 
-from .module import Module, has_methods
+from .module import Module, describes_itself
 
 
 class Net(Module):
@@ -35,12 +35,12 @@ class Net(Module):
     def spec(self):
         """What it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py) by which engines do several layers in one call; or None.
 
-        It holds for the class that gives it, and for subclasses that have no method of their own but `__init__`.
+        It holds for the class that gives it, and for subclasses that add no method but `__init__`.
         """
 
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
-        if "spec" not in vars(cls) and has_methods(cls):
+        if not describes_itself(cls, "spec"):
             cls.spec = Net.spec
 
     def draw(self):

@@ -39,7 +39,7 @@ def row(work, r, pitch, n):
 
 @inner
 def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, lanes, at):
-    """A stage to Z or to X: the rows of the channels are changed; what `couple_back` needs stays in those of scales and outputs, and in `at`."""
+    """A layer to Z or to X: the rows of the channels are changed; what `couple_back` needs stays in those of scales and outputs, and in `at`."""
     first, last = t[FIRST], t[LAST]
     net, outputs = layers[first], layers[last]
     reads_before, sign, whole = t[READS_Z] != to_z, 1.0 if to_z else -1.0, rounded(n, lanes)
@@ -67,7 +67,7 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
 
 @inner
 def couple_back(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, spare, pitch, n, lanes, at):
-    """The gradients of a stage, after `couple` in the opposite direction: rows of channels', and of all units'."""
+    """The gradients of a layer, after `couple` in the opposite direction: rows of channels', and of all units'."""
     first, last = t[FIRST], t[LAST]
     net, outputs = layers[first], layers[last]
     reads_before = t[READS_Z] == inverse  # the conditioner sees what the map is of, not what it gives

@@ -26,7 +26,7 @@ AT_ONCE = MANY
 
 @kernel("float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, ?, $[:,:], $[::1], $[::1], int64[::1])")
 def forward(P, addresses, parts, table, limits, layers, index, inverse, reflections, X, logdet, work, places):
-    """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of a program."""
+    """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of a plan."""
     P, table, limits, work = uncounted(P), uncounted(table), uncounted(limits), uncounted(work)
     layers, index = uncounted(layers), uncounted(index)
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
