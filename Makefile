@@ -37,7 +37,7 @@ bench: $(VENV)/.installed-bench
 # pdoc imports what it describes, and warns of what it cannot import, wanted or not. The engines, the benchmarks' twin and
 # __main__ are nobody's interface; invnet.torch needs PyTorch.
 docs: $(VENV)/.installed-docs
-	@without='!invnet.__main__ !invnet.bench !invnet.ops.cupy_engine !invnet.ops.torch_engine !invnet.distributed.group'; \
+	@without='!invnet.__main__ !invnet.bench !invnet.ops.cupy !invnet.ops.cupy_engine !invnet.ops.torch !invnet.ops.torch_engine !invnet.inference.rxinfer !invnet.distributed.group'; \
 	if ! $(BIN)/python -c 'import torch' 2>/dev/null; then \
 	    echo "PyTorch is not installed in $(VENV): the reference is without invnet.torch"; without="$$without !invnet.torch"; \
 	fi; \

@@ -47,7 +47,7 @@ def measure(ranks, hidden, rounds):
             net.zero_grad()
         ranks.any(False)
 
-    alone = invnet.world.Alone().averaging(net, optimizer)
+    alone = invnet.process_group.SingleProcess().synchronising(net, optimizer)
     reducers = {name: Reducer(ranks, net, optimizer, bucket) for name, bucket in BUCKETS.items()}
     steps = {"one": lambda: step(X, alone, idle=ranks.rank > 0)}
     steps.update({name: lambda reducer=reducer: step(mine, reducer) for name, reducer in reducers.items()})

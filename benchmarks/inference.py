@@ -21,7 +21,7 @@ COLUMNS = dict(observations="d", contender="s", ms_min=".1f", ms_median=".1f", r
 def problem(observations):
     import invnet
     from invnet.inference import Gaussian, Wishart
-    from invnet.inference.rxinfer import AdditiveCouplingLayer, FlowModel, PlanarFlow, compile, forward
+    from invnet.inference.tutorial import AdditiveCouplingLayer, FlowModel, PlanarFlow, compile, forward
 
     invnet.set_num_threads(THREADS)
     flow = compile(FlowModel(2, [AdditiveCouplingLayer(PlanarFlow()), AdditiveCouplingLayer(PlanarFlow(), permute=False)]),

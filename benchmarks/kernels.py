@@ -12,7 +12,7 @@ import numpy as np
 
 import invnet
 from invnet.ops.grid import grid_of
-from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy import NumpyOps
 from invnet.ops.reference import Ops
 
 from . import harness
@@ -44,8 +44,8 @@ def operations(hidden, N=8, size=16, C=12):
     half_of_it, raw = fresh(on_grid[:, half:]), 0.3 * image(C)
 
     def both(ops):
-        y, tape = ops.network(x1, shapes, parameters)
-        ops.network_back(fresh(y), tape, shapes, parameters)
+        y, tape = ops.conv_stack(x1, shapes, parameters)
+        ops.conv_stack_vjp(fresh(y), tape, shapes, parameters)
 
     def there_and_back(ops):
         _, bits = ops.couple_on_grid_(half_of_it, raw, scale, grid)
@@ -53,15 +53,15 @@ def operations(hidden, N=8, size=16, C=12):
 
     floats, product = lambda n: 4 * R * n, 2 * R * hidden * (9 * half + hidden + 9 * C)
     return {
-        "network": (lambda ops: ops.network(x1, shapes, parameters, keep=False), floats(half + C), product),
-        "network and network_back": (both, floats(2 * half + 2 * C), 3 * product),
+        "network": (lambda ops: ops.conv_stack(x1, shapes, parameters, keep=False), floats(half + C), product),
+        "network and conv_stack_vjp": (both, floats(2 * half + 2 * C), 3 * product),
         "couple_": (lambda ops: ops.couple_(x2, out, scale), floats(2 * half + C), 0),
         "uncouple_": (lambda ops: ops.uncouple_(x2, out, scale), floats(2 * half + C), 0),
-        "couple_backward_": (lambda ops: ops.couple_backward_(x1, x2, out, scale, each), floats(4 * half + 2 * C), 0),
+        "couple_vjp_": (lambda ops: ops.couple_vjp_(x1, x2, out, scale, each), floats(4 * half + 2 * C), 0),
         "mix_": (lambda ops: ops.mix_(x, M, zero), floats(2 * C), 2 * R * C * C),
-        "mix_backward_": (lambda ops: ops.mix_backward_(out, x, M, M.T, zero), floats(4 * C), 6 * R * C * C),
+        "mix_vjp_": (lambda ops: ops.mix_vjp_(out, x, M, M.T, zero), floats(4 * C), 6 * R * C * C),
         "mix_ by a diagonal": (lambda ops: ops.mix_(x, s, zero), floats(2 * C), 0),
-        "mix_backward_ by a diagonal": (lambda ops: ops.mix_backward_(out, x, s, s, zero), floats(4 * C), 0),
+        "mix_vjp_ by a diagonal": (lambda ops: ops.mix_vjp_(out, x, s, s, zero), floats(4 * C), 0),
         "squeeze_ and unsqueeze_": (lambda ops: ops.unsqueeze_(ops.squeeze_(x)), floats(4 * C), 0),
         "add_": (lambda ops: ops.add_(x[:, :half], x2), floats(3 * half), 0),
         "add_on_grid_": (lambda ops: ops.add_on_grid_(on_grid, zero, grid), floats(2 * C), 0),
@@ -71,13 +71,13 @@ def operations(hidden, N=8, size=16, C=12):
         # what no tile of an image has: 2048 rows of vectors of 2 features, and of one number with its spline of 8 bins
         "planar_": (lambda ops: ops.planar_(points, two, two, zero[:1], False), 5 * 4 * R, 0),
         "planar_ inverse": (lambda ops: ops.planar_(points, two, two, zero[:1], True), 5 * 4 * R, 0),
-        "planar_backward_": (lambda ops: ops.planar_backward_(points, points2, two, two, zero[:1], each_point, False),
+        "planar_vjp_": (lambda ops: ops.planar_vjp_(points, points2, two, two, zero[:1], each_point, False),
                              9 * 4 * R, 0),
         "radial_": (lambda ops: ops.radial_(points, zero[:2], two, False), 5 * 4 * R, 0),
-        "radial_backward_": (lambda ops: ops.radial_backward_(points, points2, zero[:2], two, each_point, False), 9 * 4 * R, 0),
+        "radial_vjp_": (lambda ops: ops.radial_vjp_(points, points2, zero[:2], two, each_point, False), 9 * 4 * R, 0),
         "spline": (lambda ops: ops.spline(points[:, :1], P, 3.0), 26 * 4 * R, 0),
         "spline_inverse": (lambda ops: ops.spline_inverse(points[:, :1], P, 3.0), 26 * 4 * R, 0),
-        "spline_backward": (lambda ops: ops.spline_backward(points2[:, :1], points[:, :1], P, 3.0, points[:, 1]), 52 * 4 * R, 0),
+        "spline_vjp": (lambda ops: ops.spline_vjp(points2[:, :1], points[:, :1], P, 3.0, points[:, 1]), 52 * 4 * R, 0),
         # 10 steps of a Glow of 2 features, hidden 16, on 150 vectors; its reference goes layer by layer, with the engine's other operations
         "run_": (lambda ops: ops.run_(run, vectors, None, False), 2 * vectors.nbytes, run_product),
         "run_backward_": (lambda ops: ops.run_backward_(run, vectors2, vectors, each_point[:150], None, False), 4 * vectors.nbytes, 3 * run_product),

@@ -10,9 +10,9 @@ import numpy as np
 from numba import njit
 
 import invnet
-from invnet.ops.numpy_engine.compiled.convolutions import ROWS_AT_ONCE
-from invnet.ops.numpy_engine.compiled.products import multiples, place, product, product_of_transpose, rounded
-from invnet.ops.numpy_engine.compiled.vectors import BYTES, SLACK
+from invnet.ops.numpy.kernels.convolutions import ROWS_AT_ONCE
+from invnet.ops.numpy.kernels.products import multiples, place, product, product_of_transpose, rounded
+from invnet.ops.numpy.kernels.vectors import BYTES, SLACK
 from invnet.ops.threads import single_threaded_blas
 
 from . import harness

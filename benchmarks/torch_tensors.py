@@ -36,7 +36,7 @@ def by(context, step):
 
 def contenders(make, shape):
     import torch
-    from invnet.ops.torch_engine import aten_on_the_cpu
+    from invnet.ops.torch import aten_on_the_cpu
 
     X = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     nets = [make() for _ in range(3)]

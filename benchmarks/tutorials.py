@@ -54,9 +54,9 @@ def ours(make, batch, reverse=False):
     def step():
         optimizer.zero_grad()
         if reverse:
-            invnet.losses.reverse_kl(flow, target, batch, rng)
+            invnet.objectives.reverse_kl(flow, target, batch, rng)
         else:
-            invnet.losses.forward_kl(flow, X)
+            invnet.objectives.forward_kl(flow, X)
         optimizer.step()
 
     return step, sum(p.data.size for p in flow.parameters())

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import invnet
-from invnet.inference import FlowGaussianModel, FlowProbit, Gaussian, Wishart, pullback
-from invnet.inference.rxinfer import AdditiveCouplingLayer, FlowModel, PlanarFlow, backward, compile, forward, nr_params
+from invnet.inference import FlowGaussianModel, FlowProbit, Gaussian, Wishart, inverse_pushforward
+from invnet.inference.tutorial import AdditiveCouplingLayer, FlowModel, PlanarFlow, backward, compile, forward, nr_params
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--quick", action="store_true", help="a small setting, to see that it runs")
@@ -68,7 +68,7 @@ figure.savefig(args.out / "flow_inference_posterior.png", dpi=70)
 # One observation: a disc of noise about it, carried back through the flow, is bent. A Gaussian is put in its place, by the
 # tangent at its middle or by points around; the law of x narrows it to the posterior.
 wide = 0.2 * np.eye(2)
-y = Y[np.argmax(np.linalg.norm(pullback(flow, Y, wide).mean - pullback(flow, Y, wide, "unscented").mean, axis=1))]  # the most bent
+y = Y[np.argmax(np.linalg.norm(inverse_pushforward(flow, Y, wide).mean - inverse_pushforward(flow, Y, wide, "unscented").mean, axis=1))]  # the most bent
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 span = np.linspace(-2.2, 2.2, 250)
 plane = np.stack(np.meshgrid(span, span), axis=-1)
@@ -76,7 +76,7 @@ density = lambda e, C: np.exp(-0.5 * np.einsum("...i,ij,...j->...", e, np.linalg
 left.contour(y[0] + span, y[1] + span, density(plane, wide), levels=[np.exp(-2), np.exp(-0.5)], colors=BLUE)
 left.plot(*y, "o", color=BLUE)
 left.set(title="a noisy output", xlabel="$y_1$", ylabel="$y_2$", aspect="equal")
-linear, points = (pullback(flow, y, wide, method) for method in ("linear", "unscented"))
+linear, points = (inverse_pushforward(flow, y, wide, method) for method in ("linear", "unscented"))
 grid = linear.mean + 1.6 * plane
 right.contour(grid[..., 0], grid[..., 1], density(forward(flow, grid) - y, wide), levels=[np.exp(-2), np.exp(-0.5)], colors=BLUE)
 right.plot(*backward(flow, y), "o", color=BLUE, label="its inverse, the noise carried back")

@@ -55,11 +55,11 @@ for target, name in jobs:
     layer, batch, steps, optimizer = models[name]
     flow = invnet.Flow(layer(), (2,), invnet.DiagonalNormal([0.0, 0.0]))
     opt, rng = optimizer(flow.parameters(), steps), np.random.default_rng(0)
-    beta = invnet.losses.annealing(start=0.1, steps=steps // 2)
-    before = target.log_Z + invnet.losses.reverse_kl(flow, target, 10_000, 0)
+    beta = invnet.objectives.annealing(start=0.1, steps=steps // 2)
+    before = target.log_Z + invnet.objectives.reverse_kl(flow, target, 10_000, 0)
     flow.zero_grad()
     for step in range(steps):
-        invnet.losses.reverse_kl(flow, target, batch, rng, beta=beta(step))
+        invnet.objectives.reverse_kl(flow, target, batch, rng, beta=beta(step))
         invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
         opt.step()
         opt.zero_grad()

@@ -51,7 +51,7 @@ bar = tqdm(range(1, epochs + 1), unit="epoch")
 for epoch in bar:
     order = rng.permutation(len(train))
     for i in range(0, len(train), batch):
-        invnet.losses.forward_kl(flow, train[order[i:i + batch]])
+        invnet.objectives.forward_kl(flow, train[order[i:i + batch]])
         invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
         opt.step()
         net.zero_grad()

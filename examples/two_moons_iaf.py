@@ -36,7 +36,7 @@ opt, rng = invnet.optim.Adam(flow.parameters(), rate, weight_decay=1e-2), np.ran
 losses = []
 for _ in trange(epochs, unit="epoch"):
     for X in rng.permutation(train).reshape(-1, batch, 2):
-        losses.append(invnet.losses.forward_kl(flow, X))
+        losses.append(invnet.objectives.forward_kl(flow, X))
         invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
         opt.step()
         opt.zero_grad()
@@ -68,7 +68,7 @@ flow = invnet.Flow(invnet.Chain(invnet.Reverse(affine), invnet.IAF(2, hidden=32,
 steps = 400 if args.quick else 1_000
 opt = invnet.optim.Adam(flow.parameters(), invnet.optim.schedule(0.02, cosine=steps), betas=(0.9, 0.9))
 for _ in trange(steps, unit="step"):
-    invnet.losses.reverse_kl(flow, log_joint, 64, rng, path=True)
+    invnet.objectives.reverse_kl(flow, log_joint, 64, rng, path=True)
     invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
     opt.step()
     opt.zero_grad()

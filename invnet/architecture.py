@@ -15,6 +15,9 @@ GAINED = {
     **dict.fromkeys(("invnet.AutoregressiveAffine", "invnet.AutoregressiveSpline"), dict.fromkeys(("hidden", "cond_channels", "seed", "dtype"))),
 }
 
+#: The names that classes had in files before they were renamed.
+RENAMED = {"invnet.Staircase": "invnet.PartitionedAdditiveCoupling"}
+
 
 def architecture(net):
     """What `describe` gives for a model, from which `build` makes one with the same parts.
@@ -124,6 +127,7 @@ def _completed(description, classes):
     kind, arguments = description.get("class"), description.get("arguments")
     if not isinstance(kind, str) or not isinstance(arguments, dict):
         raise ValueError(f"an architecture has class, a text, and arguments by name; got {str(description)[:200]}")
+    kind = RENAMED.get(kind, kind)
     if kind not in classes:
         ours = kind.split(".")[0] == __package__
         raise ValueError(f"the class {kind!r} is no class of this version of invnet" if ours else

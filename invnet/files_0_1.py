@@ -49,6 +49,7 @@ DEFAULTS = {
     "invnet.nets.masked.MaskedDenseNet": {"outputs": 2, "depth": 2, "order": None, "activation": "relu", "cond_channels": 0, "seed": 0,
                                           "dtype": "float32"},
 }
+RENAMED = {"invnet.layers.staircase.Staircase": "PartitionedAdditiveCoupling"}
 FLAGS = ("actnorm", "cond_spatial", "inverted", "learn", "prior")
 
 
@@ -61,7 +62,7 @@ def upgraded(description):
     path, arguments = description["class"], {name: upgraded(value) for name, value in description["arguments"].items()}
     if path not in DEFAULTS:
         return {"class": path, "arguments": arguments}
-    name = path.rpartition(".")[2]
+    name = RENAMED.get(path, path.rpartition(".")[2])
     return {"class": f"invnet.{name}", "arguments": _without_effectless(name, {**DEFAULTS[path], **arguments})}
 
 

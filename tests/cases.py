@@ -10,9 +10,9 @@ import numpy as np
 
 import invnet
 from invnet.core import get_ops
-from invnet.inference import rxinfer
+from invnet.inference import tutorial
 from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1, Exact, FactorOut,
-                           LeakyReLU, Logit, Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Staircase, Unsqueeze)
+                           LeakyReLU, Logit, Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, PartitionedAdditiveCoupling, Unsqueeze)
 from invnet.nets import ConvNet, DenseNet, MaskedDenseNet, PlanarNet, RadialNet
 from invnet.ops.activations import ACTIVATIONS
 
@@ -55,7 +55,7 @@ class Plain(MaskedDenseNet):
     def substitute(self):
         raise AttributeError("a conditioner need not have this")
 
-    substitute_back = substitute
+    substitute_vjp = substitute
 
 
 def autoregressive(C, fast="forward", *, scale="bounded", hidden=6, net=MaskedDenseNet, activation="softplus", **options):
@@ -78,7 +78,7 @@ def autoregressive_spline(C, fast="forward", bins=4, bound=1.5, tails="linear", 
 
 def staircase(channels, parts, net=PlanarNet):
     """A staircase whose nets are planar or radial maps."""
-    return Staircase(channels, [net(channels // parts, seed=k, dtype="float64") for k in range(1, parts)])
+    return PartitionedAdditiveCoupling(channels, [net(channels // parts, seed=k, dtype="float64") for k in range(1, parts)])
 
 
 class CubeRoot(invnet.Layer):
@@ -121,14 +121,14 @@ LAYERS = {
     "SplineCoupling, two bins": Case(lambda: spline(2, 0, 2), (9, 2)),
     "SplineCoupling, ten bins": Case(lambda: spline(3, 0, 10, 3.0), (9, 3)),
     "SplineCoupling, no tails": Case(lambda: spline(4, 1, bound=6.0, tails=None), (3, 4, 2)),
-    "Staircase, two parts": Case(lambda: staircase(2, 2), (4, 2)),
-    "Staircase, a part each channel": Case(lambda: staircase(5, 5), (4, 5)),
-    "Staircase, parts of two, radial": Case(lambda: staircase(6, 3, RadialNet), (4, 6)),
-    "Staircase, at positions": Case(lambda: staircase(4, 2), (3, 4, 2, 3)),
-    "Staircase, conditional": Case(lambda: Staircase(6, [conditioner(2, 2, 0, cond_channels=3, activation="softplus") for _ in range(2)]), (4, 6), cond=(4, 3)),
+    "PartitionedAdditiveCoupling, two parts": Case(lambda: staircase(2, 2), (4, 2)),
+    "PartitionedAdditiveCoupling, a part each channel": Case(lambda: staircase(5, 5), (4, 5)),
+    "PartitionedAdditiveCoupling, parts of two, radial": Case(lambda: staircase(6, 3, RadialNet), (4, 6)),
+    "PartitionedAdditiveCoupling, at positions": Case(lambda: staircase(4, 2), (3, 4, 2, 3)),
+    "PartitionedAdditiveCoupling, conditional": Case(lambda: PartitionedAdditiveCoupling(6, [conditioner(2, 2, 0, cond_channels=3, activation="softplus") for _ in range(2)]), (4, 6), cond=(4, 3)),
     "model of RxInfer's tutorial, compiled": Case(
-        lambda: rxinfer.compile(rxinfer.FlowModel(4, [rxinfer.AdditiveCouplingLayer(rxinfer.PlanarFlow()), rxinfer.PermutationLayer([2, 0, 3, 1]),
-                                                      rxinfer.AdditiveCouplingLayer(rxinfer.RadialFlow(), False, 2)])), (4, 4)),
+        lambda: tutorial.compile(tutorial.FlowModel(4, [tutorial.AdditiveCouplingLayer(tutorial.PlanarFlow()), tutorial.PermutationLayer([2, 0, 3, 1]),
+                                                      tutorial.AdditiveCouplingLayer(tutorial.RadialFlow(), False, 2)])), (4, 4)),
     "user's own layer": Case(CubeRoot, (3, 3, 2)),
     "Chain around a user's own layer": Case(lambda: Chain(ActNorm(3, dtype="float64"), CubeRoot(), Conv1x1(3, dtype="float64")), (3, 3, 2)),
     "Chain of nothing": Case(lambda: Chain(), (3, 3, 2)),

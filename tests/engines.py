@@ -51,7 +51,7 @@ class OnCupy(Engine):
 def aten_on_the_cpu():
     """Tensors on the CPU go the way of those on other devices, not to NumPy's kernels; in one thread, as the arrays are tiny."""
     import torch
-    from invnet.ops import torch_engine
+    from invnet.ops import torch as torch_engine
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -76,10 +76,10 @@ def reduced_gradients(ranks):
     glow, X = sample()
     glow.zero_grad()
     optimizer, mine = invnet.optim.SGD(glow.parameters()), X[ranks.shard(len(X))]
-    averaging = distributed.Reducer(ranks, glow, optimizer, bucket_bytes=500)
-    with averaging(len(mine) / len(X)):
+    synchronising = distributed.Reducer(ranks, glow, optimizer, bucket_bytes=500)
+    with synchronising(len(mine) / len(X)):
         backward(glow, mine)
-    return optimizer.grad, len(averaging.buckets)
+    return optimizer.grad, len(synchronising.buckets)
 
 
 def drifting():
@@ -97,9 +97,9 @@ def healed_gradients(ranks):
     glow, X = drifting()
     glow.drift_tolerance = 1e-3 if ranks.rank == 0 else 1e30
     optimizer, mine = invnet.optim.SGD(glow.parameters()), X[ranks.shard(len(X))]
-    averaging = distributed.Reducer(ranks, glow, optimizer, bucket_bytes=50_000)
+    synchronising = distributed.Reducer(ranks, glow, optimizer, bucket_bytes=50_000)
     Z, _ = glow.forward(mine)
-    with warnings.catch_warnings(), averaging(len(mine) / len(X)):
+    with warnings.catch_warnings(), synchronising(len(mine) / len(X)):
         warnings.simplefilter("ignore")
         _, rebuilt = glow.backward(Z / len(Z), Z)
     return optimizer.grad, rebuilt, glow.drift.healed

@@ -10,7 +10,7 @@ import invnet
 from invnet.ops import get_ops
 from invnet.ops.activations import ACTIVATIONS, FROM_ARGUMENT
 from invnet.ops.dual import Dual
-from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy import NumpyOps
 from invnet.ops.reference import Ops
 from invnet.torch import as_module
 
@@ -33,8 +33,8 @@ EXACT = {
 def applied(ops, activation, A):
     """H and dH/dA as a network of one layer, the identity and its activation, gives them."""
     layers, one = (((1, 1), activation, False),), np.ones((1, 1), A.dtype)
-    H, tape = ops.network(A[:, None].copy(), layers, [one, np.zeros(1, A.dtype)])
-    slope, _, _ = ops.network_back(np.ones_like(H), tape, layers, [one, np.zeros(1, A.dtype)])
+    H, tape = ops.conv_stack(A[:, None].copy(), layers, [one, np.zeros(1, A.dtype)])
+    slope, _, _ = ops.conv_stack_vjp(np.ones_like(H), tape, layers, [one, np.zeros(1, A.dtype)])
     return H[:, 0], slope[:, 0]
 
 
@@ -90,7 +90,7 @@ def test_the_derivative_at_zero_is_one_for_all_who_differentiate(activation):
     """Biases start at 0, and so do arguments of activations. Of a kink there is the same side everywhere."""
     ops, A = REFERENCE, np.zeros((2, 1))
     _, S = ops.activate(A, activation)
-    slope = ops.activate_backward(np.ones_like(A), S, activation)
+    slope = ops.activate_vjp(np.ones_like(A), S, activation)
     dual = get_ops(Dual(A)).activate(Dual(A, np.ones_like(A)), activation)[0].tangent
     np.testing.assert_allclose(dual, slope, atol=1e-15)
     net = invnet.DenseNet(1, 1, 1, depth=1, activation=activation, dtype="float64")

@@ -8,11 +8,11 @@ import torch
 from cases import Plain
 from invnet import IAF, MAF, NSF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1
 from invnet import ConvNet, DenseNet, Exact, FactorOut, Glow, Jet, LeakyReLU, Logit, MaskedDenseNet, Permute, Planar, PlanarFlow, Radial, RadialFlow
-from invnet import PlanarNet, RadialNet, RealNVP, Reverse, Sigmoid, SplineCoupling, SplitTokens, Squeeze, Staircase, Unsqueeze
-from invnet.losses import likelihood
-from invnet.ops import _of_type, numpy_engine, tile
+from invnet import PlanarNet, RadialNet, RealNVP, Reverse, Sigmoid, SplineCoupling, SplitTokens, Squeeze, PartitionedAdditiveCoupling, Unsqueeze
+from invnet.objectives import likelihood
+from invnet.ops import _of_type, numpy as numpy_engine, tile
 from invnet.ops.activations import ACTIVATIONS
-from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy import NumpyOps
 from invnet.ops.reference import Ops
 from invnet.ops.tile import Tile
 from twins import TWINS, assert_agrees, assert_same, randomised
@@ -61,7 +61,7 @@ def autoregressive_spline(C=5, fast="forward", bins=4, bound=1.5, hidden=8, net=
 def staircase(C=5, net=PlanarNet):
     """A staircase of parts of one channel, or of two."""
     size = 1 if C % 2 else 2
-    return Staircase(C, [net(size, seed=k, **f64) for k in range(1, C // size)])
+    return PartitionedAdditiveCoupling(C, [net(size, seed=k, **f64) for k in range(1, C // size)])
 
 
 def steep():
@@ -103,7 +103,7 @@ for d in range(4):
     LAYERS[f"LeakyReLU-{d}d"] = LeakyReLU(0.2), shape(d)
     LAYERS[f"Planar-{d}d"] = Planar(5, seed=d, **f64), shape(d)
     LAYERS[f"Radial-{d}d"] = Radial(5, seed=d, **f64), shape(d)
-    LAYERS[f"Staircase-{d}d"] = staircase(), shape(d)
+    LAYERS[f"PartitionedAdditiveCoupling-{d}d"] = staircase(), shape(d)
     LAYERS[f"AdditiveCoupling-{d}d"] = additive(5, d), shape(d)
     LAYERS[f"SplineCoupling-{d}d"] = spline(5, d), shape(d)
     for scale in ("bounded", "sigmoid", "doubled"):
@@ -129,8 +129,8 @@ LAYERS |= {
     "LeakyReLU-steep": (LeakyReLU(3.0), shape(2)),
     **{f"{cls.__name__}-{C}-channels": (cls(C, seed=C, **f64), (7, C)) for cls in (Planar, Radial) for C in (1, 2, 3, 17)},
     **{f"SplineCoupling-{C}-channels": (spline(C, 0), (7, C)) for C in (2, 3, 17)},
-    "Staircase-parts-of-two": (staircase(6), shape(2, 6)),
-    "Staircase-radial": (staircase(6, RadialNet), shape(0, 6)),
+    "PartitionedAdditiveCoupling-parts-of-two": (staircase(6), shape(2, 6)),
+    "PartitionedAdditiveCoupling-radial": (staircase(6, RadialNet), shape(0, 6)),
     "Planar-steep": (steep(), shape(2)),
     "SplineCoupling-two-bins": (spline(2, 0, bins=2), (17, 2)),
     "SplineCoupling-ten-bins": (spline(2, 0, bins=10, bound=5.0), (17, 2)),
@@ -191,8 +191,8 @@ LAYERS |= {f"Exact-{name}": (Exact(LAYERS[name][0], 16), LAYERS[name][1]) for na
 LAYERS["Reverse-Reverse"] = Reverse(Reverse(Chain(ActNorm(5, **f64), affine(5)))), shape(2)
 
 WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
-    "Staircase-vector": (Staircase(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)]), shape(0, 6), (5, 3)),
-    "Reverse-Staircase-vector": (Reverse(Staircase(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)])), shape(0, 6), (5, 3)),
+    "PartitionedAdditiveCoupling-vector": (PartitionedAdditiveCoupling(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)]), shape(0, 6), (5, 3)),
+    "Reverse-PartitionedAdditiveCoupling-vector": (Reverse(PartitionedAdditiveCoupling(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)])), shape(0, 6), (5, 3)),
     "SplineCoupling-vector": (spline(5, 2, cond_channels=3), shape(2), (3, 3)),
     "SplineCoupling-spatial": (spline(5, 2, cond_channels=3), shape(2), (3, 3, 4, 6)),
     "RealNVP-vector": (RealNVP(5, 6, 2, cond_channels=3, **f64), shape(0), (5, 3)),
@@ -330,7 +330,7 @@ def check(thing, size, cond_size=None, dlogdet="random"):
 def check_likelihood(size):
     rng = np.random.default_rng(0)
     Z, logdet = rng.standard_normal(size), rng.standard_normal(size[0])
-    loss, dZ, dlogdet = likelihood.gaussian_nll(Z, logdet)
+    loss, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
     z, ld = torch.tensor(Z, requires_grad=True), torch.tensor(logdet, requires_grad=True)
     normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
     expected = -(normal.log_prob(z).flatten(1).sum(1) + ld).mean()
@@ -454,5 +454,5 @@ def test_the_gradient_of_the_gaussian_likelihood_agrees_with_autograd(size):
 
 def test_every_layer_and_conditioner_has_a_twin():
     public = {value for value in vars(invnet).values() if isinstance(value, type)}
-    contracts = {invnet.Layer, invnet.Isometry, invnet.Net}
-    assert {cls for cls in public - contracts if issubclass(cls, (invnet.Layer, invnet.Net))} <= TWINS.keys()
+    contracts = {invnet.Layer, invnet.Isometry, invnet.Conditioner}
+    assert {cls for cls in public - contracts if issubclass(cls, (invnet.Layer, invnet.Conditioner))} <= TWINS.keys()

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(invnet.__file__).parent
 
 #: from the ground up; a package imports from its own floor and from those before it, `arguments` is for all
 FLOORS = [
-    ["arguments", "world"],
+    ["arguments", "deprecated", "process_group"],
     ["ops"],
     ["passes"],
     ["core"],
@@ -18,7 +18,7 @@ FLOORS = [
     ["layers"],
     ["architecture", "files_0_1", "flow", "optim"],
     ["torch", "io"],
-    ["models", "losses", "data", "plot", "distributed", "testing"],
+    ["models", "losses", "objectives", "data", "plot", "distributed", "testing"],
     ["inference", "train", "bench"],
     ["cli"],
     ["invnet", "__main__"],
@@ -26,7 +26,7 @@ FLOORS = [
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 LIBRARIES = {"torch", "cupy"}
 #: where an array library other than NumPy may be named
-LIBRARY_PLACES = ("ops/torch_engine", "ops/cupy_engine", "torch/", "distributed/", "bench/", "losses/bridges.py", "models/jet.py")
+LIBRARY_PLACES = ("ops/torch", "ops/cupy", "torch/", "distributed/", "bench/", "objectives/bridges.py", "models/jet.py")
 
 
 def imports():

@@ -25,7 +25,7 @@ LOADED = {name: FIXTURES / "invnet_1" / file_name(name) for name in CASES}
 
 #: what a user meets under a public name and is not saved: contracts that a subclass fulfils, TorchNet, whose module no file holds,
 #: and FusedGroup, which a Chain makes of its layers
-CONTRACTS = {"Base", "FusedGroup", "InPlaceLayer", "Isometry", "Layer", "Module", "Net", "TorchNet"}
+CONTRACTS = {"Base", "FusedGroup", "InPlaceLayer", "Isometry", "Layer", "Module", "Conditioner", "TorchNet"}
 #: where None is itself what is meant, and no default that stands for something else; or a start value, which the file's arrays replace
 NONE_IS_MEANT = {("FactorOut", "prior"), ("SplineCoupling", "tails"), ("AutoregressiveSpline", "tails"), ("NSF", "autoregressive"),
                  ("FullNormal", "covariance"), ("GaussianMixture", "weights")}

@@ -7,11 +7,11 @@ import sys
 import pytest
 
 LINE = "invnet: compiling kernels for this processor"
-TWO_KERNELS = "from invnet.ops.numpy_engine.compiled.kernels import add, times; add('f'); times('f')"
-OWN = "import numba, invnet.ops.numpy_engine.compilation_notice as notice\nwith notice.announced(): numba.njit('f8(f8)')(lambda x: x + 1)"
+TWO_KERNELS = "from invnet.ops.numpy.kernels.simple import add, times; add('f'); times('f')"
+OWN = "import numba, invnet.ops.numpy.compilation_notice as notice\nwith notice.announced(): numba.njit('f8(f8)')(lambda x: x + 1)"
 CHILD = """
 import multiprocessing, sys
-from invnet.ops.numpy_engine.compiled.kernels import add
+from invnet.ops.numpy.kernels.simple import add
 
 def compile():
     add("f")

@@ -220,7 +220,7 @@ def test_moments_and_jacobians_take_one_row():
 def test_a_network_of_pytorch_takes_one_row_integers_and_ignores_what_it_does_not_take(engine):
     torch = pytest.importorskip("torch")
 
-    class Net(torch.nn.Module):
+    class Conditioner(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.first = torch.nn.Linear(4, 4)
@@ -228,7 +228,7 @@ def test_a_network_of_pytorch_takes_one_row_integers_and_ignores_what_it_does_no
         def forward(self, x, cond):
             return self.first(torch.cat([x, cond], 1))
 
-    taking = invnet.torch.TorchNet(Net(), (2,), (2,))
+    taking = invnet.torch.TorchNet(Conditioner(), (2,), (2,))
     not_taking = invnet.torch.TorchNet(torch.nn.Linear(2, 4), (2,))
     net = invnet.Chain(invnet.AffineCoupling(4, taking), invnet.Permute.reversal(4), invnet.AffineCoupling(4, not_taking))
     X, one = np.random.default_rng(0).standard_normal((5, 4)).astype("float32"), np.array([[1, 2]])

@@ -16,7 +16,7 @@ from cupy_here import ON_GPU
 from engines import ENGINES
 from test_engines import OPERATIONS, REFERENCE, OnArrays, array
 
-SOURCE = pathlib.Path(invnet.__file__).parent / "ops" / "cupy_engine" / "kernels.cu"
+SOURCE = pathlib.Path(invnet.__file__).parent / "ops" / "cupy" / "kernels.cu"
 CODE = SOURCE.read_text()
 stand_in = pytest.mark.skipif(ON_GPU, reason="needs the stand-in for CuPy, whose place a GPU takes")
 
@@ -27,7 +27,7 @@ PROGRAM = """
 import sys, pytest
 sys.path.insert(0, {tests!r})
 import cupy_here, cupy_stand_in
-from invnet.ops.cupy_engine import launch
+from invnet.ops.cupy import launch
 piece, replacement = {broken!r}
 launch.cupy.RawModule = lambda code, options: cupy_stand_in.RawModule(code.replace(piece, replacement), options)
 sys.exit(pytest.main(["-q", "-x", "--capture=no", "-p", "no:cacheprovider", *{files!r}, "-k", {chosen!r}]))
@@ -121,7 +121,7 @@ def names():
 
 
 def test_the_source_belongs_to_the_package():
-    assert '"invnet.ops.cupy_engine" = ["*.cu"]' in (pathlib.Path(__file__).parent.parent / "pyproject.toml").read_text()
+    assert '"invnet.ops.cupy" = ["*.cu"]' in (pathlib.Path(__file__).parent.parent / "pyproject.toml").read_text()
 
 
 # ---- broken terms: (kernel, piece, replacement, an operation that notices)
@@ -132,54 +132,54 @@ BROKEN = [
     ("activate", "A[i] + b[c]", "A[i]", "network two, relu, "),
     ("activate", "(real)0.01 * a", "a", "network two, leaky_relu, "),
     ("activate", "a *= sigmoid(a)", "a += sigmoid(a)", "network two, silu, "),
-    ("activate_back", "s <= 0 ? 0 : g", "g", "network two, relu, "),
-    ("activate_back", "(real)0.01 * g", "g", "network two, leaky_relu, "),
-    ("activate_back", "-expm1(-s)", "expm1(-s)", "network two, softplus, "),
-    ("activate_back", "(1 + s * (1 - sigmoid(s)))", "1", "network two, silu, "),
+    ("activate_vjp", "s <= 0 ? 0 : g", "g", "network two, relu, "),
+    ("activate_vjp", "(real)0.01 * g", "g", "network two, leaky_relu, "),
+    ("activate_vjp", "-expm1(-s)", "expm1(-s)", "network two, softplus, "),
+    ("activate_vjp", "(1 + s * (1 - sigmoid(s)))", "1", "network two, silu, "),
     ("activate", "a = tanh(a)", "a = a", "network two, tanh, "),
     ("activate", "(a > 0 ? a : within(a)) * normal_cdf(a)", "normal_cdf(a)", "network two, gelu, "),
     ("normal_cdf", "-0.7071067811865475244", "0.7071067811865475244", "network two, gelu, "),
-    ("activate_back", "normal_cdf(s) + ", "", "network two, gelu, "),
-    ("activate_back", " + within(s) * exp", " + exp", "network two, gelu, "),
-    ("activate_back", "* (real)0.3989422804014326779", "", "network two, gelu, "),
-    ("activate_back", "(1 - s) * (1 + s)", "(1 - s)", "network two, tanh, "),
-    ("activate_back", "total += g", "total = g", "network two, silu, "),
+    ("activate_vjp", "normal_cdf(s) + ", "", "network two, gelu, "),
+    ("activate_vjp", " + within(s) * exp", " + exp", "network two, gelu, "),
+    ("activate_vjp", "* (real)0.3989422804014326779", "", "network two, gelu, "),
+    ("activate_vjp", "(1 - s) * (1 + s)", "(1 - s)", "network two, tanh, "),
+    ("activate_vjp", "total += g", "total = g", "network two, silu, "),
     ("taps", "p.x + ox", "p.x - ox", "network wider, None, "),
     ("shift_add", "z >= 0", "z > 0", "network narrower, None, "),
     ("shift_add", "(oz * H + oy) * W", "oy * W", "network narrower, None, "),
-    ("mix_rows", "before[c]", "0", "mix_backward_"),
+    ("mix_rows", "before[c]", "0", "mix_vjp_"),
     ("mix_rows", "after ? after[c] : 0", "0", "mix_"),
-    ("outer", "b * bcs] : 1", "b * bcs] : 0", "mix_backward_"),
+    ("outer", "b * bcs] : 1", "b * bcs] : 0", "mix_vjp_"),
     ("scale", "+ b[c]", "", "mix_ by a diagonal"),
-    ("scale_back", "(*z - b[c])", "*z", "mix_backward_ by a diagonal"),
-    ("scale_back", "dm += *dz * x", "dm += *dz * *z", "mix_backward_ by a diagonal"),
-    ("scale_back", "db += *dz", "db += x", "mix_backward_ by a diagonal"),
-    ("scale_back", "*dz *= m[c]", "*dz *= minv[c]", "mix_backward_ by a diagonal"),
+    ("scale_vjp", "(*z - b[c])", "*z", "mix_vjp_ by a diagonal"),
+    ("scale_vjp", "dm += *dz * x", "dm += *dz * *z", "mix_vjp_ by a diagonal"),
+    ("scale_vjp", "db += *dz", "db += x", "mix_vjp_ by a diagonal"),
+    ("scale_vjp", "*dz *= m[c]", "*dz *= minv[c]", "mix_vjp_ by a diagonal"),
     ("log_scale", "(u < 0 ? u : 0)", "0", "couple_ sigmoid"),
     ("couple", "-log_s : log_s", "log_s : log_s", "uncouple_ bounded"),
-    ("couple_back", "(log_s / a)", "1", "couple_backward_ bounded"),
-    ("couple_back", "-expm1(log_s + a)", "1", "couple_backward_ sigmoid"),
-    ("couple_back", "dh[at] = -*dx", "dh[at] = *dx", "uncouple_backward_ bounded"),
-    ("couple_back", "(*dx * moved + dl)", "(*dx * moved)", "uncouple_backward_ bounded"),
-    ("couple_back", "*dx *= exp(-log_s);", "", "uncouple_backward_ bounded"),
-    ("couple_back", "*x = moved * s;", "*x = moved;", "uncouple_backward_ bounded"),
-    ("couple_back", "(*dx * *x + dl)", "(*dx * *x)", "couple_backward_ bounded"),
-    ("couple_back", "*dx *= s;", "", "couple_backward_ bounded"),
-    ("couple_back", "dh[at] = *dx;", "dh[at] = 0;", "couple_backward_ bounded"),
-    ("couple_back", "exp(-log_s) - t", "exp(-log_s)", "couple_backward_ bounded"),
+    ("couple_vjp", "(log_s / a)", "1", "couple_vjp_ bounded"),
+    ("couple_vjp", "-expm1(log_s + a)", "1", "couple_vjp_ sigmoid"),
+    ("couple_vjp", "dh[at] = -*dx", "dh[at] = *dx", "uncouple_vjp_ bounded"),
+    ("couple_vjp", "(*dx * moved + dl)", "(*dx * moved)", "uncouple_vjp_ bounded"),
+    ("couple_vjp", "*dx *= exp(-log_s);", "", "uncouple_vjp_ bounded"),
+    ("couple_vjp", "*x = moved * s;", "*x = moved;", "uncouple_vjp_ bounded"),
+    ("couple_vjp", "(*dx * *x + dl)", "(*dx * *x)", "couple_vjp_ bounded"),
+    ("couple_vjp", "*dx *= s;", "", "couple_vjp_ bounded"),
+    ("couple_vjp", "dh[at] = *dx;", "dh[at] = 0;", "couple_vjp_ bounded"),
+    ("couple_vjp", "exp(-log_s) - t", "exp(-log_s)", "couple_vjp_ bounded"),
     ("squeeze", "k >> lx &", "k &", "squeeze_"),
-    ("planar_tanh", "high = f < 0 ? v : high", "high = v", "planar_backward_ False"),
+    ("planar_tanh", "high = f < 0 ? v : high", "high = v", "planar_vjp_ False"),
     ("planar_tanh", "T[i] = a < 0 ? -t : t", "T[i] = t", "planar_ False"),
     ("spline", "inverse ? -log_slope : log_slope", "log_slope", "spline_inverse"),
-    ("spline_back", "dl * log_xi / at.w", "0", "spline_inverse_backward"),
-    ("spline_back", "dvalue = -dvalue, dl = -dl", "dvalue = -dvalue", "spline_inverse_backward"),
-    ("spline_back", "+ dl * log_xi;", ";", "spline_backward"),
-    ("spline_back", "2 / delta + ", "", "spline_backward"),
-    ("spline_back", "dR[i] = -dx", "dR[i] = dx", "spline_backward"),
-    ("spline_back", "(dsize - mean)", "dsize", "spline_backward"),
-    ("spline_back", "dvalue * rise + ", "", "spline_backward"),
-    ("spline_back", "* -expm1(least - d0)", "", "spline_backward"),
-    ("spline_back", "* -expm1(least - d1)", "", "spline_backward"),
+    ("spline_vjp", "dl * log_xi / at.w", "0", "spline_inverse_vjp"),
+    ("spline_vjp", "dvalue = -dvalue, dl = -dl", "dvalue = -dvalue", "spline_inverse_vjp"),
+    ("spline_vjp", "+ dl * log_xi;", ";", "spline_vjp"),
+    ("spline_vjp", "2 / delta + ", "", "spline_vjp"),
+    ("spline_vjp", "dR[i] = -dx", "dR[i] = dx", "spline_vjp"),
+    ("spline_vjp", "(dsize - mean)", "dsize", "spline_vjp"),
+    ("spline_vjp", "dvalue * rise + ", "", "spline_vjp"),
+    ("spline_vjp", "* -expm1(least - d0)", "", "spline_vjp"),
+    ("spline_vjp", "* -expm1(least - d1)", "", "spline_vjp"),
 ]
 
 
@@ -204,7 +204,7 @@ def test_a_broken_term_is_found(kernel, piece, replacement, operation, monkeypat
         pytest.skip("which numbers need the bracket of the root is known for those of every day")
     import cupy
 
-    from invnet.ops.cupy_engine import launch
+    from invnet.ops.cupy import launch
 
     body = body_of(kernel)
     assert body.count(piece) == 1, f"{kernel} has {piece!r} {body.count(piece)} times: rewrite this row of BROKEN"
@@ -228,8 +228,8 @@ try:
     from cupy_backends.cuda.libs import cublas
 except ImportError:
     raise SystemExit("missing")
-from invnet.ops import cupy_engine
-from invnet.ops.cupy_engine import launch, products
+from invnet.ops import cupy as cupy_engine
+from invnet.ops.cupy import launch, products
 launch._module("f"), launch._module("d")
 for name in ("getMathMode", "setMathMode", "sgemm", "dgemm"):
     getattr(cublas, name)

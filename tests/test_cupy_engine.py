@@ -14,8 +14,8 @@ import invnet
 from cases import LAYERS
 from cupy_here import ON_GPU, OPS, CUDARuntimeError, cupy, no_synchronisation, peak_memory, to_device, to_host
 from engines import ENGINES
-from invnet.ops import cupy_engine, ops_named, tile
-from invnet.ops.cupy_engine import channels, launch, settings
+from invnet.ops import cupy as cupy_engine, ops_named, tile
+from invnet.ops.cupy import channels, launch, settings
 from test_engines import REFERENCE, OnArrays, array, distance, network_of
 
 ENGINE = OnArrays(ENGINES["cupy"])
@@ -33,7 +33,7 @@ def test_mixes_of_all_numbers_of_channels(C, dtype):
         for ops, (W, Winv, c), of in ((ENGINE, arrays, x.astype(dtype)), (REFERENCE, [a.astype("float64") for a in arrays], x)):
             X, Z, dZ = (array_of(of)[part] for _ in range(3))
             ops.mix_(X, W, c)
-            results.append([X, *ops.mix_backward_(dZ, Z, W, Winv, c), Z, dZ])
+            results.append([X, *ops.mix_vjp_(dZ, Z, W, Winv, c), Z, dZ])
         for got, expected in zip(*results, strict=True):
             assert got.dtype == dtype
             assert distance(got, expected) < (1e-3 if dtype == "float32" else 1e-10)  # the inverse of a random matrix is ill-conditioned
@@ -188,8 +188,8 @@ def test_tf32_concerns_conditioners_alone():
     for allowed in (False, True):
         cupy_engine.set_tf32(allowed)
         try:
-            y, tape = ENGINE.network(x, layers, parameters)
-            dx, gradients, _ = ENGINE.network_back(y.copy(), tape, layers, parameters)
+            y, tape = ENGINE.conv_stack(x, layers, parameters)
+            dx, gradients, _ = ENGINE.conv_stack_vjp(y.copy(), tape, layers, parameters)
             X = x.copy()
             ENGINE.mix_(X, M, b)
             results.append(([y, dx, *gradients[::2]], [X, ENGINE.product(ENGINE.rows(x), M)]))

@@ -14,8 +14,8 @@ import torch
 import invnet
 import ranks
 from engines import cupy_here
-from invnet import cli, distributed, world
-from invnet.passes import watching
+from invnet import cli, distributed, process_group
+from invnet.passes import backward_hook
 from invnet.passes.current import current
 from invnet.train.metrics import read_metrics
 from invnet.train import CHECKPOINT, METRICS, Recipe, Trainer, evaluate
@@ -205,7 +205,7 @@ def test_a_killed_worker_ends_the_job_with_a_checkpoint_from_which_it_goes_on_to
 # The reducer by itself
 
 
-class Twins(world.Alone):
+class Twins(process_group.SingleProcess):
     """Two ranks, the other with twice this one's gradients: the sum is three times what there is when a bucket is started."""
 
     size = 2
@@ -262,28 +262,28 @@ def test_no_bucket_is_started_before_its_last_gradient(name):
     assert (abs(expected) > 0).mean() > 0.5
     module.zero_grad()
     group = Twins()
-    averaging = distributed.Reducer(group, module, optimizer, bucket_bytes=1)
+    synchronising = distributed.Reducer(group, module, optimizer, bucket_bytes=1)
     for _ in range(2):  # each pass anew
         module.zero_grad()
         group.started.clear()
-        with averaging():
+        with synchronising():
             ranks.backward(layer, X)
             started = len(group.started)
         np.testing.assert_allclose(optimizer.grad, 1.5 * expected, rtol=1e-12)
-        assert started == (len(averaging.buckets) if name != "a coupling alone" else 0)
-    assert sum(piece.stop - piece.start for piece in averaging.buckets) == len(expected)
-    assert len(averaging.buckets) == len(module.parameters())
+        assert started == (len(synchronising.buckets) if name != "a coupling alone" else 0)
+    assert sum(piece.stop - piece.start for piece in synchronising.buckets) == len(expected)
+    assert len(synchronising.buckets) == len(module.parameters())
 
 
 def test_buckets_are_started_while_earlier_layers_are_still_to_come():
     glow, X = ranks.sample()
     optimizer, group, log = invnet.optim.SGD(glow.parameters()), Twins(), []
-    averaging = distributed.Reducer(group, glow, optimizer, bucket_bytes=2000)
-    before = averaging._announced
-    averaging._announced = lambda *args: (before(*args), log.append(len(group.started)))
-    with averaging():
+    synchronising = distributed.Reducer(group, glow, optimizer, bucket_bytes=2000)
+    before = synchronising._announced
+    synchronising._announced = lambda *args: (before(*args), log.append(len(group.started)))
+    with synchronising():
         ranks.backward(glow, X)
-    assert len(averaging.buckets) == log[-1] == len(group.started) >= 4
+    assert len(synchronising.buckets) == log[-1] == len(group.started) >= 4
     assert log == sorted(log) and sum(0 < started < log[-1] for started in log) > len(log) / 3
     starts = [each.gradients.__array_interface__["data"][0] for each in group.started]
     assert starts == sorted(starts, reverse=True)  # from the last parameter on, in the optimizer's own memory
@@ -293,18 +293,18 @@ def test_buckets_are_started_while_earlier_layers_are_still_to_come():
 def test_gradients_may_be_moved_by_another_dtype():
     glow, X = ranks.sample()
     optimizer, group = invnet.optim.SGD(glow.parameters()), Twins()
-    averaging = distributed.Reducer(group, glow, optimizer)
+    synchronising = distributed.Reducer(group, glow, optimizer)
     glow.to(dtype="float32")
     glow.zero_grad()
-    with averaging():
+    with synchronising():
         ranks.backward(glow, X.astype("float32"))
     assert group.started[0].gradients.dtype == "float32" and (glow.parameters()[0].grad != 0).all()
 
 
 def test_a_second_backward_in_one_context_is_refused():
     glow, X = ranks.sample()
-    averaging = distributed.Reducer(Twins(), glow, invnet.optim.SGD(glow.parameters()))
-    with pytest.raises(RuntimeError, match="more often than the module has it.*a context of its own"), averaging():
+    synchronising = distributed.Reducer(Twins(), glow, invnet.optim.SGD(glow.parameters()))
+    with pytest.raises(RuntimeError, match="more often than the module has it.*a context of its own"), synchronising():
         ranks.backward(glow, X)
         ranks.backward(glow, X)
 
@@ -315,7 +315,7 @@ def test_a_chain_announces_its_steps_with_their_rebuilt_input_and_its_gradient()
     chain.initialize(X)
     for layer in (chain, invnet.Reverse(chain)):
         announced, Z = [], layer.forward(X)[0]
-        with watching.watching(lambda *args: announced.append([args[0], *(array.copy() for array in args[1:])])):
+        with backward_hook.backward_hook(lambda *args: announced.append([args[0], *(array.copy() for array in args[1:])])):
             dX, rebuilt = layer.backward(Z, Z)
         np.testing.assert_array_equal(announced[-1][1], dX)
         np.testing.assert_array_equal(announced[-1][2], rebuilt)
@@ -326,7 +326,7 @@ def test_a_chain_announces_its_steps_with_their_rebuilt_input_and_its_gradient()
 
 
 def test_what_runs_within_a_conditioner_is_not_announced():
-    class Inside(invnet.Net):
+    class Inside(invnet.Conditioner):
         """A conditioner that asks who watches."""
 
         def __init__(self):
@@ -343,21 +343,21 @@ def test_what_runs_within_a_conditioner_is_not_announced():
     number = invnet.num_threads()
     try:
         invnet.set_num_threads(1)  # in this thread
-        with watching.watching(lambda layer, dX, X: announced.append(layer)):
+        with backward_hook.backward_hook(lambda layer, dX, X: announced.append(layer)):
             ranks.backward(chain, np.random.default_rng(0).standard_normal((2, 4, 3, 3)))
     finally:
         invnet.set_num_threads(number)
     assert seen == [None] and announced == list(chain.layers) and current.observer is None
 
 
-# Alone
+# SingleProcess
 
 
 def test_shards_cover_a_batch_and_differ_by_one_at_most():
     for n, size in itertools.product((0, 1, 5, 8, 17), (1, 2, 3, 8)):
         parts = []
         for rank in range(size):
-            one = world.Alone()
+            one = process_group.SingleProcess()
             one.rank, one.size = rank, size
             parts.append(one.shard(n))
         assert np.concatenate([np.arange(n)[part] for part in parts]).tolist() == list(range(n))
@@ -373,9 +373,9 @@ def test_without_torchrun_a_process_is_alone_and_nothing_is_imported(monkeypatch
 
 
 def test_every_process_needs_an_image_of_every_batch():
-    with world.using(Twins()), pytest.raises(ValueError, match="each of 2 processes.*batch=1"):
+    with process_group.using(Twins()), pytest.raises(ValueError, match="each of 2 processes.*batch=1"):
         Trainer(ranks.net(), ranks.images(), Recipe(batch=1))
-    assert world.current().size == 1
+    assert process_group.current().size == 1
 
 
 @pytest.mark.parametrize("epoch", [1, 3])  # the first and the last
@@ -388,9 +388,9 @@ def test_losing_a_worker_in_a_validation_leaves_a_state_that_goes_on_with_it(mon
     bits = straight.advance()
 
     def gone():
-        raise world.WorkerLost("gone")
+        raise process_group.WorkerLost("gone")
 
-    with monkeypatch.context() as patch, pytest.raises(world.WorkerLost):
+    with monkeypatch.context() as patch, pytest.raises(process_group.WorkerLost):
         patch.setattr(lost, "validate", gone)
         lost.advance()
     assert lost.progress.step == 3 * epoch and not lost.finished

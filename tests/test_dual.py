@@ -101,7 +101,7 @@ def test_a_tangent_of_another_shape():
 def test_operations_on_duals_make_duals():
     x = Dual(*pair())
     ops = get_ops(x)
-    for made in (ops.fill(2, 1.0, x), ops.empty((2, 2), x), ops.zeros_like(x), ops.asarray(np.ones(3), x), ops.copy(x), ops.fresh(x)):
+    for made in (ops.full(2, 1.0, x), ops.empty((2, 2), x), ops.zeros_like(x), ops.asarray(np.ones(3), x), ops.copy(x), ops.copy_channels_last(x)):
         assert isinstance(made, Dual)
     assert ops.to_numpy(x) is x.value
     assert not np.shares_memory(ops.copy(x).tangent, x.tangent)

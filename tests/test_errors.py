@@ -7,7 +7,7 @@ import invnet
 from cases import LAYERS
 from invnet import IAF, MAF, NSF, Glow, PlanarFlow, RealNVP
 from invnet.layers import (ActNorm, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1, FactorOut, LeakyReLU, Logit,
-                           Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, Staircase, Unsqueeze)
+                           Permute, Planar, Radial, Reverse, Sigmoid, SplineCoupling, Squeeze, PartitionedAdditiveCoupling, Unsqueeze)
 from invnet.layers.spline import Spline
 from invnet.nets import ConvNet, DenseNet, MaskedDenseNet, PlanarNet, RadialNet
 
@@ -61,10 +61,10 @@ MISTAKES = {
     "channels of PlanarNet": (lambda: PlanarNet(0), ValueError, "positive; got 0"),
     "other channels in PlanarNet": (lambda: PlanarNet(2).forward(zeros(4, 3)), ValueError, r"2 channels.*\(4, 3\)"),
     "another dtype in RadialNet": (lambda: RadialNet(2).vjp(zeros(4, 2, dtype="float64")), TypeError, "float32.*float64"),
-    "Staircase of one part": (lambda: Staircase(2, []), ValueError, "at least one.*got 0 nets"),
-    "channels of a Staircase": (lambda: Staircase(5, [PlanarNet(2)]), ValueError, "multiple of K channels; got 1 nets and 5"),
-    "Staircase of what is no net": (lambda: Staircase(2, [ActNorm(1)]), TypeError, "conditioners.*ActNorm"),
-    "a net of a Staircase": (lambda: Staircase(4, [DenseNet(2, 3, 1)]).forward(zeros(2, 4)), ValueError, r"\(2, 2\).*\(2, 1\)"),
+    "PartitionedAdditiveCoupling of one part": (lambda: PartitionedAdditiveCoupling(2, []), ValueError, "at least one.*got 0 nets"),
+    "channels of a PartitionedAdditiveCoupling": (lambda: PartitionedAdditiveCoupling(5, [PlanarNet(2)]), ValueError, "multiple of K channels; got 1 nets and 5"),
+    "PartitionedAdditiveCoupling of what is no net": (lambda: PartitionedAdditiveCoupling(2, [ActNorm(1)]), TypeError, "conditioners.*ActNorm"),
+    "a net of a PartitionedAdditiveCoupling": (lambda: PartitionedAdditiveCoupling(4, [DenseNet(2, 3, 1)]).forward(zeros(2, 4)), ValueError, r"\(2, 2\).*\(2, 1\)"),
     "other channels in Planar": (lambda: Planar(2).forward(zeros(4, 3)), ValueError, r"2 channels.*\(4, 3\)"),
     "dtype in Planar": (lambda: Planar(2, dtype="float64").forward(zeros(4, 2)), TypeError, "float64.*float32"),
     "length of PlanarFlow": (lambda: PlanarFlow(2, -1), ValueError, "length.*-1"),

@@ -13,7 +13,7 @@ from invnet.layers.coupling import Coupling
 from invnet.ops import _of_type
 from invnet.ops.grid import DIGITS, grid_of
 from invnet.ops.lifting import lifting_of
-from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy import NumpyOps
 from invnet.ops.reference import Ops
 from invnet.testing import LAYER_LAWS
 
@@ -235,7 +235,7 @@ def test_images_are_rebuilt_to_the_bit_whatever_the_threads(options, dtype):
 
 
 def test_images_in_blocks_are_rebuilt_to_the_bit(monkeypatch):
-    monkeypatch.setattr("invnet.ops.numpy_engine.TILE_BYTES", 1 << 16)
+    monkeypatch.setattr("invnet.ops.numpy.TILE_BYTES", 1 << 16)
     net, X = glow(size=32)
     exact = Exact(net)
     Z, _ = exact.forward(X)
@@ -308,7 +308,7 @@ def test_training_and_files(tmp_path):
     losses = []
     for _ in range(8):
         exact.zero_grad()
-        losses.append(invnet.losses.forward_kl(flow, X))
+        losses.append(invnet.objectives.forward_kl(flow, X))
         invnet.optim.clip_by_global_norm(exact.parameters(), 100.0)
         opt.step()
     assert min(losses) < losses[0]

@@ -121,12 +121,12 @@ def test_the_gradient_is_that_of_differences(objective, name):
 
 MUTATIONS = [(f"flow_probit:FlowProbit.{method}", piece, wrong, "evidence") for method, piece, wrong in (
     ("loss", "dm[:, None] * A", "A"), ("loss", "2 / self.precision", "1 / self.precision"), ("loss", "dm[:, None] * A", "-dm[:, None] * A"))
-] + [(f"rxinfer_energy:{function}", piece, wrong, "rxinfer") for function, piece, wrong in (
-    ("rxinfer_energy", "2 * dq[:, None] * u + ", ""), ("rxinfer_energy", " + dp[:, None] * (x_back - X)", ""),
-    ("rxinfer_energy", "db = db + net", "db = 0 * db + net"), ("rxinfer_energy", "dp[:, None] * u, x_back", "0 * u, x_back"),
-    ("rxinfer_energy", " + db[:, 0] * mean_m", ""), ("rxinfer_energy", " + db[:, 0] * mean_v", ""),
-    ("rxinfer_energy", "2 / precision * dv", "1 / precision * dv"), ("rxinfer_energy", "net.inverse_backward(dbefore, before, 0.0)", "pass"),
-    ("rxinfer_energy", "net.backward(dm[:, None] * A, Z, 0.0)", "pass"), ("_add_gradient_of_product", "dx.tangent", "dx.value"))]
+] + [(f"tutorial_energy:{function}", piece, wrong, "rxinfer") for function, piece, wrong in (
+    ("tutorial_energy", "2 * dq[:, None] * u + ", ""), ("tutorial_energy", " + dp[:, None] * (x_back - X)", ""),
+    ("tutorial_energy", "db = db + net", "db = 0 * db + net"), ("tutorial_energy", "dp[:, None] * u, x_back", "0 * u, x_back"),
+    ("tutorial_energy", " + db[:, 0] * mean_m", ""), ("tutorial_energy", " + db[:, 0] * mean_v", ""),
+    ("tutorial_energy", "2 / precision * dv", "1 / precision * dv"), ("tutorial_energy", "net.inverse_backward(dbefore, before, 0.0)", "pass"),
+    ("tutorial_energy", "net.backward(dm[:, None] * A, Z, 0.0)", "pass"), ("_add_gradient_of_product", "dx.tangent", "dx.value"))]
 
 
 @pytest.mark.parametrize("target, piece, wrong, objective", MUTATIONS, ids=lambda value: value)
@@ -134,7 +134,7 @@ def test_a_broken_gradient_is_found(target, piece, wrong, objective, monkeypatch
     def patch(replacement):
         holder, name, function = mutant(f"invnet.inference.{target}", piece, replacement)
         monkeypatch.setattr(holder, name, function)
-        if name == "rxinfer_energy":
+        if name == "tutorial_energy":
             monkeypatch.setattr(flow_probit, name, function)
 
     patch(piece)

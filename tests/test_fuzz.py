@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import invnet
 from cases import EXACT, LAYERS, NETS
 from fuzzing import FOREIGN, VALUES, Unchanged, answered, assert_alike, assert_same, layout, shapes
-from invnet import bases, losses, optim
+from invnet import bases, losses, objectives, optim
 
 #: A user's own layer answers for itself what it takes.
 MODULES = {**{name: case for name, case in LAYERS.items() if "user" not in name}, **{f"Exact of {name}": case for name, case in EXACT.items()}}
@@ -214,7 +214,7 @@ def test_flows_and_bases_take_any_array_or_refuse_it(data):
         "base's log_prob": lambda X, d: flow.base.log_prob(X),
         "base's log_prob_backward": lambda X, d: flow.base.log_prob_backward(d, X),
         "gaussian_nll": lambda X, d: np.asarray(losses.gaussian_nll(X, d)[1]),
-        "forward_kl": lambda X, d: np.asarray(losses.forward_kl(flow, X)),
+        "forward_kl": lambda X, d: np.asarray(objectives.forward_kl(flow, X)),
     }
     name, how = draw(st.sampled_from(sorted(functions))), draw(st.sampled_from(("memory", "numbers", "shape", "foreign")))
     if how == "memory":
@@ -282,7 +282,7 @@ CONSTRUCTORS = {
     invnet.AutoregressiveSpline: dict(channels=3, net=invnet.MaskedDenseNet(3, 4, 11), bins=4, bound=3.0, tails=None, fast="inverse"),
     make_affine: dict(channels=3, scale="bounded", bound=4.0, hidden=4, ndim=1, cond_channels=2, seed=0, dtype="float64"),
     make_autoregressive_spline: dict(channels=3, bins=4, bound=3.0, tails=None, fast="inverse", hidden=4, cond_channels=1, seed=0, dtype="float32"),
-    invnet.Staircase: dict(channels=4, nets=[net(2, 2)]),
+    invnet.PartitionedAdditiveCoupling: dict(channels=4, nets=[net(2, 2)]),
     invnet.Reverse: dict(layer=invnet.ActNorm(3)),
     invnet.FactorOut: dict(channels=3, inner=invnet.ActNorm(2), prior=invnet.ActNorm(3)),
     invnet.Exact: dict(layer=invnet.ActNorm(3), limit=64),

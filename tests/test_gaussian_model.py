@@ -12,7 +12,7 @@ import invnet
 from invnet.inference import Cubature, FlowGaussianModel, Gaussian, Linear, Unscented, Wishart, collapsed
 from invnet.inference.collapsed import collapsed_free_energy
 from invnet.inference.jacobians import forward_and_jacobian
-from invnet.inference.rxinfer import backward
+from invnet.inference.tutorial import backward
 
 SENSIBLE = {"noise": 1e-4, "mean_cov": 100.0, "df": 4, "scale": 0.25}
 

@@ -170,7 +170,7 @@ def ran_out():
 def test_kernels_on_cupy_are_measured_against_a_copy():
     settings = on_cupy()
     rows = list(kernels.rows(settings, time.monotonic() + 60))
-    assert {"taps 3x3", "couple_backward_", "gradient of ReLU and bias"} <= {row["operation"] for row in rows}
+    assert {"taps 3x3", "couple_vjp_", "gradient of ReLU and bias"} <= {row["operation"] for row in rows}
     assert all(row["share"] == pytest.approx(row["bound_us"] / row["microseconds"]) for row in rows)
     assert kernels.product_rate(settings, "tf32") > 0
 

@@ -10,7 +10,7 @@ import pytest
 
 import invnet
 from cases import LAYERS
-from invnet.core import Net, get_ops
+from invnet.core import Conditioner, get_ops
 from invnet.layers.autoregressive import Autoregressive
 from invnet.layers.coupling import Coupling
 from invnet.passes import drift
@@ -186,7 +186,7 @@ def test_tensors_and_modules_of_pytorch_heal():
 
 def test_a_device_is_not_waited_for_and_who_first_needs_the_gradients_heals_them(monkeypatch):
     torch = pytest.importorskip("torch")
-    from invnet.ops import torch_engine
+    from invnet.ops import torch as torch_engine
     from invnet.passes import healing
 
     net, X = drifting()
@@ -389,7 +389,7 @@ def test_unknown_is_none():
 # ---- a pass belongs to its Z
 
 
-class Drawing(Net):
+class Drawing(Conditioner):
     """A conditioner whose outputs are multiplied by a number that is drawn anew in each pass, another one for each tile."""
 
     numbers = np.random.default_rng(0)
@@ -399,10 +399,10 @@ class Drawing(Net):
         for name in ("floats_per_position", "reach", "cond_channels"):
             setattr(self, name, getattr(net, name))
 
-    def draw(self):
+    def rng_state(self):
         return int(Drawing.numbers.integers(1 << 30))
 
-    def drawn(self, draw, tile, again):
+    def with_rng(self, draw, tile, again):
         return _OnTile(self.net, np.random.default_rng((draw, tile)).uniform(0.5, 1.5))
 
 
@@ -424,7 +424,7 @@ def with_draws(layer):
     for part in layer.layers_within():
         if isinstance(part, Coupling):
             part.net, found, solves = Drawing(part.net), True, solves or isinstance(part, Autoregressive)
-        elif isinstance(part, invnet.layers.Staircase):
+        elif isinstance(part, invnet.layers.PartitionedAdditiveCoupling):
             part.nets, found = tuple(map(Drawing, part.nets)), True
     return found, solves
 

@@ -5,7 +5,7 @@ import pytest
 
 import invnet
 from cases import LAYERS
-from invnet.core import Net
+from invnet.core import Conditioner
 from invnet.layers.coupling import Coupling
 
 PLENTY = 1 << 30
@@ -160,7 +160,7 @@ def test_a_share_of_the_free_memory():
     assert 1 << 20 < net.saved_pass.kept.budget < 1 << 50 and net.saved_pass.kept.used > 0
 
 
-class Plain(Net):
+class Plain(Conditioner):
     """A user's conditioner, in NumPy alone."""
 
     def __init__(self):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invnet import Parameter
-from invnet.inference import minimise, rxinfer
+from invnet.inference import minimise, tutorial
 from invnet.inference.line_search import HagerZhang
 
 
@@ -47,7 +47,7 @@ def test_the_first_step_of_adam_is_its_learning_rate_in_every_coordinate():
     minimise(objective, parameters, "adam", iterations=1, lr=0.1)
     np.testing.assert_allclose([parameter.data.item() for parameter in parameters], 0.1, rtol=1e-8)
     objective, parameters = bowl()
-    optimizer = rxinfer.Adam(parameters, 0.1)
+    optimizer = tutorial.Adam(parameters, 0.1)
     objective()
     optimizer.step()
     np.testing.assert_allclose([parameter.data.item() for parameter in parameters], 0.1, rtol=1e-15)

@@ -16,9 +16,9 @@ from torch import distributions as D
 from twins import assert_same, twin_with
 
 import invnet
-from invnet import Condition, Flow, Glow, Reverse, losses
+from invnet import Condition, Flow, Glow, Reverse, objectives
 from invnet.bases import DiagonalNormal, FullNormal, GaussianMixture, Normal
-from invnet.losses import likelihood, variational
+from invnet.objectives import likelihood, variational
 
 f64 = {"dtype": "float64"}
 
@@ -52,7 +52,7 @@ def torch_log_p(x):
     return -0.5 * (x**2).sum(1) - 0.3 * (x[:, 0] - x[:, 1] ** 2) ** 2 + torch.sin(x[:, 2])
 
 
-log_p = losses.from_torch(torch_log_p)
+log_p = objectives.from_torch(torch_log_p)
 
 
 class Twin:
@@ -104,7 +104,7 @@ def by_hand(flow, loss, cond=None):
 def check_forward(flow, make, cond=None):
     X = noise(6, 3, seed=4)
     flow.zero_grad()
-    loss = losses.forward_kl(flow, X, cond)
+    loss = objectives.forward_kl(flow, X, cond)
     twin = Twin(flow, make, cond and cond.array)
     expected = -twin.log_q(torch.tensor(X)).mean()
     expected.backward()
@@ -114,7 +114,7 @@ def check_forward(flow, make, cond=None):
 def check_reverse(flow, make, path=False, beta=0.7, cond=None):
     n = 6
     flow.zero_grad()
-    loss = losses.reverse_kl(flow, log_p, n, seed=3, beta=beta, path=path, cond=cond)
+    loss = objectives.reverse_kl(flow, log_p, n, seed=3, beta=beta, path=path, cond=cond)
     twin = Twin(flow, make, cond and cond.array)
     x = twin.sample(flow.noise(n, seed=3))
     expected = ((twin.log_q_of_constants if path else twin.log_q)(x) - beta * torch_log_p(x)).mean()
@@ -167,8 +167,8 @@ def check_differences(flow, objective, h=1e-5):
 @pytest.mark.parametrize("name", NORMALS)
 def test_gradients_are_those_of_differences(name, reverse):
     flow, X = flow_of(NORMALS[name][0](), reverse), noise(6, 3, seed=4)
-    check_differences(flow, lambda: losses.forward_kl(flow, X))
-    check_differences(flow, lambda: losses.reverse_kl(flow, log_p, 6, seed=3, beta=0.7))
+    check_differences(flow, lambda: objectives.forward_kl(flow, X))
+    check_differences(flow, lambda: objectives.reverse_kl(flow, log_p, 6, seed=3, beta=0.7))
 
 
 class Cubic(invnet.Layer):
@@ -204,13 +204,13 @@ def image_flow():
 @pytest.mark.parametrize("flow", [Flow(Reverse(Cubic()), (3,), DiagonalNormal([0.5, -1, 0], **f64)), image_flow()], ids=["user's own layer", "images"])
 def test_reverse_kl_of_other_flows_has_the_gradient_of_differences(flow):
     quartic = lambda X: (-0.25 * (X**4).reshape(len(X), -1).sum(axis=1), -(X**3))
-    check_differences(flow, lambda: losses.reverse_kl(flow, quartic, 5, seed=2))
+    check_differences(flow, lambda: objectives.reverse_kl(flow, quartic, 5, seed=2))
 
 
 def test_gradients_are_added():
     flow = flow_of(DiagonalNormal(np.zeros(3), **f64))
-    for objective in (lambda: losses.forward_kl(flow, noise(4, 3)), lambda: losses.reverse_kl(flow, log_p, 4, seed=1),
-                      lambda: losses.reverse_kl(flow, log_p, 4, seed=1, path=True)):  # fmt: skip
+    for objective in (lambda: objectives.forward_kl(flow, noise(4, 3)), lambda: objectives.reverse_kl(flow, log_p, 4, seed=1),
+                      lambda: objectives.reverse_kl(flow, log_p, 4, seed=1, path=True)):  # fmt: skip
         flow.zero_grad()
         objective()
         once = [parameter.grad.copy() for parameter in flow.parameters()]
@@ -224,7 +224,7 @@ def test_gradients_are_added():
 
 def gradient_of(flow, target, n, seed, path):
     flow.zero_grad()
-    losses.reverse_kl(flow, target, n, seed, path=path)
+    objectives.reverse_kl(flow, target, n, seed, path=path)
     return np.concatenate([parameter.grad.ravel() for parameter in flow.parameters()])
 
 
@@ -273,7 +273,7 @@ def test_reverse_kl_finds_a_normal_and_its_constant():
     flow = Flow(invnet.Chain(invnet.ActNorm(2, **f64), invnet.Conv1x1(2, **f64)), (2,))
     opt, rng = invnet.optim.Adam(flow.parameters(), lr=invnet.optim.schedule(0.05, cosine=600)), np.random.default_rng(0)
     for _ in range(600):
-        loss = losses.reverse_kl(flow, log_p, 64, rng, path=True)
+        loss = objectives.reverse_kl(flow, log_p, 64, rng, path=True)
         invnet.optim.clip_by_global_norm(flow.parameters(), 10.0)
         opt.step()
         flow.zero_grad()
@@ -287,7 +287,7 @@ def test_forward_kl_trains_a_base_alone(base):
     flow = Flow(invnet.Chain(), (2,), base())
     opt = invnet.optim.Adam(flow.parameters(), lr=0.05)
     for _ in range(300):
-        losses.forward_kl(flow, X)
+        objectives.forward_kl(flow, X)
         invnet.optim.clip_by_global_norm(flow.parameters(), 10.0)
         opt.step()
         flow.zero_grad()
@@ -301,7 +301,7 @@ def test_a_mixture_base_learns_two_modes():
     flow = Flow(invnet.Chain(), (1,), GaussianMixture([[-1.0], [1.0]]))
     opt = invnet.optim.Adam(flow.parameters(), lr=0.03)
     for _ in range(400):
-        losses.forward_kl(flow, X)
+        objectives.forward_kl(flow, X)
         invnet.optim.clip_by_global_norm(flow.parameters(), 10.0)
         opt.step()
         flow.zero_grad()
@@ -311,23 +311,23 @@ def test_a_mixture_base_learns_two_modes():
 
 
 def test_annealing_is_that_of_the_paper():
-    beta = losses.annealing()
+    beta = objectives.annealing()
     assert [beta(step) for step in (0, 1, 5000, 9900, 10**6)] == [0.01, 0.01 + 1e-4, 0.51, 1.0, 1.0]
-    assert losses.annealing(0.5, 10)(2) == 0.7
+    assert objectives.annealing(0.5, 10)(2) == 0.7
 
 
 @pytest.mark.parametrize("objective", ["forward", "reverse", "path"])
 def test_memory_does_not_grow_with_depth(objective):
     def peak(steps):
         flow = Flow(Glow(8, 32, 1, steps, ndim=0), (8,))
-        losses.reverse_kl(flow, lambda X: (-0.5 * (X * X).sum(axis=1), -X), 2, 0, path=True)  # makes an engine's tables of the model
+        objectives.reverse_kl(flow, lambda X: (-0.5 * (X * X).sum(axis=1), -X), 2, 0, path=True)  # makes an engine's tables of the model
         flow.zero_grad()
         X = noise(20000, 8).astype("float32")
         tracemalloc.start()
         if objective == "forward":
-            losses.forward_kl(flow, X)
+            objectives.forward_kl(flow, X)
         else:
-            losses.reverse_kl(flow, lambda X: (-0.5 * (X * X).sum(axis=1), -X), 20000, 0, path=objective == "path")
+            objectives.reverse_kl(flow, lambda X: (-0.5 * (X * X).sum(axis=1), -X), 20000, 0, path=objective == "path")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
@@ -364,7 +364,7 @@ def test_a_torch_function_gives_value_and_gradient(dtype, tolerance):
 
 def test_torch_gets_the_memory_of_the_array():
     X, seen = noise(5, 3), []
-    losses.from_torch(lambda x: seen.append(x.data_ptr()) or x.sum(1))(X)
+    objectives.from_torch(lambda x: seen.append(x.data_ptr()) or x.sum(1))(X)
     assert seen == [X.ctypes.data]
 
 
@@ -377,7 +377,7 @@ def test_torch_takes_read_only_arrays_and_works_without_gradients_around_it():
 
 def test_torch_takes_images_of_any_strides():
     X = noise(5, 2, 3, 4).transpose(0, 3, 1, 2)[:, ::2]
-    value, gradient = losses.from_torch(lambda x: (x**3).flatten(1).sum(1))(X)
+    value, gradient = objectives.from_torch(lambda x: (x**3).flatten(1).sum(1))(X)
     np.testing.assert_allclose(gradient, 3 * X**2)
     np.testing.assert_allclose(value, (X**3).sum(axis=(1, 2, 3)))
 
@@ -385,12 +385,12 @@ def test_torch_takes_images_of_any_strides():
 def test_differences_give_value_and_gradient():
     for dtype, tolerance in (("float64", 1e-8), ("float32", 1e-6)):
         X = noise(50, 3).astype(dtype)
-        value, gradient = losses.from_differences(numpy_log_p)(X)
+        value, gradient = objectives.from_differences(numpy_log_p)(X)
         assert value.dtype == gradient.dtype == dtype
         np.testing.assert_allclose(gradient, closed_form(X.astype("float64"))[1], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(value, numpy_log_p(X), rtol=1e-6, atol=1e-6)
     images = noise(4, 2, 3)
-    np.testing.assert_allclose(losses.from_differences(lambda X: (X**2).sum(axis=(1, 2)))(images)[1], 2 * images, atol=1e-8)
+    np.testing.assert_allclose(objectives.from_differences(lambda X: (X**2).sum(axis=(1, 2)))(images)[1], 2 * images, atol=1e-8)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
@@ -403,12 +403,12 @@ def test_a_jax_function_gives_value_and_gradient():
 
     for dtype in ("float32", "float64"):
         X = noise(50, 3).astype(dtype)
-        for jax_log_p in (losses.from_jax(function), losses.from_jax(jax.jit(function))):
+        for jax_log_p in (objectives.from_jax(function), objectives.from_jax(jax.jit(function))):
             for found, expected in zip(jax_log_p(X), closed_form(X)):
                 assert isinstance(found, np.ndarray) and found.dtype == dtype
                 np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match=r"from_jax.*\(5,\).*\(5, 3\)"):
-        losses.from_jax(lambda x: x)(noise(5, 3))
+        objectives.from_jax(lambda x: x)(noise(5, 3))
 
 
 def test_nothing_is_imported_before_a_bridge_is_called():
@@ -420,7 +420,7 @@ def test_nothing_is_imported_before_a_bridge_is_called():
 
 
 def reverse(log_p, **options):
-    return losses.reverse_kl(flow_of(), log_p, **{"n": 4, "seed": 0, **options})
+    return objectives.reverse_kl(flow_of(), log_p, **{"n": 4, "seed": 0, **options})
 
 
 def at_third(value, gradient):
@@ -447,18 +447,18 @@ MISTAKES = {
     "no samples": (lambda: reverse(log_p, n=0), ValueError, "integer from 1; got 0"),
     "a half sample": (lambda: reverse(log_p, n=1.5), ValueError, "1.5"),
     "beta": (lambda: reverse(log_p, beta=-1), ValueError, "beta.*-1"),
-    "a learned mixture": (lambda: losses.reverse_kl(flow_of(GaussianMixture(noise(2, 3), **f64)), log_p, 4), ValueError, "learned GaussianMixture.*learn=False"),
-    "shape of the data": (lambda: losses.forward_kl(flow_of(), noise(4, 2)), ValueError, r"\(N, 3\).*\(4, 2\)"),
-    "no data": (lambda: losses.forward_kl(flow_of(), noise(0, 3)), ValueError, r"at least one.*\(0, 3\)"),
-    "data that are NaN": (lambda: losses.forward_kl(flow_of(), noise(3, 3) * np.nan), FloatingPointError, "log q.*3 of 3 samples.*sample 0"),
-    "data outside the base": (lambda: losses.forward_kl(Flow(invnet.Chain(), (2,), invnet.Uniform()), np.array([[0.5, 0.5], [2.0, 0.5]])),
+    "a learned mixture": (lambda: objectives.reverse_kl(flow_of(GaussianMixture(noise(2, 3), **f64)), log_p, 4), ValueError, "learned GaussianMixture.*learn=False"),
+    "shape of the data": (lambda: objectives.forward_kl(flow_of(), noise(4, 2)), ValueError, r"\(N, 3\).*\(4, 2\)"),
+    "no data": (lambda: objectives.forward_kl(flow_of(), noise(0, 3)), ValueError, r"at least one.*\(0, 3\)"),
+    "data that are NaN": (lambda: objectives.forward_kl(flow_of(), noise(3, 3) * np.nan), FloatingPointError, "log q.*3 of 3 samples.*sample 0"),
+    "data outside the base": (lambda: objectives.forward_kl(Flow(invnet.Chain(), (2,), invnet.Uniform()), np.array([[0.5, 0.5], [2.0, 0.5]])),
                               FloatingPointError, r"sample 1 it is -inf, with x = \[2. *, 0.5 *\]"),
-    "no tensor": (lambda: reverse(losses.from_torch(lambda x: x.detach().numpy()[:, 0])), TypeError, "tensor; got ndarray"),
-    "detached": (lambda: reverse(losses.from_torch(lambda x: x.detach().sum(1))), ValueError, "detached from it"),
-    "shape in torch": (lambda: reverse(losses.from_torch(lambda x: x.sum())), ValueError, r"\(4,\); got \(\)"),
-    "shape of differences": (lambda: reverse(losses.from_differences(lambda X: X)), ValueError, r"\(4,\); got \(4, 3\)"),
-    "step": (lambda: losses.from_differences(numpy_log_p, 0.0), ValueError, "positive.*0.0"),
-    "start of annealing": (lambda: losses.annealing(start=2), ValueError, "0 to 1.*2"),
+    "no tensor": (lambda: reverse(objectives.from_torch(lambda x: x.detach().numpy()[:, 0])), TypeError, "tensor; got ndarray"),
+    "detached": (lambda: reverse(objectives.from_torch(lambda x: x.detach().sum(1))), ValueError, "detached from it"),
+    "shape in torch": (lambda: reverse(objectives.from_torch(lambda x: x.sum())), ValueError, r"\(4,\); got \(\)"),
+    "shape of differences": (lambda: reverse(objectives.from_differences(lambda X: X)), ValueError, r"\(4,\); got \(4, 3\)"),
+    "step": (lambda: objectives.from_differences(numpy_log_p, 0.0), ValueError, "positive.*0.0"),
+    "start of annealing": (lambda: objectives.annealing(start=2), ValueError, "0 to 1.*2"),
 }  # fmt: skip
 
 
@@ -472,7 +472,7 @@ def test_error_says_what_was_required_and_what_came(name):
 def test_a_mistake_leaves_the_gradients_as_they_were():
     flow = flow_of()
     with pytest.raises(FloatingPointError):
-        losses.reverse_kl(flow, at_third(math.nan, 0), 4, 0)
+        objectives.reverse_kl(flow, at_third(math.nan, 0), 4, 0)
     assert all((parameter.grad == 0).all() for parameter in flow.parameters())
 
 
@@ -503,8 +503,8 @@ def test_a_broken_term_is_found(target, piece, replacement, check, monkeypatch):
         check(flow_of(make_base()), make)
 
     def patch(replacement):
-        module, name, function = mutant(f"invnet.losses.{target}", piece, replacement)
-        for place in (module, losses, likelihood, variational):
+        module, name, function = mutant(f"invnet.objectives.{target}", piece, replacement)
+        for place in (module, objectives, likelihood, variational):
             if hasattr(place, name):
                 monkeypatch.setattr(place, name, function)
 

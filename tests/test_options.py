@@ -5,9 +5,9 @@ import pytest
 from torch import nn
 
 import invnet
-from invnet import bases, data, inference, losses, optim, plot, testing, train
+from invnet import bases, data, inference, losses, objectives, optim, plot, testing, train
 from invnet.cli import main
-from invnet.inference import rxinfer
+from invnet.inference import tutorial
 from invnet.inference.line_search import HagerZhang
 from invnet.inference.minimise import adam, gradient_descent
 from invnet.layers.spline import Spline
@@ -52,9 +52,9 @@ FUNCTIONS = {
     FLOW.sample: dict(n=2, temperature=0.5, seed=3),
     FLOW.sample_and_log_prob: dict(n=2, temperature=0.5, seed=3),
     losses.bits_per_dim: dict(nats=1.0, dimensions=2, levels=4),
-    losses.annealing: dict(start=0.5, steps=10),
-    losses.from_differences: dict(function=lambda X: X.sum(axis=1), step=1e-5),
-    losses.reverse_kl: dict(flow=FLOW, log_p=data.Banana(), n=2, seed=0, beta=0.5, path=True),
+    objectives.annealing: dict(start=0.5, steps=10),
+    objectives.from_differences: dict(function=lambda X: X.sum(axis=1), step=1e-5),
+    objectives.reverse_kl: dict(flow=FLOW, log_p=data.Banana(), n=2, seed=0, beta=0.5, path=True),
     inference.Unscented: dict(alpha=1.0, beta=0.0, kappa=0.5),
     inference.MonteCarlo: dict(points=10, seed=0),
     inference.FlowProbit: dict(net=invnet.ActNorm(2, dtype="float64"), precision=2.0),
@@ -67,8 +67,8 @@ FUNCTIONS = {
     GAUSSIAN_MODEL.sample: dict(n=2, seed=0),
     plot.image_grid: dict(images=FLOATS, columns=2),
     plot.path: dict(states=[np.eye(2)], columns=2),
-    rxinfer.InputLayer: dict(dim=2),
-    rxinfer.FlowModel: dict(dim=2, layers=(), seed=1),
+    tutorial.InputLayer: dict(dim=2),
+    tutorial.FlowModel: dict(dim=2, layers=(), seed=1),
     data.Banana: dict(curvature=0.5, width=0.4),
     data.Mixture: dict(means=np.zeros((2, 2)), std=0.5),
     data.EightGaussians: dict(radius=4.0, std=0.5),
@@ -135,13 +135,13 @@ MODULES = {
         (lambda thing: invnet.AffineCoupling(3, thing), net(2, 2), "a conditioner has"),
         (lambda thing: invnet.AdditiveCoupling(3, thing), net(2, 1), "a conditioner has"),
         (lambda thing: invnet.AutoregressiveAffine(3, thing), invnet.MaskedDenseNet(3, 2), "a conditioner has"),
-        (lambda thing: invnet.Staircase(4, [thing]), net(2, 2), "conditioners"),
-        (lambda thing: invnet.Staircase(4, thing), [net(2, 2)], "conditioners"),
+        (lambda thing: invnet.PartitionedAdditiveCoupling(4, [thing]), net(2, 2), "conditioners"),
+        (lambda thing: invnet.PartitionedAdditiveCoupling(4, thing), [net(2, 2)], "conditioners"),
         (lambda thing: invnet.save(thing, "nowhere/file"), None, "save takes a Module"),
         (lambda thing: train.fit(thing, IMAGES, max_seconds=1e-3, progress=False), invnet.Glow(1, 2, 1, 1), "fit takes a Layer"),
-        (lambda thing: losses.forward_kl(thing, np.zeros((3, 2), "float32")), FLOW, "takes a Flow"),
-        (lambda thing: losses.reverse_kl(thing, data.Banana(), 2), FLOW, "takes a Flow"),
-        (lambda thing: losses.reverse_kl(FLOW, thing, 2), data.Banana(), "log_p is a function"),
+        (lambda thing: objectives.forward_kl(thing, np.zeros((3, 2), "float32")), FLOW, "takes a Flow"),
+        (lambda thing: objectives.reverse_kl(thing, data.Banana(), 2), FLOW, "takes a Flow"),
+        (lambda thing: objectives.reverse_kl(FLOW, thing, 2), data.Banana(), "log_p is a function"),
         (lambda thing: inference.pushforward(invnet.ActNorm(2, dtype="float64"), np.zeros(2), np.eye(2), thing),
          inference.Unscented(), "the methods are linear"),
         (lambda thing: optim.Adam(thing), invnet.ActNorm(2).parameters(), "takes Parameters"),
@@ -153,7 +153,7 @@ MODULES = {
         (lambda thing: inference.FlowGaussianModel(thing, np.eye(2), inference.Gaussian(np.zeros(2), np.eye(2)), inference.Wishart(3, np.eye(2))),
          invnet.ActNorm(2), "takes a Layer"),
         (lambda thing: inference.pushforward(thing, np.zeros(2), np.eye(2)), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
-        (lambda thing: inference.pullback(thing, np.zeros(2), np.eye(2)), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
+        (lambda thing: inference.inverse_pushforward(thing, np.zeros(2), np.eye(2)), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
         (lambda thing: inference.jacobian(thing, np.zeros((1, 2))), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
     ]},
 }  # fmt: skip
@@ -198,7 +198,7 @@ UNUSED = {
     "wall of the first energy": (lambda: data.Energy(1, wall=False), "wall has no effect"),
     "cond_shape alone": (lambda: TorchNet(nn.ReLU(), cond_shape=(2,)), "cond_shape has no effect without shape"),
     "batch_norm without any": (lambda: TorchNet(nn.ReLU(), batch_norm="update once"), "batch_norm has no effect"),
-    "seed beside params": (lambda: rxinfer.compile(rxinfer.FlowModel(2, rxinfer.AdditiveCouplingLayer(rxinfer.PlanarFlow())), np.ones(3), seed=1),
+    "seed beside params": (lambda: tutorial.compile(tutorial.FlowModel(2, tutorial.AdditiveCouplingLayer(tutorial.PlanarFlow())), np.ones(3), seed=1),
                            "seed has no effect beside params"),
 }  # fmt: skip
 
@@ -275,7 +275,7 @@ LISTS = {
     "Gaussian": (lambda a: inference.Gaussian(a, np.eye(2)), [1.0, 2.0], float),
     "Wishart": (lambda a: inference.Wishart(3.0, a), [[2.0, 0.0], [0.0, 2.0]], float),
     "FlowProbit": (lambda a: inference.FlowProbit(invnet.ActNorm(2, dtype="float64"), a), [1.0, 2.0], float),
-    "PermutationLayer": (lambda a: rxinfer.PermutationLayer(a), [1, 0], int),
+    "PermutationLayer": (lambda a: tutorial.PermutationLayer(a), [1, 0], int),
 }
 
 

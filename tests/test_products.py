@@ -16,10 +16,10 @@ import pytest
 from numba import njit
 
 from invnet import ConvNet
-from invnet.ops.numpy_engine import NumpyOps
-from invnet.ops.numpy_engine.compiled import products, taps, vector_rows
-from invnet.ops.numpy_engine.compiled.products import rounded
-from invnet.ops.numpy_engine.compiled.vectors import BYTES, ROWS, SLACK
+from invnet.ops.numpy import NumpyOps
+from invnet.ops.numpy.kernels import products, taps, vector_rows
+from invnet.ops.numpy.kernels.products import rounded
+from invnet.ops.numpy.kernels.vectors import BYTES, ROWS, SLACK
 from invnet.ops.reference import Ops
 
 #: Functions that compiled ones call, as they are called from here.
@@ -190,8 +190,8 @@ def test_patches_round_little_more_than_sums_of_products(W):
 
     def results(ops, dtype):
         arrays = [a.astype(dtype) for a in weights]
-        y, tape = ops.network(x.astype(dtype), net._layers, arrays)
-        dx, gradients, _ = ops.network_back(dy.astype(dtype), tape, net._layers, arrays)
+        y, tape = ops.conv_stack(x.astype(dtype), net._layers, arrays)
+        dx, gradients, _ = ops.conv_stack_vjp(dy.astype(dtype), tape, net._layers, arrays)
         return [y, dx, *gradients]
 
     exact = results(reference, "float64")
@@ -205,8 +205,8 @@ def test_patches_round_little_more_than_sums_of_products(W):
 START = """
 import sys
 import numpy as np, invnet
-from invnet.ops.numpy_engine.compiled import vectors
-from invnet.ops.numpy_engine import NumpyOps
+from invnet.ops.numpy.kernels import vectors
+from invnet.ops.numpy import NumpyOps
 
 assert vectors.BYTES == int(sys.argv[1]), vectors.BYTES
 """
@@ -233,11 +233,11 @@ net, ops = invnet.ConvNet(3, (7, 9), 5, cond_channels=2), NumpyOps()
 for p in net.parameters():
     p.data = last_before_nothing(p.data)
 for W in (2, 4, 5):
-    y, pull = net.vjp(image(2, 4, W, 3), last_before_nothing(np.ones((2, 2), "float32")))
-    pull(image(2, 4, W, 5))
+    y, pullback = net.vjp(image(2, 4, W, 3), last_before_nothing(np.ones((2, 2), "float32")))
+    pullback(image(2, 4, W, 5))
 M, b = last_before_nothing(np.eye(3, dtype="float32")), last_before_nothing(np.ones(3, "float32"))
 ops.mix_(image(2, 4, 4, 3), M, b)
-ops.mix_backward_(image(2, 4, 4, 3), image(2, 4, 4, 3), M, M, b)
+ops.mix_vjp_(image(2, 4, 4, 3), image(2, 4, 4, 3), M, M, b)
 chain = invnet.Chain(invnet.ActNorm(6), invnet.Conv1x1(6), invnet.AffineCoupling(6, invnet.ConvNet(3, (7, 16), 6)))
 for p in chain.parameters():
     p.data, p.grad = last_before_nothing(p.data), last_before_nothing(p.grad)

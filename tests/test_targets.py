@@ -9,7 +9,7 @@ from scipy import integrate, stats
 from test_broken_backwards import mutant
 
 import invnet
-from invnet import data, losses
+from invnet import data, objectives
 from invnet.bases import DiagonalNormal
 
 TARGETS = {
@@ -75,7 +75,7 @@ def test_gradients_are_those_of_differences(name):
     X += 0.3 * np.random.default_rng(2).standard_normal(X.shape)
     inside = np.isfinite(target(X)[0])
     inside &= (abs(abs(X) - 4) > 1e-4).all(axis=1)
-    expected = losses.from_differences(lambda X: target(X)[0], 1e-6)(X[inside])[1]
+    expected = objectives.from_differences(lambda X: target(X)[0], 1e-6)(X[inside])[1]
     steady = np.isfinite(expected).all(axis=1)
     np.testing.assert_allclose(target(X[inside])[1][steady], expected[steady], rtol=1e-5, atol=1e-5)
     assert steady.sum() > 200
@@ -149,7 +149,7 @@ def test_the_free_energy_is_never_below_minus_log_Z(name):
     opt, rng = invnet.optim.Adam(flow.parameters(), lr=0.01), np.random.default_rng(0)
     start = None
     for _ in range(150):
-        loss = losses.reverse_kl(flow, target, 256, rng, path=True)
+        loss = objectives.reverse_kl(flow, target, 256, rng, path=True)
         start = loss if start is None else start
         invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
         opt.step()

@@ -90,12 +90,12 @@ MUTATIONS = [  # function, piece, replacement, what fails then
     (f"{SHARE}Share.put", "self.places", "self.places[:1]", functional_call),
     (f"{MODULE}FlowModule.sample_and_log_prob", "- logdet", "+ logdet", samples),
     (f"{MODULE}FlowModule.log_prob", "self._base_log_prob(z)", "self._base_log_prob(z.detach())", densities),
-    (f"{THROUGH}_pulled", "0.0 if dlogdet is None", "None if dlogdet is None", alone),
-    (f"{THROUGH}_pulled", "tensor_of(c.grad)", "0 * tensor_of(c.grad)", module),
-    (f"{THROUGH}_pulled", "tensor_of(dX)", "0 * tensor_of(dX)", module),
-    (f"{THROUGH}_pulled", "map(tensor_of, gradients)", "[0 * tensor_of(gradient) for gradient in gradients]", module),
-    (f"{THROUGH}_pulled", "state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)", "pass", adds_up),
-    (f"{THROUGH}_pulled", "state.held.replace(*gradient)", "pass", adds_up),
+    (f"{THROUGH}_gradients_of", "0.0 if dlogdet is None", "None if dlogdet is None", alone),
+    (f"{THROUGH}_gradients_of", "tensor_of(c.grad)", "0 * tensor_of(c.grad)", module),
+    (f"{THROUGH}_gradients_of", "tensor_of(dX)", "0 * tensor_of(dX)", module),
+    (f"{THROUGH}_gradients_of", "map(tensor_of, gradients)", "[0 * tensor_of(gradient) for gradient in gradients]", module),
+    (f"{THROUGH}_gradients_of", "state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)", "pass", adds_up),
+    (f"{THROUGH}_gradients_of", "state.held.replace(*gradient)", "pass", adds_up),
 ]
 
 

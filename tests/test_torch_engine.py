@@ -8,7 +8,7 @@ import invnet
 import numpy as np
 import pytest
 from engines import aten_on_the_cpu, engines
-from invnet import losses, optim
+from invnet import losses, objectives, optim
 from invnet.bench.peak import peak_memory
 from invnet.core import get_ops
 from invnet.train import fit
@@ -133,7 +133,7 @@ def test_threads_of_aten_are_as_many_after_a_call(engine):
 @pytest.fixture
 def convolved(monkeypatch):
     """The dtypes that aten's convolutions and products of networks meet."""
-    from invnet.ops.torch_engine import networks
+    from invnet.ops.torch import networks
 
     dtypes, convolve = set(), networks._convolve
     monkeypatch.setattr(networks, "_convolve", lambda ops, X, *how: dtypes.add(X.dtype) or convolve(ops, X, *how))
@@ -248,7 +248,7 @@ def test_a_flow_has_the_density_and_the_samples_that_it_has_on_numpy(engine):
         flow.zero_grad()
         log_p = flow.log_prob(array(X))
         samples, log_q = flow.sample_and_log_prob(5, seed=3)
-        kl = losses.forward_kl(flow, array(X)), losses.reverse_kl(flow, target, 7, seed=2), losses.reverse_kl(flow, target, 7, seed=2, path=True)
+        kl = objectives.forward_kl(flow, array(X)), objectives.reverse_kl(flow, target, 7, seed=2), objectives.reverse_kl(flow, target, 7, seed=2, path=True)
         arrays = [log_p, samples, log_q, flow.sample(4, 0.7, seed=1), *(p.grad for p in flow.parameters())]
         return [np.array(kl), *(get_ops(a).to_numpy(a).copy() for a in arrays)]
 
@@ -260,9 +260,9 @@ def test_a_flow_has_the_density_and_the_samples_that_it_has_on_numpy(engine):
 
 def test_a_density_in_torch_is_approximated_on_tensors():
     flow = invnet.Flow(invnet.RealNVP(2, 8, 2), (2,)).to("torch")
-    log_p = losses.from_torch(lambda x: -0.5 * ((x - 1) ** 2).sum(1))
+    log_p = objectives.from_torch(lambda x: -0.5 * ((x - 1) ** 2).sum(1))
     with_graph = lambda X: (lambda x: (-0.5 * ((x - 1) ** 2).sum(1), 1 - x))(X.clone().requires_grad_())
-    assert losses.reverse_kl(flow, log_p, 9, seed=0) == pytest.approx(losses.reverse_kl(flow, with_graph, 9, seed=0), abs=1e-5)
+    assert objectives.reverse_kl(flow, log_p, 9, seed=0) == pytest.approx(objectives.reverse_kl(flow, with_graph, 9, seed=0), abs=1e-5)
     assert not any(p.grad.requires_grad for p in flow.parameters())
 
 
@@ -354,7 +354,7 @@ def test_kept_activations_change_no_gradient(engine):
 
 @engines("torch", "torch-aten", "torch-cuda")
 def test_blocks_of_an_image_give_what_the_whole_gives(engine, monkeypatch):
-    from invnet.ops import numpy_engine, tile, torch_engine
+    from invnet.ops import numpy as numpy_engine, tile, torch as torch_engine
 
     def everything():
         net = invnet.AffineCoupling(5, invnet.ConvNet(3, 8, 4, cond_channels=3, activation="softplus", seed=1, dtype="float64"))

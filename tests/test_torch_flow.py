@@ -47,7 +47,7 @@ def test_densities_and_their_gradients_are_those_of_the_flow(base, engine):
     made, (x, cond) = flow(base, engine), inputs()
     arrays = [t.detach() if engine == "torch" else t.detach().numpy() for t in (x, cond)]
     made.zero_grad()
-    loss = invnet.losses.forward_kl(made, *arrays)
+    loss = invnet.objectives.forward_kl(made, *arrays)
     for memory in MEMORY:
         module = as_module(made, memory)
         log_prob = module(x, cond)
@@ -81,7 +81,7 @@ def test_samples_have_gradients_in_everything_learned(base):
         target = lambda X: (-(X * X).sum(1), -2 * X)
         made.zero_grad()
         unconditional = invnet.Flow(invnet.RealNVP(3, 5, 2, dtype="float64"), (3,), made.base)
-        invnet.losses.reverse_kl(unconditional, target, 7, seed=2)
+        invnet.objectives.reverse_kl(unconditional, target, 7, seed=2)
         module = as_module(unconditional)
         x, log_q = module.sample_and_log_prob(7, seed=2)
         (log_q + x.square().sum(1)).mean().backward()

@@ -502,7 +502,7 @@ import numpy as np, torch, torch.distributed as dist, torch.multiprocessing as m
 from torch.nn.parallel import DistributedDataParallel
 import invnet
 
-class Net(torch.nn.Sequential):
+class Conditioner(torch.nn.Sequential):
     def forward(self, x, cond):
         return super().forward(x)
 
@@ -511,9 +511,9 @@ def flow(rank):
     for p in layer.parameters():
         p.data += 0.1 * np.random.default_rng(rank).standard_normal(p.data.shape)
     torch.manual_seed(rank)
-    net = Net(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+    net = Conditioner(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
     coupling = invnet.AffineCoupling(3, invnet.torch.TorchNet(net))  # an nn.Module inside, in two places
-    return Net(), invnet.torch.as_module(invnet.Chain(coupling, layer, invnet.Permute.reversal(3), coupling))
+    return Conditioner(), invnet.torch.as_module(invnet.Chain(coupling, layer, invnet.Permute.reversal(3), coupling))
 
 def work(rank, meeting):
     torch.set_num_threads(1)
@@ -644,7 +644,7 @@ def dropping(engine, reach=None, size=8):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("N, size, reach", [(1, 8, None), (5, 8, None), (150, 8, None), (601, 4, 1), (2, 40, 1)])
 def test_both_modes_draw_the_same_masks(engine, N, size, reach, monkeypatch):
-    monkeypatch.setattr("invnet.ops.numpy_engine.TILE_BYTES", 1 << 18)
+    monkeypatch.setattr("invnet.ops.numpy.TILE_BYTES", 1 << 18)
     layer = dropping(engine, reach, size)
     x = torch.randn(N, 4, size, size, dtype=torch.float64)
     for call in ("forward", "inverse"):

@@ -354,7 +354,7 @@ def test_an_evaluation_is_of_as_many_positions_as_are_worth_its_overhead():
 
 @pytest.mark.parametrize("reach", [None, 2])
 def test_blocks_of_an_image_with_what_is_seen_around(reach, monkeypatch):
-    monkeypatch.setattr(invnet.ops.numpy_engine, "TILE_BYTES", 1 << 16)
+    monkeypatch.setattr(invnet.ops.numpy, "TILE_BYTES", 1 << 16)
     module = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 4, 3, padding=1)).double()
     layer = invnet.Chain(invnet.Conv1x1(4, dtype="float64"), invnet.AffineCoupling(4, TorchNet(module, shape=(2, 32, 32), reach=reach)))
     X = np.random.default_rng(0).standard_normal((2, 4, 32, 32))

@@ -15,7 +15,7 @@ ROWS = [name for name in LAYERS if "Exact" not in name]
 EXPORTED = [
     "Glow", "Glow, conditional", "Glow, vectors, conditional", "Reverse of Glow", "RealNVP, mix", "NSF, 3 features", "Reverse of RealNVP, 3 features",
     "MAF, 3 features", "IAF, 3 features", "NSF autoregressive inverse, 2 features", "Reverse of NSF, 2 features", "Logit", "Reverse of Logit",
-    "SplineCoupling, no tails", "AutoregressiveAffine fast inverse, 2 channels, plain conditioner", "LeakyReLU", "Staircase, two parts",
+    "SplineCoupling, no tails", "AutoregressiveAffine fast inverse, 2 channels, plain conditioner", "LeakyReLU", "PartitionedAdditiveCoupling, two parts",
     "Conv1x1 householder, 2 axes, 3 channels", "Conv1x1 full, 2 axes, 3 channels", "Reverse of Conv1x1 lu, 2 axes, 3 channels",
     "Planar, 2 features", "Reverse of Planar, 2 features", "Radial, 2 features", "SplitTokens, rows, False", "Squeeze, 2 axes",
     "FactorOut with prior, 2 axes, 4 channels", "coupling, finer condition", "ChannelOrder"]

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from invnet.inference import FlowGaussianModel, Gaussian, Wishart
-from invnet.inference.rxinfer import AdditiveCouplingLayer, FlowModel, PlanarFlow, compile, forward
+from invnet.inference.tutorial import AdditiveCouplingLayer, FlowModel, PlanarFlow, compile, forward
 from stable_rng import StableRNG
 
 TINY, HUGE, EYE = 1e-12, 1e12, np.eye(2)

@@ -652,7 +652,7 @@ TWINS = {
     invnet.Planar: PlanarTwin, invnet.PlanarFlow: ChainTwin, invnet.Radial: RadialTwin, invnet.RadialFlow: ChainTwin,
     invnet.RealNVP: ChainTwin, invnet.Reverse: ReverseTwin, invnet.Sigmoid: ReverseTwin, invnet.SplineCoupling: SplineCouplingTwin,
     invnet.Squeeze: SqueezeTwin, invnet.Unsqueeze: UnsqueezeTwin, invnet.ConvNet: ConditionerTwin, invnet.DenseNet: ConditionerTwin,
-    invnet.Staircase: StaircaseTwin, invnet.PlanarNet: PlanarNetTwin, invnet.RadialNet: RadialNetTwin,
+    invnet.PartitionedAdditiveCoupling: StaircaseTwin, invnet.PlanarNet: PlanarNetTwin, invnet.RadialNet: RadialNetTwin,
 }
 
 
@@ -687,7 +687,7 @@ def by_hand(thing, X, cond, dZ, dlogdet):
     """Everything that invnet computes of a layer or conditioner, by name."""
     thing.zero_grad()
     holder = None if cond is None else invnet.Condition(cond)
-    if isinstance(thing, invnet.Net):
+    if isinstance(thing, invnet.Conditioner):
         y, pullback = thing.vjp(X, cond)
         found = {"forward": thing.forward(X, cond), "Z": y.copy()}
         found["dX"], dcond, gradients = pullback(dZ)
@@ -706,7 +706,7 @@ def by_autograd(thing, X, cond, dZ, dlogdet):
     twin, leaves = twin_of(thing)
     x, c = torch.tensor(X, requires_grad=True), None if cond is None else torch.tensor(cond, requires_grad=True)
     result = twin(x, c)
-    if isinstance(thing, invnet.Net):
+    if isinstance(thing, invnet.Conditioner):
         result.backward(torch.tensor(dZ))
         found = {"forward": result, "Z": result}
     else:
@@ -723,7 +723,7 @@ def assert_agrees(thing, X, cond=None, dlogdet="random", seed=0):
     """`thing` and its twin agree in everything, for a random dZ."""
     rng = np.random.default_rng(seed)
     Z = thing.forward(X, cond)
-    dZ = rng.standard_normal((Z if isinstance(thing, invnet.Net) else Z[0]).shape)
+    dZ = rng.standard_normal((Z if isinstance(thing, invnet.Conditioner) else Z[0]).shape)
     if isinstance(dlogdet, str):
         dlogdet = rng.standard_normal(len(X))
     assert_same(by_hand(thing, X, cond, dZ, dlogdet), by_autograd(thing, X, cond, dZ, dlogdet))

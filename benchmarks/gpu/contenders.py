@@ -121,7 +121,7 @@ def _tiles(name, device):
     if device == "cpu" or not name.endswith("-wide"):
         yield
         return
-    from invnet.ops.cupy_engine import set_workspace, settings
+    from invnet.ops.cupy import set_workspace, settings
 
     before = settings.workspace()
     set_workspace(2 << 30)
@@ -133,7 +133,7 @@ def _tiles(name, device):
 
 @contextlib.contextmanager
 def _tf32_of_cupy(allowed):
-    from invnet.ops import cupy_engine
+    from invnet.ops import cupy as cupy_engine
 
     cupy_engine.set_tf32(allowed)
     try:

@@ -26,7 +26,7 @@ def product_rate(settings, kind):
         return 2 * n**3 / seconds_of(lambda: A @ A, counter_of("torch:cuda"))
     import cupy
 
-    from invnet.ops.cupy_engine.products import product
+    from invnet.ops.cupy.products import product
 
     A = cupy.ones((n, n), "float32")
     return 2 * n**3 / seconds_of(lambda: product(A, A, kind == "tf32"), counter_of("cupy"))
@@ -48,7 +48,7 @@ def seconds_of(call, counter):
 def calls(ops, N, size, C, hidden=256):
     """{name: (call, bytes read and written)}, of images of C channels."""
     rng, half, scale = np.random.default_rng(0), C // 2, ("bounded", 4.0)
-    image = lambda channels, side=size: ops.fresh(ops.from_numpy(rng.standard_normal((N, channels, side, side), dtype=np.float32)))
+    image = lambda channels, side=size: ops.copy_channels_last(ops.from_numpy(rng.standard_normal((N, channels, side, side), dtype=np.float32)))
     X, x2, dx2, h = image(C), image(half), image(half), image(C)
     X4, dX4 = image(4 * C, size // 2), image(4 * C, size // 2)
     Q, Q4 = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (C, 4 * C))
@@ -56,15 +56,15 @@ def calls(ops, N, size, C, hidden=256):
     each, of_half, wide = ops.from_numpy(np.zeros(N, "float32")), image(half), image(hidden, size // 4)
     columns, small = ops.taps(of_half, (3, 3)), 4 * N * size**2
     found = {
-        "fresh": (lambda: ops.fresh(X), 2 * C * small),
+        "fresh": (lambda: ops.copy_channels_last(X), 2 * C * small),
         "mix_": (lambda: ops.mix_(X, M, zero), 2 * C * small),
-        "mix_backward_": (lambda: ops.mix_backward_(h, X, M, M.T, zero), 4 * C * small),
+        "mix_vjp_": (lambda: ops.mix_vjp_(h, X, M, M.T, zero), 4 * C * small),
         "mix_ by a diagonal": (lambda: ops.mix_(X, ones, zero), 2 * C * small),
-        "mix_backward_ by a diagonal": (lambda: ops.mix_backward_(h, X, ones, ones, zero), 4 * C * small),
+        "mix_vjp_ by a diagonal": (lambda: ops.mix_vjp_(h, X, ones, ones, zero), 4 * C * small),
         "couple_": (lambda: ops.couple_(x2, h, scale), (2 * half + C) * small),
-        "couple_backward_": (lambda: ops.couple_backward_(dx2, x2, h, scale, each), (4 * half + 2 * C) * small),
+        "couple_vjp_": (lambda: ops.couple_vjp_(dx2, x2, h, scale, each), (4 * half + 2 * C) * small),
         "mix_ of 4 times the channels": (lambda: ops.mix_(X4, M4, zero4), 2 * C * small),
-        "mix_backward_ of 4 times the channels": (lambda: ops.mix_backward_(dX4, X4, M4, M4.T, zero4), 4 * C * small),
+        "mix_vjp_ of 4 times the channels": (lambda: ops.mix_vjp_(dX4, X4, M4, M4.T, zero4), 4 * C * small),
         "squeeze_": (lambda: ops.squeeze_(X), 2 * C * small),
         "taps 3x3": (lambda: ops.taps(of_half, (3, 3)), 10 * half * small),
         "shift_add 3x3": (lambda: ops.shift_add(columns, of_half.shape, (3, 3)), 10 * half * small),
@@ -73,7 +73,7 @@ def calls(ops, N, size, C, hidden=256):
         A, b = ops.rows(wide), ops.from_numpy(np.zeros(hidden, "float32"))
         size_of = 4 * N * (size // 4) ** 2 * hidden
         found["bias and ReLU"] = lambda: ops._activate(A, b, None, "relu"), 2 * size_of
-        found["gradient of ReLU and bias"] = lambda: ops._activate_back(A, A, "relu"), 3 * size_of
+        found["gradient of ReLU and bias"] = lambda: ops._activate_vjp(A, A, "relu"), 3 * size_of
     return found
 
 

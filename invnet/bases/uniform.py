@@ -32,7 +32,7 @@ class Uniform(Base):
         R = ops.rows(Z)
         outside = ops.astype(~((R >= self._low) & (R <= self._high)), Z.dtype)  # NaN is outside
         inside = ops.sum_positions(outside, Z.shape[0]) == 0
-        within = ops.fill(Z.shape[0], -math.prod(Z.shape[1:]) * math.log(self._high - self._low), Z)
+        within = ops.full(Z.shape[0], -math.prod(Z.shape[1:]) * math.log(self._high - self._low), Z)
         return ops.xp.where(inside, within, within - math.inf)
 
     def sample(self, shape, rng, like, temperature=1.0):

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from .. import io, world
+from .. import io, process_group
 from . import report
 from ..data import load
 from ..distributed import joined
@@ -95,7 +95,7 @@ def _guarded(net, guards):
 
 
 def _fit(net, images, run, max_seconds, quiet, notes, **options):
-    ranks = world.current()
+    ranks = process_group.current()
     run, writes = ranks.of_first(run), ranks.writes
     print(repr(images))
     parameters = sum(math.prod(p.data.shape) for p in net.parameters())

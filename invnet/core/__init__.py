@@ -1,12 +1,15 @@
-"""The contracts: Parameter, Module, Layer, Isometry, and the conditioner Net."""
+"""The contracts: Parameter, Module, Layer, Isometry, and Conditioner."""
 
+from ..deprecated import renamed
 from ..ops import float_dtype, get_ops
 from .conditions import given_condition
 from .gradients import as_dlogdet, check_gradient, same_engine
 from .layer import SHAPES, InPlaceLayer, Isometry, Layer
 from .module import Module
-from .net import Net
+from .conditioner import Conditioner
 from .parameters import Buffer, Condition, Gradient, Parameter, condition_array, condition_rows
 
-__all__ = ["Buffer", "Condition", "Gradient", "InPlaceLayer", "Isometry", "Layer", "Module", "Net", "Parameter", "SHAPES", "as_dlogdet",
+__all__ = ["Buffer", "Condition", "Conditioner", "Gradient", "InPlaceLayer", "Isometry", "Layer", "Module", "Parameter", "SHAPES", "as_dlogdet",
            "check_gradient", "condition_array", "condition_rows", "float_dtype", "given_condition", "get_ops", "same_engine"]
+
+__getattr__ = renamed(__name__, {"Net": "invnet.core.Conditioner"})

@@ -24,12 +24,12 @@ def as_dlogdet(dlogdet, Z, name="dlogdet"):
     if dlogdet is None:
         dlogdet = -1.0 / max(N, 1)
     if is_number(dlogdet):
-        return ops.fill(N, float(dlogdet), Z)
+        return ops.full(N, float(dlogdet), Z)
     if tuple(getattr(dlogdet, "shape", (None,))) not in ((), (N,)):
         raise ValueError(f"{name} is a number or an array of shape ({N},); got {getattr(dlogdet, 'shape', dlogdet)!r}")
     same_engine(name, dlogdet, Z)
     if dlogdet.dtype != Z.dtype and not ops.xp.isdtype(dlogdet.dtype, ("real floating", "integral")):
         raise TypeError(f"{name} is a real number or an array of such; got dtype {dlogdet.dtype}")
-    each = ops.fill(N, 0.0, Z)
-    each[...] = ops.plain(dlogdet)
+    each = ops.full(N, 0.0, Z)
+    each[...] = ops.detach(dlogdet)
     return each

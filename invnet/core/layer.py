@@ -163,7 +163,7 @@ class Layer(Module):
         """A copy with channels-last memory, of an output that must have the dtype of its argument."""
         if output.dtype != argument.dtype:
             raise TypeError(f"{type(self).__name__} must give what it is given, {argument.dtype}; it gave {output.dtype}")
-        return get_ops(output).fresh(output)
+        return get_ops(output).copy_channels_last(output)
 
 
 class InPlaceLayer(BackwardPolicy, Layer):
@@ -205,7 +205,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
 
     def _own_copy(self, ops, X):
         """What an underscored method is given: a copy of X with channels-last memory, in the dtype of the states."""
-        return ops.fresh(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.fresh(X)
+        return ops.copy_channels_last(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.copy_channels_last(X)
 
     def forward(self, X, cond=None):
         return self._out("forward_", X, cond)
@@ -288,10 +288,10 @@ class Isometry(InPlaceLayer):
         raise NotImplementedError(f"{type(self).__name__} needs unapply(Z) -> X")
 
     def forward_(self, X, cond=None):
-        return self.apply(X), get_ops(X).fill(X.shape[0], 0.0, X)
+        return self.apply(X), get_ops(X).full(X.shape[0], 0.0, X)
 
     def inverse_logdet_(self, Z, cond=None):
-        return self.unapply(Z), get_ops(Z).fill(Z.shape[0], 0.0, Z)
+        return self.unapply(Z), get_ops(Z).full(Z.shape[0], 0.0, Z)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
         return self.unapply(dZ), self.unapply(Z)

@@ -59,7 +59,7 @@ class Parameter(Buffer):
     def __init__(self, data):
         data = np.asarray(data, float) if isinstance(data, (list, tuple)) else data
         ops = get_ops(data)
-        super().__init__(ops.plain(data))
+        super().__init__(ops.detach(data))
         self.held = Gradient(ops.zeros_like(self.data))
 
     @property
@@ -108,7 +108,7 @@ class Parameter(Buffer):
             raise TypeError(f"grad needs the engine and dtype of data, {own.name} {self.data.dtype}; got {ops.name} {value.dtype}")
         if tuple(value.shape) != tuple(self.data.shape):
             raise ValueError(f"grad needs the shape of data, {tuple(self.data.shape)}; got {tuple(value.shape)}")
-        return ops.plain(value)
+        return ops.detach(value)
 
     def __repr__(self):
         return f"Parameter(shape={tuple(self.data.shape)}, dtype={self.data.dtype})"
@@ -125,7 +125,7 @@ class Condition:
         ops = get_ops(array)
         if not ops.is_float(array):
             raise TypeError(f"a condition that has a gradient is a floating-point array; got dtype {array.dtype}")
-        self.array = ops.plain(array)
+        self.array = ops.detach(array)
         self.grad = ops.zeros_like(self.array)
 
     def add(self, gradient, tile=None):
@@ -139,7 +139,7 @@ class Condition:
 def condition_array(cond):
     """The array of a condition, which may be None, an array or a Condition."""
     array = cond.array if isinstance(cond, Condition) else cond
-    return None if array is None else get_ops(array).plain(array)
+    return None if array is None else get_ops(array).detach(array)
 
 
 def condition_rows(cond, N):

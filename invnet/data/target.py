@@ -9,7 +9,7 @@ from ..core import get_ops
 
 
 class Target:
-    """A density on vectors (N, D). Called, it gives log p and its gradient, as `losses.reverse_kl` takes it.
+    """A density on vectors (N, D). Called, it gives log p and its gradient, as `objectives.reverse_kl` takes it.
 
     A subclass gives value_and_gradient and draw; log_Z and box too.
     """

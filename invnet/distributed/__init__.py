@@ -1,6 +1,6 @@
 """Training in several processes, on torch.distributed: each has a part of every batch, and all the same weights."""
 
-from ..world import WorkerLost
+from ..process_group import WorkerLost
 from .joining import joined
 from .reducer import Reducer
 

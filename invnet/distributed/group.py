@@ -6,11 +6,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from .. import world
+from .. import process_group
 from .reducer import Reducer
 
 
-class Group(world.Alone):
+class Group(process_group.SingleProcess):
     """The processes of the default group of torch.distributed, on arrays of any engine.
 
     Raises:
@@ -50,7 +50,7 @@ class Group(world.Alone):
         # The variance of all is that within the ranks and that between their means.
         return mean, self.sum((within + (own - mean) ** 2) * (n / N))
 
-    def averaging(self, module, optimizer):
+    def synchronising(self, module, optimizer):
         return Reducer(self, module, optimizer)
 
     @contextlib.contextmanager
@@ -59,7 +59,7 @@ class Group(world.Alone):
             yield
         except RuntimeError as error:
             reason = str(error).strip().partition(". ")[0].partition("\n")[0]
-            raise world.WorkerLost(f"rank {self.rank} of {self.size} lost another worker: {reason}") from error
+            raise process_group.WorkerLost(f"rank {self.rank} of {self.size} lost another worker: {reason}") from error
 
 
 class Sum:

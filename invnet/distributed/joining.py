@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from .. import world
+from .. import process_group
 from ..ops.threads import num_threads, set_num_threads
 
 
@@ -21,14 +21,14 @@ def joined(backend=None):
         backend: of torch.distributed; None is gloo for arrays in main memory and nccl for those of a GPU.
 
     Yields:
-        a Group, the one that this process is in already where it is; or `Alone` where the environment has no WORLD_SIZE, beside
+        a Group, the one that this process is in already where it is; or `SingleProcess` where the environment has no WORLD_SIZE, beside
         which it needs RANK, MASTER_ADDR and MASTER_PORT.
 
     Raises:
         ImportError: PyTorch is not installed.
     """
-    if "WORLD_SIZE" not in os.environ or world.current().size > 1:
-        yield world.current()
+    if "WORLD_SIZE" not in os.environ or process_group.current().size > 1:
+        yield process_group.current()
         return
     try:
         import torch
@@ -44,7 +44,7 @@ def joined(backend=None):
     threads = num_threads()
     set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     try:
-        with world.using(Group()) as group:
+        with process_group.using(Group()) as group:
             yield group
     finally:
         set_num_threads(threads)

@@ -19,11 +19,11 @@ class Reducer:
     """Averages the gradients of all ranks, a bucket as soon as backward has passed its layers.
 
     A bucket is a piece of the optimizer's array of all gradients and is summed where it lies, nothing is copied. Buckets are
-    cut from the last parameter on, as backward goes. A parameter is ready when all its uses were announced (`watching`); one
+    cut from the last parameter on, as backward goes. A parameter is ready when all its uses were announced (`backward_hook`); one
     that is used outside of any Chain, and so never announced, is summed at the end.
 
-        averaging = Reducer(group, net, optimizer)
-        with averaging(share):
+        synchronising = Reducer(group, net, optimizer)
+        with synchronising(share):
             net.backward(dZ, Z)
 
     Where the states of any rank drifted too far, all ranks compute their backward again from stored states, and sum again; what
@@ -59,7 +59,7 @@ class Reducer:
 
     @contextlib.contextmanager
     def __call__(self, share=None):
-        """For one backward pass; at its end all gradients are averages. `share`: see `Alone.averaging`, None is 1/size."""
+        """For one backward pass; at its end all gradients are averages. `share`: see `SingleProcess.synchronising`, None is 1/size."""
         self.optimizer.make_gradients()
         self._share, self._sums = 1.0 / self.group.size if share is None else share, {}
         self._left, self._waiting, deferred = self._uses.copy(), collections.Counter(self._bucket_of.values()), []

@@ -64,7 +64,7 @@ class FusedGroup(InPlaceLayer):
         ops = get_ops(X)
         plan = self._plan(ops, X, cond)
         if plan is None:
-            logdet = ops.fill(X.shape[0], 0.0, X)
+            logdet = ops.full(X.shape[0], 0.0, X)
             for layer in reversed(self.layers) if inverse else self.layers:
                 X, part = (layer.inverse_logdet_ if inverse else layer.forward_)(X, cond)
                 logdet += part

@@ -5,16 +5,16 @@ import math
 
 import numpy as np
 
-from ..ops.numpy_engine.compiled import convolutions
-from ..ops.numpy_engine.compiled.products import rounded
-from ..ops.numpy_engine.compiled.tables import BIAS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, SIGMOID, STATE, UNITS, WEIGHTS
-from ..ops.numpy_engine.compiled.vectors import BYTES, SLACK
+from ..ops.numpy.kernels import convolutions
+from ..ops.numpy.kernels.products import rounded
+from ..ops.numpy.kernels.tables import BIAS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, SIGMOID, STATE, UNITS, WEIGHTS
+from ..ops.numpy.kernels.vectors import BYTES, SLACK
 from ..passes.current import current
 from .plan import Plan
 
 
 class ImagePlan(Plan):
-    """A group for arrays of one dtype: `table` and `layers` are as compiled/tables.py says.
+    """A group for arrays of one dtype: `table` and `layers` are as kernels/tables.py says.
 
     Args:
         specs: of the group's layers, one after the other; their conditioners are stacks of convolutions.
@@ -79,7 +79,7 @@ class ImagePlan(Plan):
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
         """dX, X, the forward pass's logdet as computed from X, and the bound; adds to the parameters' gradients."""
-        return ops.fused_images_backward_(self, dZ, Z, dlogdet, inverse, None if current.kept is None else current.kept.take(group))
+        return ops.fused_images_vjp_(self, dZ, Z, dlogdet, inverse, None if current.kept is None else current.kept.take(group))
 
     def for_tile(self, N, D, H, W, backward, tapes_apart):
         """What the compiled functions take for a tile of that shape; see `_plan`."""

@@ -7,7 +7,7 @@ class ConvSpec(NamedTuple):
     """A conditioner of images that is a stack of convolutions.
 
     Args:
-        layers: (shape of the weights, activation, transposed) of each, as the operation `network` takes them.
+        layers: (shape of the weights, activation, transposed) of each, as the operation `conv_stack` takes them.
         parameters: weights and bias of each layer, in turn.
         floats_per_position, kept_per_position, reach: those of the conditioner.
     """

@@ -5,12 +5,12 @@ import math
 import numpy as np
 
 from ..ops.activations import FROM_ARGUMENT
-from ..ops.numpy_engine.compiled.activations import address_of
-from ..ops.numpy_engine.compiled.fused_vectors import AT_ONCE
-from ..ops.numpy_engine.compiled.products import rounded
-from ..ops.numpy_engine.compiled.spline import SIZE
-from ..ops.numpy_engine.compiled.tables import BINS, ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
-from ..ops.numpy_engine.compiled.vectors import BYTES, SLACK, VECTORS
+from ..ops.numpy.kernels.activations import address_of
+from ..ops.numpy.kernels.fused_vectors import AT_ONCE
+from ..ops.numpy.kernels.products import rounded
+from ..ops.numpy.kernels.spline import SIZE
+from ..ops.numpy.kernels.tables import BINS, ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
+from ..ops.numpy.kernels.vectors import BYTES, SLACK, VECTORS
 from ..ops.reference import LEAST
 from ..passes.current import current
 from .plan import Plan
@@ -65,7 +65,7 @@ class VectorPlan(Plan):
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
         """dX, X, the forward pass's logdet as computed from X, and the bound; adds to the parameters' gradients."""
-        return ops.fused_vectors_backward_(self, dZ, Z, dlogdet, inverse)
+        return ops.fused_vectors_vjp_(self, dZ, Z, dlogdet, inverse)
 
     @staticmethod
     def _limits(spec):

@@ -9,7 +9,7 @@ from . import probit
 from .checks import check_layer, finite_parameters, vectors
 from .jacobians import dual, tangents_added, vjp
 from .minimise import minimise
-from .rxinfer_energy import rxinfer_energy
+from .tutorial_energy import tutorial_energy
 
 OBJECTIVES = ("evidence", "bethe", "rxinfer")
 
@@ -76,7 +76,7 @@ class FlowProbit:
         s, a = self._signs(y, X), self._weights(X)
         with np.errstate(all="ignore"):
             if self.objective == "rxinfer":
-                return rxinfer_energy(self.net, X, s, a, self.precision)
+                return tutorial_energy(self.net, X, s, a, self.precision)
             m, v, J_a = self._projected(X, a)
             value, (dm, dv) = probit.derivatives(lambda m, v: getattr(probit, self.objective)(m, v, s), m, v)
             # v is |J^T a|^2 / precision: as x goes along its gradient, the gradient of a . g(x) changes by that of v.

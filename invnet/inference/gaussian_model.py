@@ -11,7 +11,7 @@ from .collapsed import collapsed_free_energy
 from .distributions import Gaussian, Wishart, outer
 from .jacobians import forward_and_jacobian
 from .minimise import minimise
-from .moments import Linear, method_of, pullback, pushforward
+from .moments import Linear, method_of, inverse_pushforward, pushforward
 
 
 class Messages(NamedTuple):
@@ -210,7 +210,7 @@ class FlowGaussianModel:
         return Gaussian(self.q_mu.mean, np.linalg.inv(self.q_lambda.scale) / (df - D - 1) + self.q_mu.cov)
 
     def _carried_back(self, Y):
-        point, cov, _ = pullback(self.net, Y, self.noise, self.method)
+        point, cov, _ = inverse_pushforward(self.net, Y, self.noise, self.method)
         vectors(point, "what the network makes of Y")
         covariances(cov, "the covariance of Y carried back")
         return Messages(point, cov, np.linalg.inv(cov))

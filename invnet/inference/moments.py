@@ -130,7 +130,7 @@ def pushforward(net, mean, cov, method="linear", cond=None):
     return _moved(net, mean, cov, method, cond, lambda X, c: net.forward(X, c)[0], forward_and_jacobian)
 
 
-def pullback(net, mean, cov, method="linear", cond=None):
+def inverse_pushforward(net, mean, cov, method="linear", cond=None):
     """The moments of X where Z is Gaussian; arguments and result as those of pushforward."""
     return _moved(net, mean, cov, method, cond, lambda Z, c: net.inverse(Z, c), inverse_and_jacobian)
 

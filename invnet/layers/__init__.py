@@ -1,5 +1,6 @@
 """Invertible layers, one idea a file."""
 
+from ..deprecated import renamed
 from .actnorm import ActNorm
 from .autoregressive import AutoregressiveAffine
 from .autoregressive_spline import AutoregressiveSpline
@@ -14,8 +15,10 @@ from .planar import Planar, Radial
 from .spline_coupling import SplineCoupling
 from .split_tokens import SplitTokens
 from .squeeze import Squeeze, Unsqueeze
-from .staircase import Staircase
+from .partitioned_coupling import PartitionedAdditiveCoupling
 
 __all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "AutoregressiveAffine", "AutoregressiveSpline", "Chain", "Conv1x1",
            "Exact", "FactorOut", "LeakyReLU", "Logit", "Permute", "Planar", "Radial", "Reverse", "Sigmoid", "SplineCoupling", "SplitTokens",
-           "Squeeze", "Staircase", "Unsqueeze"]
+           "Squeeze", "PartitionedAdditiveCoupling", "Unsqueeze"]
+
+__getattr__ = renamed(__name__, {"Staircase": "invnet.layers.PartitionedAdditiveCoupling"})

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .. import world
+from .. import process_group
 from ..arguments import check_integers, check_numbers
 from ..core import Parameter, float_dtype, get_ops
 from ..fused.spec import LayerSpec
@@ -41,7 +41,7 @@ class ActNorm(ChannelAffine):
         R = ops.rows(X)
         if R.shape[0] == 0:
             raise ValueError(f"ActNorm needs at least one sample to initialize; got X of shape {tuple(X.shape)}")
-        mean, variance = world.current().moments(ops, R)
+        mean, variance = process_group.current().moments(ops, R)
         typical = float(ops.xp.mean(variance))
         if not math.isfinite(typical):
             raise ValueError("ActNorm needs finite values to initialize; got X with NaN, inf or a variance beyond its dtype")
@@ -55,11 +55,11 @@ class ActNorm(ChannelAffine):
         xp = get_ops(self.b.data).xp
         scale = xp.exp(self.log_s.data)
 
-        def pull(dM, db, dlogdet):
+        def pullback(dM, db, dlogdet):
             self.log_s.add((dM if dM.ndim == 1 else xp.linalg.diagonal(dM)) * scale + dlogdet)
             self.b.add(db)
 
-        return scale, self.b.data, xp.sum(self.log_s.data), pull
+        return scale, self.b.data, xp.sum(self.log_s.data), pullback
 
     def specs(self):
         return [LayerSpec("scale", (self.log_s, self.b))]

@@ -4,7 +4,7 @@ from ..core import get_ops
 from ..nets import MaskedDenseNet
 from ..fused.spec import DenseSpec, LayerSpec
 from ..passes.current import current
-from ..passes.kept import aside
+from ..passes.activation_cache import aside
 from .coupling import AffineCoupling, Coupling
 
 
@@ -59,16 +59,16 @@ class Autoregressive(Coupling):
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
         if self._fast == "forward":
-            self._pull(self.uncouple_, self.couple_backward_, dZ, Z, dlogdet, cond)
+            self._vjp(self.uncouple_, self.couple_vjp_, dZ, Z, dlogdet, cond)
         else:
-            self._solved_pull(self.couple_backward_, dZ, Z, dlogdet, cond)
+            self._solved_vjp(self.couple_vjp_, dZ, Z, dlogdet, cond)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         if self._fast == "forward":
-            self._solved_pull(self.uncouple_backward_, dX, X, dlogdet, cond)
+            self._solved_vjp(self.uncouple_vjp_, dX, X, dlogdet, cond)
         else:
-            self._pull(self.couple_, self.uncouple_backward_, dX, X, dlogdet, cond)
+            self._vjp(self.couple_, self.uncouple_vjp_, dX, X, dlogdet, cond)
         return dX, X
 
     # ---- the fast direction, from u to v, with h = net(u)
@@ -81,13 +81,13 @@ class Autoregressive(Coupling):
             return self._logdet_of_tiles(ops, U, lambda tile, u: (couple_(ops, u, self._h(u, tile.condition(c))), None))
 
         def work(tile, u):
-            h, pullback = self.net.vjp(ops.fresh(u), tile.condition(c))  # of a copy, which stays as it is
+            h, pullback = self.net.vjp(ops.copy_channels_last(u), tile.condition(c))  # of a copy, which stays as it is
             return couple_(ops, u, self._checked(h, u)), (h, pullback)
 
         with aside():
             return self._logdet_of_tiles(ops, U, work, saved, kept.memory)
 
-    def _pull(self, uncouple_, couple_backward_, dV, V, dlogdet, cond):
+    def _vjp(self, uncouple_, couple_vjp_, dV, V, dlogdet, cond):
         """The gradient of _map: V becomes U, which is solved for where h was not kept, and dV becomes dU."""
         ops, c, kept = get_ops(V), self._condition_of(V, cond), current.kept
         tiles, saved = self._tiles(ops, V), None if kept is None else kept.take(self)
@@ -97,7 +97,7 @@ class Autoregressive(Coupling):
             tile, evaluation = turn
             v, dv = tile.core(V), tile.core(dV)
             h, pullback = evaluation or self.net.vjp(nearly(tile), tile.condition(c))
-            dh = couple_backward_(ops, dv, v, self._checked(h, v), dlogdet[tile.samples])
+            dh = couple_vjp_(ops, dv, v, self._checked(h, v), dlogdet[tile.samples])
             du, dcond, gradients = pullback(dh)
             ops.add_(dv, self._same(du, v))
             return tile, self._outliving(ops, dcond, cond), gradients
@@ -119,7 +119,7 @@ class Autoregressive(Coupling):
             return self._swept(ops, uncouple_, V, c)
 
         def substituted(tile):
-            u = ops.fresh(tile.core(V))
+            u = ops.copy_channels_last(tile.core(V))
             self.net.substitute(u, lambda i, h: uncouple_(ops, u[:, i:i + 1], self._of_one(h)), tile.condition(c))
             return u
 
@@ -127,10 +127,10 @@ class Autoregressive(Coupling):
 
     def _swept(self, ops, uncouple_, V, c):
         """The same by evaluations of all channels, until nothing changes; a NaN changes always, hence the limit."""
-        U, tiles = ops.fresh(V), self._tiles(ops, V)
+        U, tiles = ops.copy_channels_last(V), self._tiles(ops, V)
 
         def work(tile):
-            before, after = tile.core(U), ops.fresh(tile.core(V))
+            before, after = tile.core(U), ops.copy_channels_last(tile.core(V))
             uncouple_(ops, after, self._h(before, tile.condition(c)))
             changes = not ops.all_hold(before == after)
             before[...] = after
@@ -142,24 +142,24 @@ class Autoregressive(Coupling):
             tiles = changing
         return lambda tile: tile.core(U)
 
-    def _solved_pull(self, uncouple_backward_, dU, U, dlogdet, cond):
+    def _solved_vjp(self, uncouple_vjp_, dU, U, dlogdet, cond):
         """The gradient of _solve: U becomes V, and dU becomes dV, of which dU + pullback(dh(dU')) = dU' is solved."""
         ops, c = get_ops(U), self._condition_of(U, cond)
 
-        def substituted_back(tile, u, du, dlogdet):
+        def substituted_vjp(tile, u, du, dlogdet):
             def step(i, h, dx):
                 u_i, du_i = u[:, i:i + 1], du[:, i:i + 1]
                 du_i += dx
-                return uncouple_backward_(ops, du_i, u_i, self._of_one(h), dlogdet)
+                return uncouple_vjp_(ops, du_i, u_i, self._of_one(h), dlogdet)
 
-            return self.net.substitute_back(u, step, tile.condition(c))
+            return self.net.substitute_vjp(u, step, tile.condition(c))
 
-        def swept_back(tile, u, du, dlogdet):
+        def swept_vjp(tile, u, du, dlogdet):
             h, pullback = self.net.vjp(u, tile.condition(c))
             h, total = self._checked(h, u), du
             for _ in range(self.channels):
-                dv, v = ops.fresh(total), ops.fresh(u)
-                dh = uncouple_backward_(ops, dv, v, h, dlogdet)
+                dv, v = ops.copy_channels_last(total), ops.copy_channels_last(u)
+                dh = uncouple_vjp_(ops, dv, v, h, dlogdet)
                 dx, dcond, gradients = _in_its_own_memory(ops, pullback, dh)
                 before, total = total, du + self._same(dx, u)
                 if ops.all_hold(before == total):
@@ -167,7 +167,7 @@ class Autoregressive(Coupling):
             du[...], u[...] = dv, v
             return dcond, gradients
 
-        back = substituted_back if hasattr(self.net, "substitute_back") else swept_back
+        back = substituted_vjp if hasattr(self.net, "substitute_vjp") else swept_vjp
 
         def work(tile):
             dcond, gradients = back(tile, tile.core(U), tile.core(dU), dlogdet[tile.samples])
@@ -189,14 +189,14 @@ class Autoregressive(Coupling):
         return super()._kept_bytes(X) + self._weights * X.dtype.itemsize  # masked weights are a copy
 
     def _tiles(self, ops, X):
-        if hasattr(self.net, "draw") and self.net.draw() is not None:
+        if hasattr(self.net, "rng_state") and self.net.rng_state() is not None:
             raise TypeError(f"{type(self).__name__} solves with one map in many evaluations, and its conditioner draws random numbers in "
                             "each: put it in evaluation, with module.eval()")
         return ops.tiles(X.shape, self._floats, None, self._weights)
 
     def _logdet_of_tiles(self, ops, X, work, saved=None, memory=None):
         """The logdets that work(tile, its part of X) gives with what `saved` is to hold, which lies in `memory`."""
-        logdet = ops.fill(X.shape[0], 0.0, X)
+        logdet = ops.full(X.shape[0], 0.0, X)
 
         def commit(result):
             tile, (part, evaluation) = result

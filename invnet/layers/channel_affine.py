@@ -17,11 +17,11 @@ class ChannelAffine(InPlaceLayer):
     """
 
     def affine(self):
-        """M (C, C), or (C,) for a diagonal; b (C,); log|det M|, a number or 0-d array; and pull(dM, db, dlogdet).
+        """M (C, C), or (C,) for a diagonal; b (C,); log|det M|, a number or 0-d array; and pullback(dM, db, dlogdet).
 
-        pull adds to the parameters' gradients those of M, b and log|det M|.
+        pullback adds to the parameters' gradients those of M, b and log|det M|.
         """
-        raise NotImplementedError(f"{type(self).__name__} needs affine() -> M, b, logdet, pull")
+        raise NotImplementedError(f"{type(self).__name__} needs affine() -> M, b, logdet, pullback")
 
     any_dtype, measures_logdet, uses_condition = True, False, False
     _condition_reported = False
@@ -72,35 +72,35 @@ class ChannelAffine(InPlaceLayer):
         return Z, self._logdet(-logdet, Z)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        M, b, _, pull = self._affine_in(Z)
-        dM, db = get_ops(Z).mix_backward_(dZ, Z, M, self.inverse_of(M), b)
-        pull(dM, db, self._dlogdet(dlogdet, Z))
+        M, b, _, pullback = self._affine_in(Z)
+        dM, db = get_ops(Z).mix_vjp_(dZ, Z, M, self.inverse_of(M), b)
+        pullback(dM, db, self._dlogdet(dlogdet, Z))
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        M, b, _, pull = self._affine_in(X)
+        M, b, _, pullback = self._affine_in(X)
         Minv = self.inverse_of(M)
-        dMinv, dc = get_ops(X).mix_backward_(dX, X, Minv, M, _times(Minv, -b))
+        dMinv, dc = get_ops(X).mix_vjp_(dX, X, Minv, M, _times(Minv, -b))
         # X = Minv Z + c with c = -Minv b, and dM = -Minv^T dMinv Minv^T.
         db = -_times(_transpose(Minv), dc)
         if M.ndim == 1:
             dM = -Minv * (dMinv - dc * b) * Minv
         else:
             dM = -Minv.T @ (dMinv - dc[:, None] * b[None, :]) @ Minv.T
-        pull(dM, db, -self._dlogdet(dlogdet, X))
+        pullback(dM, db, -self._dlogdet(dlogdet, X))
         return dX, X
 
     def _affine_in(self, X):
         """affine() with M and b in the dtype of X."""
-        M, b, logdet, pull = self.affine()
+        M, b, logdet, pullback = self.affine()
         if M.dtype == X.dtype:
-            return M, b, logdet, pull
+            return M, b, logdet, pullback
         ops, own = get_ops(M), M.dtype
-        pull_in = lambda dM, db, dlogdet: pull(ops.astype(dM, own), ops.astype(db, own), ops.astype(dlogdet, own))
-        return ops.astype(M, X.dtype), ops.astype(b, X.dtype), logdet, pull_in
+        pullback_in = lambda dM, db, dlogdet: pullback(ops.astype(dM, own), ops.astype(db, own), ops.astype(dlogdet, own))
+        return ops.astype(M, X.dtype), ops.astype(b, X.dtype), logdet, pullback_in
 
     def _logdet(self, logdet, X):
-        return get_ops(X).fill(X.shape[0], math.prod(X.shape[2:]), X) * logdet  # a 0-d array stays on its device
+        return get_ops(X).full(X.shape[0], math.prod(X.shape[2:]), X) * logdet  # a 0-d array stays on its device
 
     def _dlogdet(self, dlogdet, X):
         return get_ops(X).xp.sum(dlogdet) * math.prod(X.shape[2:])
@@ -124,21 +124,21 @@ class Folded(ChannelAffine):
         return [part for layer in self.layers for part in layer.parts()]
 
     def affine(self):
-        M, b, logdet, first_pull = self.layers[0].affine()
+        M, b, logdet, first_pullback = self.layers[0].affine()
         before = []  # of each later layer: the map of those before it, and its own
         for layer in self.layers[1:]:
-            M2, b2, logdet2, pull2 = layer.affine()
-            before.append((M, b, M2, pull2))
+            M2, b2, logdet2, pullback2 = layer.affine()
+            before.append((M, b, M2, pullback2))
             M, b, logdet = _product(M2, M), _times(M2, b) + b2, logdet + logdet2
 
-        def pull(dM, db, dlogdet):
-            for M1, b1, M2, pull2 in reversed(before):
+        def pullback(dM, db, dlogdet):
+            for M1, b1, M2, pullback2 in reversed(before):
                 dM2 = _product(dM, _transpose(M1))
-                pull2(dM2 + (db * b1 if dM2.ndim == 1 else db[:, None] * b1[None, :]), db, dlogdet)
+                pullback2(dM2 + (db * b1 if dM2.ndim == 1 else db[:, None] * b1[None, :]), db, dlogdet)
                 dM, db = _product(_transpose(M2), dM), _times(_transpose(M2), db)
-            first_pull(dM, db, dlogdet)
+            first_pullback(dM, db, dlogdet)
 
-        return M, b, logdet, pull
+        return M, b, logdet, pullback
 
     def specs(self):
         specs = [layer.specs() for layer in self.layers]

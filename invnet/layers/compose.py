@@ -110,7 +110,7 @@ class Chain(InPlaceLayer):
 
     def _through(self, out_, X, cond, name):
         ops, monitor = get_ops(X), current.monitor
-        logdet, steps = ops.fill(X.shape[0], 0.0, X), self._in_order(monitor, out_)
+        logdet, steps = ops.full(X.shape[0], 0.0, X), self._in_order(monitor, out_)
         trace = None if monitor is None else drift.ChainTrace(monitor, self, out_, len(steps))
         for layer in steps:
             layer.check_shape(X, name)
@@ -236,7 +236,7 @@ class FactorOut(InPlaceLayer):
 
     def forward_(self, X, cond=None):
         ops = get_ops(X)
-        logdet = ops.fill(X.shape[0], 0.0, X)
+        logdet = ops.full(X.shape[0], 0.0, X)
         if self.prior is not None:
             X, logdet = self._prior.forward_(X, cond)
         z1, part = self.inner.forward_(ops.split_(X, self._C1), cond)

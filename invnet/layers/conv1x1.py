@@ -68,8 +68,8 @@ class Conv1x1(ChannelAffine):
         return () if self.parametrisation == "householder" else ('mix="householder"',)
 
     def affine(self):
-        M, logdet, pull = getattr(self, f"_{self.parametrisation}")()
-        return M, self.zero.data, logdet, lambda dM, db, dlogdet: pull(dM, dlogdet)
+        M, logdet, pullback = getattr(self, f"_{self.parametrisation}")()
+        return M, self.zero.data, logdet, lambda dM, db, dlogdet: pullback(dM, dlogdet)
 
     def specs(self):
         names = {"lu": ("L", "U", "log_s", "P", "sign"), "full": ("W",), "householder": ("V",)}[self.parametrisation]
@@ -78,10 +78,10 @@ class Conv1x1(ChannelAffine):
     def _full(self):
         W = self.W.data
 
-        def pull(dW, dlogdet):
+        def pullback(dW, dlogdet):
             self.W.add(dW + dlogdet * get_ops(W).inverse(W).T)
 
-        return W, get_ops(W).log_abs_det(W), pull
+        return W, get_ops(W).log_abs_det(W), pullback
 
     def _lu(self):
         xp, below, P = get_ops(self.L.data).xp, self.below.data, self.P.data
@@ -89,23 +89,23 @@ class Conv1x1(ChannelAffine):
         L = self.L.data * below + self.eye.data
         U = self.U.data * below.T + self.eye.data * s
 
-        def pull(dW, dlogdet):
+        def pullback(dW, dlogdet):
             dLU = P.T @ dW
             dU = L.T @ dLU
             self.L.add((dLU @ U.T) * below)
             self.U.add(dU * below.T)
             self.log_s.add(xp.linalg.diagonal(dU) * s + dlogdet)
 
-        return P @ (L @ U), xp.sum(self.log_s.data), pull
+        return P @ (L @ U), xp.sum(self.log_s.data), pullback
 
     def _householder(self):
         # W = I - V^T B V, where B is the inverse of striu(G) + diag(G) / 2 with G = V V^T.
         V, half = self.V.data, self.half.data
         B = get_ops(V).inverse(half * (V @ V.T))
 
-        def pull(dW, dlogdet):
+        def pullback(dW, dlogdet):
             dB = -V @ dW @ V.T
             dG = half * (-B.T @ dB @ B.T)
             self.V.add(-B @ V @ dW.T - B.T @ V @ dW + (dG + dG.T) @ V)
 
-        return self.eye.data - V.T @ B @ V, 0.0, pull
+        return self.eye.data - V.T @ B @ V, 0.0, pullback

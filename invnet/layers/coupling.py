@@ -4,11 +4,11 @@ import itertools
 import math
 
 from ..arguments import check_integers, check_numbers, check_unused, shown
-from ..core import Condition, InPlaceLayer, Net, condition_array, get_ops
+from ..core import Condition, InPlaceLayer, Conditioner, condition_array, get_ops
 from ..nets import ConvNet, DenseNet
 from ..fused.spec import LayerSpec
 from ..passes.current import current
-from ..passes.kept import aside
+from ..passes.activation_cache import aside
 from ..passes.replay import TileNets
 
 
@@ -46,7 +46,7 @@ class Coupling(InPlaceLayer):
             net, self._meant = self.make_net(channels, hidden, **options), {**self._meant, **options}
         for method in ("forward", "vjp", "parameters"):
             if isinstance(net, type) or not callable(getattr(net, method, None)):
-                raise TypeError(f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Net has; got {shown(net)}")
+                raise TypeError(f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Conditioner has; got {shown(net)}")
         self.channels, self.net = channels, net
         self._C1 = self.conditioner_channels(channels)[0]
 
@@ -61,7 +61,7 @@ class Coupling(InPlaceLayer):
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
         if name == "net":
-            self._floats, self._reach, self._overhead = (getattr(value, name, getattr(Net, name))
+            self._floats, self._reach, self._overhead = (getattr(value, name, getattr(Conditioner, name))
                                                          for name in ("floats_per_position", "reach", "overhead"))
             self._kept_floats = getattr(value, "kept_per_position", None) or self._floats
 
@@ -82,7 +82,7 @@ class Coupling(InPlaceLayer):
         return channels - channels // 2, cls.outputs * (channels // 2)
 
     # A subclass works in place on x2: couple_(ops, x2, h) -> logdet, uncouple_(ops, z2, h) -> logdet, and the
-    # gradients couple_backward_(ops, dz2, z2, h, dlogdet) -> dh and uncouple_backward_(ops, dx2, x2, h, dlogdet) -> dh.
+    # gradients couple_vjp_(ops, dz2, z2, h, dlogdet) -> dh and uncouple_vjp_(ops, dx2, x2, h, dlogdet) -> dh.
 
     def forward_(self, X, cond=None):
         return X, self._map(self.couple_, X, cond)
@@ -91,18 +91,18 @@ class Coupling(InPlaceLayer):
         return Z, self._map(self.uncouple_, Z, cond)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self._pull(self.couple_backward_, dZ, Z, dlogdet, cond)
+        self._vjp(self.couple_vjp_, dZ, Z, dlogdet, cond)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        self._pull(self.uncouple_backward_, dX, X, dlogdet, cond)
+        self._vjp(self.uncouple_vjp_, dX, X, dlogdet, cond)
         return dX, X
 
     # Where there are notes, a list of one for each tile, these methods get that of their tile as well.
 
     def _map(self, couple_, X, cond, *notes):
         ops, c, kept = get_ops(X), self._condition_of(X, cond), current.kept
-        logdet, tiles = ops.fill(X.shape[0], 0.0, X), self._tiles(ops, X)
+        logdet, tiles = ops.full(X.shape[0], 0.0, X), self._tiles(ops, X)
         x1, x2 = X[:, :self._C1], X[:, self._C1:]
         saved = None if kept is None else kept.place(self, self._kept_bytes(X), self._weights / self._kept_floats)
 
@@ -127,7 +127,7 @@ class Coupling(InPlaceLayer):
                 ops.map_tiles(work, turns, commit, None if saved is None else kept.memory)
         return logdet
 
-    def _pull(self, couple_backward_, dZ, Z, dlogdet, cond, *notes):
+    def _vjp(self, couple_vjp_, dZ, Z, dlogdet, cond, *notes):
         ops, c, kept = get_ops(Z), self._condition_of(Z, cond), current.kept
         z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
         tiles, saved = self._tiles(ops, Z), None if kept is None else kept.take(self)
@@ -139,7 +139,7 @@ class Coupling(InPlaceLayer):
             h, pullback = evaluation or nets.of(i).vjp(z, tile.condition(c))
             nets.check()
             h = ops.astype(self._checked(h, z), Z.dtype)
-            dh = couple_backward_(ops, tile.core(dz2), tile.core(z2), tile.inner(h), dlogdet[tile.samples], *note)
+            dh = couple_vjp_(ops, tile.core(dz2), tile.core(z2), tile.inner(h), dlogdet[tile.samples], *note)
             if tile.whole:
                 dx1, dcond, gradients = pullback(ops.astype(dh, z.dtype))
                 ops.add_(tile.region(dz1), ops.astype(self._same(dx1, z), Z.dtype))
@@ -249,11 +249,11 @@ class AdditiveCoupling(Coupling):
         z2 -= h
         return 0.0
 
-    def couple_backward_(self, ops, dz2, z2, h, dlogdet):
+    def couple_vjp_(self, ops, dz2, z2, h, dlogdet):
         z2 -= h
         return dz2
 
-    def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
+    def uncouple_vjp_(self, ops, dx2, x2, h, dlogdet):
         x2 += h
         return -dx2
 
@@ -333,11 +333,11 @@ class AffineCoupling(Coupling):
     def uncouple_(self, ops, z2, h):
         return ops.uncouple_(z2, h, self._scale)
 
-    def couple_backward_(self, ops, dz2, z2, h, dlogdet):
-        return ops.couple_backward_(dz2, z2, h, self._scale, dlogdet)
+    def couple_vjp_(self, ops, dz2, z2, h, dlogdet):
+        return ops.couple_vjp_(dz2, z2, h, self._scale, dlogdet)
 
-    def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
-        return ops.uncouple_backward_(dx2, x2, h, self._scale, dlogdet)
+    def uncouple_vjp_(self, ops, dx2, x2, h, dlogdet):
+        return ops.uncouple_vjp_(dx2, x2, h, self._scale, dlogdet)
 
     def specs(self):
         spec, C1, C = self.net.spec(), self._C1, self.channels

@@ -99,7 +99,7 @@ class Exact(InPlaceLayer):
 
     def initialize_(self, X, cond=None):
         ops = get_ops(X)
-        self.layer.initialize_(ops.fresh(X), cond)
+        self.layer.initialize_(ops.copy_channels_last(X), cond)
         return self.forward_(X, cond)[0]
 
     def encode(self, X, cond=None):
@@ -141,7 +141,7 @@ class Exact(InPlaceLayer):
         """The numbers of the grid that integers stand for."""
         if not ops.xp.isdtype(X.dtype, "integral"):
             raise TypeError(f"encode and decode take integers, which count the steps of the grid; got dtype {X.dtype}")
-        floats = ops.fresh(ops.astype(X, "float64" if self.dtype is None else self.dtype))
+        floats = ops.copy_channels_last(ops.astype(X, "float64" if self.dtype is None else self.dtype))
         grid = ops.grid(self.limit, floats)
         if floats.shape[0]:
             grid.check(float(ops.xp.max(ops.xp.abs(X))))

@@ -59,15 +59,15 @@ class GridAdditive(GridLayer):
         return Z, self.layer._map(self._uncouple, Z, cond, current().take(self._tiles(Z)))
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self.layer._pull(self._pull, dZ, Z, dlogdet, cond, current().take(self._tiles(Z)))
+        self.layer._vjp(self._vjp, dZ, Z, dlogdet, cond, current().take(self._tiles(Z)))
         return dZ, Z
 
     def _tiles(self, X):
         return len(self.layer._tiles(get_ops(X), X))
 
-    def _pull(self, ops, dz2, z2, h, dlogdet, note):
+    def _vjp(self, ops, dz2, z2, h, dlogdet, note):
         # What the layer itself would make of z2 is near x2; its gradient needs z2 alone.
-        dh = self.layer.couple_backward_(ops, dz2, ops.fresh(z2), h, dlogdet)
+        dh = self.layer.couple_vjp_(ops, dz2, ops.copy_channels_last(z2), h, dlogdet)
         self._uncouple(ops, z2, h, note)
         return dh
 
@@ -120,12 +120,12 @@ class GridMix(GridLayer):
         return Z, self.layer._logdet(-logdet, Z)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        M, b, logdet, pull = self.layer.affine()
+        M, b, logdet, pullback = self.layer.affine()
         self._rebuild(Z, M, b, logdet)
         ops = get_ops(Z)
         one = ops.xp.ones_like(M) if M.ndim == 1 else ops.diagonal_matrix(ops.xp.ones_like(b))
-        dM, db = ops.mix_backward_(dZ, Z, M, one, 0 * b)  # by the matrix one X stays as it is
-        pull(dM, db, self.layer._dlogdet(dlogdet, Z))
+        dM, db = ops.mix_vjp_(dZ, Z, M, one, 0 * b)  # by the matrix one X stays as it is
+        pullback(dM, db, self.layer._dlogdet(dlogdet, Z))
         return dZ, Z
 
     def _rebuild(self, Z, M, b, logdet):
@@ -149,7 +149,7 @@ class GridMix(GridLayer):
         if M.ndim == 1:
             return M, None
         g = math.exp(float(logdet) / C)
-        return None if g == 1 else ops.fill(C, g, M), ops.lifting(M)
+        return None if g == 1 else ops.full(C, g, M), ops.lifting(M)
 
     def _tiles(self, X):
         C = X.shape[1]

@@ -57,7 +57,7 @@ class Logit(InPlaceLayer):
         ops = get_ops(X)
         p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
         if not ops.lies_within(p, 0, 1, ends=False):
-            least, most = ops.span(X)
+            least, most = ops.min_max(X)
             raise ValueError(f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from {least:.6g} to {most:.6g}")
         return p
 

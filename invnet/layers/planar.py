@@ -49,15 +49,15 @@ class Planar(InPlaceLayer):
         return Z, get_ops(Z).planar_(Z, self.u.data, self.w.data, self.b.data, True)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self._pull(dZ, Z, dlogdet, False)
+        self._vjp(dZ, Z, dlogdet, False)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        self._pull(dX, X, dlogdet, True)
+        self._vjp(dX, X, dlogdet, True)
         return dX, X
 
-    def _pull(self, dX, X, dlogdet, inverse):
-        du, dw, db = get_ops(X).planar_backward_(dX, X, self.u.data, self.w.data, self.b.data, dlogdet, inverse)
+    def _vjp(self, dX, X, dlogdet, inverse):
+        du, dw, db = get_ops(X).planar_vjp_(dX, X, self.u.data, self.w.data, self.b.data, dlogdet, inverse)
         self.u.add(du)
         self.w.add(dw)
         self.b.add(db)
@@ -100,11 +100,11 @@ class Radial(InPlaceLayer):
         return Z, get_ops(Z).radial_(Z, self.x0.data, self._theta(), True)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self._pull(dZ, Z, dlogdet, False)
+        self._vjp(dZ, Z, dlogdet, False)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        self._pull(dX, X, dlogdet, True)
+        self._vjp(dX, X, dlogdet, True)
         return dX, X
 
     def _theta(self):
@@ -113,9 +113,9 @@ class Radial(InPlaceLayer):
         s = xp.where(beta > 0, beta, xp.zeros_like(beta)) + xp.log1p(xp.exp(-xp.abs(beta)))
         return xp.concat([xp.exp(self.log_alpha.data), s])
 
-    def _pull(self, dX, X, dlogdet, inverse):
+    def _vjp(self, dX, X, dlogdet, inverse):
         xp, theta = get_ops(X).xp, self._theta()
-        dx0, dtheta = get_ops(X).radial_backward_(dX, X, self.x0.data, theta, dlogdet, inverse)
+        dx0, dtheta = get_ops(X).radial_vjp_(dX, X, self.x0.data, theta, dlogdet, inverse)
         self.x0.add(dx0)
         self.log_alpha.add(dtheta[0] * theta[0])
         self.beta.add(dtheta[1] * -xp.expm1(-theta[1]))

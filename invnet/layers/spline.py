@@ -57,17 +57,17 @@ class Spline:
 
     def backward(self, dz, z, h, dlogdet):
         """dx, x and dh."""
-        return self._checked(z).spline_backward(dz, z, h, self.bound, dlogdet)
+        return self._checked(z).spline_vjp(dz, z, h, self.bound, dlogdet)
 
     def inverse_backward(self, dx, x, h, dlogdet):
         """dz, z and dh."""
-        return self._checked(x).spline_inverse_backward(dx, x, h, self.bound, dlogdet)
+        return self._checked(x).spline_inverse_vjp(dx, x, h, self.bound, dlogdet)
 
     def _checked(self, x):
         """The operations for x; ValueError where it is not in the domain."""
         ops = get_ops(x)
         if self.tails is None and not ops.lies_within(x, -self.bound, self.bound):
-            least, most = ops.span(x)
+            least, most = ops.min_max(x)
             raise ValueError(f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from "
                              f"{least:.6g} to {most:.6g}")
         return ops

@@ -45,11 +45,11 @@ class SplineCoupling(Coupling):
     def uncouple_(self, ops, z2, h):
         return self._bend(ops, z2, h, self._spline.inverse_logdet)
 
-    def couple_backward_(self, ops, dz2, z2, h, dlogdet):
-        return self._bend_back(ops, dz2, z2, h, dlogdet, self._spline.backward)
+    def couple_vjp_(self, ops, dz2, z2, h, dlogdet):
+        return self._bend_vjp(ops, dz2, z2, h, dlogdet, self._spline.backward)
 
-    def uncouple_backward_(self, ops, dx2, x2, h, dlogdet):
-        return self._bend_back(ops, dx2, x2, h, dlogdet, self._spline.inverse_backward)
+    def uncouple_vjp_(self, ops, dx2, x2, h, dlogdet):
+        return self._bend_vjp(ops, dx2, x2, h, dlogdet, self._spline.inverse_backward)
 
     def specs(self):
         spec, C1, C = self.net.spec(), self._C1, self.channels
@@ -62,8 +62,8 @@ class SplineCoupling(Coupling):
         x2[...] = ops.images(R, x2.shape)
         return ops.sum_positions(logdet, x2.shape[0])
 
-    def _bend_back(self, ops, dz2, z2, h, dlogdet, spline_backward):
-        dR, R, dh = spline_backward(ops.rows(dz2), ops.rows(z2), self._of_numbers(ops, z2, h), ops.at_rows(dlogdet, z2))
+    def _bend_vjp(self, ops, dz2, z2, h, dlogdet, spline_vjp):
+        dR, R, dh = spline_vjp(ops.rows(dz2), ops.rows(z2), self._of_numbers(ops, z2, h), ops.at_rows(dlogdet, z2))
         dz2[...], z2[...] = ops.images(dR, z2.shape), ops.images(R, z2.shape)
         return ops.images(self._of_channels(ops, dh), h.shape)
 

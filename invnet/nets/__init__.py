@@ -1,6 +1,6 @@
 """Conditioners: networks inside couplings, which need not be invertible."""
 
-from .bent import PlanarNet, RadialNet
+from .planar import PlanarNet, RadialNet
 from .conv import ConvNet
 from .dense import DenseNet
 from .masked import MaskedDenseNet

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ..arguments import check_integers, generator, is_integer
-from ..core import SHAPES, Net, Parameter, check_gradient, condition_array, float_dtype, get_ops
+from ..core import SHAPES, Conditioner, Parameter, check_gradient, condition_array, float_dtype, get_ops
 from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 from ..fused.spec import ConvSpec
 
@@ -19,7 +19,7 @@ def widths_of(hidden, depth):
     raise TypeError(f"hidden is an integer or a list of integers; got {hidden!r}")
 
 
-class ConvNet(Net):
+class ConvNet(Conditioner):
     """Convolutions with zero padding and an activation between: y = W_k * act(... act(W_1 * x + V cond + b_1)) + b_k.
 
     The last layer starts at zero, the others with He's normal values. A condition enters the first hidden layer: a
@@ -85,21 +85,21 @@ class ConvNet(Net):
 
     def forward(self, x, cond=None):
         ops = get_ops(x)
-        return ops.network(x, self._layers, self._weights(), self._added(ops, x, cond), keep=False)[0]
+        return ops.conv_stack(x, self._layers, self._weights(), self._added(ops, x, cond), keep=False)[0]
 
     def vjp(self, x, cond=None):
         ops, weights = get_ops(x), self._weights()
-        y, tape = ops.network(x, self._layers, weights, self._added(ops, x, cond))
+        y, tape = ops.conv_stack(x, self._layers, weights, self._added(ops, x, cond))
         shape, dtype = y.shape, y.dtype  # and not y, which would live as long as the pullback
 
         def pullback(dy):
             check_gradient(dy, ops, shape, dtype)
-            dx, gradients, dadded = ops.network_back(dy, tape, self._layers, weights)
+            dx, gradients, dadded = ops.conv_stack_vjp(dy, tape, self._layers, weights)
             gradients = gradients[::2] + gradients[1::2]
             if cond is None:
                 return dx, None, gradients
             rows = self._condition(ops, cond, x.shape)
-            dcond = self._condition_back(ops, dadded, cond, x.shape)
+            dcond = self._condition_vjp(ops, dadded, cond, x.shape)
             return dx, dcond, [*gradients, rows.T @ dadded]
 
         return y, pullback
@@ -150,7 +150,7 @@ class ConvNet(Net):
             raise TypeError(f"a condition has real numbers; got dtype {cond.dtype}")
         if cond.ndim == len(shape) > 2:
             while cond.shape[2] > shape[2] and not any(size % 2 for size in cond.shape[2:]):
-                cond = ops.squeeze_(ops.fresh(cond))
+                cond = ops.squeeze_(ops.copy_channels_last(cond))
         fits = cond.ndim > 1 and cond.shape[0] == shape[0] and cond.shape[1] == self.V.data.shape[0]
         if not fits or (cond.ndim > 2 and tuple(cond.shape[2:]) != tuple(shape[2:])):
             raise ValueError(f"the condition of x {tuple(shape)} has shape ({shape[0]}, K), or (..., *spatial) with x's axes times a power "
@@ -163,7 +163,7 @@ class ConvNet(Net):
             return None
         return ops.astype(self._condition(ops, cond, x.shape) @ self.V.data, self.V.data.dtype)  # of any dtype, as one-hot often is
 
-    def _condition_back(self, ops, dadded, cond, shape):
+    def _condition_vjp(self, ops, dadded, cond, shape):
         dcond = dadded @ self.V.data.T
         if cond.ndim > 2:
             dcond = ops.images(dcond, (shape[0], dcond.shape[1], *shape[2:]))

@@ -17,7 +17,7 @@ class MaskedDenseNet(DenseNet):
     same number of each, in ascending order; with a condition they begin at 0, so that it reaches the first channel too.
     The last layer starts at zero.
 
-    `substitute` and `substitute_back` compute every unit once, in the order of degrees, where x itself depends on y.
+    `substitute` and `substitute_vjp` compute every unit once, in the order of degrees, where x itself depends on y.
 
     Args:
         channels: C of x, at least 1.
@@ -106,7 +106,7 @@ class MaskedDenseNet(DenseNet):
             step(i, ops.images(T[-1][:, new], (x.shape[0], new.stop - new.start, *x.shape[2:])))
             T[0][:, k] = ops.rows(x[:, i:i + 1])[:, 0]
 
-    def substitute_back(self, x, step, cond=None):
+    def substitute_vjp(self, x, step, cond=None):
         """dcond (None without cond) and the gradients, in the order of parameters(), where dy depends on dx.
 
         step(i, y_i, dx_i) -> dy_i is called for all channels, from the last to the first: dx_i (N, 1, *spatial) is what the
@@ -123,7 +123,7 @@ class MaskedDenseNet(DenseNet):
             H, S = ops.activate(A + b[l], activation)
             ones = ops.empty(S.shape, S)
             ones[...] = 1.0
-            slopes.append(ops.activate_backward(ones, S, activation))
+            slopes.append(ops.activate_vjp(ones, S, activation))
             T.append(H)
             dA.append(ops.empty(H.shape, H))
         shaped = lambda R: ops.images(R, (x.shape[0], R.shape[1], *x.shape[2:]))
@@ -142,7 +142,7 @@ class MaskedDenseNet(DenseNet):
         if cond is not None:
             rows = self._condition(ops, cond, x.shape)
             dadded = ops.xp.sum(ops.xp.reshape(dA[0], (rows.shape[0], -1, dA[0].shape[1])), axis=1)
-            dcond, dV = self._condition_back(ops, dadded, cond, x.shape), [rows.T @ dadded]
+            dcond, dV = self._condition_vjp(ops, dadded, cond, x.shape), [rows.T @ dadded]
         return dcond, [*map(_masked, dW, self.mask), *db, *dV]
 
     def _ascending(self, ops, W):

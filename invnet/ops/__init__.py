@@ -6,8 +6,8 @@ import numpy as np
 
 from .reference import Ops
 
-#: engine -> (its file in this folder, its class). An engine is imported when the first of its arrays is seen.
-ENGINES = {"numpy": ("numpy_engine", "NumpyOps"), "torch": ("torch_engine", "TorchOps"), "cupy": ("cupy_engine", "CupyOps")}
+#: engine, a folder here -> its class. An engine is imported when the first of its arrays is seen.
+ENGINES = {"numpy": "NumpyOps", "torch": "TorchOps", "cupy": "CupyOps"}
 
 #: other words for an engine.
 ALIASES = {"cuda": "cupy"}
@@ -51,8 +51,7 @@ def register(kind, ops):
 
 
 def _class_of(engine):
-    file, cls = ENGINES[engine]
-    return getattr(importlib.import_module(f"{__name__}.{file}"), cls)
+    return getattr(importlib.import_module(f"{__name__}.{engine}"), ENGINES[engine])
 
 
 def float_dtype(dtype):

@@ -204,7 +204,7 @@ class DualOps(Ops):
     def to_numpy(self, X):
         return value_of(X)
 
-    def fill(self, N, value, like):
+    def full(self, N, value, like):
         return Dual(np.full(N, value, like.dtype))
 
     def empty(self, shape, like):

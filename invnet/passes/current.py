@@ -9,9 +9,9 @@ class Current(threading.local):
     Attributes:
         layer: the outermost layer whose public method runs.
         rng: the RngReplay of its conditioners.
-        kept: the Kept that activations go to, or come from.
+        kept: the ActivationCache that activations go to, or come from.
         monitor: the DriftMonitor that compares states.
-        observer: see `watching`.
+        observer: see `backward_hook`.
         deferred: a list that takes the Recomputation of each backward, for its owner to look at later; see healing.py.
         evaluating: True where no backward will follow, so that a pass leaves nothing.
     """

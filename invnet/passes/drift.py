@@ -250,7 +250,7 @@ class ChainTrace:
                 return
             try:
                 with within(kept=None, observer=None, monitor=None):
-                    again = out(state.layer, ops.fresh(X[:1]), slice(0, 1))[1]
+                    again = out(state.layer, ops.copy_channels_last(X[:1]), slice(0, 1))[1]
             except ValueError:  # rounding took it out of the layer's domain, as of a Logit
                 return
         n = min(again.shape[0], state.logdet.shape[0])
@@ -312,7 +312,7 @@ def ratios(ops, measured):
     """(layer, root of the square of an error over that of a size) of each, computed at one time."""
     if measured and ops.asynchronous:
         like = next(number for each in measured for number in each[1:] if hasattr(number, "dtype"))
-        pairs = [[number if hasattr(number, "dtype") else ops.fill(1, number, like)[0] for number in each[1:]] for each in measured]
+        pairs = [[number if hasattr(number, "dtype") else ops.full(1, number, like)[0] for number in each[1:]] for each in measured]
         pairs = ops.to_numpy(ops.xp.stack([ops.xp.stack(pair) for pair in pairs])).tolist()
         measured = [(layer, *pair) for (layer, *_), pair in zip(measured, pairs)]
     return [(layer, _ratio(float(error), float(size))) for layer, error, size in measured]

@@ -10,7 +10,7 @@ from ..ops.reference.arrays import WINDOWS
 from . import drift
 from .current import current, within
 from .healing import DeferredHealing, Recomputation, defer, settle
-from .kept import Kept
+from .activation_cache import ActivationCache
 from .saved import NAMES, LastPass, SavedPass
 
 #: backward passes without a segment that is computed again, after which a network goes back to the default
@@ -188,9 +188,9 @@ class BackwardPolicy:
     def _new_kept(self, ops):
         before, budget = self._kept_before, self._memory_budget
         if before is not None:
-            return Kept(before.budget, before.memory, before)
+            return ActivationCache(before.budget, before.memory, before)
         budget = budget if budget >= 1 else budget * ops.free_memory()
-        return Kept(budget, ops.lasting_memory(budget))
+        return ActivationCache(budget, ops.lasting_memory(budget))
 
     def _take_pass(self, ops, out_, Z):
         """The SavedPass whose output Z is, for its backward, or one that knows nothing."""

@@ -31,7 +31,7 @@ class RngReplay:
     def random_state_of(self, net):
         """The random state of this call of `net`, or None where it draws nothing; whether it was recorded before; and whether it should have been."""
         if self.recording:
-            state = net.draw()
+            state = net.rng_state()
             if state is not None:
                 self.recorded.append((net, state))
                 self.position += 1
@@ -40,7 +40,7 @@ class RngReplay:
         if 0 <= i < len(self.recorded) and self.recorded[i][0] is net:
             self.position += 1 if self.forward else -1
             return self.recorded[i][1], True, False
-        return net.draw(), True, True
+        return net.rng_state(), True, True
 
 
 class TileNets:
@@ -52,10 +52,10 @@ class TileNets:
 
     def __init__(self, net):
         self.net, self.state, self.again, self.missing = net, None, False, False
-        if not hasattr(net, "draw"):
+        if not hasattr(net, "rng_state"):
             return
         rng = current.rng
-        self.state, self.again, self.missing = (net.draw(), False, False) if rng is None else rng.random_state_of(net)
+        self.state, self.again, self.missing = (net.rng_state(), False, False) if rng is None else rng.random_state_of(net)
         self.call = rng and rng.missing
 
     @property
@@ -65,7 +65,7 @@ class TileNets:
 
     def of(self, i):
         """The conditioner for the tile of number i."""
-        return self.net if self.state is None else self.net.drawn(self.state, i, self.again)
+        return self.net if self.state is None else self.net.with_rng(self.state, i, self.again)
 
     def check(self):
         """ValueError where an evaluation took random numbers that its forward pass did not leave."""

@@ -16,7 +16,7 @@ class SavedPass:
 
     Args:
         out_: "forward_" or "inverse_logdet_".
-        kept: the Kept that takes activations, or None.
+        kept: the ActivationCache that takes activations, or None.
         monitor: the DriftMonitor, or None.
     """
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..arguments import shown
 from ..core import Condition, Layer, get_ops
-from .agreement import CLOSE, EXACT, STEP, close, differences_agree, equal, normal, numbers, same_shape, total
-from .held import reachable_bytes
-from .variants import c_order, every_second, fortran_order, in_dtype
+from .comparisons import CLOSE, EXACT, STEP, close, differences_agree, equal, normal, numbers, same_shape, total
+from .reachable import reachable_bytes
+from .layouts import c_order, every_second, fortran_order, in_dtype
 
 #: a relative move of a few roundings of float32
 ROUNDINGS = 1e-6
@@ -82,7 +82,7 @@ def gradients_are_those_of_differences(layer, X, cond, rng):
     Z, logdet = layer.forward(X, cond)
     dZ, dlogdet = normal(rng, Z), normal(rng, logdet)
     holder = None if cond is None else Condition(cond)
-    dX = _pulled(layer, dZ, Z, dlogdet, holder)
+    dX = _gradients_of(layer, dZ, Z, dlogdet, holder)
 
     def loss(X, cond):
         Z, logdet = layer.forward(X, cond)
@@ -94,15 +94,15 @@ def gradients_are_those_of_differences(layer, X, cond, rng):
 def no_dlogdet_means_the_mean_likelihood(layer, X, cond, rng):
     Z, _ = layer.forward(X, cond)
     dZ = normal(rng, Z)
-    dX, gradients = _pulled(layer, dZ, Z, None, cond), _gradients(layer)
-    close("dX with dlogdet=None against -1/N", dX, _pulled(layer, dZ, Z, -1 / X.shape[0], cond), EXACT)
+    dX, gradients = _gradients_of(layer, dZ, Z, None, cond), _gradients(layer)
+    close("dX with dlogdet=None against -1/N", dX, _gradients_of(layer, dZ, Z, -1 / X.shape[0], cond), EXACT)
     close("gradients with dlogdet=None against -1/N", gradients, _gradients(layer), EXACT)
 
 
 def gradients_are_added(layer, X, cond, rng):
     Z, _ = layer.forward(X, cond)
     dZ = normal(rng, Z)
-    _pulled(layer, dZ, Z, None, cond)
+    _gradients_of(layer, dZ, Z, None, cond)
     once = _gradients(layer)
     layer.backward(dZ, Z, None, cond)
     close("gradients after two backwards against twice one", _gradients(layer), 2 * once, EXACT)
@@ -208,7 +208,7 @@ LAYER_LAWS = (
 )  # fmt: skip
 
 
-def _pulled(layer, dZ, Z, dlogdet, cond):
+def _gradients_of(layer, dZ, Z, dlogdet, cond):
     layer.zero_grad()
     return layer.backward(dZ, Z, dlogdet, cond)[0]
 

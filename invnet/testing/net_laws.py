@@ -3,16 +3,16 @@
 import numpy as np
 
 from ..arguments import shown
-from .agreement import EXACT, close, differences_agree, equal, normal, numbers, total
-from .held import reachable_bytes
+from .comparisons import EXACT, close, differences_agree, equal, normal, numbers, total
+from .reachable import reachable_bytes
 from .laws import two_samples
-from .variants import c_order, every_second, fortran_order, in_dtype
+from .layouts import c_order, every_second, fortran_order, in_dtype
 
 
 def check_net(net, x, cond=None, seed=0):
     """Runs every law of NET_LAWS on a conditioner; arguments and errors as in check_layer."""
     if isinstance(net, type) or not callable(getattr(net, "vjp", None)):
-        raise TypeError(f"check_net takes a conditioner, as a subclass of invnet.Net is; got {shown(net)}")
+        raise TypeError(f"check_net takes a conditioner, as a subclass of invnet.Conditioner is; got {shown(net)}")
     two_samples(x)
     for law in NET_LAWS:
         law(*in_dtype("float64", net, x, cond), np.random.default_rng(seed))

@@ -46,7 +46,7 @@ def reconstruction_error(net, X, cond=None):
     N, numbers = X.shape[0], math.prod(X.shape[1:])
     with ops.at_work(), within(monitor=monitor):
         Z, logdet = copied.forward_(ops.copy(X), cond)
-        _, again = copied.backward_(ops.zeros_like(Z), ops.copy(Z), ops.fill(N, 0.0, X), cond)
+        _, again = copied.backward_(ops.zeros_like(Z), ops.copy(Z), ops.full(N, 0.0, X), cond)
     with ops.at_work():
         _, inverse_logdet = copied.inverse_logdet_(ops.copy(Z), cond)
     errors, sizes = (drift.squares(ops, ops.rows(A), N) for A in (again - X, X))

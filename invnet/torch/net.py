@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..arguments import check_integers, check_unused, is_integer, shown
-from ..core import Buffer, Net, Parameter
-from ..ops.torch_engine.precision import reduced
-from ..ops.torch_engine.recording import engine_outside, is_recording
+from ..core import Buffer, Conditioner, Parameter
+from ..ops.torch.precision import reduced
+from ..ops.torch.recording import engine_outside, is_recording
 from ..passes import name_in_pass
 from .randomness import Draw
 from .share import Share
@@ -24,7 +24,7 @@ BATCH_NORM = ("refuse", "update once")
 _states = WeakTensorKeyDictionary()  # nn.Parameter or buffer -> Parameter or Buffer, which several TorchNets of one module share
 
 
-class TorchNet(Net):
+class TorchNet(Conditioner):
     """Any nn.Module as a conditioner, y = module(x) or module(x, cond): its own autograd differentiates one tile at a time.
 
     So memory does not grow with depth, whatever the module contains. The parameters of the layer are those of the module:
@@ -49,7 +49,7 @@ class TorchNet(Net):
         RuntimeError: in an evaluation, batch norm is to normalise by the batch, or the module changes a buffer.
 
     References:
-        Gomez, Ren, Urtasun & Grosse, The Reversible Residual Network, 2017 (any network inside). Chen, Xu, Zhang & Guestrin,
+        Gomez, Ren, Urtasun & Grosse, The Reversible Residual ConvStack, 2017 (any network inside). Chen, Xu, Zhang & Guestrin,
         Training Deep Nets with Sublinear Memory Cost, 2016 (recomputing, and its random numbers).
     """
 
@@ -96,13 +96,13 @@ class TorchNet(Net):
     def vjp(self, x, cond=None):
         return self._vjp(x, cond)
 
-    def draw(self):
+    def rng_state(self):
         training = any(module.training for module in self.module.modules())
         if training and torch.compiler.is_exporting():
             raise RuntimeError(f"{name_in_pass(self)} may draw random numbers in training: call eval() before it is exported")
         return Draw(any(norm.training for norm in self._norms)) if training else None
 
-    def drawn(self, draw, tile, again):
+    def with_rng(self, draw, tile, again):
         return _OnTile(self, draw, tile, again)
 
     def _forward(self, x, cond, *on_tile):

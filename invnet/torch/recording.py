@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..core import get_ops
-from ..ops.torch_engine.recording import is_recording, recording
+from ..ops.torch.recording import is_recording, recording
 from .tensors import transforms_are_active
 
 

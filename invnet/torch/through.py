@@ -39,7 +39,7 @@ class Through(Function):
         Z, cond, *parameters = ctx.saved_tensors
         with torch.no_grad(), ctx.autocast(), holding(ctx.shares, parameters):  # what conditioners compute in is the same again
             dZ = torch.zeros_like(Z) if dZ is None else dZ
-            gradients = [None, None, None, *_pulled(ctx, dZ, Z, dlogdet, cond)]
+            gradients = [None, None, None, *_gradients_of(ctx, dZ, Z, dlogdet, cond)]
         gradients = [gradient if needed else None for gradient, needed in zip(gradients, ctx.needs_input_grad)]
         if not torch.is_grad_enabled():
             return tuple(gradients)
@@ -51,7 +51,7 @@ class Through(Function):
         raise RuntimeError(f"a rebuilding module has no forward-mode derivatives; {INSTEAD}")
 
 
-def _pulled(ctx, dZ, Z, dlogdet, cond):
+def _gradients_of(ctx, dZ, Z, dlogdet, cond):
     """The gradients of x, cond and the parameters, by the layer's backward, which adds to arrays of zeros of this call."""
     like, states = ctx.like, [share.state for share in ctx.shares]
     c = None if cond is None else array_of(cond, like)

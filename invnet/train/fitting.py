@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from .. import io, world
+from .. import io, process_group
 from ..arguments import check_flags, check_numbers, check_unused, shown
 from ..core import Layer
 from ..data import Images, quantise
@@ -180,11 +180,11 @@ def _saved_if_stopped(trainer, path, notes):
         if trainer.world.writes:
             checkpoint.save(trainer, path, notes=notes)
         raise FloatingPointError(f"{error}; {path} is saved as of step {trainer.progress.step}") from error
-    except world.WorkerLost as error:
+    except process_group.WorkerLost as error:
         if path is None:
             raise
         checkpoint.save(trainer, path, notes=notes)
-        raise world.WorkerLost(f"{error}; {path} is saved as of step {trainer.progress.step}, resume {path.parent} to go on") from error
+        raise process_group.WorkerLost(f"{error}; {path} is saved as of step {trainer.progress.step}, resume {path.parent} to go on") from error
 
 
 @contextlib.contextmanager

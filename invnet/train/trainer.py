@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from .. import optim, world
+from .. import optim, process_group
 from ..arguments import check_integers, generator
 from ..core import get_ops
 from ..data import dequantise
@@ -45,7 +45,7 @@ def evaluate(net, images, levels, batch=256, seed=0):
     Of several processes that train together all call it, and each takes its part of every batch.
     """
     check_integers(batch=batch, levels=levels)
-    rng, nats, ranks = generator(seed), np.zeros(1), world.current()
+    rng, nats, ranks = generator(seed), np.zeros(1), process_group.current()
     for start in range(0, len(images), batch):
         chunk = images[start:start + batch]
         X = continuous(net, chunk, levels, rng, ranks.shard(len(chunk)))
@@ -64,7 +64,7 @@ def continuous(net, images, levels, rng, part=slice(None)):
 class Trainer:
     """Trains a layer as a flow with a standard normal base.
 
-    Of several processes that train together (`world.current()`) each has one, and all have the same state: batches and noise
+    Of several processes that train together (`process_group.current()`) each has one, and all have the same state: batches and noise
     are drawn for all of them alike, and each learns from its part of the batch.
 
     Its state is the weights of `net`, `optimizer`, `ema`, `progress` and `best`, the best validated weights.
@@ -79,7 +79,7 @@ class Trainer:
     """
 
     def __init__(self, net, images, recipe):
-        self.net, self.images, self.recipe, self.world = net, images, recipe, world.current()
+        self.net, self.images, self.recipe, self.world = net, images, recipe, process_group.current()
         self.batch = min(recipe.batch, len(images.train))
         if min(self.batch, recipe.initial) < self.world.size:
             raise ValueError(f"each of {self.world.size} processes needs an image of every batch; got batch={self.batch}, "
@@ -90,7 +90,7 @@ class Trainer:
         self.parameters = net.parameters()
         self.optimizer = recipe.build_optimizer(self.parameters, self.total)
         self.ema = optim.EMA(self.parameters, recipe.ema)
-        self.averaging = self.world.averaging(net, self.optimizer)
+        self.synchronising = self.world.synchronising(net, self.optimizer)
         self.progress, self.best = Progress(), None
         self._order = (None, None)
 
@@ -160,7 +160,7 @@ class Trainer:
         loss = float(self.world.sum(np.array([loss * share]))[0])
         norm = math.nan
         if math.isfinite(loss):
-            with self.averaging(share):
+            with self.synchronising(share):
                 self.net.backward(dZ, Z, dlogdet)
             drift = getattr(self.net, "drift", None)
             progress.drift = max(progress.drift, (drift.healed or drift.error or 0.0) if drift else 0.0)

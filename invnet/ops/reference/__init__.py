@@ -7,17 +7,17 @@ it does measurably faster; these files say what is computed.
 
 from .activations import Activations
 from .arrays import Arrays
-from .bending import Bending
+from .pointwise import Pointwise
 from .channels import Channels
 from .coupling import Couplings
 from .fixed_point import FixedPoint
-from .network import Network
+from .conv_stack import ConvStack
 from .spline import LEAST, Splines
 
 __all__ = ["LEAST", "Ops"]
 
 
-class Ops(Arrays, Channels, Network, Activations, Couplings, Bending, Splines, FixedPoint):
+class Ops(Arrays, Channels, ConvStack, Activations, Couplings, Pointwise, Splines, FixedPoint):
     """All operations.
 
     Args:

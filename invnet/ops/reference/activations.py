@@ -12,7 +12,7 @@ class Activations:
     """H = act(A), and its derivative."""
 
     def activate(self, A, activation):
-        """H = act(A), and S, from which activate_backward finds the derivative: H or A."""
+        """H = act(A), and S, from which activate_vjp finds the derivative: H or A."""
         H = self._activated(A, activation)
         return H, A if activation in FROM_ARGUMENT else H
 
@@ -32,7 +32,7 @@ class Activations:
             return xp.tanh(A)
         return A
 
-    def activate_backward(self, dH, S, activation):
+    def activate_vjp(self, dH, S, activation):
         """dA = dH act'(A)."""
         xp = self.xp
         if activation == "relu":

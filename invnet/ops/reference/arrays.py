@@ -42,7 +42,7 @@ class Arrays:
     def to_numpy(self, X):
         return numpy.asarray(X)
 
-    def plain(self, X):
+    def detach(self, X):
         """X as data alone: without the record that a library which differentiates has of it."""
         return X
 
@@ -57,7 +57,7 @@ class Arrays:
         for X in arrays:
             X[...] = 0
 
-    def fill(self, N, value, like):
+    def full(self, N, value, like):
         """(N,) of one value, with the dtype and device of `like`."""
         return self.xp.full((N,), value, dtype=like.dtype, device=like.device)
 
@@ -79,7 +79,7 @@ class Arrays:
         """(N * positions, C): a view of X where its memory is channels-last."""
         return self.xp.reshape(self.xp.permute_dims(X, (0, *range(2, X.ndim), 1)), (-1, X.shape[1]))
 
-    def fresh(self, X):
+    def copy_channels_last(self, X):
         """A copy of X with channels-last memory."""
         return self.images(self.xp.asarray(self.rows(X), copy=True), X.shape)
 
@@ -90,7 +90,7 @@ class Arrays:
         """Sums rows (N * positions, C) to one number for each sample, (N,)."""
         return self.xp.sum(self.xp.reshape(R, (N, -1)), axis=1)
 
-    def span(self, X):
+    def min_max(self, X):
         """The least and the largest value, as numbers."""
         return float(self.xp.min(X)), float(self.xp.max(X))
 
@@ -98,7 +98,7 @@ class Arrays:
         """Whether all values lie between two numbers, which `ends` includes; NaN does not."""
         if not math.prod(X.shape):
             return True
-        least, most = self.span(X)
+        least, most = self.min_max(X)
         return low <= least and most <= high if ends else low < least and most < high
 
     def all_hold(self, mask):
@@ -209,7 +209,7 @@ class Arrays:
         for tile in tiles:
             commit(work(tile))
 
-    def quiet(self):
+    def errstate(self):
         """A context in which infinity and NaN are answers, which nothing warns of."""
         return contextlib.nullcontext()
 

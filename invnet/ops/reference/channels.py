@@ -29,7 +29,7 @@ class Channels:
         R = self.rows(X)
         X[...] = self.images((R * M if M.ndim == 1 else R @ M.T) + b, X.shape)
 
-    def mix_backward_(self, dZ, Z, M, Minv, b):
+    def mix_vjp_(self, dZ, Z, M, Minv, b):
         """Z becomes X = Minv (Z - b), dZ becomes dX; gives dM, of the shape of M, and db."""
         dR, R = self.rows(dZ), self.rows(Z) - b
         db = self.xp.sum(dR, axis=0)
@@ -46,7 +46,7 @@ class Channels:
 
     def split_(self, X, C1):
         """The first C1 channels as an array of their own, in X's memory or not: X is not to be used until `join_`."""
-        return self.fresh(X[:, :C1])
+        return self.copy_channels_last(X[:, :C1])
 
     def join_(self, X, z1):
         """X with z1 in the place of the channels that `split_` gave."""

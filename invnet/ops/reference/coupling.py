@@ -39,7 +39,7 @@ class Couplings:
         z2[...] = self.images(self.rows(z2) * self.xp.exp(-log_s) - t, z2.shape)
         return -self.sum_positions(log_s, z2.shape[0])
 
-    def couple_backward_(self, dz2, z2, h, scale, dlogdet):
+    def couple_vjp_(self, dz2, z2, h, scale, dlogdet):
         """z2 becomes x2, dz2 becomes dx2; gives dh."""
         t, raw = self._halves(h)
         log_s = self.log_scale(raw, scale)
@@ -51,7 +51,7 @@ class Couplings:
         dz2[...] = self.images(dx2, z2.shape)
         return self.images(self.xp.concat([dx2, draw], axis=1), h.shape)
 
-    def uncouple_backward_(self, dx2, x2, h, scale, dlogdet):
+    def uncouple_vjp_(self, dx2, x2, h, scale, dlogdet):
         """The gradient of uncouple_: x2 becomes z2, dx2 becomes dz2; gives dh."""
         t, raw = self._halves(h)
         log_s = self.log_scale(raw, scale)

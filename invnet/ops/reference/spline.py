@@ -30,14 +30,14 @@ class Splines:
         R = self.xp.clip(at.x + at.w * xi, -bound, bound)
         return self._spline_result(S, R, -self._spline_log_slope(xi, at), at)
 
-    def spline_backward(self, dS, S, P, bound, dlogdet):
+    def spline_vjp(self, dS, S, P, bound, dlogdet):
         """dR, R and dP."""
         xp, (xi, at) = self.xp, self._spline_back_at(S, P, bound)
         dR, dP = self._spline_gradient(dS, dlogdet, xi, at, P, bound)
         R = xp.clip(at.x + at.w * xi, -bound, bound)
         return xp.where(at.inside, dR, dS), xp.where(at.inside, R, S), dP
 
-    def spline_inverse_backward(self, dR, R, P, bound, dlogdet):
+    def spline_inverse_vjp(self, dR, R, P, bound, dlogdet):
         """dS, S and dP of the inverse, `dlogdet` being the gradient in its log|det|."""
         xp, (xi, at) = self.xp, self._spline_at(R, P, bound)
         S = xp.clip(at.y + at.h * self._spline_rise(xi, at), -bound, bound)
