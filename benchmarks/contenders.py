@@ -6,7 +6,7 @@
 | twin-compiled | the twin under torch.compile (needs a C++ compiler; asked for by name only) | all activations |
 | normflows, normflows-last | GlowBlocks, channels-first and channels-last; scale sigmoid(raw + 2) | all activations |
 | FrEIA, FrEIA-last | AllInOneBlocks with a fixed rotation as the mix, both layouts | all activations |
-| as_module | invnet.Glow as an nn.Module, on the NumPy engine (asked for by name only) | two arrays of the input's size |
+| as_module | invnet.Glow as an nn.Module, on the NumPy engine (by name only) | two arrays of the input's size |
 | memcnn | the twin's steps in InvertibleModuleWrapper, which inverts first and differentiates after | one array |
 """
 
@@ -60,15 +60,18 @@ def _named(name):
     return lambda *arguments: _peer(name, *arguments)
 
 
-CONTENDERS = contenders.CONTENDERS | {contender.name: contender for contender in (
-    Contender("twin-compiled", "torch", torch_step(_compiled, plain), 2),
-    Contender("normflows", "normflows", torch_step(_named("normflows"), _named("normflows_loss"), last=False), 4),
-    Contender("normflows-last", "normflows", torch_step(_named("normflows"), _named("normflows_loss")), 4),
-    Contender("FrEIA", "FrEIA", torch_step(_named("freia"), _named("freia_loss"), last=False), 2),
-    Contender("FrEIA-last", "FrEIA", torch_step(_named("freia"), _named("freia_loss")), 2),
-    Contender("as_module", "torch", _as_module, 0),
-    Contender("memcnn", "memcnn", torch_step(_memcnn, plain), 0),
-)}
+CONTENDERS = contenders.CONTENDERS | {
+    contender.name: contender
+    for contender in (
+        Contender("twin-compiled", "torch", torch_step(_compiled, plain), 2),
+        Contender("normflows", "normflows", torch_step(_named("normflows"), _named("normflows_loss"), last=False), 4),
+        Contender("normflows-last", "normflows", torch_step(_named("normflows"), _named("normflows_loss")), 4),
+        Contender("FrEIA", "FrEIA", torch_step(_named("freia"), _named("freia_loss"), last=False), 2),
+        Contender("FrEIA-last", "FrEIA", torch_step(_named("freia"), _named("freia_loss")), 2),
+        Contender("as_module", "torch", _as_module, 0),
+        Contender("memcnn", "memcnn", torch_step(_memcnn, plain), 0),
+    )
+}
 
 DEFAULT = [name for name in CONTENDERS if name not in ("twin-compiled", "as_module") and not name.startswith("invnet-")]
 

@@ -3,8 +3,8 @@
     python -m benchmarks.contention            one shape, about a minute
     python -m benchmarks.contention --full     hidden 64 and 256, more rounds
 
-The process is pinned to two cores before any library is loaded. In each round every contender runs its steps in quiet, then
-a process that does nothing but loop is started on the second core and they run again. Nobody sets an environment
+The process is pinned to two cores before any library is loaded. In each round every contender runs its steps in quiet,
+then a process that does nothing but loop is started on the second core and they run again. Nobody sets an environment
 variable. `slowdown` is contended over quiet: of the minima, of the medians, and the worst step over the quiet median.
 """
 
@@ -17,8 +17,17 @@ import time
 
 from . import harness
 
-COLUMNS = dict(hidden="d", contender="s", quiet_median=".4f", contended_median=".4f", slowdown_min=".2f",
-               slowdown_median=".2f", slowdown_worst=".2f", ratio_quiet=".2f", ratio_contended=".2f")
+COLUMNS = dict(
+    hidden="d",
+    contender="s",
+    quiet_median=".4f",
+    contended_median=".4f",
+    slowdown_min=".2f",
+    slowdown_median=".2f",
+    slowdown_worst=".2f",
+    ratio_quiet=".2f",
+    ratio_contended=".2f",
+)
 
 
 @contextlib.contextmanager
@@ -59,11 +68,23 @@ def measure(hidden, names, rounds, repeats, core):
     rows = []
     for name in steps:
         q, c = quiet[name], contended[name]
-        row = dict(contender=name, **shape, rounds=rounds, quiet_min=min(q), quiet_median=statistics.median(q),
-                   contended_min=min(c), contended_median=statistics.median(c), contended_max=max(c),
-                   quiet_times=q, contended_times=c)
-        row.update(slowdown_min=min(c) / min(q), slowdown_median=row["contended_median"] / row["quiet_median"],
-                   slowdown_worst=max(c) / row["quiet_median"])
+        row = dict(
+            contender=name,
+            **shape,
+            rounds=rounds,
+            quiet_min=min(q),
+            quiet_median=statistics.median(q),
+            contended_min=min(c),
+            contended_median=statistics.median(c),
+            contended_max=max(c),
+            quiet_times=q,
+            contended_times=c,
+        )
+        row.update(
+            slowdown_min=min(c) / min(q),
+            slowdown_median=row["contended_median"] / row["quiet_median"],
+            slowdown_worst=max(c) / row["quiet_median"],
+        )
         rows.append(row)
     for row in rows:
         for state in ("quiet", "contended"):
@@ -81,8 +102,13 @@ def plot(rows, folder, name):
                 times = row[f"{state}_times"]
                 axis.plot([x] * len(times), times, "o", color=color, alpha=0.4, label=state if i == 0 else None)
                 axis.plot([x - 0.1, x + 0.1], [statistics.median(times)] * 2, color=color, linewidth=2)
-        axis.set(title=f"hidden {hidden}, two threads on two cores", ylabel="seconds for a step", yscale="log",
-                 xticks=range(len(mine)), xticklabels=[row["contender"] for row in mine])
+        axis.set(
+            title=f"hidden {hidden}, two threads on two cores",
+            ylabel="seconds for a step",
+            yscale="log",
+            xticks=range(len(mine)),
+            xticklabels=[row["contender"] for row in mine],
+        )
         axis.grid(alpha=0.3, which="both")
     axes[0, 0].legend()
     harness.write_png(fig, name, folder)

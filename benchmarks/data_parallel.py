@@ -5,8 +5,8 @@
 
 One process has the whole batch, each of two has half of it. `one` is a step in one process while the other sleeps;
 `two, overlapped` sums gradients in buckets while backward goes on (two sizes); `two, at the end` sums them all in one
-piece when backward is done; `two, nothing summed` is what a step would take if sums cost nothing. Steps take turns. The sums
-go through the loopback of this machine, and gloo's own threads have to share the cores with the arithmetic.
+piece when backward is done; `two, nothing summed` is what a step would take if sums cost nothing. Steps take turns. The
+sums go through the loopback of this machine, and gloo's own threads have to share the cores with the arithmetic.
 """
 
 import math
@@ -17,8 +17,16 @@ import sys
 
 from . import harness
 
-COLUMNS = dict(hidden="d", contender="s", buckets="d", mib_summed=".1f", seconds_min=".4f", seconds_median=".4f",
-               ratio_min=".2f", ratio_median=".2f")
+COLUMNS = dict(
+    hidden="d",
+    contender="s",
+    buckets="d",
+    mib_summed=".1f",
+    seconds_min=".4f",
+    seconds_median=".4f",
+    ratio_min=".2f",
+    ratio_median=".2f",
+)
 BUCKETS = {"two, overlapped, 1 MiB": 1 << 20, "two, overlapped, 4 MiB": 4 << 20, "two, at the end": math.inf}
 
 
@@ -55,7 +63,11 @@ def measure(ranks, hidden, rounds):
     rows = harness.summary(harness.in_turns(steps, range(rounds)), reference="one")
     for row in rows:
         reducer = reducers.get(row["contender"])
-        row.update(shape, buckets=len(reducer.buckets) if reducer else 0, mib_summed=optimizer.grad.nbytes / 2**20 if reducer else 0.0)
+        row.update(
+            shape,
+            buckets=len(reducer.buckets) if reducer else 0,
+            mib_summed=optimizer.grad.nbytes / 2**20 if reducer else 0.0,
+        )
     return rows
 
 
@@ -79,7 +91,9 @@ def plot(rows, folder, name):
     fig, axes = harness.figure(len(widths), width=4.5, height=3.6)
     for axis, hidden in zip(axes[0], widths):
         mine = [row for row in rows if row["hidden"] == hidden][::-1]
-        axis.barh([row["contender"] for row in mine], [row["seconds_median"] for row in mine], color="tab:blue", alpha=0.4)
+        axis.barh(
+            [row["contender"] for row in mine], [row["seconds_median"] for row in mine], color="tab:blue", alpha=0.4
+        )
         axis.plot([row["seconds_min"] for row in mine], range(len(mine)), "k|", markersize=14)
         axis.set(title=f"hidden {hidden}", xlabel="seconds: median, and minimum (|)", xlim=(0, None))
         axis.grid(alpha=0.3, axis="x")

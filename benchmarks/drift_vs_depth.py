@@ -1,17 +1,18 @@
 """Drift of the rebuilt input, and the error of the gradients that goes with it, against depth.
 
     python -m benchmarks.drift_vs_depth          Glows of 8 features, 8 to 128 steps: a minute
-    python -m benchmarks.drift_vs_depth --full   8 to 1,024 steps, trained ones to 128, and a Glow of images: some minutes
+    python -m benchmarks.drift_vs_depth --full   8 to 1,024 steps, trained ones to 128, and a Glow of images: some
+    minutes
 
-Three nets: `untrained`, as initialized, with small numbers in the last layers of the conditioners; `trained`, by 200 steps of
-Adam on a mixture of Gaussians; `adversarial`, with large weights, whose inverse amplifies rounding errors at every step. Each with
-ReLU and with softplus, in these precisions: float32, float64, mixed (state_dtype = "float64", conditioners in float32), and
-float32 with anchors = "auto".
+Three nets: `untrained`, as initialized, with small numbers in the last layers of the conditioners; `trained`, by 200
+steps of Adam on a mixture of Gaussians; `adversarial`, with large weights, whose inverse amplifies rounding errors at
+every step. Each with ReLU and with softplus, in these precisions: float32, float64, mixed (state_dtype = "float64",
+conditioners in float32), and float32 with anchors = "auto".
 
-`drift` is that of X: the largest error of a sample over the root mean square of samples. `gradients` is the largest relative error
-of a parameter's gradient (2-norms), `gradients_stored` against the same net in the same precision from states that are all
-stored (anchors = 1), `gradients_true` against float64 from stored states. The latter has what float32 costs by itself. The picture
-draws 0 at 1e-17, and what is not finite not at all.
+`drift` is that of X: the largest error of a sample over the root mean square of samples. `gradients` is the largest
+relative error of a parameter's gradient (2-norms), `gradients_stored` against the same net in the same precision from
+states that are all stored (anchors = 1), `gradients_true` against float64 from stored states. The latter has what
+float32 costs by itself. The picture draws 0 at 1e-17, and what is not finite not at all.
 """
 
 import copy
@@ -27,7 +28,9 @@ from . import harness
 FEATURES, HIDDEN, BATCH, TRAINING = 8, 16, 128, 200
 PRECISIONS = {"float32": {}, "float64": {}, "mixed": {"state_dtype": "float64"}, "anchors": {"anchors": "auto"}}
 STYLES = {"float32": "tab:blue", "float64": "tab:green", "mixed": "tab:orange", "anchors": "black"}
-COLUMNS = dict(model="s", activation="s", steps="d", precision="s", drift=".1e", gradients_stored=".1e", gradients_true=".1e")
+COLUMNS = dict(
+    model="s", activation="s", steps="d", precision="s", drift=".1e", gradients_stored=".1e", gradients_true=".1e"
+)
 
 
 def data(rng, N):
@@ -40,7 +43,10 @@ def data(rng, N):
 def vectors(kind, steps, activation):
     """A net and a batch."""
     mix = "householder" if kind == "adversarial" else "lu"
-    net, X = invnet.Glow(FEATURES, HIDDEN, 1, steps, ndim=0, activation=activation, mix=mix), data(np.random.default_rng(0), BATCH)
+    net, X = (
+        invnet.Glow(FEATURES, HIDDEN, 1, steps, ndim=0, activation=activation, mix=mix),
+        data(np.random.default_rng(0), BATCH),
+    )
     rng = np.random.default_rng(1)
     gain = {"untrained": 0.02, "trained": 0.02, "adversarial": 0.25}[kind]
     for layer in net.layers:
@@ -65,7 +71,9 @@ def images(steps, activation):
 
     def batch():
         coarse = rng.standard_normal((8, 3, 8, 8))
-        return (coarse.repeat(4, axis=2).repeat(4, axis=3) + 0.1 * rng.standard_normal((8, 3, 32, 32))).astype("float32")
+        return (coarse.repeat(4, axis=2).repeat(4, axis=3) + 0.1 * rng.standard_normal((8, 3, 32, 32))).astype(
+            "float32"
+        )
 
     net.initialize(batch())
     net.anchors, optimizer = "auto", invnet.optim.Adam(net.parameters(), lr=1e-3)
@@ -109,8 +117,15 @@ def measured(net, X, **row):
         drift = np.sqrt(errors.max() / sizes.mean())
         if one.anchors:
             drift = one.drift.states[-1][1] if one.drift else np.nan  # of a Z that is not finite nothing is known
-        rows.append(row | dict(precision=precision, drift=float(drift), gradients_stored=worst(found, stored),
-                               gradients_true=worst(found, true)))
+        rows.append(
+            row
+            | dict(
+                precision=precision,
+                drift=float(drift),
+                gradients_stored=worst(found, stored),
+                gradients_true=worst(found, true),
+            )
+        )
     harness.print_table(rows, COLUMNS)
     return rows
 
@@ -120,12 +135,25 @@ def plot(rows):
     nets = list(dict.fromkeys(row["model"] for row in rows))
     fig, axes = harness.figure(len(nets), 2, width=4.4, height=3.6)
     for j, net in enumerate(nets):
-        for i, (field, label) in enumerate((("drift", "drift of X, relative"), ("gradients_stored", "worst gradient error, relative"))):
+        for i, (field, label) in enumerate(
+            (("drift", "drift of X, relative"), ("gradients_stored", "worst gradient error, relative"))
+        ):
             for activation, dashes in (("softplus", "-"), ("relu", "--")):
                 for precision, color in STYLES.items():
-                    mine = [row for row in rows if (row["model"], row["activation"], row["precision"]) == (net, activation, precision)]
-                    harness.line(axes[i, j], [row["steps"] for row in mine], [max(row[field], 1e-17) for row in mine],
-                                 f"{precision}, {activation}", color=color, linestyle=dashes, linewidth=1.5)
+                    mine = [
+                        row
+                        for row in rows
+                        if (row["model"], row["activation"], row["precision"]) == (net, activation, precision)
+                    ]
+                    harness.line(
+                        axes[i, j],
+                        [row["steps"] for row in mine],
+                        [max(row[field], 1e-17) for row in mine],
+                        f"{precision}, {activation}",
+                        color=color,
+                        linestyle=dashes,
+                        linewidth=1.5,
+                    )
             axes[i, j].set(xscale="log", yscale="log", ylabel=label, ylim=(1e-17, 1e4), xlabel="steps")
             axes[i, j].set_title(net if i == 0 else "")
             axes[i, j].axhline(invnet.passes.drift.TOLERANCE, color="gray", linewidth=0.8)
@@ -146,7 +174,9 @@ def main():
                 rows += measured(*vectors(kind, steps, activation), model=kind, activation=activation, steps=steps)
     for steps in (2, 8, 16) if options.full else ():
         for activation in ("softplus", "relu"):
-            rows += measured(*images(steps, activation), model="images, trained", activation=activation, steps=3 * steps)
+            rows += measured(
+                *images(steps, activation), model="images, trained", activation=activation, steps=3 * steps
+            )
     name = harness.result_name("drift_vs_depth", options)
     harness.write_csv(rows, name, options.out)
     harness.write_png(plot(rows), name, options.out)

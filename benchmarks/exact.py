@@ -1,12 +1,13 @@
-"""What exactness costs and brings: time and memory of a step of Exact(Glow) beside Glow's, and what is rebuilt against depth.
+"""What exactness costs and brings: time and memory of a step of Exact(Glow) beside Glow's, and what is rebuilt against
+depth.
 
     python -m benchmarks.exact          hidden 64 and 256 at 32x32, depth to 192: about a minute
     python -m benchmarks.exact --full   hidden 64, 128, 256, 512, depth to 1023, more rounds
 
-Steps are forward + loss + backward, float32, one thread, in turns. `share` is what the correction bits of a flow step take of a
-float32 state, of the size of the input, in 32nds. Against depth: steps of ActNorm, 1x1 and affine coupling on vectors with random
-weights, `rebuilt` the largest error of the X that backward gives, `density` the mean error of the log-density in nats for each
-dimension, against the same layers in float64.
+Steps are forward + loss + backward, float32, one thread, in turns. `share` is what the correction bits of a flow step
+take of a float32 state, of the size of the input, in 32nds. Against depth: steps of ActNorm, 1x1 and affine coupling on
+vectors with random weights, `rebuilt` the largest error of the X that backward gives, `density` the mean error of the
+log-density in nats for each dimension, against the same layers in float64.
 """
 
 import numpy as np
@@ -19,8 +20,17 @@ from invnet.bench.contenders import data, make_glow, training_step
 from . import harness
 from .speed import MODELS
 
-COLUMNS = dict(hidden="d", batch="d", contender="s", seconds_min=".4f", seconds_median=".4f", ratio_min=".2f", ratio_median=".2f", kept=".3f",
-               share=".2f")
+COLUMNS = dict(
+    hidden="d",
+    batch="d",
+    contender="s",
+    seconds_min=".4f",
+    seconds_median=".4f",
+    ratio_min=".2f",
+    ratio_median=".2f",
+    kept=".3f",
+    share=".2f",
+)
 DEPTH_COLUMNS = dict(depth="d", contender="s", rebuilt=".2e", density=".2e", share=".2f")
 SIZE, LEVELS, GAIN = 32, 3, 0.05
 LIMITS = {"Chain": None, "Exact(Chain)": 256.0, "Exact(Chain, limit=32)": 32.0}
@@ -43,9 +53,15 @@ def measure(hidden, rounds):
     invnet.set_num_threads(1)
     batch, steps = MODELS[hidden]
     X = data(3, batch, SIZE)
-    nets = [moved(make_glow(hidden, LEVELS, steps, 3), X, np.random.default_rng(0), 0.02 / np.sqrt(hidden / 64)) for _ in range(2)]
+    nets = [
+        moved(make_glow(hidden, LEVELS, steps, 3), X, np.random.default_rng(0), 0.02 / np.sqrt(hidden / 64))
+        for _ in range(2)
+    ]
     exact = Exact(nets[1])
-    rows = turns.summary(turns.in_turns({"Glow": training_step(nets[0], X), "Exact(Glow)": training_step(exact, X)}, range(rounds)), "Glow")
+    rows = turns.summary(
+        turns.in_turns({"Glow": training_step(nets[0], X), "Exact(Glow)": training_step(exact, X)}, range(rounds)),
+        "Glow",
+    )
     flow_steps = sum(steps / 2**level for level in range(LEVELS))  # of states of the input's size
     for row in rows:
         row.update(hidden=hidden, batch=batch, size=SIZE, levels=LEVELS, steps=steps)
@@ -81,7 +97,12 @@ def against_depth(depth):
             start = np.round(X / step) * step  # X on the grid
         Z, _ = net.forward(X)
         rebuilt = net.backward(0 * Z, Z)[1]
-        row = dict(depth=depth, contender=name, rebuilt=float(np.abs(rebuilt - start).max()), density=float(np.abs(density(net, X) - log_p).mean()))
+        row = dict(
+            depth=depth,
+            contender=name,
+            rebuilt=float(np.abs(rebuilt - start).max()),
+            density=float(np.abs(density(net, X) - log_p).mean()),
+        )
         rows.append(row | (dict(share=share(net, X.nbytes, depth // 3)) if limit else {}))
     return rows
 
@@ -93,13 +114,23 @@ def plot(times, depths, folder, name):
         base = {row["hidden"]: row["seconds_min"] for row in times if row["contender"] == "Glow"}
         heights = [row["seconds_min"] / base[row["hidden"]] for row in times if row["contender"] == contender]
         axes[0, 0].bar([i + x for i in range(len(hidden))], heights, 0.4, color=color, label=contender)
-    axes[0, 0].set(xticks=range(len(hidden)), xticklabels=hidden, xlabel="hidden", ylabel="step time / Glow's", title="time")
+    axes[0, 0].set(
+        xticks=range(len(hidden)), xticklabels=hidden, xlabel="hidden", ylabel="step time / Glow's", title="time"
+    )
     axes[0, 0].legend(fontsize=8, loc="upper right")
-    for ax, key, label in ((axes[0, 1], "rebuilt", "largest error of the rebuilt X"), (axes[0, 2], "density", "error of the log-density, nats/dim")):
+    for ax, key, label in (
+        (axes[0, 1], "rebuilt", "largest error of the rebuilt X"),
+        (axes[0, 2], "density", "error of the log-density, nats/dim"),
+    ):
         for contender, style, color in zip(LIMITS, ("o-", "s-", "^:"), ("tab:gray", "black", "tab:blue")):
             mine = [row for row in depths if row["contender"] == contender]
             ax.plot([row["depth"] for row in mine], [row[key] for row in mine], style, color=color, label=contender)
-        ax.set(xscale="log", xlabel="layers", ylabel=label, title="rebuilding" if key == "rebuilt" else "rounding in forward")
+        ax.set(
+            xscale="log",
+            xlabel="layers",
+            ylabel=label,
+            title="rebuilding" if key == "rebuilt" else "rounding in forward",
+        )
         if key == "rebuilt":
             ax.set_yscale("symlog", linthresh=1e-7)
             ax.set_ylim(-3e-8, 1)
@@ -115,8 +146,11 @@ def main():
     parser.add_argument("--hidden", type=int, nargs="+", choices=MODELS, help="default 64 256, with --full all")
     parser.add_argument("--rounds", type=int, help="default 5, with --full 11")
     options = parser.parse_args()
-    times = [row for hidden in options.hidden or (MODELS if options.full else [64, 256])
-             for row in measure(hidden, options.rounds or (11 if options.full else 5))]
+    times = [
+        row
+        for hidden in options.hidden or (MODELS if options.full else [64, 256])
+        for row in measure(hidden, options.rounds or (11 if options.full else 5))
+    ]
     harness.print_table(times, COLUMNS)
     depths = [row for depth in (12, 48, 192, *((768, 1023) if options.full else ())) for row in against_depth(depth)]
     harness.print_table(depths, DEPTH_COLUMNS)

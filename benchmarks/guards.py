@@ -3,9 +3,10 @@
     python -m benchmarks.guards          an image Glow of hidden 64 and a Glow of vectors: half a minute
     python -m benchmarks.guards --full   hidden 256 too, more rounds
 
-Image Glows of 3 levels and 4 steps at 32x32, batch 16; Glows of vectors of 8 features, 32 steps, hidden 64, batch 256. One
-thread, in turns (invnet/bench/turns.py), in seconds of the processor; the ratios are times over that of "unguarded" (drift_tolerance = None). `MiB` is what
-NumPy allocated at most during a step, above what was there before it (tracemalloc), of which `input` is X.
+Image Glows of 3 levels and 4 steps at 32x32, batch 16; Glows of vectors of 8 features, 32 steps, hidden 64, batch 256.
+One thread, in turns (invnet/bench/turns.py), in seconds of the processor; the ratios are times over that of "unguarded"
+(drift_tolerance = None). `MiB` is what NumPy allocated at most during a step, above what was there before it
+(tracemalloc), of which `input` is X.
 """
 
 import tracemalloc
@@ -27,7 +28,17 @@ GUARDS = {
     "strict = 0": {"strict": 0.0},
     'state_dtype = "float64"': {"state_dtype": "float64"},
 }
-COLUMNS = dict(model="s", guard="s", ms_min=".2f", ms_median=".2f", ratio_min=".3f", ratio_median=".3f", redone="d", MiB=".2f", input=".2f")
+COLUMNS = dict(
+    model="s",
+    guard="s",
+    ms_min=".2f",
+    ms_median=".2f",
+    ratio_min=".3f",
+    ratio_median=".3f",
+    redone="d",
+    MiB=".2f",
+    input=".2f",
+)
 
 
 def models(full):
@@ -64,10 +75,20 @@ def measure(name, make, X, rounds):
     rows = turns.summary(turns.in_turns(steps, range(rounds), repeats=2, clock=turns.processor_clock), "unguarded")
     for row in rows:
         guard = row.pop("contender")
-        row.update(model=name, guard=guard, ms_min=1e3 * row.pop("seconds_min"), ms_median=1e3 * row.pop("seconds_median"),
-                   ratio_min=1 / row["ratio_min"], ratio_median=1 / row["ratio_median"])
+        row.update(
+            model=name,
+            guard=guard,
+            ms_min=1e3 * row.pop("seconds_min"),
+            ms_median=1e3 * row.pop("seconds_median"),
+            ratio_min=1 / row["ratio_min"],
+            ratio_median=1 / row["ratio_median"],
+        )
         steps[guard]()
-        row.update(redone=nets[guard].drift.redone if nets[guard].drift else 0, MiB=peak(steps[guard]) / 2**20, input=X.nbytes / 2**20)
+        row.update(
+            redone=nets[guard].drift.redone if nets[guard].drift else 0,
+            MiB=peak(steps[guard]) / 2**20,
+            input=X.nbytes / 2**20,
+        )
     harness.print_table(rows, COLUMNS)
     return rows
 

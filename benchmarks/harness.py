@@ -14,9 +14,20 @@ from invnet.bench.turns import PAUSE, clock, in_turns, sgemm, summary  # noqa: F
 RESULTS = pathlib.Path(__file__).parent / "results"
 ROOT = pathlib.Path(__file__).parent.parent
 LIBRARIES = (*results.LIBRARIES, "normflows", "FrEIA", "memcnn", "zuko", "nflows")
-COLORS.update({"twin-compiled": "tab:cyan", "normflows": "tab:orange", "normflows-last": "goldenrod", "FrEIA": "tab:green",
-               "FrEIA-last": "limegreen", "memcnn": "tab:red", "as_module": "tab:pink", "zuko": "tab:brown",
-               "nflows": "tab:purple", "torch": "tab:blue"})
+COLORS.update(
+    {
+        "twin-compiled": "tab:cyan",
+        "normflows": "tab:orange",
+        "normflows-last": "goldenrod",
+        "FrEIA": "tab:green",
+        "FrEIA-last": "limegreen",
+        "memcnn": "tab:red",
+        "as_module": "tab:pink",
+        "zuko": "tab:brown",
+        "nflows": "tab:purple",
+        "torch": "tab:blue",
+    }
+)
 
 write_csv = functools.partial(results.write_csv, libraries=LIBRARIES)
 

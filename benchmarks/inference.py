@@ -3,9 +3,9 @@
     python -m benchmarks.inference            100 and 1,000 observations, some seconds
     python -m benchmarks.inference --full     10,000 too, about two minutes
 
-The model of RxInfer's tutorial: two dimensions, two planar couplings, 20 sweeps of q(x), q(Lambda) and q(mu) with the free
-energy after each, by linearisation; carrying the observations back is part of it. The loop does the same arithmetic for one
-observation after the other, with NumPy, and ends at the same free energy. Two threads.
+The model of RxInfer's tutorial: two dimensions, two planar couplings, 20 sweeps of q(x), q(Lambda) and q(mu) with the
+free energy after each, by linearisation; carrying the observations back is part of it. The loop does the same
+arithmetic for one observation after the other, with NumPy, and ends at the same free energy. Two threads.
 """
 
 import math
@@ -24,10 +24,14 @@ def problem(observations):
     from invnet.inference.tutorial import AdditiveCouplingLayer, FlowModel, PlanarFlow, compile, forward
 
     invnet.set_num_threads(THREADS)
-    flow = compile(FlowModel(2, [AdditiveCouplingLayer(PlanarFlow()), AdditiveCouplingLayer(PlanarFlow(), permute=False)]),
-                   [0.73, -0.98, -0.47, 0.35, -0.82, -1.46])
+    flow = compile(
+        FlowModel(2, [AdditiveCouplingLayer(PlanarFlow()), AdditiveCouplingLayer(PlanarFlow(), permute=False)]),
+        [0.73, -0.98, -0.47, 0.35, -0.82, -1.46],
+    )
     rng = np.random.default_rng(0)
-    Y = forward(flow, [1.5, 0.5] + rng.standard_normal((observations, 2))) + NOISE**0.5 * rng.standard_normal((observations, 2))
+    Y = forward(flow, [1.5, 0.5] + rng.standard_normal((observations, 2))) + NOISE**0.5 * rng.standard_normal(
+        (observations, 2)
+    )
     return flow, Y, Gaussian(np.zeros(2), 100 * np.eye(2)), Wishart(4, np.eye(2) / 4)
 
 
@@ -35,7 +39,9 @@ def make_invnet(observations):
     from invnet.inference import FlowGaussianModel
 
     flow, Y, mean, precision = problem(observations)
-    return lambda: FlowGaussianModel(flow, NOISE * np.eye(2), mean, precision).fit(Y, SWEEPS, tol=-1.0).free_energy[-1]  # never ends early
+    return lambda: (
+        FlowGaussianModel(flow, NOISE * np.eye(2), mean, precision).fit(Y, SWEEPS, tol=-1.0).free_energy[-1]
+    )  # never ends early
 
 
 def make_loop(observations):
@@ -64,7 +70,12 @@ def make_loop(observations):
                 total += a
             V = np.linalg.inv(np.linalg.inv(mean.cov) + len(Y) * P)
             q_mu = Gaussian(V @ (np.linalg.inv(mean.cov) @ mean.mean + P @ total), V)
-            F = mean.cross_entropy(q_mu.mean, q_mu.cov) - q_mu.entropy() + precision.cross_entropy(q_lambda) - q_lambda.entropy()
+            F = (
+                mean.cross_entropy(q_mu.mean, q_mu.cov)
+                - q_mu.entropy()
+                + precision.cross_entropy(q_lambda)
+                - q_lambda.entropy()
+            )
             expected, logdet_noise = q_lambda.expected_logdet(), np.linalg.slogdet(noise)[1]
             for (a, A), (point, message) in zip(q_x, messages):
                 off, e = a - q_mu.mean, a - point
@@ -83,7 +94,13 @@ def plot(rows, folder, name):
     fig, axes = harness.figure(1, width=5, height=3.8)
     for contender, color in zip(MAKERS, ("black", "tab:red")):
         mine = [row for row in rows if row["contender"] == contender]
-        harness.line(axes[0][0], [row["observations"] for row in mine], [row["seconds_median"] for row in mine], contender, color=color)
+        harness.line(
+            axes[0][0],
+            [row["observations"] for row in mine],
+            [row["seconds_median"] for row in mine],
+            contender,
+            color=color,
+        )
     axes[0][0].set(xscale="log", yscale="log", xlabel="observations", ylabel=f"seconds for {SWEEPS} sweeps")
     axes[0][0].legend(frameon=False)
     axes[0][0].grid(alpha=0.3)
@@ -99,8 +116,17 @@ def main():
             raise ArithmeticError(f"the free energies differ: {values}")
         seconds = harness.in_turns(made, range(3), repeats=1, threads=THREADS)
         for row in harness.summary(seconds):
-            rows.append(row | {"observations": observations, "sweeps": SWEEPS, "threads": THREADS, "free_energy": values[row["contender"]],
-                               "ms_min": 1e3 * row["seconds_min"], "ms_median": 1e3 * row["seconds_median"]})
+            rows.append(
+                row
+                | {
+                    "observations": observations,
+                    "sweeps": SWEEPS,
+                    "threads": THREADS,
+                    "free_energy": values[row["contender"]],
+                    "ms_min": 1e3 * row["seconds_min"],
+                    "ms_median": 1e3 * row["seconds_median"],
+                }
+            )
     harness.print_table(rows, COLUMNS)
     harness.keep(rows, "inference", options, plot)
 

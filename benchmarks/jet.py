@@ -4,9 +4,9 @@
     python -m benchmarks.jet --full    8 to 64 couplings
 
 The contenders are in benchmarks/jets.py: invnet, the twin with all activations stored, and with every coupling under
-torch.utils.checkpoint, all of one architecture and with the same weights. Images are 32x32x3, a patch is 4x4, a transformer
-has one block of width 64. Memory is the peak of a process of its own (invnet/bench/peak.py), time is measured in turns
-(invnet/bench/turns.py).
+torch.utils.checkpoint, all of one architecture and with the same weights. Images are 32x32x3, a patch is 4x4, a
+transformer has one block of width 64. Memory is the peak of a process of its own (invnet/bench/peak.py), time is
+measured in turns (invnet/bench/turns.py).
 """
 
 from invnet.bench.memory import compile_kernels, row_at
@@ -16,8 +16,16 @@ from .jets import CONTENDERS
 
 SHAPE = dict(levels=2, channels=3, batch=32, size=32)
 PROGRAM = "benchmarks.jets"
-COLUMNS = dict(hidden="d", steps="d", contender="s", activations_MiB=".1f", seconds_min=".3f", seconds_median=".3f", ratio_min=".3f",
-               ratio_median=".3f")
+COLUMNS = dict(
+    hidden="d",
+    steps="d",
+    contender="s",
+    activations_MiB=".1f",
+    seconds_min=".3f",
+    seconds_median=".3f",
+    ratio_min=".3f",
+    ratio_median=".3f",
+)
 
 
 def measure(width, couplings, rounds, threads):
@@ -37,8 +45,10 @@ def measure(width, couplings, rounds, threads):
 def plot(rows):
     fig, axes = harness.figure(2)
     couplings = sorted({row["steps"] for row in rows})
-    for axis, column, label in ((axes[0, 0], "activations_MiB", "peak above parameters and gradients, MiB"),
-                                (axes[0, 1], "seconds_min", "seconds of a training step")):
+    for axis, column, label in (
+        (axes[0, 0], "activations_MiB", "peak above parameters and gradients, MiB"),
+        (axes[0, 1], "seconds_min", "seconds of a training step"),
+    ):
         for name in CONTENDERS:
             mine = [row for row in rows if row["contender"] == name and column in row]
             harness.line(axis, [row["steps"] for row in mine], [row[column] for row in mine], name)

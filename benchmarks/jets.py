@@ -1,13 +1,14 @@
-"""One Jet, three ways to compute it; `python -m benchmarks.jets twin --hidden 64 ...` measures the peak memory of a step.
+"""One Jet, three ways to compute it; `python -m benchmarks.jets twin --hidden 64 ...` measures the peak memory of a
+step.
 
 | contender | what it is | what is alive at the end of its forward |
 |---|---|---|
 | invnet | invnet.Jet on NumPy's arrays | two arrays of the input's size |
 | twin | the same transformers in a plain PyTorch model on tokens | all activations |
-| checkpointed | the twin, each coupling under torch.utils.checkpoint(use_reentrant=False), as Jet is published | the couplings' inputs |
+| checkpointed | the twin, each coupling under torch.utils.checkpoint, as Jet is published | the couplings' inputs |
 
-The shape is that of invnet/bench/contenders.py, where `steps` are couplings, `hidden` is the width of tokens and a patch
-has a side of 2 ** levels. A transformer has one block with 4 heads.
+The shape is that of invnet/bench/contenders.py, where `steps` are couplings, `hidden` is the width of tokens and a
+patch has a side of 2 ** levels. A transformer has one block with 4 heads.
 """
 
 import functools
@@ -97,11 +98,14 @@ def twin_of(*shape):
     return Twin(make_jet(*shape))
 
 
-CONTENDERS = {contender.name: contender for contender in (
-    Contender("invnet", "torch", invnet_step, 0),
-    Contender("twin", "torch", torch_step(twin_of, stored, last=False), 16),
-    Contender("checkpointed", "torch", torch_step(twin_of, checkpointed, last=False), 0),
-)}
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("invnet", "torch", invnet_step, 0),
+        Contender("twin", "torch", torch_step(twin_of, stored, last=False), 16),
+        Contender("checkpointed", "torch", torch_step(twin_of, checkpointed, last=False), 0),
+    )
+}
 
 if __name__ == "__main__":
     peak.main(CONTENDERS)

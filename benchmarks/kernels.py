@@ -27,7 +27,11 @@ def operations(hidden, N=8, size=16, C=12):
     image = lambda channels: fresh(rng.standard_normal((N, channels, size, size), dtype=np.float32))
     R, half, scale = N * size * size, C // 2, ("bounded", 4.0)
     x, x1, x2, out = image(C), image(half), image(half), 1e-3 * image(C)
-    shapes = ((3, 3, half, hidden), "relu", False), ((1, 1, hidden, hidden), "relu", False), ((3, 3, C, hidden), None, True)
+    shapes = (
+        ((3, 3, half, hidden), "relu", False),
+        ((1, 1, hidden, hidden), "relu", False),
+        ((3, 3, C, hidden), None, True),
+    )
     parameters = []
     for size_of, _, transposed in shapes:
         W = rng.standard_normal(size_of, dtype=np.float32) / np.sqrt(np.prod(size_of[:3]), dtype=np.float32)
@@ -35,7 +39,10 @@ def operations(hidden, N=8, size=16, C=12):
     M, _ = np.linalg.qr(rng.standard_normal((C, C)))
     M, s, zero, each = M.astype(np.float32), np.ones(C, np.float32), np.zeros(C, np.float32), np.zeros(N, np.float32)
     two, each_point = np.ones(2, np.float32), np.full(R, 0.1, np.float32)
-    run, vectors, vectors2 = invnet.Glow(2, 16, 1, 10, ndim=0)._steps[0], *(rng.standard_normal((150, 2), dtype=np.float32) for _ in range(2))
+    run, vectors, vectors2 = (
+        invnet.Glow(2, 16, 1, 10, ndim=0)._steps[0],
+        *(rng.standard_normal((150, 2), dtype=np.float32) for _ in range(2)),
+    )
     run_product, weights = 10 * 2 * 150 * (16 * 16 + 3 * 16), [np.full(174000, 0.1, np.float32) for _ in range(4)]
     points, points2, P = (rng.standard_normal((R, *more), dtype=np.float32) for more in ((2,), (2,), (1, 23)))
 
@@ -66,22 +73,38 @@ def operations(hidden, N=8, size=16, C=12):
         "add_": (lambda ops: ops.add_(x[:, :half], x2), floats(3 * half), 0),
         "add_on_grid_": (lambda ops: ops.add_on_grid_(on_grid, zero, grid), floats(2 * C), 0),
         "couple_on_grid_ and back": (there_and_back, floats(4 * half + 2 * C), 0),
-        "lift_ and unlift_": (lambda ops: (ops.lift_(on_grid, lifting, grid), ops.unlift_(on_grid, lifting, grid)), floats(4 * C), 4 * R * C * C),
+        "lift_ and unlift_": (
+            lambda ops: (ops.lift_(on_grid, lifting, grid), ops.unlift_(on_grid, lifting, grid)),
+            floats(4 * C),
+            4 * R * C * C,
+        ),
         "lifting": (lambda ops: ops.lifting(M), 4 * 2 * C * C, 2 * C**3 // 3),
         # what no tile of an image has: 2048 rows of vectors of 2 features, and of one number with its spline of 8 bins
         "planar_": (lambda ops: ops.planar_(points, two, two, zero[:1], False), 5 * 4 * R, 0),
         "planar_ inverse": (lambda ops: ops.planar_(points, two, two, zero[:1], True), 5 * 4 * R, 0),
-        "planar_vjp_": (lambda ops: ops.planar_vjp_(points, points2, two, two, zero[:1], each_point, False),
-                             9 * 4 * R, 0),
+        "planar_vjp_": (
+            lambda ops: ops.planar_vjp_(points, points2, two, two, zero[:1], each_point, False),
+            9 * 4 * R,
+            0,
+        ),
         "radial_": (lambda ops: ops.radial_(points, zero[:2], two, False), 5 * 4 * R, 0),
         "radial_vjp_": (lambda ops: ops.radial_vjp_(points, points2, zero[:2], two, each_point, False), 9 * 4 * R, 0),
         "spline": (lambda ops: ops.spline(points[:, :1], P, 3.0), 26 * 4 * R, 0),
         "spline_inverse": (lambda ops: ops.spline_inverse(points[:, :1], P, 3.0), 26 * 4 * R, 0),
         "spline_vjp": (lambda ops: ops.spline_vjp(points2[:, :1], points[:, :1], P, 3.0, points[:, 1]), 52 * 4 * R, 0),
-        # 10 steps of a Glow of 2 features, hidden 16, on 150 vectors; its reference goes layer by layer, with the engine's other operations
+        # 10 steps of a Glow of 2 features, hidden 16, on 150 vectors; its reference goes layer by layer, with the
+        # engine's other operations
         "run_": (lambda ops: ops.run_(run, vectors, None, False), 2 * vectors.nbytes, run_product),
-        "run_backward_": (lambda ops: ops.run_backward_(run, vectors2, vectors, each_point[:150], None, False), 4 * vectors.nbytes, 3 * run_product),
-        "adam_, 174,000 parameters": (lambda ops: ops.adam_(*weights, 0.9, 0.999, 1e-4, 1.0, 1e-8), 7 * weights[0].nbytes, 0),
+        "run_backward_": (
+            lambda ops: ops.run_backward_(run, vectors2, vectors, each_point[:150], None, False),
+            4 * vectors.nbytes,
+            3 * run_product,
+        ),
+        "adam_, 174,000 parameters": (
+            lambda ops: ops.adam_(*weights, 0.9, 0.999, 1e-4, 1.0, 1e-8),
+            7 * weights[0].nbytes,
+            0,
+        ),
     }
 
 
@@ -92,15 +115,30 @@ def measure(hidden, rounds):
     target, (product, product_flops) = source.copy(), harness.sgemm(1)
     for name, (call, _, _) in operations(hidden).items():
         for ops in (engine, reference):  # in a tile, as in use: the engine's scratch memory is warm
-            seconds[name, ops.name] = lambda call=call, ops=ops: engine.map_tiles(lambda _: call(ops), [0], lambda _: None)
+            seconds[name, ops.name] = lambda call=call, ops=ops: engine.map_tiles(
+                lambda _: call(ops), [0], lambda _: None
+            )
     with engine.at_work():
-        times = harness.in_turns({**seconds, "copy": lambda: np.copyto(target, source), "sgemm": product}, range(rounds))
+        times = harness.in_turns(
+            {**seconds, "copy": lambda: np.copyto(target, source), "sgemm": product}, range(rounds)
+        )
     best = {name: min(values) for name, values in times.items()}
     bandwidth, rate, rows = 2 * COPY_BYTES / best["copy"], product_flops / best["sgemm"], []
     for name, (_, size, flops) in operations(hidden).items():
         ours, plain, bound = best[name, engine.name], best[name, reference.name], max(size / bandwidth, flops / rate)
-        rows.append(dict(operation=name, hidden=hidden, engine_us=1e6 * ours, reference_us=1e6 * plain, speedup=plain / ours,
-                         bound_us=1e6 * bound, share_of_bound=bound / ours, copy_GB_per_s=bandwidth / 1e9, sgemm_gflops=rate / 1e9))
+        rows.append(
+            dict(
+                operation=name,
+                hidden=hidden,
+                engine_us=1e6 * ours,
+                reference_us=1e6 * plain,
+                speedup=plain / ours,
+                bound_us=1e6 * bound,
+                share_of_bound=bound / ours,
+                copy_GB_per_s=bandwidth / 1e9,
+                sgemm_gflops=rate / 1e9,
+            )
+        )
     return rows
 
 
@@ -117,9 +155,13 @@ def main():
     fig, axes = harness.figure(1, 1, width=9, height=6)
     ys = range(len(rows))
     axes[0, 0].barh([y - 0.2 for y in ys], [row["engine_us"] for row in rows], 0.4, color="black", label="engine")
-    axes[0, 0].barh([y + 0.2 for y in ys], [row["reference_us"] for row in rows], 0.4, color="tab:gray", label="reference")
+    axes[0, 0].barh(
+        [y + 0.2 for y in ys], [row["reference_us"] for row in rows], 0.4, color="tab:gray", label="reference"
+    )
     axes[0, 0].plot([row["bound_us"] for row in rows], ys, "r|", markersize=14, label="bound")
-    axes[0, 0].set(yticks=ys, yticklabels=[row["operation"] for row in rows], xscale="log", xlabel="microseconds a tile")
+    axes[0, 0].set(
+        yticks=ys, yticklabels=[row["operation"] for row in rows], xscale="log", xlabel="microseconds a tile"
+    )
     axes[0, 0].invert_yaxis()
     fig.subplots_adjust(left=0.3)
     axes[0, 0].legend()

@@ -3,9 +3,9 @@
     python -m benchmarks.memory_budget          hidden 64 and 512 at 32x32, one thread: about a minute
     python -m benchmarks.memory_budget --full   hidden 64, 128, 256, 512 at 32x32 and 64x64, more rounds
 
-Without a budget a step of invnet has the arithmetic of 4 evaluations of the conditioners, with all activations kept that
-of 3, as the others have. `budget` is what was allowed and `kept` what was used, in MiB; couplings of the coarsest levels
-are kept first, so that the first MiB save the most.
+Without a budget a step of invnet has the arithmetic of 4 evaluations of the conditioners, with all activations kept
+that of 3, as the others have. `budget` is what was allowed and `kept` what was used, in MiB; couplings of the coarsest
+levels are kept first, so that the first MiB save the most.
 """
 
 import invnet
@@ -18,12 +18,23 @@ from .speed import MODELS
 
 SHARES = (0, 0.1, 0.25, 0.5, 0.75, 1)
 OTHERS = ("twin", "FrEIA-last", "normflows-last")
-COLUMNS = dict(size="d", hidden="d", batch="d", contender="s", budget=".1f", kept=".1f", seconds_min=".4f", seconds_median=".4f",
-               ratio_min=".2f", ratio_median=".2f")
+COLUMNS = dict(
+    size="d",
+    hidden="d",
+    batch="d",
+    contender="s",
+    budget=".1f",
+    kept=".1f",
+    seconds_min=".4f",
+    seconds_median=".4f",
+    ratio_min=".2f",
+    ratio_median=".2f",
+)
 
 
 def budgeted(net, X, budget):
     """A training step with that budget."""
+
     def step():
         net.memory_budget = net.memory_budget if net.memory_budget == budget else budget
         net.zero_grad()
@@ -70,10 +81,22 @@ def plot(rows, folder, name):
             mine = [row for row in rows if (row["size"], row["hidden"]) == (size, hidden)]
             base = next(row for row in mine if row["contender"] == "invnet, 0%")["seconds_min"]
             curve = [row for row in mine if row["contender"].startswith("invnet")]
-            ax.plot([row["kept"] for row in curve], [row["seconds_min"] / base for row in curve], "o-", color=f"C{i}", label=f"hidden {hidden}")
+            ax.plot(
+                [row["kept"] for row in curve],
+                [row["seconds_min"] / base for row in curve],
+                "o-",
+                color=f"C{i}",
+                label=f"hidden {hidden}",
+            )
             twin = next(row for row in mine if row["contender"] == "twin")
             ax.axhline(twin["seconds_min"] / base, color=f"C{i}", linestyle=":", linewidth=1)
-        ax.set(title=f"{size}x{size}", xlabel="kept, MiB", ylabel="step time / without a budget", xlim=(0, None), ylim=(0.6, 1.1))
+        ax.set(
+            title=f"{size}x{size}",
+            xlabel="kept, MiB",
+            ylabel="step time / without a budget",
+            xlim=(0, None),
+            ylim=(0.6, 1.1),
+        )
         ax.axhline(0.75, color="gray", linestyle="--", linewidth=1, label="3 evaluations of 4")
         ax.grid(alpha=0.3)
     axes[0, 0].plot([], [], ":", color="gray", label="a PyTorch twin that stores all")

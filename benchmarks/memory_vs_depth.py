@@ -45,7 +45,11 @@ def curve(contender, depths, shape, threads, limit):
     rows, last = [], None
     compile_kernels(contender, threads, shape | {"batch": 1}, PROGRAM)
     for depth in depths:
-        needed = guess(contender, shape | {"steps": depth}) if last is None else last["activations_MiB"] * MiB * depth / last["steps"]
+        needed = (
+            guess(contender, shape | {"steps": depth})
+            if last is None
+            else last["activations_MiB"] * MiB * depth / last["steps"]
+        )
         if not contender.name.startswith("invnet") and needed > limit * available_memory():
             note = f"left out: would need about {needed / GiB:.0f} GiB"
             rows.append(dict(contender=contender.name, steps=depth, threads=threads, **shape, note=note))

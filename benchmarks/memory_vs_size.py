@@ -3,9 +3,9 @@
     python -m benchmarks.memory_vs_size           hidden 64 and one thread, 64x64 to 512x512: about half a minute
     python -m benchmarks.memory_vs_size --full    hidden 256 and two threads, hidden 512 and one, 64x64 to 1024x1024
 
-Batches of 8 RGB images, one step at each of 3 levels, since depth adds nothing. Each figure is a process of its own, see
-invnet/bench/peak.py. The bound is four arrays of the input's size, which are the caller's Z and dZ and a working copy of
-each, and 64 MiB for each thread, whose tile is smaller.
+Batches of 8 RGB images, one step at each of 3 levels, since depth adds nothing. Each figure is a process of its own,
+see invnet/bench/peak.py. The bound is four arrays of the input's size, which are the caller's Z and dZ and a working
+copy of each, and 64 MiB for each thread, whose tile is smaller.
 """
 
 from invnet.bench.contenders import CONTENDERS
@@ -21,7 +21,9 @@ def measure(hidden, threads, sizes):
     rows = []
     for size in sizes:
         shape = dict(hidden=hidden, levels=3, channels=3, batch=8, size=size)
-        compile_kernels(CONTENDERS["invnet"], threads, shape | {"batch": 1}, PROGRAM)  # large images take kernels of their own
+        compile_kernels(
+            CONTENDERS["invnet"], threads, shape | {"batch": 1}, PROGRAM
+        )  # large images take kernels of their own
         row = row_at(CONTENDERS["invnet"], 1, threads, shape, PROGRAM)
         row["input_MiB"] = 4 * 8 * 3 * size**2 / MiB
         row["bound_MiB"] = 4 * row["input_MiB"] + 64 * threads
@@ -34,11 +36,23 @@ def plot(rows, folder, name):
     for i, kind in enumerate(dict.fromkeys((row["hidden"], row["threads"]) for row in rows)):
         mine = [row for row in rows if (row["hidden"], row["threads"]) == kind]
         sizes = [row["size"] for row in mine]
-        axes[0, 0].plot(sizes, [row["activations_MiB"] for row in mine], "o-", color=f"C{i}", label=f"hidden {kind[0]}, threads: {kind[1]}")
+        axes[0, 0].plot(
+            sizes,
+            [row["activations_MiB"] for row in mine],
+            "o-",
+            color=f"C{i}",
+            label=f"hidden {kind[0]}, threads: {kind[1]}",
+        )
         axes[0, 0].plot(sizes, [row["bound_MiB"] for row in mine], ":", color=f"C{i}", label="its bound")
     ticks = sorted({row["size"] for row in rows})
     axes[0, 0].set_xscale("log", base=2)
-    axes[0, 0].set(xlabel="height and width, batch 8", ylabel="peak above parameters and gradients, MiB", xticks=ticks, xticklabels=ticks, ylim=(0, None))
+    axes[0, 0].set(
+        xlabel="height and width, batch 8",
+        ylabel="peak above parameters and gradients, MiB",
+        xticks=ticks,
+        xticklabels=ticks,
+        ylim=(0, None),
+    )
     axes[0, 0].grid(alpha=0.3)
     axes[0, 0].legend(fontsize=8)
     harness.write_png(fig, name, folder)

@@ -76,7 +76,9 @@ def normflows_loss(model, x):
 
 
 def freia(hidden, levels, steps, channels, size):
-    """GraphINN of AllInOneBlocks (coupling, global affine, fixed random rotation as the 1x1 mix) and IRevNetDownsampling."""
+    """GraphINN of AllInOneBlocks (coupling, global affine, fixed random rotation as the 1x1 mix) and
+    IRevNetDownsampling.
+    """
     import FrEIA.framework as ff
     import FrEIA.modules as fm
 
@@ -84,12 +86,19 @@ def freia(hidden, levels, steps, channels, size):
         last = nn.Conv2d(hidden, C_out, 3, padding=1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        return nn.Sequential(nn.Conv2d(C_in, hidden, 3, padding=1), nn.ReLU(inplace=True),
-                             nn.Conv2d(hidden, hidden, 1), nn.ReLU(inplace=True), last)
+        return nn.Sequential(
+            nn.Conv2d(C_in, hidden, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.ReLU(inplace=True),
+            last,
+        )
 
     nodes, outputs, C = [ff.InputNode(channels, size, size)], [], channels
     add = lambda *node: nodes.append(ff.Node(*node)) or nodes[-1]
-    block = dict(subnet_constructor=conditioner, affine_clamping=math.log(4), permute_soft=True, global_affine_type="EXP")
+    block = dict(
+        subnet_constructor=conditioner, affine_clamping=math.log(4), permute_soft=True, global_affine_type="EXP"
+    )
     end = nodes[0]
     for level in range(levels):
         end, C = add(end, fm.IRevNetDownsampling, {}), 4 * C

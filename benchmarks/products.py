@@ -29,7 +29,26 @@ def out(A, W, M, K, N, work, zeros, C, offsets):
     multiples(offsets[1], K, 1)
     place(W, K, N, work, 0, pitch)
     for r in range(0, M, ROWS_AT_ONCE):
-        product(A, 0, offsets[0], r, min(M, r + ROWS_AT_ONCE), offsets[1], K, work, 0, pitch, N, zeros, 0, 0, C, r * pitch, pitch, LANES)
+        product(
+            A,
+            0,
+            offsets[0],
+            r,
+            min(M, r + ROWS_AT_ONCE),
+            offsets[1],
+            K,
+            work,
+            0,
+            pitch,
+            N,
+            zeros,
+            0,
+            0,
+            C,
+            r * pitch,
+            pitch,
+            LANES,
+        )
 
 
 @njit(error_model="numpy", nogil=True)
@@ -43,7 +62,28 @@ def gradient(A, D, M, K, N, work, zeros, C, offsets):
             multiples(offsets[1], K, 1)
             product(A, r * K, offsets[1], 0, K, offsets[0], n, D, r * pitch, pitch, N, S, 0, lds, C, 0, pitch, LANES)
         else:
-            product_of_transpose(A, r * K, K, K, n, D, r * pitch, pitch, N, S, 0, lds, C, 0, pitch, work, 0, offsets[0], offsets[1], LANES)
+            product_of_transpose(
+                A,
+                r * K,
+                K,
+                K,
+                n,
+                D,
+                r * pitch,
+                pitch,
+                N,
+                S,
+                0,
+                lds,
+                C,
+                0,
+                pitch,
+                work,
+                0,
+                offsets[0],
+                offsets[1],
+                LANES,
+            )
 
 
 def measure(K, N, rounds):
@@ -51,23 +91,41 @@ def measure(K, N, rounds):
     numbers = lambda *shape: rng.standard_normal(shape, dtype=np.float32)
     room = lambda size: np.zeros(size + SLACK, np.float32)
     A, W, D = numbers(POSITIONS, K), numbers(K, N), numbers(POSITIONS, N)
-    work, zeros, C, offsets = room(512 * 512 + 64 * 512), room(1024), room(POSITIONS * 1024), np.zeros((2, POSITIONS + SLACK), np.int64)
+    work, zeros, C, offsets = (
+        room(512 * 512 + 64 * 512),
+        room(1024),
+        room(POSITIONS * 1024),
+        np.zeros((2, POSITIONS + SLACK), np.int64),
+    )
     padded = room(POSITIONS * pitch)
-    padded[:POSITIONS * pitch].reshape(POSITIONS, pitch)[:, :N] = D
-    ours = {"out": lambda: out(A.reshape(-1), W.reshape(-1), POSITIONS, K, N, work, zeros, C, offsets),
-            "gradient": lambda: gradient(A.reshape(-1), padded, POSITIONS, K, N, work, zeros, C, offsets)}
+    padded[: POSITIONS * pitch].reshape(POSITIONS, pitch)[:, :N] = D
+    ours = {
+        "out": lambda: out(A.reshape(-1), W.reshape(-1), POSITIONS, K, N, work, zeros, C, offsets),
+        "gradient": lambda: gradient(A.reshape(-1), padded, POSITIONS, K, N, work, zeros, C, offsets),
+    }
     results = {"out": np.empty((POSITIONS, N), np.float32), "gradient": np.empty((K, N), np.float32)}
-    theirs = {"out": lambda: np.matmul(A, W, out=results["out"]), "gradient": lambda: np.matmul(A.T, D, out=results["gradient"])}
+    theirs = {
+        "out": lambda: np.matmul(A, W, out=results["out"]),
+        "gradient": lambda: np.matmul(A.T, D, out=results["gradient"]),
+    }
     rows = []
     for name in ours:
         ours[name](), theirs[name]()
         count = results[name].shape[0]
-        np.testing.assert_allclose(C[:count * pitch].reshape(count, pitch)[:, :N], results[name], rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(C[: count * pitch].reshape(count, pitch)[:, :N], results[name], rtol=1e-3, atol=1e-2)
         with single_threaded_blas:
             seconds = harness.in_turns({"engine": ours[name], "openblas": theirs[name]}, range(rounds), repeats=5)
         rates = {key: 2 * POSITIONS * K * N / min(values) / 1e9 for key, values in seconds.items()}
-        rows.append({"product": name, "in": K, "out": N, "engine_gflops": rates["engine"], "openblas_gflops": rates["openblas"],
-                     "ratio": rates["engine"] / rates["openblas"]})
+        rows.append(
+            {
+                "product": name,
+                "in": K,
+                "out": N,
+                "engine_gflops": rates["engine"],
+                "openblas_gflops": rates["openblas"],
+                "ratio": rates["engine"] / rates["openblas"],
+            }
+        )
     return rows
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.small            2 and 8 features, about half a minute
     python -m benchmarks.small --full     more rounds
 
-10 steps on vectors, hidden width 16 (two hidden layers), batch 150: forward + loss + backward + Adam, one thread each. All
-have ten affine couplings and, but zuko, ten learned mixes and ActNorms; zuko's RealNVP has couplings only, so it does
-less. The peers use PyTorch's fused Adam, its fastest on a CPU.
+10 steps on vectors, hidden width 16 (two hidden layers), batch 150: forward + loss + backward + Adam, one thread each.
+All have ten affine couplings and, but zuko, ten learned mixes and ActNorms; zuko's RealNVP has couplings only, so it
+does less. The peers use PyTorch's fused Adam, its fastest on a CPU.
 """
 
 import importlib.util
@@ -15,8 +15,9 @@ import numpy as np
 from . import harness
 
 STEPS, HIDDEN, BATCH = 10, 16, 150
-COLUMNS = dict(features="d", contender="s", ms_min=".2f", ms_median=".2f", ratio_min=".3f", ratio_median=".3f",
-               parameters="d")
+COLUMNS = dict(
+    features="d", contender="s", ms_min=".2f", ms_median=".2f", ratio_min=".3f", ratio_median=".3f", parameters="d"
+)
 
 
 def data(features):
@@ -104,9 +105,14 @@ def plot(rows, folder, name):
         mine = [row for row in rows if row["features"] == features]
         names = [row["contender"] for row in mine]
         axis.bar(names, [row["ms_median"] for row in mine], color=[harness.COLORS.get(n, "black") for n in names])
-        axis.set(title=f"{features} features", ylabel="ms for a training step with Adam",
-                 xlabel="dotted: a tenth of the fastest peer")
-        axis.axhline(min(row["ms_median"] for row in mine if row["contender"] != "invnet") / 10, color="gray", linestyle=":")
+        axis.set(
+            title=f"{features} features",
+            ylabel="ms for a training step with Adam",
+            xlabel="dotted: a tenth of the fastest peer",
+        )
+        axis.axhline(
+            min(row["ms_median"] for row in mine if row["contender"] != "invnet") / 10, color="gray", linestyle=":"
+        )
     harness.write_png(fig, name, folder)
 
 
@@ -124,8 +130,15 @@ def main():
         made = {name: MAKERS[name](features) for name in names}
         seconds = harness.in_turns({name: step for name, (step, _) in made.items()}, range(rounds), repeats=5)
         for row in harness.summary(seconds):
-            row.update(features=features, batch=BATCH, steps=STEPS, hidden=HIDDEN, parameters=made[row["contender"]][1],
-                       ms_min=1e3 * row["seconds_min"], ms_median=1e3 * row["seconds_median"])
+            row.update(
+                features=features,
+                batch=BATCH,
+                steps=STEPS,
+                hidden=HIDDEN,
+                parameters=made[row["contender"]][1],
+                ms_min=1e3 * row["seconds_min"],
+                ms_median=1e3 * row["seconds_median"],
+            )
             rows.append(row)
     harness.print_table(rows, COLUMNS)
     harness.keep(rows, "small", options, plot)

@@ -1,10 +1,11 @@
-"""Step time of Glow against other libraries, and its share of the machine's limit (invnet/bench/speed.py says what it is).
+"""Step time of Glow against other libraries, and its share of the machine's limit (invnet/bench/speed.py says what it
+is).
 
     python -m benchmarks.speed            hidden 64 and 256 at 32x32, one thread: about a minute
     python -m benchmarks.speed --full     hidden 64, 128, 256, 512 at 32x32 and 64x64, one and two threads
 
-One training step is forward + loss + backward, float32, RGB. Restrict the process to the cores that are free (taskset) to
-measure undisturbed. `invnet bench speed` is a short version, without the other libraries.
+One training step is forward + loss + backward, float32, RGB. Restrict the process to the cores that are free (taskset)
+to measure undisturbed. `invnet bench speed` is a short version, without the other libraries.
 """
 
 from invnet.bench.speed import COLUMNS, MODELS, QUICK, measure, plot
@@ -20,7 +21,9 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", help="default 1, with --full 1 2")
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--rounds", type=int, help="default 7, with --full 15")
-    parser.add_argument("--contenders", nargs="+", default=DEFAULT, help=f"default {' '.join(DEFAULT)}; also twin-compiled")
+    parser.add_argument(
+        "--contenders", nargs="+", default=DEFAULT, help=f"default {' '.join(DEFAULT)}; also twin-compiled"
+    )
     options = parser.parse_args()
     contenders = available(options.contenders)
     rounds, rows = options.rounds or (15 if options.full else 7), []
@@ -34,7 +37,7 @@ def main():
     name = harness.result_name("speed", options)
     harness.write_csv(rows, name, options.out)
     fig = plot(rows)
-    for axes in fig.axes[:len(fig.axes) // 2]:
+    for axes in fig.axes[: len(fig.axes) // 2]:
         axes.axhline(1 / 0.8, color="gray", linestyle=":", linewidth=1, label="1 / 0.8, the aim for libraries")
     fig.axes[0].legend(fontsize=8, loc="lower left", ncols=2)
     harness.write_png(fig, name, options.out)

@@ -63,8 +63,17 @@ def main():
     rows = []
     for what, pairs in times.items():
         whole, inside = zip(*pairs)
-        rows.append(dict(what=what, seconds_min=min(whole), seconds_median=statistics.median(whole), inside_min=min(inside),
-                         inside_median=statistics.median(inside), limit=limits.get(what, ""), processes=len(pairs)))
+        rows.append(
+            dict(
+                what=what,
+                seconds_min=min(whole),
+                seconds_median=statistics.median(whole),
+                inside_min=min(inside),
+                inside_median=statistics.median(inside),
+                limit=limits.get(what, ""),
+                processes=len(pairs),
+            )
+        )
     harness.print_table(rows, COLUMNS)
     name = harness.result_name("start", options)
     harness.write_csv(rows, name, options.out)

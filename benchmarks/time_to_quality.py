@@ -1,13 +1,14 @@
 """Test bits/dim against seconds of training, invnet and its PyTorch twin side by side.
 
     python -m benchmarks.time_to_quality mnist.npz            200 steps each: about a minute
-    python -m benchmarks.time_to_quality mnist.npz --full     3000 steps each of 3 seeds, about 3 minutes of training each
+    python -m benchmarks.time_to_quality mnist.npz --full     3000 steps each of 3 seeds, about 3 minutes of training
+    each
 
-The file is an .npz with x_train and x_test, uint8 (N, 28, 28). The model: logit, Glow of 2 levels and 4 steps, hidden 64,
-two-sided scale, learned split prior; batch 64, gradients clipped to a norm of 100, Adam 2e-3 with cosine decay over all
-steps. Both start from the same weights, ActNorm set from the first batch, and see the same batches and the same noise. They
-train in turns of `--turn` steps in one process, one thread each; only training is on the clock, evaluation is not, so both
-curves have the same steps at their points and differ in the seconds.
+The file is an .npz with x_train and x_test, uint8 (N, 28, 28). The model: logit, Glow of 2 levels and 4 steps, hidden
+64, two-sided scale, learned split prior; batch 64, gradients clipped to a norm of 100, Adam 2e-3 with cosine decay over
+all steps. Both start from the same weights, ActNorm set from the first batch, and see the same batches and the same
+noise. They train in turns of `--turn` steps in one process, one thread each; only training is on the clock, evaluation
+is not, so both curves have the same steps at their points and differ in the seconds.
 """
 
 import time
@@ -18,7 +19,8 @@ from . import harness
 
 COLUMNS = dict(seed="d", step="d", invnet_seconds=".1f", invnet_bits=".4f", twin_seconds=".1f", twin_bits=".4f")
 ALPHA = 0.05
-CLIP = 100.0  # as `invnet train` does: without it some trainings leap, of either, by as much as 4 bits/dim, which rounding decides
+# as `invnet train` does: without it some trainings leap, of either, by as much as 4 bits/dim, which rounding decides
+CLIP = 100.0
 
 
 def images(x, rng):
@@ -138,15 +140,25 @@ def main():
     steps -= steps % turn
     with np.load(options.data) as file:
         x_train, x_test = file["x_train"], file["x_test"]
-    test = images(x_test[:options.test or (None if options.full else 500)], np.random.default_rng(2))
+    test = images(x_test[: options.test or (None if options.full else 500)], np.random.default_rng(2))
     rows = []
     for seed in range(options.seeds or (3 if options.full else 1)):
         of_seed = train(x_train, test, steps, turn, options.batch, options.lr, seed)
         target = max(of_seed[-1]["invnet_bits"], of_seed[-1]["twin_bits"])
         ours, theirs = reached(of_seed, "invnet", target), reached(of_seed, "twin", target)
-        print(f"to {target:.4f} test bits/dim: invnet {ours:.1f} s, twin {theirs:.1f} s, ratio {ours / theirs:.2f} (0.80 is wanted)")
-        facts = dict(target=target, invnet_seconds_to_target=ours, twin_seconds_to_target=theirs, ratio=ours / theirs,
-                     batch=options.batch, lr=options.lr, test_images=len(test))
+        print(
+            f"to {target:.4f} test bits/dim: invnet {ours:.1f} s, twin {theirs:.1f} s, ratio {ours / theirs:.2f} (0.80 "
+            f"is wanted)"
+        )
+        facts = dict(
+            target=target,
+            invnet_seconds_to_target=ours,
+            twin_seconds_to_target=theirs,
+            ratio=ours / theirs,
+            batch=options.batch,
+            lr=options.lr,
+            test_images=len(test),
+        )
         rows += [row | facts for row in of_seed]
     name = harness.result_name("time_to_quality", options)
     harness.write_csv(rows, name, options.out)
@@ -154,11 +166,19 @@ def main():
     for model, color in (("invnet", "tab:blue"), ("twin", "tab:orange")):
         for seed in sorted({row["seed"] for row in rows}):
             of_seed = [row for row in rows if row["seed"] == seed]
-            axes[0, 0].plot([row[f"{model}_seconds"] for row in of_seed], [row[f"{model}_bits"] for row in of_seed], color=color,
-                            label=None if seed else model)
+            axes[0, 0].plot(
+                [row[f"{model}_seconds"] for row in of_seed],
+                [row[f"{model}_bits"] for row in of_seed],
+                color=color,
+                label=None if seed else model,
+            )
     least = min(row[f"{model}_bits"] for row in rows for model in ("invnet", "twin"))
-    axes[0, 0].set(xlabel="seconds of training, one thread", ylabel="test bits/dim", ylim=(least - 0.05, least + 0.6),
-                   title=f"Glow, 2 levels, 4 steps, hidden 64: {steps} steps of batch {options.batch}")
+    axes[0, 0].set(
+        xlabel="seconds of training, one thread",
+        ylabel="test bits/dim",
+        ylim=(least - 0.05, least + 0.6),
+        title=f"Glow, 2 levels, 4 steps, hidden 64: {steps} steps of batch {options.batch}",
+    )
     axes[0, 0].grid(alpha=0.3)
     axes[0, 0].legend()
     harness.write_png(fig, name, options.out)

@@ -4,9 +4,9 @@
     python -m benchmarks.torch_bridge --full    4 to 128 steps
 
 `as_module` is as_module(Glow) under PyTorch's autograd, beside the explicit layer, the twin that stores all activations
-and the twin with every step under torch.utils.checkpoint, all of one architecture (invnet/bench/contenders.py). Memory is
-the peak of a process of its own (invnet/bench/peak.py), time is measured in turns (invnet/bench/turns.py). The overhead
-is a forward and a backward of a small module less that of its layer by hand, each the minimum over the rounds.
+and the twin with every step under torch.utils.checkpoint, all of one architecture (invnet/bench/contenders.py). Memory
+is the peak of a process of its own (invnet/bench/peak.py), time is measured in turns (invnet/bench/turns.py). The
+overhead is a forward and a backward of a small module less that of its layer by hand, each the minimum over the rounds.
 """
 
 import torch
@@ -39,7 +39,9 @@ def time(depths, rounds, threads):
     """The same of time."""
     for depth in depths:
         steps = {name: CONTENDERS[name].make(steps=depth, threads=threads, **SHAPE) for name in NAMES}
-        rows = harness.summary(harness.in_turns(steps, range(rounds), repeats=1, threads=threads), reference="as_module")
+        rows = harness.summary(
+            harness.in_turns(steps, range(rounds), repeats=1, threads=threads), reference="as_module"
+        )
         rows = [dict(contender=row["contender"], steps=depth, threads=threads, **SHAPE) | row for row in rows]
         harness.print_table(rows, TIME)
         print(flush=True)
@@ -51,8 +53,11 @@ def overhead(rounds):
     invnet.set_num_threads(1)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    layers = {"ActNorm(2)": invnet.ActNorm(2), "RealNVP(2, hidden=16, steps=8)": invnet.RealNVP(2, 16, 8),
-              "Glow(2, hidden=16, levels=1, steps=64, ndim=0)": invnet.Glow(2, 16, 1, 64, ndim=0)}
+    layers = {
+        "ActNorm(2)": invnet.ActNorm(2),
+        "RealNVP(2, hidden=16, steps=8)": invnet.RealNVP(2, 16, 8),
+        "Glow(2, hidden=16, levels=1, steps=64, ndim=0)": invnet.Glow(2, 16, 1, 64, ndim=0),
+    }
     for name, layer in layers.items():
         module, x = invnet.torch.as_module(layer), torch.randn(32, 2, requires_grad=True)
         X = x.detach().numpy()
@@ -69,14 +74,24 @@ def overhead(rounds):
         seconds = harness.in_turns({"layer": by_hand, "module": bridged}, range(rounds), repeats=20)
         ours, theirs = sorted(seconds["layer"]), sorted(seconds["module"])
         each = sorted(b - a for a, b in zip(seconds["layer"], seconds["module"]))
-        yield dict(layer=name, parameters=len(layer.parameters()), layer_us=1e6 * ours[0], bridge_us=1e6 * (theirs[0] - ours[0]),
-                   bridge_us_median=1e6 * each[len(each) // 2], rounds=rounds)
+        yield dict(
+            layer=name,
+            parameters=len(layer.parameters()),
+            layer_us=1e6 * ours[0],
+            bridge_us=1e6 * (theirs[0] - ours[0]),
+            bridge_us_median=1e6 * each[len(each) // 2],
+            rounds=rounds,
+        )
 
 
 def plot(*parts):
     fig, axes = harness.figure(2)
-    for axis, rows, column, label in zip(axes[0], parts, ("activations_MiB", "seconds_min"),
-                                         ("peak above parameters and gradients, MiB", "seconds of a training step")):
+    for axis, rows, column, label in zip(
+        axes[0],
+        parts,
+        ("activations_MiB", "seconds_min"),
+        ("peak above parameters and gradients, MiB", "seconds of a training step"),
+    ):
         for name in NAMES:
             mine = [row for row in rows if row["contender"] == name and column in row]
             style = dict(linewidth=1.5, linestyle="--") if name == "invnet" else {}

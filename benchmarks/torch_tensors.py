@@ -10,23 +10,27 @@
 | aten | both on tensors, by aten's functions, as on other devices |
 | twin | the same Glow as a lean PyTorch model that stores all activations |
 
-One step is forward + loss + backward. The Glows have 2 levels of 4 steps, on 32x32x3, batch 16; the RealNVP has 8 layers of hidden
-width 64 on 2 features, batch 256, the NSF 5 layers of hidden width 64 on 6 features, batch 512.
+One step is forward + loss + backward. The Glows have 2 levels of 4 steps, on 32x32x3, batch 16; the RealNVP has 8
+layers of hidden width 64 on 2 features, batch 256, the NSF 5 layers of hidden width 64 on 6 features, batch 512.
 """
 
-import invnet
 import numpy as np
+
+import invnet
 from invnet.bench.contenders import training_step
 
 from . import harness
 
 GLOW = dict(levels=2, steps=4, channels=3)
 FLOWS = {"RealNVP": (lambda: invnet.RealNVP(2, 64, 8), (256, 2)), "NSF": (lambda: invnet.NSF(6, 64, 5), (512, 6))}
-COLUMNS = dict(model="s", contender="s", ms_min=".2f", ms_median=".2f", ratio_min=".3f", ratio_median=".3f", threads="d")
+COLUMNS = dict(
+    model="s", contender="s", ms_min=".2f", ms_median=".2f", ratio_min=".3f", ratio_median=".3f", threads="d"
+)
 
 
 def by(context, step):
     """The step within a context."""
+
     def run():
         with context():
             step()
@@ -36,20 +40,26 @@ def by(context, step):
 
 def contenders(make, shape):
     import torch
+
     from invnet.ops.torch import aten_on_the_cpu
 
     X = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     nets = [make() for _ in range(3)]
     for net in nets:
         net.initialize(X)
-    return {"numpy": training_step(nets[0], X), "shared": training_step(nets[1].to("torch"), torch.from_numpy(X)),
-            "aten": by(aten_on_the_cpu, training_step(nets[2].to("torch"), torch.from_numpy(X)))}
+    return {
+        "numpy": training_step(nets[0], X),
+        "shared": training_step(nets[1].to("torch"), torch.from_numpy(X)),
+        "aten": by(aten_on_the_cpu, training_step(nets[2].to("torch"), torch.from_numpy(X))),
+    }
 
 
 def measure(model, steps, rounds, threads):
     rows = harness.summary(harness.in_turns(steps, range(rounds), threads=threads), reference="numpy")
     for row in rows:
-        row.update(model=model, threads=threads, ms_min=1e3 * row.pop("seconds_min"), ms_median=1e3 * row.pop("seconds_median"))
+        row.update(
+            model=model, threads=threads, ms_min=1e3 * row.pop("seconds_min"), ms_median=1e3 * row.pop("seconds_median")
+        )
     harness.print_table(rows, COLUMNS)
     return rows
 
@@ -75,6 +85,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     import torch
+
     from invnet.bench.contenders import CONTENDERS, make_glow
 
     invnet.set_num_threads(options.threads)

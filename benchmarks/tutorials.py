@@ -14,10 +14,11 @@ forward + loss + backward + Adam, one thread each, float32:
 | energy 1, planar | 16 planar layers | 40 and 256 | reverse KL |
 | spline | NSF, 8 couplings of 8 bins, nets of width 64 | 256 | forward KL |
 
-Nets have two hidden layers. A peer is there where it has the model as a part of its own, in the direction that is fast for
-it; "torch" are planar layers as tutorials write them. Where models differ: in banana zuko has couplings alone, and FrEIA a fixed
-rotation for the learned mix; normflows' and nflows' masked nets, and normflows' spline nets, have a residual block, one layer of the
-hidden width more; normflows' spline couplings bend the half that passes as well. All use PyTorch's fused Adam, the fastest on a CPU.
+Nets have two hidden layers. A peer is there where it has the model as a part of its own, in the direction that is fast
+for it; "torch" are planar layers as tutorials write them. Where models differ: in banana zuko has couplings alone, and
+FrEIA a fixed rotation for the learned mix; normflows' and nflows' masked nets, and normflows' spline nets, have a
+residual block, one layer of the hidden width more; normflows' spline couplings bend the half that passes as well. All
+use PyTorch's fused Adam, the fastest on a CPU.
 """
 
 import importlib.util
@@ -27,7 +28,16 @@ import numpy as np
 
 from . import harness, small
 
-COLUMNS = dict(problem="s", batch="d", contender="s", ms_min=".3f", ms_median=".3f", ratio_min=".3f", ratio_median=".3f", parameters="d")
+COLUMNS = dict(
+    problem="s",
+    batch="d",
+    contender="s",
+    ms_min=".3f",
+    ms_median=".3f",
+    ratio_min=".3f",
+    ratio_median=".3f",
+    parameters="d",
+)
 HIDDEN = {"spline": 64, "gaussians": 64, "moons": 128, "iaf": 64}
 BINS = 8
 
@@ -36,7 +46,9 @@ def data(batch):
     """Points on two moons."""
     rng = np.random.default_rng(1)
     angle, upper = np.pi * rng.random(batch), rng.random(batch) < 0.5
-    X = np.stack([np.where(upper, np.cos(angle), 1 - np.cos(angle)), np.where(upper, np.sin(angle), 0.5 - np.sin(angle))], axis=1)
+    X = np.stack(
+        [np.where(upper, np.cos(angle), 1 - np.cos(angle)), np.where(upper, np.sin(angle), 0.5 - np.sin(angle))], axis=1
+    )
     return (X - X.mean(axis=0) + 0.1 * rng.standard_normal((batch, 2))).astype("float32")
 
 
@@ -49,7 +61,12 @@ def ours(make, batch, reverse=False):
 
     invnet.set_num_threads(1)
     flow = invnet.Flow(make(invnet), (2,))
-    X, rng, target, optimizer = data(batch), np.random.default_rng(0), invnet.data.Energy(1), invnet.optim.Adam(flow.parameters(), 1e-4)
+    X, rng, target, optimizer = (
+        data(batch),
+        np.random.default_rng(0),
+        invnet.data.Energy(1),
+        invnet.optim.Adam(flow.parameters(), 1e-4),
+    )
 
     def step():
         optimizer.zero_grad()
@@ -132,13 +149,19 @@ def with_nflows(transforms, batch, reverse=False):
         x, log_q = flow.sample_and_log_prob(batch)
         return (log_q - energy(x)).mean()
 
-    return torch_step(flow, free_energy) if reverse else torch_step(flow, lambda x: -flow.log_prob(x).mean(), tensor(batch))
+    return (
+        torch_step(flow, free_energy)
+        if reverse
+        else torch_step(flow, lambda x: -flow.log_prob(x).mean(), tensor(batch))
+    )
 
 
 def dense(C_in, hidden, C_out):
     from torch import nn
 
-    return nn.Sequential(nn.Linear(C_in, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, C_out))
+    return nn.Sequential(
+        nn.Linear(C_in, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, C_out)
+    )
 
 
 def nflows_net(hidden):
@@ -171,14 +194,22 @@ def with_freia(steps, hidden, batch):
 def nflows_glow(batch):
     import nflows.transforms as T
 
-    return with_nflows([t for _ in range(small.STEPS) for t in (
-        T.ActNorm(2), T.LULinear(2), T.AffineCouplingTransform([0, 1], nflows_net(small.HIDDEN)))], batch)
+    return with_nflows(
+        [
+            t
+            for _ in range(small.STEPS)
+            for t in (T.ActNorm(2), T.LULinear(2), T.AffineCouplingTransform([0, 1], nflows_net(small.HIDDEN)))
+        ],
+        batch,
+    )
 
 
 def nflows_realnvp(batch):
     import nflows.transforms as T
 
-    return with_nflows([T.AffineCouplingTransform([i % 2, 1 - i % 2], nflows_net(HIDDEN["gaussians"])) for i in range(16)], batch)
+    return with_nflows(
+        [T.AffineCouplingTransform([i % 2, 1 - i % 2], nflows_net(HIDDEN["gaussians"])) for i in range(16)], batch
+    )
 
 
 def normflows_realnvp(batch):
@@ -248,7 +279,9 @@ def torch_planar(batch):
     import torch
 
     torch.manual_seed(0)
-    model = torch.nn.ParameterList([torch.nn.Parameter(0.1 * torch.randn(size)) for _ in range(16) for size in (2, 2, 1)])
+    model = torch.nn.ParameterList(
+        [torch.nn.Parameter(0.1 * torch.randn(size)) for _ in range(16) for size in (2, 2, 1)]
+    )
 
     def loss():
         z = torch.randn(batch, 2)
@@ -267,8 +300,16 @@ def zuko_spline(batch):
     import zuko
 
     shapes = [(BINS,), (BINS,), (BINS - 1,)]
-    couplings = [zuko.flows.GeneralCouplingTransform(2, mask=torch_mask(i), univariate=zuko.transforms.MonotonicRQSTransform, shapes=shapes,
-                                                     hidden_features=(HIDDEN["spline"],) * 2) for i in range(8)]
+    couplings = [
+        zuko.flows.GeneralCouplingTransform(
+            2,
+            mask=torch_mask(i),
+            univariate=zuko.transforms.MonotonicRQSTransform,
+            shapes=shapes,
+            hidden_features=(HIDDEN["spline"],) * 2,
+        )
+        for i in range(8)
+    ]
     base = zuko.flows.UnconditionalDistribution(zuko.distributions.DiagNormal, *_normal(), buffer=True)
     return forward_zuko(zuko.flows.Flow(couplings, base), batch)
 
@@ -288,39 +329,81 @@ def _normal():
 def normflows_spline(batch):
     import normflows as nf
 
-    layer = lambda i: nf.flows.CoupledRationalQuadraticSpline(2, 1, HIDDEN["spline"], num_bins=BINS, reverse_mask=bool(i % 2))
+    layer = lambda i: nf.flows.CoupledRationalQuadraticSpline(
+        2, 1, HIDDEN["spline"], num_bins=BINS, reverse_mask=bool(i % 2)
+    )
     return with_normflows([layer(i) for i in range(8)], batch)
 
 
 def nflows_spline(batch):
     import nflows.transforms as T
 
-    return with_nflows([T.PiecewiseRationalQuadraticCouplingTransform([i % 2, 1 - i % 2], nflows_net(HIDDEN["spline"]), num_bins=BINS, tails="linear",
-                                                                      tail_bound=3.0) for i in range(8)], batch)
+    return with_nflows(
+        [
+            T.PiecewiseRationalQuadraticCouplingTransform(
+                [i % 2, 1 - i % 2], nflows_net(HIDDEN["spline"]), num_bins=BINS, tails="linear", tail_bound=3.0
+            )
+            for i in range(8)
+        ],
+        batch,
+    )
 
 
-planar = {"invnet": lambda n: ours(lambda invnet: invnet.Reverse(invnet.PlanarFlow(2, 16)), n, reverse=True), "torch": torch_planar,
-          "normflows": normflows_planar}
+planar = {
+    "invnet": lambda n: ours(lambda invnet: invnet.Reverse(invnet.PlanarFlow(2, 16)), n, reverse=True),
+    "torch": torch_planar,
+    "normflows": normflows_planar,
+}
 PROBLEMS = {  # name: batch, contenders
-    "banana": (small.BATCH, {
-        "invnet": lambda n: ours(lambda invnet: invnet.Glow(2, small.HIDDEN, 1, small.STEPS, ndim=0), n),
-        "zuko": lambda n: small.make_zuko(2), "normflows": lambda n: small.make_normflows(2), "nflows": nflows_glow,
-        "FrEIA": lambda n: small.make_freia(2)}),
-    "two gaussians": (64, {
-        "invnet": lambda n: ours(lambda invnet: invnet.RealNVP(2, HIDDEN["gaussians"], 16), n),
-        "zuko": zuko_realnvp, "normflows": normflows_realnvp, "nflows": nflows_realnvp,
-        "FrEIA": lambda n: with_freia(16, HIDDEN["gaussians"], n)}),
-    "two moons": (512, {
-        "invnet": lambda n: ours(lambda invnet: invnet.MAF(2, [HIDDEN["moons"]] * 2, 10), n),
-        "zuko": zuko_maf, "normflows": normflows_maf, "nflows": nflows_maf}),
-    "energy 1, IAF": (256, {
-        "invnet": lambda n: ours(lambda invnet: invnet.IAF(2, [HIDDEN["iaf"]] * 2, 2), n, reverse=True),
-        "zuko": zuko_iaf, "normflows": normflows_iaf, "nflows": nflows_iaf}),
+    "banana": (
+        small.BATCH,
+        {
+            "invnet": lambda n: ours(lambda invnet: invnet.Glow(2, small.HIDDEN, 1, small.STEPS, ndim=0), n),
+            "zuko": lambda n: small.make_zuko(2),
+            "normflows": lambda n: small.make_normflows(2),
+            "nflows": nflows_glow,
+            "FrEIA": lambda n: small.make_freia(2),
+        },
+    ),
+    "two gaussians": (
+        64,
+        {
+            "invnet": lambda n: ours(lambda invnet: invnet.RealNVP(2, HIDDEN["gaussians"], 16), n),
+            "zuko": zuko_realnvp,
+            "normflows": normflows_realnvp,
+            "nflows": nflows_realnvp,
+            "FrEIA": lambda n: with_freia(16, HIDDEN["gaussians"], n),
+        },
+    ),
+    "two moons": (
+        512,
+        {
+            "invnet": lambda n: ours(lambda invnet: invnet.MAF(2, [HIDDEN["moons"]] * 2, 10), n),
+            "zuko": zuko_maf,
+            "normflows": normflows_maf,
+            "nflows": nflows_maf,
+        },
+    ),
+    "energy 1, IAF": (
+        256,
+        {
+            "invnet": lambda n: ours(lambda invnet: invnet.IAF(2, [HIDDEN["iaf"]] * 2, 2), n, reverse=True),
+            "zuko": zuko_iaf,
+            "normflows": normflows_iaf,
+            "nflows": nflows_iaf,
+        },
+    ),
     "energy 1, planar, 40": (40, planar),
     "energy 1, planar, 256": (256, planar),
-    "spline": (256, {
-        "invnet": lambda n: ours(lambda invnet: invnet.NSF(2, HIDDEN["spline"], 8, BINS), n),
-        "zuko": zuko_spline, "normflows": normflows_spline, "nflows": nflows_spline}),
+    "spline": (
+        256,
+        {
+            "invnet": lambda n: ours(lambda invnet: invnet.NSF(2, HIDDEN["spline"], 8, BINS), n),
+            "zuko": zuko_spline,
+            "normflows": normflows_spline,
+            "nflows": nflows_spline,
+        },
+    ),
 }
 
 
@@ -328,9 +411,14 @@ def plot(rows, folder, name):
     fig, axes = harness.figure(4, 2, width=3.2, height=2.6)
     for axis, problem in zip(axes.flat, PROBLEMS):
         mine = [row for row in rows if row["problem"] == problem]
-        names, fastest = [row["contender"] for row in mine], min(row["ms_min"] for row in mine if row["contender"] != "invnet")
+        names, fastest = (
+            [row["contender"] for row in mine],
+            min(row["ms_min"] for row in mine if row["contender"] != "invnet"),
+        )
         axis.bar(names, [row["ms_min"] for row in mine], color=[harness.COLORS.get(n, "black") for n in names])
-        axis.set(title=f"{problem}: 1/{fastest / mine[0]['ms_min']:.1f} of the fastest", ylabel="ms for a training step")
+        axis.set(
+            title=f"{problem}: 1/{fastest / mine[0]['ms_min']:.1f} of the fastest", ylabel="ms for a training step"
+        )
         axis.title.set_fontsize(9)
         axis.tick_params(axis="x", labelsize=7)
         axis.axhline(fastest / 5, color="gray", linestyle=":")
@@ -354,8 +442,13 @@ def main():
         made = {name: make(batch) for name, make in makers.items() if name not in missing}
         seconds = harness.in_turns({name: step for name, (step, _) in made.items()}, range(rounds), repeats=5)
         for row in harness.summary(seconds):
-            row.update(problem=problem, batch=batch, parameters=made[row["contender"]][1], ms_min=1e3 * row["seconds_min"],
-                       ms_median=1e3 * row["seconds_median"])
+            row.update(
+                problem=problem,
+                batch=batch,
+                parameters=made[row["contender"]][1],
+                ms_min=1e3 * row["seconds_min"],
+                ms_median=1e3 * row["seconds_median"],
+            )
             rows.append(row)
     harness.print_table(rows, COLUMNS)
     if options.only is None:

@@ -1,7 +1,7 @@
 """Glow learns the banana: maximum likelihood on vectors, with the loop of InvertibleNetworks.jl.
 
-    python examples/banana.py                 # some seconds; pictures in runs/banana
-    python examples/banana.py --quick         # a tenth of the samples, not learned well
+python examples/banana.py                 # some seconds; pictures in runs/banana
+python examples/banana.py --quick         # a tenth of the samples, not learned well
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Jet, couplings with a vision transformer in each, learns crops of two photographs.
 
-    python examples/jet.py          # three minutes; the picture in runs/jet
-    python examples/jet.py --quick  # some seconds, and not learned well
+python examples/jet.py          # three minutes; the picture in runs/jet
+python examples/jet.py --quick  # some seconds, and not learned well
 """
 
 import argparse
@@ -38,11 +38,14 @@ held_out = crops(right, 16 if args.quick else 128)
 images = invnet.data.Images(crops(left, 10_000), held_out, held_out, 256, "photographs")
 alone = invnet.data.independent_histograms(images)
 
-# The network: 16 couplings of channels and 4 of positions. It takes values in [-1, 1], where a level of 256 is 2^-7 wide.
+# The network: 16 couplings of channels and 4 of positions. It takes values in [-1, 1], where a level of 256 is 2^-7
+# wide.
 D, couplings, width = 3 * size**2, 5 if args.quick else 20, 8 if args.quick else 32
 jet = invnet.Jet(3, (size, size), patch=4, couplings=couplings, depth=1, width=width, heads=4, seed=0)
 steps, batch = (20, 8) if args.quick else (600, 32)
-opt = invnet.optim.Adam(jet.parameters(), invnet.optim.schedule(2e-3, warmup=steps // 10, cosine=steps), betas=(0.9, 0.95))
+opt = invnet.optim.Adam(
+    jet.parameters(), invnet.optim.schedule(2e-3, warmup=steps // 10, cosine=steps), betas=(0.9, 0.95)
+)
 
 
 def loss_of(images):
@@ -52,8 +55,8 @@ def loss_of(images):
     return Z, loss / (D * math.log(2)) + 7, dZ, dlogdet
 
 
-# Training. There are as many crops as places to cut them, so each batch has others. No activation is stored: the backward
-# pass rebuilds them, transformer by transformer.
+# Training. There are as many crops as places to cut them, so each batch has others. No activation is stored: the
+# backward pass rebuilds them, transformer by transformer.
 train, validation = [], []
 for step in (bar := trange(steps + 1, unit="step")):
     Z, bits, dZ, dlogdet = loss_of(crops(left, batch))
@@ -67,13 +70,19 @@ for step in (bar := trange(steps + 1, unit="step")):
     jet.zero_grad()
 
 at, bits = zip(*validation)
-print(f"objective: from {bits[0]:.3f} to {bits[-1]:.3f} bits/dim of held-out crops; {np.mean(train[-20:]):.3f} in training")
+print(
+    f"objective: from {bits[0]:.3f} to {bits[-1]:.3f} bits/dim of held-out crops; {np.mean(train[-20:]):.3f} in "
+    f"training"
+)
 print(f"each value by itself, by its histogram in training: {alone:.3f} bits/dim")
 
 # The picture: crops, samples, and the bits against steps.
 figure, (data, model, curve) = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
 samples = invnet.Flow(jet, (3, size, size)).sample(20, seed=1)
-for axes, pictures, title in ((data, crops(left, 20) / 255, "crops"), (model, np.clip(samples / 2 + 0.5, 0, 1), "samples")):
+for axes, pictures, title in (
+    (data, crops(left, 20) / 255, "crops"),
+    (model, np.clip(samples / 2 + 0.5, 0, 1), "samples"),
+):
     axes.imshow(pictures.reshape(4, 5, 3, size, size).transpose(0, 3, 1, 4, 2).reshape(4 * size, 5 * size, 3))
     axes.set(title=title, xticks=[], yticks=[])
 curve.plot(train, color="0.7", linewidth=0.8, label="training batches")

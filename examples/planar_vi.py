@@ -1,8 +1,8 @@
 """Planar flows on the four energies of Rezende & Mohamed, beside couplings: variational inference with annealing.
 
-    python examples/planar_vi.py           # some two minutes; a picture in runs/planar_vi
-    python examples/planar_vi.py --full    # lengths 2, 8, 16, 32 and longer training, some seven minutes; a second picture
-    python examples/planar_vi.py --quick   # some seconds, and not learned well
+python examples/planar_vi.py           # some two minutes; a picture in runs/planar_vi
+python examples/planar_vi.py --full    # lengths 2, 8, 16, 32 and longer training, some seven minutes; a second picture
+python examples/planar_vi.py --quick   # some seconds, and not learned well
 """
 
 import argparse
@@ -45,8 +45,9 @@ for length in (2, 8, 16, 32) if args.full else (16,):
 models["RealNVP"] = (lambda: invnet.RealNVP(2, hidden=32, steps=8, activation="silu"), 256, few, adam)
 models["NSF"] = (lambda: invnet.NSF(2, hidden=32, steps=4, bins=16, bound=6.0, activation="silu"), 256, few, adam)
 
-# The free energy E_q[log q - beta log p] with beta growing to 1 in the first half. U2 to U4 have a wall at |z1| = 4, which
-# gives them a finite integral. KL(q, p) is log Z less the bound on it, the ELBO, and log Z of the energies is known.
+# The free energy E_q[log q - beta log p] with beta growing to 1 in the first half. U2 to U4 have a wall at |z1| = 4,
+# which gives them a finite integral. KL(q, p) is log Z less the bound on it, the ELBO, and log Z of the energies is
+# known.
 targets = [invnet.data.Energy(k) for k in (1, 2, 3, 4)]
 kl, samples, start = {}, {}, {}
 jobs = tqdm([(target, name) for target in targets for name in models], unit="flow")
@@ -84,7 +85,9 @@ for row, target in zip(rows, targets):
     for axes, name in zip(row[1:], shown):
         axes.imshow(p, origin="lower", extent=(-5, 5, -5, 5), cmap="Greys", vmax=1.6 * p.max())
         axes.scatter(*samples[target.k, name][:1_000].T, s=2.5, c="#c8553d", alpha=0.6, linewidths=0)
-        axes.text(0.97, 0.96, f"KL {kl[target.k, name]:.3f}", transform=axes.transAxes, ha="right", va="top", fontsize=9)
+        axes.text(
+            0.97, 0.96, f"KL {kl[target.k, name]:.3f}", transform=axes.transAxes, ha="right", va="top", fontsize=9
+        )
 for axes, title in zip(rows[0], ["exp(-U) / Z", *shown]):
     axes.set(title=title, xlim=(-5, 5), ylim=(-5, 5), xticks=(-4, 0, 4), yticks=(-4, 0, 4))
 figure.savefig(args.out / "planar_vi.png", dpi=72)
@@ -93,7 +96,13 @@ if args.full:  # the curves of the paper: KL against the number of layers
     lengths = (2, 8, 16, 32)
     figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
     for target in targets:
-        axes.plot(lengths, [kl[target.k, f"planar {length}"] for length in lengths], "o-", markersize=4, label=f"$U_{target.k}$")
+        axes.plot(
+            lengths,
+            [kl[target.k, f"planar {length}"] for length in lengths],
+            "o-",
+            markersize=4,
+            label=f"$U_{target.k}$",
+        )
     axes.set(xlabel="planar layers", ylabel="KL(q, p) in nats", xscale="log", yscale="log")
     axes.set_xticks(lengths, lengths, minor=False)
     axes.minorticks_off()

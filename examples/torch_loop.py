@@ -1,7 +1,7 @@
 """Where is the source? A conditional Glow and a summary network, trained together in an ordinary PyTorch loop.
 
-    python examples/torch_loop.py          # about a minute; the picture in runs/torch_loop
-    python examples/torch_loop.py --quick  # some seconds, and not learned well
+python examples/torch_loop.py          # about a minute; the picture in runs/torch_loop
+python examples/torch_loop.py --quick  # some seconds, and not learned well
 """
 
 import argparse
@@ -24,8 +24,8 @@ torch.manual_seed(0)
 torch.set_num_threads(1)  # batches this small are not worth a second thread
 invnet.set_num_threads(1)
 
-# A source at theta, N(0, 1) in each coordinate, and six noisy measurements of its distance by each of two detectors on the
-# horizontal axis: above or below that axis, they cannot tell.
+# A source at theta, N(0, 1) in each coordinate, and six noisy measurements of its distance by each of two detectors on
+# the horizontal axis: above or below that axis, they cannot tell.
 detectors, noise = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), 0.3
 
 
@@ -37,7 +37,9 @@ def pairs(n):
 train, (theta, seen) = DataLoader(TensorDataset(*pairs(30_000)), batch_size=500, shuffle=True), pairs(2_000)
 
 # The summary network reads each measurement, takes the mean, and learns what of it the Glow needs as its condition.
-flow = invnet.torch.as_module(invnet.Glow(2, hidden=64, levels=1, steps=10, ndim=0, activation="silu", cond_channels=16, seed=0))
+flow = invnet.torch.as_module(
+    invnet.Glow(2, hidden=64, levels=1, steps=10, ndim=0, activation="silu", cond_channels=16, seed=0)
+)
 each, joint = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 32)), nn.Sequential(nn.SiLU(), nn.Linear(32, 16))
 model = nn.ModuleList([flow, each, joint])
 
@@ -62,7 +64,9 @@ for _ in trange(epochs, unit="epoch"):
 # The exact posterior, on a grid: its density at the true theta is the best that can be learned.
 axis = torch.linspace(-4, 4, 161)
 grid = torch.cartesian_prod(axis, axis)
-log_likelihood = lambda points, seen: -(torch.cdist(points, detectors)[None] - seen.mean(1)[:, None]).square().sum(2) * 3 / noise**2
+log_likelihood = lambda points, seen: (
+    -(torch.cdist(points, detectors)[None] - seen.mean(1)[:, None]).square().sum(2) * 3 / noise**2
+)
 log_prior = lambda points: -0.5 * points.square().sum(-1)
 log_evidence = torch.logsumexp(log_likelihood(grid, seen) + log_prior(grid), 1) + 2 * torch.log(axis[1] - axis[0])
 at_theta = torch.stack([log_likelihood(t[None], s[None])[0, 0] for t, s in zip(theta, seen)]) + log_prior(theta)
@@ -73,11 +77,16 @@ with torch.no_grad():
     for axes, t, s in zip(panels, theta[[2, 3, 6]], seen[[2, 3, 6]]):
         samples = flow.inverse(torch.randn(1_000, 2), joint(each(s[None]).mean(1)).expand(1_000, -1))
         posterior = (log_likelihood(grid, s[None])[0] + log_prior(grid)).exp().reshape(161, 161)
-        axes.contour(axis, axis, posterior.T, levels=posterior.max() * torch.tensor([0.05, 0.3, 0.8]), colors="k", linewidths=0.8)
+        axes.contour(
+            axis, axis, posterior.T, levels=posterior.max() * torch.tensor([0.05, 0.3, 0.8]), colors="k", linewidths=0.8
+        )
         axes.scatter(*samples.T, s=3, c="#c8553d", alpha=0.5, linewidths=0)
         axes.plot(*t, "b*", *detectors.T, "k^")
         axes.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
 fig.suptitle("samples of the flow, contours of the exact posterior, the source (star) and its detectors")
 fig.savefig(args.out / "torch_loop.png", dpi=100)
-print(f"objective: from {start:.3f} to {end:.3f} nats; the exact posterior has {best:.3f}, a KL divergence of {end - best:.3f} from it")
+print(
+    f"objective: from {start:.3f} to {end:.3f} nats; the exact posterior has {best:.3f}, a KL divergence of "
+    f"{end - best:.3f} from it"
+)
 print(f"the picture in {args.out}")

@@ -1,7 +1,7 @@
 """Real NVP learns a mixture of two Gaussians from 1,000 samples, and shows how noise is pulled apart, pair by pair.
 
-    python examples/two_gaussians.py          # less than a minute; the picture in runs/two_gaussians
-    python examples/two_gaussians.py --quick  # some seconds, and not learned well
+python examples/two_gaussians.py          # less than a minute; the picture in runs/two_gaussians
+python examples/two_gaussians.py --quick  # some seconds, and not learned well
 """
 
 import argparse
@@ -21,8 +21,9 @@ args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 begun = time.perf_counter()
 
-# The data: half of it about (-2, -2), half about (2, 2), each with the identity for its covariance. A thousand samples are
-# few for a network of 70,688 weights: as many others say when to stop, and what is reported comes from 100,000 more.
+# The data: half of it about (-2, -2), half about (2, 2), each with the identity for its covariance. A thousand samples
+# are few for a network of 70,688 weights: as many others say when to stop, and what is reported comes from 100,000
+# more.
 target = invnet.data.Mixture([[-2, -2], [2, 2]], std=1.0)
 rng = np.random.default_rng(args.seed)
 train, validation, test = (target.sample(n, rng) for n in (1_000, 1_000, 100_000))
@@ -32,8 +33,8 @@ axis = (np.arange(500) + 0.5) / 500 * 18 - 9
 log_p = target.log_prob(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2))
 entropy = -np.sum(np.exp(log_p) * log_p) * (axis[1] - axis[0]) ** 2
 
-# The network: 16 couplings, between which the two coordinates change places: eight pairs. With scales up to 2 rather than
-# the usual 4 it overfits less.
+# The network: 16 couplings, between which the two coordinates change places: eight pairs. With scales up to 2 rather
+# than the usual 4 it overfits less.
 net = invnet.RealNVP(channels=2, hidden=64, steps=16, bound=2.0, activation="leaky_relu", seed=args.seed)
 flow = invnet.Flow(net, shape=(2,))
 opt = invnet.optim.Adam(net.parameters(), lr=2e-4)
@@ -44,14 +45,15 @@ def nll(X):
     return -float(np.mean(flow.log_prob(X)))
 
 
-# Every fifth epoch the averaged weights are validated; the best of them are kept, and 30 epochs without better are enough.
+# Every fifth epoch the averaged weights are validated; the best of them are kept, and 30 epochs without better are
+# enough.
 batch, epochs, patience = 64, 5 if args.quick else 300, 30
 start, best, best_epoch = nll(validation), np.inf, 0
 bar = tqdm(range(1, epochs + 1), unit="epoch")
 for epoch in bar:
     order = rng.permutation(len(train))
     for i in range(0, len(train), batch):
-        invnet.objectives.forward_kl(flow, train[order[i:i + batch]])
+        invnet.objectives.forward_kl(flow, train[order[i : i + batch]])
         invnet.optim.clip_by_global_norm(flow.parameters(), 100.0)
         opt.step()
         net.zero_grad()
@@ -68,11 +70,15 @@ net.load_state_dict(weights)
 
 print(f"objective: from {start:.3f} to {best:.3f} nats on the validation part, after {best_epoch} epochs")
 gap = np.mean(target.log_prob(test) - flow.log_prob(test))
-print(f"NLL of the training part {nll(train):.3f}, held-out NLL {nll(test):.3f}, entropy of the mixture {entropy:.3f} nats")
+print(
+    f"NLL of the training part {nll(train):.3f}, held-out NLL {nll(test):.3f}, entropy of the mixture {entropy:.3f} "
+    f"nats"
+)
 print(f"KL divergence {gap:.3f} nats")
 
-# The picture: the way of a sample. A pair is two couplings and the swap between them; the swap before the next pair comes
-# after the picture, and the noise is drawn with its coordinates swapped, so that all pictures have them in one order.
+# The picture: the way of a sample. A pair is two couplings and the swap between them; the swap before the next pair
+# comes after the picture, and the noise is drawn with its coordinates swapped, so that all pictures have them in one
+# order.
 states = net.inverse_states(flow.noise(1_500, seed=1))
 states = [states[0][:, ::-1], *states[3::4]]
 titles = ["noise", *(f"after pair {i}" for i in range(1, 8)), "after pair 8: samples"]

@@ -1,7 +1,7 @@
 """Autoregressive flows both ways round: the density of two moons (MAF), and the posterior of two means (IAF).
 
-    python examples/two_moons_iaf.py          # about a minute; pictures in runs/two_moons_iaf
-    python examples/two_moons_iaf.py --quick  # some seconds, and not learned well
+python examples/two_moons_iaf.py          # about a minute; pictures in runs/two_moons_iaf
+python examples/two_moons_iaf.py --quick  # some seconds, and not learned well
 """
 
 import argparse
@@ -22,8 +22,8 @@ args.out.mkdir(parents=True, exist_ok=True)
 invnet.set_num_threads(1)  # batches this small are not worth a second thread
 begun = time.perf_counter()
 
-# 1. The density of data. A masked autoregressive flow has fast densities, and is trained by maximum likelihood. The data
-# are standardised; their own density is known, and says how good the likelihood can become.
+# 1. The density of data. A masked autoregressive flow has fast densities, and is trained by maximum likelihood. The
+# data are standardised; their own density is known, and says how good the likelihood can become.
 target, batch, epochs = invnet.data.TwoMoons(), 250, 2 if args.quick else 40
 train, test = target.sample(10_000, seed=0), target.sample(10_000, seed=1)
 best = -np.mean(target.log_prob(test)) - np.log(train.std(axis=0)).sum()
@@ -59,7 +59,8 @@ def log_joint(theta):
 
 
 # An inverse autoregressive flow has fast samples. The posterior is narrow and lies far from the noise, so that theta is
-# s IAF(noise) + b, which an ActNorm turned around is: b starts at the mean of the points, s at 1, a hundred times too wide.
+# s IAF(noise) + b, which an ActNorm turned around is: b starts at the mean of the points, s at 1, a hundred times too
+# wide.
 affine = invnet.ActNorm(2)
 affine.b.data[...] = mean
 flow = invnet.Flow(invnet.Chain(invnet.Reverse(affine), invnet.IAF(2, hidden=32, steps=2, seed=0)), shape=(2,))
@@ -81,8 +82,10 @@ found = theta.mean(axis=0), theta.var(axis=0)
 log_p = -0.5 * np.sum((theta - exact_mean) ** 2, axis=1) / exact_variance - np.log(2 * np.pi * exact_variance)
 for i in range(2):
     off = (found[0][i] - exact_mean[i]) / exact_variance**0.5
-    print(f"theta_{i + 1}: mean {found[0][i]:+.6f}, exact {exact_mean[i]:+.6f}, ratio {found[0][i] / exact_mean[i]:.5f}, "
-          f"{off:+.4f} deviations off")  # fmt: skip
+    print(
+        f"theta_{i + 1}: mean {found[0][i]:+.6f}, exact {exact_mean[i]:+.6f}, ratio {found[0][i] / exact_mean[i]:.5f}, "
+        f"{off:+.4f} deviations off"
+    )
     print(f"         variance {found[1][i]:.4e}, exact {exact_variance:.4e}, ratio {found[1][i] / exact_variance:.4f}")
 print(f"KL(q, posterior) {np.mean(log_q - log_p):.1e} nats")
 
@@ -91,12 +94,20 @@ figure, panels = plt.subplots(1, 3, figsize=(11, 3.7), layout="constrained")
 sd, circle = exact_variance**0.5, np.exp(2j * np.pi * np.linspace(0, 1, 200))
 panels[0].scatter(*theta[:4_000].T, s=3, c="#c8553d", alpha=0.5, linewidths=0)
 for radius in (1, 2, 3):
-    panels[0].plot(exact_mean[0] + radius * sd * circle.real, exact_mean[1] + radius * sd * circle.imag, "k", linewidth=0.8)
+    panels[0].plot(
+        exact_mean[0] + radius * sd * circle.real, exact_mean[1] + radius * sd * circle.imag, "k", linewidth=0.8
+    )
 panels[0].set(title="samples of the IAF, exact ellipses", xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", aspect="equal")
 for i, axes in enumerate(panels[1:]):
     grid = exact_mean[i] + sd * np.linspace(-4.2, 4.2, 200)
     axes.hist(theta[:, i], 80, range=(grid[0], grid[-1]), density=True, color="#c8553d", alpha=0.6, label="IAF")
-    axes.plot(grid, np.exp(-0.5 * ((grid - exact_mean[i]) / sd) ** 2) / (sd * np.sqrt(2 * np.pi)), "k", linewidth=1, label="exact")
+    axes.plot(
+        grid,
+        np.exp(-0.5 * ((grid - exact_mean[i]) / sd) ** 2) / (sd * np.sqrt(2 * np.pi)),
+        "k",
+        linewidth=1,
+        label="exact",
+    )
     axes.set(title=f"posterior of the {('first', 'second')[i]} mean", xlabel=rf"$\theta_{i + 1}$", yticks=[])
 panels[1].legend(frameon=False)
 figure.savefig(args.out / "two_moons_posterior.png", dpi=100)

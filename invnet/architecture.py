@@ -1,4 +1,6 @@
-"""Architectures: a Module as JSON values, its class by a public name and every argument of its constructor, and back."""
+"""Architectures: a Module as JSON values, its class by a public name and every argument of its constructor, and
+back.
+"""
 
 import inspect
 import sys
@@ -7,12 +9,18 @@ import numpy as np
 
 from .core import Module
 
-#: What stands for an argument that an invnet-2 file lacks, since its class has gained it later: {class: {argument: value}}. An argument
-#: that a class of the library gains goes here, with the value that files without it mean. (Those gained since 0.1 count for its files.)
+#: What stands for an argument that an invnet-2 file lacks, since its class has gained it later: {class: {argument:
+#: value}}. An argument that a class of the library gains goes here, with the value that files without it mean. (Those
+#: gained since 0.1 count for its files.)
 GAINED = {
-    **dict.fromkeys(("invnet.AdditiveCoupling", "invnet.AffineCoupling", "invnet.SplineCoupling"),
-                    dict.fromkeys(("hidden", "ndim", "cond_channels", "seed", "dtype"))),
-    **dict.fromkeys(("invnet.AutoregressiveAffine", "invnet.AutoregressiveSpline"), dict.fromkeys(("hidden", "cond_channels", "seed", "dtype"))),
+    **dict.fromkeys(
+        ("invnet.AdditiveCoupling", "invnet.AffineCoupling", "invnet.SplineCoupling"),
+        dict.fromkeys(("hidden", "ndim", "cond_channels", "seed", "dtype")),
+    ),
+    **dict.fromkeys(
+        ("invnet.AutoregressiveAffine", "invnet.AutoregressiveSpline"),
+        dict.fromkeys(("hidden", "cond_channels", "seed", "dtype")),
+    ),
 }
 
 #: The names that classes had in files before they were renamed.
@@ -27,16 +35,25 @@ def architecture(net):
     """
     description = describe(net)
     if net.is_altered() and _structure(build(description)) != _structure(net):
-        raise TypeError(f"a part of this {type(net).__name__} was replaced after it was made, and its constructor makes another from its "
-                        "arguments: build a Chain of the parts, or derive a class that makes them, or save the state_dict()")
+        raise TypeError(
+            f"a part of this {type(net).__name__} was replaced after it was made, and its constructor makes another "
+            f"from its "
+            "arguments: build a Chain of the parts, or derive a class that makes them, or save the state_dict()"
+        )
     return description
 
 
 def _structure(net):
-    """Class and arguments of every module within, and the name and shape of every array: equal where two models have the same parts."""
+    """Class and arguments of every module within, and the name and shape of every array: equal where two models have
+    the same parts.
+    """
     modules, found = [net], []
     for module in modules:
-        plain = {name: describe(value) for name, value in module.architecture().items() if name != "seed" and not _has_modules(value)}
+        plain = {
+            name: describe(value)
+            for name, value in module.architecture().items()
+            if name != "seed" and not _has_modules(value)
+        }
         found.append((type(module), plain))
         modules += module.modules_within()
     return found, [(name, tuple(state.data.shape)) for name, state in net.named_state()]
@@ -65,8 +82,11 @@ def describe(value, seen=None):
         return np.dtype(value).name
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"an architecture is made of numbers, texts, arrays, Modules of invnet and lists of them; got {repr(value).splitlines()[0]}: "
-                    "derive a class whose constructor takes such arguments only, or save the state_dict()")
+    raise TypeError(
+        f"an architecture is made of numbers, texts, arrays, Modules of invnet and lists of them; got "
+        f"{repr(value).splitlines()[0]}: "
+        "derive a class whose constructor takes such arguments only, or save the state_dict()"
+    )
 
 
 def build(description):
@@ -93,7 +113,8 @@ def known_classes():
 
 
 def name_of(cls, private=False):
-    """The name of a class in files: of one of the library that of the outermost package that offers it, so that modules may move.
+    """The name of a class in files: of one of the library that of the outermost package that offers it, so that modules
+    may move.
 
     Raises:
         TypeError: a class of the library that no package offers, unless `private`.
@@ -130,17 +151,27 @@ def _completed(description, classes):
     kind = RENAMED.get(kind, kind)
     if kind not in classes:
         ours = kind.split(".")[0] == __package__
-        raise ValueError(f"the class {kind!r} is no class of this version of invnet" if ours else
-                         f"the class {kind!r} is unknown; import the module that defines it first")
+        raise ValueError(
+            f"the class {kind!r} is no class of this version of invnet"
+            if ours
+            else f"the class {kind!r} is unknown; import the module that defines it first"
+        )
     taken, ours = _parameters(classes[kind]), classes[kind].__module__.split(".")[0] == __package__
-    gained = GAINED.get(kind, {}) if ours else {name: p.default for name, p in taken.items() if p.default is not p.empty}
+    gained = (
+        GAINED.get(kind, {}) if ours else {name: p.default for name, p in taken.items() if p.default is not p.empty}
+    )
     arguments = {**{name: describe(value) for name, value in gained.items()}, **arguments}
     missing, foreign = [], []
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         foreign = [name for name in arguments if name not in taken]
-    missing = [name for name, p in taken.items() if name not in arguments and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    missing = [
+        name for name, p in taken.items() if name not in arguments and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
     if missing or foreign:
-        came = [*([f"lacks {', '.join(missing)}"] if missing else []), *([f"has {', '.join(foreign)} too"] if foreign else [])]
+        came = [
+            *([f"lacks {', '.join(missing)}"] if missing else []),
+            *([f"has {', '.join(foreign)} too"] if foreign else []),
+        ]
         raise ValueError(f"{kind} takes {', '.join(taken) or 'no argument'}; the architecture {' and '.join(came)}")
     return {"class": kind, "arguments": {name: _completed(value, classes) for name, value in arguments.items()}}
 

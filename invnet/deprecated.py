@@ -11,10 +11,13 @@ def renamed(module, names):
         module: the name of the module.
         names: the path of what has taken the place of each, such as "invnet.Conditioner", by the old name.
     """
+
     def __getattr__(name):
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warnings.warn(f"{module}.{name} is {names[name]} now; the old name goes with invnet 0.3", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            f"{module}.{name} is {names[name]} now; the old name goes with invnet 0.3", DeprecationWarning, stacklevel=2
+        )
         path, _, attribute = names[name].rpartition(".")
         return getattr(importlib.import_module(path), attribute)
 

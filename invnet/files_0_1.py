@@ -10,7 +10,12 @@ DEFAULTS = {
     "invnet.flow.Flow": {"base": None},
     "invnet.layers.actnorm.ActNorm": {"floor": 1e-4, "dtype": "float32"},
     "invnet.layers.autoregressive.AutoregressiveAffine": {"fast": "forward", "scale": "bounded", "bound": 4.0},
-    "invnet.layers.autoregressive_spline.AutoregressiveSpline": {"bins": 8, "bound": 3.0, "tails": "linear", "fast": "forward"},
+    "invnet.layers.autoregressive_spline.AutoregressiveSpline": {
+        "bins": 8,
+        "bound": 3.0,
+        "tails": "linear",
+        "fast": "forward",
+    },
     "invnet.layers.compose.Chain": {},
     "invnet.layers.compose.FactorOut": {"prior": None},
     "invnet.layers.compose.Reverse": {},
@@ -29,25 +34,94 @@ DEFAULTS = {
     "invnet.layers.squeeze.Squeeze": {},
     "invnet.layers.squeeze.Unsqueeze": {},
     "invnet.layers.staircase.Staircase": {},
-    "invnet.models.autoregressive.IAF": {"depth": 2, "order": "reversal", "scale": "bounded", "bound": 4.0, "activation": "relu",
-                                         "cond_channels": 0, "seed": 0, "dtype": "float32"},
-    "invnet.models.autoregressive.MAF": {"depth": 2, "order": "reversal", "scale": "bounded", "bound": 4.0, "activation": "relu",
-                                         "cond_channels": 0, "seed": 0, "dtype": "float32"},
-    "invnet.models.glow.Glow": {"ndim": 2, "coupling": "affine", "scale": "bounded", "bound": 4.0, "mix": "lu", "prior": True,
-                                "kernels": [3, 1, 3], "activation": "relu", "cond_channels": 0, "cond_spatial": False, "seed": 0, "dtype": "float32"},
-    "invnet.models.jet.Jet": {"patch": 4, "couplings": 32, "depth": 2, "width": 512, "heads": 8, "seed": 0, "dtype": "float32"},
-    "invnet.models.nsf.NSF": {"bins": 8, "bound": 3.0, "depth": 2, "activation": "relu", "mix": "swap", "actnorm": False, "cond_channels": 0,
-                              "seed": 0, "dtype": "float32", "autoregressive": None},
+    "invnet.models.autoregressive.IAF": {
+        "depth": 2,
+        "order": "reversal",
+        "scale": "bounded",
+        "bound": 4.0,
+        "activation": "relu",
+        "cond_channels": 0,
+        "seed": 0,
+        "dtype": "float32",
+    },
+    "invnet.models.autoregressive.MAF": {
+        "depth": 2,
+        "order": "reversal",
+        "scale": "bounded",
+        "bound": 4.0,
+        "activation": "relu",
+        "cond_channels": 0,
+        "seed": 0,
+        "dtype": "float32",
+    },
+    "invnet.models.glow.Glow": {
+        "ndim": 2,
+        "coupling": "affine",
+        "scale": "bounded",
+        "bound": 4.0,
+        "mix": "lu",
+        "prior": True,
+        "kernels": [3, 1, 3],
+        "activation": "relu",
+        "cond_channels": 0,
+        "cond_spatial": False,
+        "seed": 0,
+        "dtype": "float32",
+    },
+    "invnet.models.jet.Jet": {
+        "patch": 4,
+        "couplings": 32,
+        "depth": 2,
+        "width": 512,
+        "heads": 8,
+        "seed": 0,
+        "dtype": "float32",
+    },
+    "invnet.models.nsf.NSF": {
+        "bins": 8,
+        "bound": 3.0,
+        "depth": 2,
+        "activation": "relu",
+        "mix": "swap",
+        "actnorm": False,
+        "cond_channels": 0,
+        "seed": 0,
+        "dtype": "float32",
+        "autoregressive": None,
+    },
     "invnet.models.planar.PlanarFlow": {"seed": 0, "dtype": "float32"},
     "invnet.models.planar.RadialFlow": {"seed": 0, "dtype": "float32"},
-    "invnet.models.realnvp.RealNVP": {"depth": 2, "scale": "bounded", "bound": 4.0, "activation": "relu", "mix": "swap", "actnorm": False,
-                                      "cond_channels": 0, "seed": 0, "dtype": "float32"},
+    "invnet.models.realnvp.RealNVP": {
+        "depth": 2,
+        "scale": "bounded",
+        "bound": 4.0,
+        "activation": "relu",
+        "mix": "swap",
+        "actnorm": False,
+        "cond_channels": 0,
+        "seed": 0,
+        "dtype": "float32",
+    },
     "invnet.nets.bent.PlanarNet": {"seed": 0, "dtype": "float32"},
     "invnet.nets.bent.RadialNet": {"seed": 0, "dtype": "float32"},
-    "invnet.nets.conv.ConvNet": {"kernels": [3, 1, 3], "ndim": 2, "activation": "relu", "cond_channels": 0, "seed": 0, "dtype": "float32"},
+    "invnet.nets.conv.ConvNet": {
+        "kernels": [3, 1, 3],
+        "ndim": 2,
+        "activation": "relu",
+        "cond_channels": 0,
+        "seed": 0,
+        "dtype": "float32",
+    },
     "invnet.nets.dense.DenseNet": {"depth": 2, "activation": "relu", "cond_channels": 0, "seed": 0, "dtype": "float32"},
-    "invnet.nets.masked.MaskedDenseNet": {"outputs": 2, "depth": 2, "order": None, "activation": "relu", "cond_channels": 0, "seed": 0,
-                                          "dtype": "float32"},
+    "invnet.nets.masked.MaskedDenseNet": {
+        "outputs": 2,
+        "depth": 2,
+        "order": None,
+        "activation": "relu",
+        "cond_channels": 0,
+        "seed": 0,
+        "dtype": "float32",
+    },
 }
 RENAMED = {"invnet.layers.staircase.Staircase": "PartitionedAdditiveCoupling"}
 FLAGS = ("actnorm", "cond_spatial", "inverted", "learn", "prior")
@@ -57,7 +131,11 @@ def upgraded(description):
     """An architecture of an invnet-1 file as an invnet-2 file would have it."""
     if isinstance(description, list):
         return [upgraded(item) for item in description]
-    if not isinstance(description, dict) or "class" not in description or not isinstance(description.get("arguments"), dict):
+    if (
+        not isinstance(description, dict)
+        or "class" not in description
+        or not isinstance(description.get("arguments"), dict)
+    ):
         return description
     path, arguments = description["class"], {name: upgraded(value) for name, value in description["arguments"].items()}
     if path not in DEFAULTS:
@@ -67,7 +145,9 @@ def upgraded(description):
 
 
 def _without_effectless(name, arguments):
-    """The arguments with None for each that had no effect, which is refused now; and a number that stood for a flag as a flag."""
+    """The arguments with None for each that had no effect, which is refused now; and a number that stood for a flag as
+    a flag.
+    """
     a = {name: bool(value) if name in FLAGS and isinstance(value, int) else value for name, value in arguments.items()}
     if name == "Glow":
         if a["prior"] and a.get("levels") == 1:

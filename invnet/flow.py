@@ -39,7 +39,9 @@ class Flow(Module):
             raise ValueError(f"the base is on samples of shape {tuple(expected)}, the flow on {self._shape}")
         dtypes = {str(array.dtype) for module in (layer, self.base) for array in _floats(module)}
         if len(dtypes) > 1:
-            raise ValueError(f"layer and base compute in one dtype; got {' and '.join(sorted(dtypes))}; .to(dtype=...) converts them")
+            raise ValueError(
+                f"layer and base compute in one dtype; got {' and '.join(sorted(dtypes))}; .to(dtype=...) converts them"
+            )
 
     def log_prob(self, X, cond=None):
         """log density of each sample, (N,), in nats.
@@ -54,7 +56,9 @@ class Flow(Module):
         return self.base.log_prob(Z) + logdet
 
     def sample(self, n, temperature=1.0, seed=None, cond=None):
-        """n samples (n, C, *spatial); `seed` is an int or a numpy Generator, `temperature` scales the base's deviation."""
+        """n samples (n, C, *spatial); `seed` is an int or a numpy Generator, `temperature` scales the base's
+        deviation.
+        """
         return self.layer.inverse(self.noise(n, temperature, seed), cond)
 
     def sample_and_log_prob(self, n, temperature=1.0, seed=None, cond=None):
@@ -74,15 +78,17 @@ class Flow(Module):
         """
         c = condition_array(cond)
         if c is None or c.ndim < 2:
-            raise ValueError(f"sample_for takes a condition (M, K) or (M, K, *spatial), n samples for each row; got "
-                             f"{None if c is None else tuple(c.shape)}")
+            raise ValueError(
+                f"sample_for takes a condition (M, K) or (M, K, *spatial), n samples for each row; got "
+                f"{None if c is None else tuple(c.shape)}"
+            )
         check_integers(n=n)
         xp, (M, *size) = get_ops(c).xp, c.shape
         Z = self.noise(M * n, temperature, seed)
         if c.ndim == 2:
             X = self.layer.inverse(Z, xp.reshape(xp.broadcast_to(c[:, None], (M, n, *size)), (M * n, *size)))
         else:  # one row at a time, which is not repeated in memory
-            X = xp.concat([self.layer.inverse(Z[m * n:(m + 1) * n], c[m:m + 1]) for m in range(M)] or [Z])
+            X = xp.concat([self.layer.inverse(Z[m * n : (m + 1) * n], c[m : m + 1]) for m in range(M)] or [Z])
         return xp.reshape(X, (M, n, *self._shape))
 
     def noise(self, n, temperature=1.0, seed=None):
@@ -98,7 +104,9 @@ class Flow(Module):
         return self.base.sample((n, *self._shape), generator(seed), like, temperature)
 
     def summary(self, shape=None):
-        """The layers within as a table, as `Layer.summary` gives it; their outputs are those for the shape of the flow."""
+        """The layers within as a table, as `Layer.summary` gives it; their outputs are those for the shape of the
+        flow.
+        """
         return super().summary(self._shape if shape is None else shape)
 
     def parts_to_show(self, shape):
@@ -107,7 +115,11 @@ class Flow(Module):
     def check_shape(self, X):
         get_ops(X)
         if tuple(X.shape[1:]) != self._shape:
-            raise ValueError(f"X has shape {('N', *self._shape)} with any number N of samples; got {tuple(X.shape)}".replace("'N'", "N"))
+            raise ValueError(
+                f"X has shape {('N', *self._shape)} with any number N of samples; got {tuple(X.shape)}".replace(
+                    "'N'", "N"
+                )
+            )
 
 
 def _floats(module):

@@ -23,7 +23,8 @@ def save(net, path):
     """Writes architecture and weights of a model of invnet, or of your own Module, to `path` (.safetensors).
 
     Raises:
-        TypeError: it is no Module, or an argument of its constructor is not a number, a text, an array, a Module or a list of these.
+        TypeError: it is no Module, or an argument of its constructor is not a number, a text, an array, a Module or a
+            list of these.
     """
     if not isinstance(net, Module):
         raise TypeError(f"save takes a Module, such as a layer or a Flow; got {shown(net)}")
@@ -34,15 +35,22 @@ def load(path):
     """The model that `save` wrote, with bit-identical output.
 
     Raises:
-        ValueError: the file is damaged, is no model of invnet, was written by a newer version, or holds a class that is not imported or
-            does not take the arguments that are there.
+        ValueError: the file is damaged, is no model of invnet, was written by a newer version, or holds a class that is
+            not imported or does not take the arguments that are there.
     """
     arrays, text = read(path)
     if "architecture" not in text:
         raise ValueError(f"{path} holds no model: its entries are {sorted(text)}")
     try:
         net = build(text["architecture"])
-    except (TypeError, AttributeError, LookupError, OverflowError, RecursionError, MemoryError) as error:  # of arguments that no save() wrote
+    except (
+        TypeError,
+        AttributeError,
+        LookupError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # of arguments that no save() wrote
         raise ValueError(f"{path} cannot be built as its architecture says: {type(error).__name__}: {error}") from None
     if not isinstance(net, Module):
         raise ValueError(f"{path} holds no model: its architecture is {net!r}")
@@ -113,7 +121,9 @@ def replace_file(path, data):
 
 
 def _remove_what_kills_left(path):
-    """Removes the temporary files of processes of this machine that are no more; others may be writing the same file now."""
+    """Removes the temporary files of processes of this machine that are no more; others may be writing the same file
+    now.
+    """
     import psutil
 
     for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.tmp"):
@@ -138,9 +148,13 @@ def read(path):
             metadata = file.metadata() or {}
             found = metadata.get("format")
             if found not in FORMATS:
-                written = "was written by a newer version of" if str(found).startswith("invnet-") else "was not written by"
-                raise ValueError(f"{path} {written} invnet: its format is {found!r}; this version reads {' and '.join(FORMATS)}")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+                written = (
+                    "was written by a newer version of" if str(found).startswith("invnet-") else "was not written by"
+                )
+                raise ValueError(
+                    f"{path} {written} invnet: its format is {found!r}; this version reads {' and '.join(FORMATS)}"
+                )
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, a safetensors file is no dict
     except (SafetensorError, OSError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
     text = {name: value for name, value in metadata.items() if name not in ("format", "digest")}

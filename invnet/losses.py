@@ -9,8 +9,13 @@ from .deprecated import renamed
 
 __all__ = ["bits_per_dim", "gaussian_nll"]
 
-__getattr__ = renamed(__name__, {name: f"invnet.objectives.{name}" for name in (
-    "annealing", "forward_kl", "from_differences", "from_jax", "from_torch", "reverse_kl")})
+__getattr__ = renamed(
+    __name__,
+    {
+        name: f"invnet.objectives.{name}"
+        for name in ("annealing", "forward_kl", "from_differences", "from_jax", "from_torch", "reverse_kl")
+    },
+)
 
 
 def gaussian_nll(Z, logdet):
@@ -25,7 +30,9 @@ def gaussian_nll(Z, logdet):
     """
     ops = get_ops(Z)
     if not hasattr(logdet, "shape") or tuple(logdet.shape) != tuple(Z.shape[:1]):
-        raise ValueError(f"Z is (N, C, *spatial) and logdet (N,); got {tuple(Z.shape)} and {getattr(logdet, 'shape', logdet)!r}")
+        raise ValueError(
+            f"Z is (N, C, *spatial) and logdet (N,); got {tuple(Z.shape)} and {getattr(logdet, 'shape', logdet)!r}"
+        )
     check_batch(Z, "a likelihood")
     if not get_ops(logdet).is_float(logdet):
         raise TypeError(f"logdet is an array of float32 or float64; got dtype {logdet.dtype}")

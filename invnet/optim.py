@@ -15,8 +15,8 @@ from .passes.healing import settle
 class Optimizer:
     """Base: moves the parameters' arrays into one buffer, so that a step is a few passes over it.
 
-    After construction each parameter's `data` and `grad` are views of `self.data` and `self.grad`. A step leaves a parameter
-    whose gradient is None as it is, and what the optimizer remembers of it.
+    After construction each parameter's `data` and `grad` are views of `self.data` and `self.grad`. A step leaves a
+    parameter whose gradient is None as it is, and what the optimizer remembers of it.
 
     Args:
         parameters: Parameters of one dtype and engine.
@@ -31,7 +31,10 @@ class Optimizer:
         self.parameters = list(parameters) if isinstance(parameters, Iterable) else [parameters]
         for p in self.parameters:
             if not isinstance(p, Parameter):
-                raise TypeError(f"an optimizer takes Parameters, as net.parameters() gives them; got {shown(p) if isinstance(p, type) else type(p).__name__}")
+                raise TypeError(
+                    f"an optimizer takes Parameters, as net.parameters() gives them; got "
+                    f"{shown(p) if isinstance(p, type) else type(p).__name__}"
+                )
         if not self.parameters or len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError(f"an optimizer takes at least one parameter, and each once; got {len(self.parameters)}")
         if not callable(lr) and not 0 < lr < math.inf:
@@ -65,8 +68,8 @@ class Optimizer:
         start, self._views = 0, []
         for p in self.parameters:
             size, shape = math.prod(p.data.shape), p.data.shape
-            p.data = self.data[start:start + size].reshape(shape)
-            self._views.append((p.data, self._grad[start:start + size].reshape(shape)))
+            p.data = self.data[start : start + size].reshape(shape)
+            self._views.append((p.data, self._grad[start : start + size].reshape(shape)))
             start += size
 
     @property
@@ -77,7 +80,9 @@ class Optimizer:
         return self._grad
 
     def make_gradients(self):
-        """Has all gradients in the buffer, zeros where there was none: for who looks at the buffer while backward adds to it."""
+        """Has all gradients in the buffer, zeros where there was none: for who looks at the buffer while backward adds
+        to it.
+        """
         self.gather()
         for p in self.parameters:
             if p.held.array is None:
@@ -106,7 +111,9 @@ class Optimizer:
         self.steps += 1
         arrays = [self.data, self._grad, *(self.state[slot] for slot in self.slots)]
         for part in self._parts:
-            get_ops(self.data).update_(lambda ops, *parts: self._update(ops, lr, *parts), *(array[part] for array in arrays))
+            get_ops(self.data).update_(
+                lambda ops, *parts: self._update(ops, lr, *parts), *(array[part] for array in arrays)
+            )
 
     def zero_grad(self):
         """Sets the gradients to zero, all in one pass; one that is None stays None."""
@@ -127,8 +134,10 @@ class Optimizer:
     def load_state_dict(self, state):
         expected = {"steps", *self.slots}
         if state.keys() != expected or any(state[slot].shape != tuple(self.data.shape) for slot in self.slots):
-            raise ValueError(f"the state of {type(self).__name__} has {sorted(expected)} with {self.data.shape[0]} numbers "
-                             f"each; got { {k: v.shape for k, v in state.items()} }")
+            raise ValueError(
+                f"the state of {type(self).__name__} has {sorted(expected)} with {self.data.shape[0]} numbers "
+                f"each; got { {k: v.shape for k, v in state.items()} }"
+            )
         self.steps = int(state["steps"])
         for slot in self.slots:
             self.state[slot][...] = get_ops(self.data).asarray(state[slot], self.data)
@@ -249,8 +258,10 @@ def schedule(lr, warmup=0, decay=1.0, cosine=None):
     """
     check_numbers(lr=lr, warmup=warmup, decay=decay, cosine=1 if cosine is None else cosine)
     if not (lr > 0 and warmup >= 0 and 0 < decay <= 1 and (cosine is None or cosine > 0)):
-        raise ValueError("a schedule has lr above 0, warmup from 0, decay above 0 and at most 1, cosine None or above 0; "
-                         f"got lr={lr}, warmup={warmup}, decay={decay}, cosine={cosine}")
+        raise ValueError(
+            "a schedule has lr above 0, warmup from 0, decay above 0 and at most 1, cosine None or above 0; "
+            f"got lr={lr}, warmup={warmup}, decay={decay}, cosine={cosine}"
+        )
 
     def rate(step):
         value = lr * min(1.0, (step + 1) / warmup) if warmup else lr
@@ -333,8 +344,10 @@ class EMA:
     def load_state_dict(self, state):
         shapes = {"steps": (), **{f"average.{i}": tuple(average.shape) for i, average in enumerate(self.average)}}
         if {name: tuple(array.shape) for name, array in state.items()} != shapes:
-            raise ValueError(f"the state of this EMA has steps and {len(self.average)} averages of the parameters' shapes; "
-                             f"got {len(state)} arrays, or other shapes")
+            raise ValueError(
+                f"the state of this EMA has steps and {len(self.average)} averages of the parameters' shapes; "
+                f"got {len(state)} arrays, or other shapes"
+            )
         self.steps = int(state["steps"])
         for i, average in enumerate(self.average):
             average[...] = get_ops(average).asarray(state[f"average.{i}"], average)

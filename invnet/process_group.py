@@ -8,7 +8,8 @@ class WorkerLost(ConnectionError):
 
 
 class SingleProcess:
-    """A training of one process, which has the whole batch; what training asks of several is `Group` in invnet/distributed/group.py.
+    """A training of one process, which has the whole batch; what training asks of several is `Group` in
+    invnet/distributed/group.py.
 
     All ranks make the same calls in the same order. Where there is only one, each gives what it was given.
     """
@@ -46,8 +47,8 @@ class SingleProcess:
     def synchronising(self, module, optimizer):
         """A function of a share that gives a context for one backward pass; after it gradients are those of all ranks.
 
-        `share` is the part of the batch's samples that this rank has. Gradients of a mean over the rank's samples become
-        those of the mean over the batch.
+        `share` is the part of the batch's samples that this rank has. Gradients of a mean over the rank's samples
+        become those of the mean over the batch.
         """
         return lambda share=1.0: _nothing
 

@@ -1,12 +1,14 @@
-"""No test is decided by chance or by another: random numbers follow from the name of a test and from --seed, settings are put back.
+"""No test is decided by chance or by another: random numbers follow from the name of a test and from --seed, settings
+are put back.
 
 - Before each fixture and each test the global generators of Python, NumPy and PyTorch are seeded from its name, so that
   neither the order of the tests nor a selection of them changes a number.
-- `np.random.default_rng()` without a seed takes one from NumPy's global generator, and so does all of invnet with `seed=None`.
+- `np.random.default_rng()` without a seed takes one from NumPy's global generator, and so does all of invnet with
+  `seed=None`.
 - Hypothesis draws the same examples each time.
-- `pytest --seed N` changes all of these numbers, those of `default_rng(0)` and `torch.manual_seed(0)` in the tests and in the
-  library too. A test that only passes with its own seed fails then. Processes that a test starts are not reached, and
-  tests marked `own_seeds` keep theirs: their figures are known for these numbers.
+- `pytest --seed N` changes all of these numbers, those of `default_rng(0)` and `torch.manual_seed(0)` in the tests and
+  in the library too. A test that only passes with its own seed fails then. Processes that a test starts are not
+  reached, and tests marked `own_seeds` keep theirs: their figures are known for these numbers.
 - A test that leaves a setting of the process changed fails: threads, dtypes, environment, folder.
 - `--random-order-seed N --random-order-bucket global` (pytest-random-order) shuffles the tests.
 
@@ -39,7 +41,9 @@ _shift, _own_seeds = 0, False
 
 
 def pytest_addoption(parser):
-    parser.addoption("--seed", type=int, default=0, help="changes all random numbers of the tests (0: those of every day)")
+    parser.addoption(
+        "--seed", type=int, default=0, help="changes all random numbers of the tests (0: those of every day)"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis reads its options
@@ -100,11 +104,20 @@ OTHERS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_INIT_AT_FORK", 
 
 def settings():
     """The settings of this process that a test could leave to those after it."""
-    found = {"levels of loggers": logger_levels(), "invnet.num_threads()": invnet.num_threads(), "np.geterr()": np.geterr(), "np.random.default_rng": np.random.default_rng,
-             "the working directory": os.getcwd(), "os.environ": {name: value for name, value in os.environ.items() if name not in OTHERS}}
+    found = {
+        "levels of loggers": logger_levels(),
+        "invnet.num_threads()": invnet.num_threads(),
+        "np.geterr()": np.geterr(),
+        "np.random.default_rng": np.random.default_rng,
+        "the working directory": os.getcwd(),
+        "os.environ": {name: value for name, value in os.environ.items() if name not in OTHERS},
+    }
     if torch := sys.modules.get("torch"):
-        found |= {"torch.get_num_threads()": torch.get_num_threads(), "torch.get_default_dtype()": torch.get_default_dtype(),
-                  "torch.is_grad_enabled()": torch.is_grad_enabled()}
+        found |= {
+            "torch.get_num_threads()": torch.get_num_threads(),
+            "torch.get_default_dtype()": torch.get_default_dtype(),
+            "torch.is_grad_enabled()": torch.is_grad_enabled(),
+        }
     return found
 
 
@@ -122,13 +135,19 @@ def pytest_runtest_teardown(item):
     left = {name: (value, after[name]) for name, value in before.items() if after[name] != value}
     if left:
         restore(before)
-        pytest.fail("this test leaves to others: " + ", ".join(f"{name}, {changed(*values)}" for name, values in left.items()), pytrace=False)
+        pytest.fail(
+            "this test leaves to others: " + ", ".join(f"{name}, {changed(*values)}" for name, values in left.items()),
+            pytrace=False,
+        )
     return result
 
 
 def logger_levels():
-    return {name: logger.level for name, logger in logging.Logger.manager.loggerDict.items()
-            if name.partition(".")[0] == "invnet" and isinstance(logger, logging.Logger) and logger.level}
+    return {
+        name: logger.level
+        for name, logger in logging.Logger.manager.loggerDict.items()
+        if name.partition(".")[0] == "invnet" and isinstance(logger, logging.Logger) and logger.level
+    }
 
 
 def restore_logger_levels(before):

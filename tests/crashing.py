@@ -2,8 +2,9 @@
 
     python crashing.py folder kills seed
 
-Children are forked from this process, in which everything is imported and compiled, and so are at work at once. Each goes
-on with the training in a folder until it is killed; a training that ends is compared with one that was never stopped.
+Children are forked from this process, in which everything is imported and compiled, and so are at work at once. Each
+goes on with the training in a folder until it is killed; a training that ends is compared with one that was never
+stopped.
 """
 
 import os
@@ -13,22 +14,31 @@ import signal
 import sys
 import time
 
+from test_train import TINY, other_net, same, tiny_images, tiny_net, without_clocks
+
 import invnet
 from invnet.train import CHECKPOINT, METRICS, fit, fitting
 from invnet.train.metrics import read_metrics
-
-from test_train import TINY, other_net, same, tiny_images, tiny_net, without_clocks
 
 
 def train(folder):
     """Goes on where the checkpoint is, or begins; writes a checkpoint after every step."""
     fitting.SECONDS_BETWEEN_SAVES = 0
     begun = (folder / CHECKPOINT).exists()
-    fit(other_net() if begun else tiny_net(), tiny_images(), folder, resume=begun, progress=False, **({} if begun else TINY))
+    fit(
+        other_net() if begun else tiny_net(),
+        tiny_images(),
+        folder,
+        resume=begun,
+        progress=False,
+        **({} if begun else TINY),
+    )
 
 
 def child(folder, delay):
-    """Trains in a forked process, which is killed after `delay` seconds (never: None); whether it came to its end before."""
+    """Trains in a forked process, which is killed after `delay` seconds (never: None); whether it came to its end
+    before.
+    """
     pid = os.fork()
     if not pid:
         try:
@@ -52,7 +62,10 @@ def main(folder, kills, seed):
     began = time.monotonic()
     assert child(folder / "straight", None)
     whole = longest = time.monotonic() - began
-    straight, rows = invnet.io.read(folder / "straight" / CHECKPOINT), without_clocks(read_metrics(folder / "straight" / METRICS))
+    straight, rows = (
+        invnet.io.read(folder / "straight" / CHECKPOINT),
+        without_clocks(read_metrics(folder / "straight" / METRICS)),
+    )
     while killed < kills or not ended:
         run = folder / f"killed-{ended}"
         if child(run, chance.uniform(0, longest)):
@@ -69,7 +82,10 @@ def main(folder, kills, seed):
             _, text = invnet.io.read(run / CHECKPOINT)
             steps.add(text["training"]["progress"]["step"])
             invnet.load(run / CHECKPOINT)
-    print(f"{killed} kills, {left} temporary files seen after them, checkpoints of {len(steps)} different steps, {ended} trainings ended with the same bits")
+    print(
+        f"{killed} kills, {left} temporary files seen after them, checkpoints of {len(steps)} different steps, {ended} "
+        f"trainings ended with the same bits"
+    )
 
 
 if __name__ == "__main__":

@@ -21,13 +21,18 @@ ON_GPU = _has_device()
 if not ON_GPU:
     if shutil.which("g++") is None:
         pytest.skip("without a GPU the kernels are run on the CPU, which needs g++", allow_module_level=True)
-    for name in [name for name in sys.modules if name.startswith(("cupy.", "cupyx", "cupy_backends", "array_api_compat.cupy")) or name == "cupy"]:
+    for name in [
+        name
+        for name in sys.modules
+        if name.startswith(("cupy.", "cupyx", "cupy_backends", "array_api_compat.cupy")) or name == "cupy"
+    ]:
         del sys.modules[name]
     import cupy_stand_in
 
     cupy_stand_in.install()
 
 import cupy  # noqa: E402
+
 from invnet.ops import ops_named  # noqa: E402
 
 OPS = ops_named("cupy:0")

@@ -1,9 +1,9 @@
 """A stand-in for the small part of CuPy that the CuPy engine uses, on NumPy memory: `install()` makes it `import cupy`.
 
-It is stricter than CuPy where that finds mistakes that a CPU would hide. NumPy's arrays are refused where CuPy wants its own, and
-arrays of a device that is not the current one. A kernel's arguments must have the types of its parameters. Copies from and
-to the host are counted, in `cupy.counters.synchronizations`, and so are bytes, by `cupy.get_default_memory_pool()`. RawModule
-compiles the same source with g++ (cuda_shim.h).
+It is stricter than CuPy where that finds mistakes that a CPU would hide. NumPy's arrays are refused where CuPy wants
+its own, and arrays of a device that is not the current one. A kernel's arguments must have the types of its parameters.
+Copies from and to the host are counted, in `cupy.counters.synchronizations`, and so are bytes, by
+`cupy.get_default_memory_pool()`. RawModule compiles the same source with g++ (cuda_shim.h).
 """
 
 import ctypes
@@ -134,12 +134,19 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
             counters.pool.took(a)
 
     data = property(lambda self: types.SimpleNamespace(ptr=self._a.__array_interface__["data"][0]))
-    shape, dtype, ndim, size = (property(lambda self, name=name: getattr(self._a, name)) for name in ("shape", "dtype", "ndim", "size"))
-    strides, itemsize, nbytes = (property(lambda self, name=name: getattr(self._a, name)) for name in ("strides", "itemsize", "nbytes"))
+    shape, dtype, ndim, size = (
+        property(lambda self, name=name: getattr(self._a, name)) for name in ("shape", "dtype", "ndim", "size")
+    )
+    strides, itemsize, nbytes = (
+        property(lambda self, name=name: getattr(self._a, name)) for name in ("strides", "itemsize", "nbytes")
+    )
     T = property(lambda self: ndarray(self._a.T))
 
     def __array__(self, *arguments, **options):
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array "
+            "explicitly."
+        )
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         call = getattr(ufunc, method)
@@ -208,7 +215,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 def _unwrapped(value):
     if isinstance(value, ndarray):
         if value.device.id != Device.current:
-            raise ValueError(f"Array device must be same as the current device: array device = {value.device.id} while current = {Device.current}")
+            raise ValueError(
+                f"Array device must be same as the current device: array device = {value.device.id} while current = "
+                f"{Device.current}"
+            )
         return value._a
     if isinstance(value, np.ndarray):
         raise TypeError(f"Unsupported type {type(value)}")
@@ -220,7 +230,9 @@ def _wrapped(value):
         return ndarray(np.asarray(value))
     if isinstance(value, (list, tuple)):
         values = map(_wrapped, value)
-        return type(value)(*values) if hasattr(value, "_fields") else type(value)(values)  # the named pairs of numpy.linalg
+        return (
+            type(value)(*values) if hasattr(value, "_fields") else type(value)(values)
+        )  # the named pairs of numpy.linalg
     return value
 
 
@@ -235,6 +247,7 @@ def _lifted(function):
 
 def _waiting(function):
     """Of functions whose result's shape is known when the device is done."""
+
     def waiting(*arguments, **options):
         counters.synchronizations += 1
         return function(*arguments, **options)
@@ -254,12 +267,18 @@ def _asarray(data, dtype=None, copy=None, **options):
 # ---- kernels
 
 
-NUMBERS, POINTERS = {"int": (ctypes.c_int, "i"), "float": (ctypes.c_float, "f"), "double": (ctypes.c_double, "d")}, {"float *": "f", "double *": "d"}
+NUMBERS, POINTERS = (
+    {"int": (ctypes.c_int, "i"), "float": (ctypes.c_float, "f"), "double": (ctypes.c_double, "d")},
+    {"float *": "f", "double *": "d"},
+)
 
 
 class RawModule:
     def __init__(self, code, options=()):
-        self.code, self.real = code, next(option.removeprefix("-DREAL=") for option in options if option.startswith("-DREAL="))
+        self.code, self.real = (
+            code,
+            next(option.removeprefix("-DREAL=") for option in options if option.startswith("-DREAL=")),
+        )
         self.library = compiled(code, self.real)
 
     def get_function(self, name):
@@ -298,7 +317,10 @@ class RawKernel:
 def parameters_of(code):
     """{kernel: the types of its parameters, without const}, of a source whose kernels begin with KERNEL."""
     kernels = re.findall(r"KERNEL (\w+?)(?:##C)?\((.*?)\) \{", code, re.S)
-    found = {name: [re.match(r"(?:const )?(\w+(?: \*)?)", p.strip()).group(1) for p in parameters.split(",")] for name, parameters in kernels}
+    found = {
+        name: [re.match(r"(?:const )?(\w+(?: \*)?)", p.strip()).group(1) for p in parameters.split(",")]
+        for name, parameters in kernels
+    }
     mix = found.pop("mix_")
     return found | {f"mix_{C}": mix for C in re.findall(r"MIX\((\d+)\)", code)}
 
@@ -308,10 +330,24 @@ def compiled(code, real):
     """The shared library of a source, with a function run_NAME(grid, block, arguments) for each kernel."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = pathlib.Path(folder) / "kernels.cpp", pathlib.Path(folder) / "kernels.so"
-        runs = "".join(f'extern "C" void run_{name}(unsigned g, unsigned b, void **a) {{ run({name}, g, b, a); }}\n' for name in parameters_of(code))
+        runs = "".join(
+            f'extern "C" void run_{name}(unsigned g, unsigned b, void **a) {{ run({name}, g, b, a); }}\n'
+            for name in parameters_of(code)
+        )
         source.write_text(f'#include "{HERE / "cuda_shim.h"}"\n#line 1 "kernels.cu"\n{code}\n{runs}')
         address = ["-fsanitize=address,undefined", "-g"] if os.environ.get("INVNET_SANITIZE") else []
-        command = ["g++", "-std=c++14", "-O0", "-ffp-contract=off", "-shared", "-fPIC", f"-DREAL={real}", "-Wall", "-Wno-unknown-pragmas", *address]
+        command = [
+            "g++",
+            "-std=c++14",
+            "-O0",
+            "-ffp-contract=off",
+            "-shared",
+            "-fPIC",
+            f"-DREAL={real}",
+            "-Wall",
+            "-Wno-unknown-pragmas",
+            *address,
+        ]
         subprocess.run([*command, str(source), "-o", str(library)], check=True)
         loaded = ctypes.CDLL(str(library))
     for name in parameters_of(code):
@@ -332,11 +368,18 @@ def _gemm(char, handle, ta, tb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
         if ld < max(1, rows):
             raise ValueError(f"CUBLAS_STATUS_INVALID_VALUE: {rows} rows, {ld} numbers from column to column")
         size = ((columns - 1) * ld + rows) * dtype.itemsize
-        return np.ndarray((rows, columns), dtype, (ctypes.c_char * size).from_address(pointer), strides=(dtype.itemsize, ld * dtype.itemsize))
+        return np.ndarray(
+            (rows, columns),
+            dtype,
+            (ctypes.c_char * size).from_address(pointer),
+            strides=(dtype.itemsize, ld * dtype.itemsize),
+        )
 
     A = matrix(A, k, m, lda).T if ta else matrix(A, m, k, lda)
     B = matrix(B, n, k, ldb).T if tb else matrix(B, k, n, ldb)
-    alpha, beta = (np.ndarray((), dtype, (ctypes.c_char * dtype.itemsize).from_address(pointer)) for pointer in (alpha, beta))
+    alpha, beta = (
+        np.ndarray((), dtype, (ctypes.c_char * dtype.itemsize).from_address(pointer)) for pointer in (alpha, beta)
+    )
     if math_mode["now"] == 3:
         A, B = _tf32(A), _tf32(B)
     C, product = matrix(C, m, n, ldc), alpha * (A @ B)
@@ -357,7 +400,11 @@ def install():
     for name in dir(np):
         value = getattr(np, name)
         if name[0] != "_" and not isinstance(value, types.ModuleType):
-            plain = isinstance(value, type) or not callable(value) or name in ("finfo", "iinfo", "result_type", "can_cast", "issubdtype", "dtype", "isdtype")
+            plain = (
+                isinstance(value, type)
+                or not callable(value)
+                or name in ("finfo", "iinfo", "result_type", "can_cast", "issubdtype", "dtype", "isdtype")
+            )
             setattr(cupy, name, value if plain else _lifted(value))
     for name in ("nonzero", "flatnonzero", "argwhere", "unique", "extract"):
         setattr(cupy, name, _waiting(vars(cupy)[name]))
@@ -371,13 +418,20 @@ def install():
         setattr(cupy, name, module)
         sys.modules[module.__name__] = module
     runtime = types.SimpleNamespace(
-        CUDARuntimeError=CUDARuntimeError, driverGetVersion=lambda: 12080, runtimeGetVersion=lambda: 12090, getDeviceCount=lambda: DEVICES,
-        memGetInfo=lambda: (counters.pool.limit - counters.pool.used, counters.pool.limit))
+        CUDARuntimeError=CUDARuntimeError,
+        driverGetVersion=lambda: 12080,
+        runtimeGetVersion=lambda: 12090,
+        getDeviceCount=lambda: DEVICES,
+        memGetInfo=lambda: (counters.pool.limit - counters.pool.used, counters.pool.limit),
+    )
     device = types.ModuleType("cupy.cuda.device")
     device.get_cublas_handle, device.Device = lambda: 1, Device
     cuda = types.ModuleType("cupy.cuda")
     cuda.Device, cuda.device, cuda.runtime, cuda.Stream = Device, device, runtime, type("Stream", (), {})
-    cuda.PythonFunctionAllocator, cuda.get_current_stream = PythonFunctionAllocator, lambda: types.SimpleNamespace(ptr=7, synchronize=Device().synchronize)
+    cuda.PythonFunctionAllocator, cuda.get_current_stream = (
+        PythonFunctionAllocator,
+        lambda: types.SimpleNamespace(ptr=7, synchronize=Device().synchronize),
+    )
     cuda.MemoryHook = MemoryHook
     cuda.set_allocator = lambda allocator: setattr(cuda, "allocator", allocator)
     cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
@@ -390,10 +444,23 @@ def install():
     cupy.asnumpy = lambda a: a.get()
     cupy.counters = counters
     cublas = types.SimpleNamespace(
-        sgemm=functools.partial(_gemm, "f"), dgemm=functools.partial(_gemm, "d"), CUBLAS_OP_N=0, CUBLAS_OP_T=1,
-        getMathMode=lambda handle: math_mode["now"], setMathMode=lambda handle, mode: math_mode.update(now=mode))
+        sgemm=functools.partial(_gemm, "f"),
+        dgemm=functools.partial(_gemm, "d"),
+        CUBLAS_OP_N=0,
+        CUBLAS_OP_T=1,
+        getMathMode=lambda handle: math_mode["now"],
+        setMathMode=lambda handle, mode: math_mode.update(now=mode),
+    )
     libs = types.ModuleType("cupy_backends.cuda.libs")
     libs.cublas = cublas
-    sys.modules.update({"cupy": cupy, "cupy.cuda": cuda, "cupy.cuda.device": device, "cupy_backends": types.ModuleType("cupy_backends"),
-                        "cupy_backends.cuda": types.ModuleType("cupy_backends.cuda"), "cupy_backends.cuda.libs": libs})
+    sys.modules.update(
+        {
+            "cupy": cupy,
+            "cupy.cuda": cuda,
+            "cupy.cuda.device": device,
+            "cupy_backends": types.ModuleType("cupy_backends"),
+            "cupy_backends.cuda": types.ModuleType("cupy_backends.cuda"),
+            "cupy_backends.cuda.libs": libs,
+        }
+    )
     return cupy

@@ -2,10 +2,11 @@
 
 import contextlib
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import pytest
+
 from invnet.ops import ops_named
 
 try:
@@ -49,8 +50,11 @@ class OnCupy(Engine):
 
 @contextlib.contextmanager
 def aten_on_the_cpu():
-    """Tensors on the CPU go the way of those on other devices, not to NumPy's kernels; in one thread, as the arrays are tiny."""
+    """Tensors on the CPU go the way of those on other devices, not to NumPy's kernels; in one thread, as the arrays are
+    tiny.
+    """
     import torch
+
     from invnet.ops import torch as torch_engine
 
     threads = torch.get_num_threads()
@@ -76,7 +80,9 @@ def engines(*names):
 
 
 def rows_on_engines(rows):
-    """Parameters of a test, `name` and `engine`: a row on one engine every day, each in its turn, and on the others in `make test-all`."""
+    """Parameters of a test, `name` and `engine`: a row on one engine every day, each in its turn, and on the others in
+    `make test-all`.
+    """
     here = [name for name, engine in ENGINES.items() if not engine.gpu]
     pairs = []
     for i, row in enumerate(rows):
@@ -89,11 +95,18 @@ def rows_on_engines(rows):
 
 def _parameter(name):
     engine = ENGINES[name]
-    marks = [pytest.mark.skipif(importlib.util.find_spec(engine.library) is None, reason=f"{engine.library} is not installed")]
+    marks = [
+        pytest.mark.skipif(
+            importlib.util.find_spec(engine.library) is None, reason=f"{engine.library} is not installed"
+        )
+    ]
     if engine.gpu:
         marks += [pytest.mark.gpu, pytest.mark.skipif(not _has_cuda(), reason="there is no CUDA device")]
     if name == "cupy":
-        marks += [pytest.mark.skipif(cupy_here is None, reason="there is neither a GPU nor g++"), *([pytest.mark.gpu] if cupy_here and cupy_here.ON_GPU else [])]
+        marks += [
+            pytest.mark.skipif(cupy_here is None, reason="there is neither a GPU nor g++"),
+            *([pytest.mark.gpu] if cupy_here and cupy_here.ON_GPU else []),
+        ]
     return pytest.param(engine, id=name, marks=marks)
 
 

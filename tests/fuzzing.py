@@ -118,7 +118,9 @@ def answered(call):
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "the input of .* was rebuilt|.* condition number", RuntimeWarning)  # once for a layer, and true
+        warnings.filterwarnings(
+            "ignore", "the input of .* was rebuilt|.* condition number", RuntimeWarning
+        )  # once for a layer, and true
         try:
             return True, call()
         except (ValueError, TypeError, NotImplementedError, FloatingPointError) as error:
@@ -131,7 +133,9 @@ def assert_of_invnet(error):
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} at {frame.filename}:{frame.lineno}: {error}"
     assert frame.filename.startswith(LIBRARY), f"an error from within another library: {where}"
-    assert re.search("got|needs|only with|is not finite at", str(error)), f"an error that does not say what came: {where}"
+    assert re.search("got|needs|only with|is not finite at", str(error)), (
+        f"an error that does not say what came: {where}"
+    )
 
 
 def assert_alike(a, b):

@@ -1,7 +1,7 @@
 """What one of several processes does for tests/test_distributed.py; leaves what it found in FOLDER/RANK.npz.
 
-    python ranks.py FOLDER            everything, on NumPy arrays
-    python ranks.py FOLDER ENGINE     a training on the arrays of another engine; gloo sums them, on a GPU too
+python ranks.py FOLDER            everything, on NumPy arrays
+python ranks.py FOLDER ENGINE     a training on the arrays of another engine; gloo sums them, on a GPU too
 """
 
 import pathlib
@@ -84,7 +84,11 @@ def reduced_gradients(ranks):
 
 def drifting():
     """A Glow whose backward loses all digits of float32, and a batch of 4 images."""
-    glow, X, rng = invnet.Glow(3, 16, 1, 64), np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype("float32"), np.random.default_rng(1)
+    glow, X, rng = (
+        invnet.Glow(3, 16, 1, 64),
+        np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype("float32"),
+        np.random.default_rng(1),
+    )
     glow.initialize(X)
     for parameter in glow.parameters():
         parameter.data += (0.06 * rng.standard_normal(parameter.data.shape)).astype("float32")
@@ -93,7 +97,9 @@ def drifting():
 
 
 def healed_gradients(ranks):
-    """Averages where rank 0 alone meets drift, and where that is off the gradients are summed again; dX too, and what drift says."""
+    """Averages where rank 0 alone meets drift, and where that is off the gradients are summed again; dX too, and what
+    drift says.
+    """
     glow, X = drifting()
     glow.drift_tolerance = 1e-3 if ranks.rank == 0 else 1e30
     optimizer, mine = invnet.optim.SGD(glow.parameters()), X[ranks.shard(len(X))]
@@ -113,8 +119,15 @@ def interrupted(folder, ranks):
         one_of_them = 1e-9 if ranks.rank == 1 else 1e9
         stopped = net()
         stopped.layers[1].parameters()[0].data += steps  # but at the start, weights come from the checkpoint
-        rows = train.fit(stopped, images(), folder / "run", resume=steps > 0, max_seconds=one_of_them, progress=False,
-                         **(RECIPE if steps == 0 else {}))
+        rows = train.fit(
+            stopped,
+            images(),
+            folder / "run",
+            resume=steps > 0,
+            max_seconds=one_of_them,
+            progress=False,
+            **(RECIPE if steps == 0 else {}),
+        )
         if rows[-1]["step"] == 9 and (flat(stopped) == flat(straight)).all():
             return steps
     return -1

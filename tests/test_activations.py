@@ -1,4 +1,6 @@
-"""Activations and their derivatives are the functions that they are named after: in the tails, at 0, at infinities, in both dtypes."""
+"""Activations and their derivatives are the functions that they are named after: in the tails, at 0, at infinities, in
+both dtypes.
+"""
 
 import array_api_compat.numpy
 import mpmath
@@ -46,7 +48,14 @@ def exact(function, A):
 def arguments(dtype):
     """From the least normal H of a gelu on, densely about 0, and tiny ones."""
     rng, far = np.random.default_rng(0), 12.8 if dtype == "float32" else 37.0
-    return np.concatenate([rng.uniform(-far, far, 2000), rng.uniform(-3, 3, 2000), rng.choice([-1, 1], 500) * 10 ** rng.uniform(-30, 0, 500), [0]]).astype(dtype)
+    return np.concatenate(
+        [
+            rng.uniform(-far, far, 2000),
+            rng.uniform(-3, 3, 2000),
+            rng.choice([-1, 1], 500) * 10 ** rng.uniform(-30, 0, 500),
+            [0],
+        ]
+    ).astype(dtype)
 
 
 @both_dtypes
@@ -75,7 +84,12 @@ def test_an_activation_of_the_reference_is_exact_to_a_few_roundings(activation, 
 @on_numpy
 def test_limits_of_activations(ops, dtype):
     A = np.array([np.nan, -np.inf, -1e30, 1e30, np.inf], dtype)
-    for activation, low, high, high_slope in (("gelu", 0, A[3:], 1), ("tanh", -1, [1, 1], 0), ("relu", 0, A[3:], 1), ("softplus", 0, A[3:], 1)):
+    for activation, low, high, high_slope in (
+        ("gelu", 0, A[3:], 1),
+        ("tanh", -1, [1, 1], 0),
+        ("relu", 0, A[3:], 1),
+        ("softplus", 0, A[3:], 1),
+    ):
         with np.errstate(invalid="ignore"):  # of the weights' gradient
             H, slope = applied(ops, activation, A)
         assert np.isnan(H[0]) and (np.isnan(slope[0]) or activation == "relu")
@@ -100,7 +114,7 @@ def test_the_derivative_at_zero_is_one_for_all_who_differentiate(activation):
     recorded = as_module(layer, memory="store")
     X = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
     Z, _ = recorded(X)
-    dX, = torch.autograd.grad(Z[0, 1], X)
+    (dX,) = torch.autograd.grad(Z[0, 1], X)
     np.testing.assert_allclose(dX[0, 0].item(), slope[0, 0], atol=1e-15)
 
 

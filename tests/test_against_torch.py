@@ -1,21 +1,57 @@
-"""Hand-written gradients are those of torch autograd: outputs, logdet, dX, dcond, every parameter, to 1e-10 in float64."""
+"""Hand-written gradients are those of torch autograd: outputs, logdet, dX, dcond, every parameter, to 1e-10 in
+float64.
+"""
 
 import array_api_compat.numpy
-import invnet
 import numpy as np
 import pytest
 import torch
 from cases import Plain
-from invnet import IAF, MAF, NSF, ActNorm, AdditiveCoupling, AffineCoupling, AutoregressiveAffine, AutoregressiveSpline, Chain, Conv1x1
-from invnet import ConvNet, DenseNet, Exact, FactorOut, Glow, Jet, LeakyReLU, Logit, MaskedDenseNet, Permute, Planar, PlanarFlow, Radial, RadialFlow
-from invnet import PlanarNet, RadialNet, RealNVP, Reverse, Sigmoid, SplineCoupling, SplitTokens, Squeeze, PartitionedAdditiveCoupling, Unsqueeze
-from invnet.objectives import likelihood
-from invnet.ops import _of_type, numpy as numpy_engine, tile
+from twins import TWINS, assert_agrees, assert_same, randomised
+
+import invnet
+from invnet import (
+    IAF,
+    MAF,
+    NSF,
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    AutoregressiveAffine,
+    AutoregressiveSpline,
+    Chain,
+    Conv1x1,
+    ConvNet,
+    DenseNet,
+    Exact,
+    FactorOut,
+    Glow,
+    Jet,
+    LeakyReLU,
+    Logit,
+    MaskedDenseNet,
+    PartitionedAdditiveCoupling,
+    Permute,
+    Planar,
+    PlanarFlow,
+    PlanarNet,
+    Radial,
+    RadialFlow,
+    RadialNet,
+    RealNVP,
+    Reverse,
+    Sigmoid,
+    SplineCoupling,
+    SplitTokens,
+    Squeeze,
+    Unsqueeze,
+)
+from invnet.ops import _of_type, tile
+from invnet.ops import numpy as numpy_engine
 from invnet.ops.activations import ACTIVATIONS
 from invnet.ops.numpy import NumpyOps
 from invnet.ops.reference import Ops
 from invnet.ops.tile import Tile
-from twins import TWINS, assert_agrees, assert_same, randomised
 
 f64 = {"dtype": "float64"}
 #: (N, C, *spatial) by the number of spatial axes: odd channels, unequal sizes.
@@ -127,7 +163,11 @@ LAYERS |= {
     "Logit-wide-margin": (Logit(0.3), shape(2)),
     "Sigmoid-with-a-margin": (Sigmoid(0.1), shape(2)),
     "LeakyReLU-steep": (LeakyReLU(3.0), shape(2)),
-    **{f"{cls.__name__}-{C}-channels": (cls(C, seed=C, **f64), (7, C)) for cls in (Planar, Radial) for C in (1, 2, 3, 17)},
+    **{
+        f"{cls.__name__}-{C}-channels": (cls(C, seed=C, **f64), (7, C))
+        for cls in (Planar, Radial)
+        for C in (1, 2, 3, 17)
+    },
     **{f"SplineCoupling-{C}-channels": (spline(C, 0), (7, C)) for C in (2, 3, 17)},
     "PartitionedAdditiveCoupling-parts-of-two": (staircase(6), shape(2, 6)),
     "PartitionedAdditiveCoupling-radial": (staircase(6, RadialNet), shape(0, 6)),
@@ -146,13 +186,38 @@ LAYERS |= {
     "Chain-folds-ActNorm-Conv1x1": (Chain(ActNorm(5, **f64), Conv1x1(5, "lu", **f64)), shape(2)),
     "Chain-folds-Conv1x1-ActNorm": (Chain(Conv1x1(5, "householder", **f64), ActNorm(5, **f64)), shape(2)),
     "Chain-folds-ActNorm-ActNorm": (Chain(ActNorm(5, **f64), ActNorm(5, **f64)), shape(1)),
-    "Chain-folds-Conv1x1-Conv1x1": (Chain(Conv1x1(5, "lu", seed=1, **f64), Conv1x1(5, "full", seed=2, **f64)), shape(2)),
-    "Chain-folds-five": (Chain(ActNorm(5, **f64), ActNorm(5, **f64), Conv1x1(5, "lu", **f64),
-                               Conv1x1(5, "householder", **f64), ActNorm(5, **f64)), shape(2)),
-    "Chain-of-all": (Chain(Logit(), Squeeze(), ActNorm(12, **f64), Conv1x1(12, **f64), affine(12), Permute.reversal(12),
-                           factor_out(12, 2, True), Unsqueeze(), Chain(ActNorm(3, **f64), additive(3))), shape(2, 3)),
-    "Chain-with-Reverse": (Chain(ActNorm(5, **f64), Reverse(Conv1x1(5, **f64)), Reverse(affine(5)),
-                                 ActNorm(5, **f64)), shape(2)),
+    "Chain-folds-Conv1x1-Conv1x1": (
+        Chain(Conv1x1(5, "lu", seed=1, **f64), Conv1x1(5, "full", seed=2, **f64)),
+        shape(2),
+    ),
+    "Chain-folds-five": (
+        Chain(
+            ActNorm(5, **f64),
+            ActNorm(5, **f64),
+            Conv1x1(5, "lu", **f64),
+            Conv1x1(5, "householder", **f64),
+            ActNorm(5, **f64),
+        ),
+        shape(2),
+    ),
+    "Chain-of-all": (
+        Chain(
+            Logit(),
+            Squeeze(),
+            ActNorm(12, **f64),
+            Conv1x1(12, **f64),
+            affine(12),
+            Permute.reversal(12),
+            factor_out(12, 2, True),
+            Unsqueeze(),
+            Chain(ActNorm(3, **f64), additive(3)),
+        ),
+        shape(2, 3),
+    ),
+    "Chain-with-Reverse": (
+        Chain(ActNorm(5, **f64), Reverse(Conv1x1(5, **f64)), Reverse(affine(5)), ActNorm(5, **f64)),
+        shape(2),
+    ),
     "Chain-shares-a-layer": (shared(), shape(2, 4)),
     "Chain-shares-an-autoregressive-layer": (shared_autoregressive(), shape(1, 4)),
 }
@@ -180,27 +245,64 @@ for model in (MAF, IAF):
     LAYERS |= {
         f"{model.__name__}-two": (model(2, 8, 4, **f64), shape(0, 2)),
         f"{model.__name__}-random-orders": (model(5, (8, 7), 3, order="random", scale="sigmoid", **f64), shape(0)),
-        f"{model.__name__}-same-order": (model(3, 8, 2, depth=1, order="same", bound=2.0, activation="silu", **f64), shape(0, 3)),
+        f"{model.__name__}-same-order": (
+            model(3, 8, 2, depth=1, order="same", bound=2.0, activation="silu", **f64),
+            shape(0, 3),
+        ),
         f"{model.__name__}-no-steps": (model(3, 8, 0, **f64), shape(0, 3)),
     }
-LAYERS |= {f"Reverse-{name}": (Reverse(layer), layer.forward(np.full(size, 0.5))[0].shape)
-           for name, (layer, size) in LAYERS.items()}
-LAYERS |= {f"Exact-{name}": (Exact(LAYERS[name][0], 16), LAYERS[name][1]) for name in (
-    "ActNorm-2d", "AdditiveCoupling-2d", "AffineCoupling-bounded-2d", "AffineCoupling-sigmoid-0d", "Conv1x1-lu-2d", "Conv1x1-full-0d",
-    "Conv1x1-householder-3d", "FactorOut-prior-2d", "Chain-folds-five", "Chain-folds-ActNorm-Conv1x1")}
+LAYERS |= {
+    f"Reverse-{name}": (Reverse(layer), layer.forward(np.full(size, 0.5))[0].shape)
+    for name, (layer, size) in LAYERS.items()
+}
+LAYERS |= {
+    f"Exact-{name}": (Exact(LAYERS[name][0], 16), LAYERS[name][1])
+    for name in (
+        "ActNorm-2d",
+        "AdditiveCoupling-2d",
+        "AffineCoupling-bounded-2d",
+        "AffineCoupling-sigmoid-0d",
+        "Conv1x1-lu-2d",
+        "Conv1x1-full-0d",
+        "Conv1x1-householder-3d",
+        "FactorOut-prior-2d",
+        "Chain-folds-five",
+        "Chain-folds-ActNorm-Conv1x1",
+    )
+}
 LAYERS["Reverse-Reverse"] = Reverse(Reverse(Chain(ActNorm(5, **f64), affine(5)))), shape(2)
 
 WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
-    "PartitionedAdditiveCoupling-vector": (PartitionedAdditiveCoupling(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)]), shape(0, 6), (5, 3)),
-    "Reverse-PartitionedAdditiveCoupling-vector": (Reverse(PartitionedAdditiveCoupling(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)])), shape(0, 6), (5, 3)),
+    "PartitionedAdditiveCoupling-vector": (
+        PartitionedAdditiveCoupling(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)]),
+        shape(0, 6),
+        (5, 3),
+    ),
+    "Reverse-PartitionedAdditiveCoupling-vector": (
+        Reverse(PartitionedAdditiveCoupling(6, [net(2, 2, 0, cond_channels=3) for _ in range(2)])),
+        shape(0, 6),
+        (5, 3),
+    ),
     "SplineCoupling-vector": (spline(5, 2, cond_channels=3), shape(2), (3, 3)),
     "SplineCoupling-spatial": (spline(5, 2, cond_channels=3), shape(2), (3, 3, 4, 6)),
     "RealNVP-vector": (RealNVP(5, 6, 2, cond_channels=3, **f64), shape(0), (5, 3)),
     "NSF-vector": (NSF(5, 6, 2, bins=3, cond_channels=3, **f64), shape(0), (5, 3)),
-    **{f"AutoregressiveSpline-{fast}-vector": (autoregressive_spline(5, fast, cond_channels=3), shape(0), (5, 3)) for fast in ("forward", "inverse")},
-    **{f"AutoregressiveSpline-{fast}-spatial": (autoregressive_spline(3, fast, cond_channels=3), shape(2, 3), (3, 3, 4, 6))
-       for fast in ("forward", "inverse")},
-    **{f"NSF-{fast}-vector": (NSF(3, 6, 2, bins=3, cond_channels=3, autoregressive=fast, **f64), shape(0, 3), (5, 3)) for fast in ("forward", "inverse")},
+    **{
+        f"AutoregressiveSpline-{fast}-vector": (autoregressive_spline(5, fast, cond_channels=3), shape(0), (5, 3))
+        for fast in ("forward", "inverse")
+    },
+    **{
+        f"AutoregressiveSpline-{fast}-spatial": (
+            autoregressive_spline(3, fast, cond_channels=3),
+            shape(2, 3),
+            (3, 3, 4, 6),
+        )
+        for fast in ("forward", "inverse")
+    },
+    **{
+        f"NSF-{fast}-vector": (NSF(3, 6, 2, bins=3, cond_channels=3, autoregressive=fast, **f64), shape(0, 3), (5, 3))
+        for fast in ("forward", "inverse")
+    },
     "AdditiveCoupling-vector": (additive(5, 2, cond_channels=3), shape(2), (3, 3)),
     "AffineCoupling-vector-to-vectors": (affine(5, 0, cond_channels=3), shape(0), (5, 3)),
     "AffineCoupling-vector": (affine(5, 2, cond_channels=3), shape(2), (3, 3)),
@@ -209,46 +311,128 @@ WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
     "AffineCoupling-spatial-1d": (affine(5, 1, cond_channels=3), shape(1), (4, 3, 6)),
     "AffineCoupling-finer": (affine(5, 2, cond_channels=12), shape(2), (3, 3, 8, 12)),
     "AffineCoupling-much-finer-1d": (affine(5, 1, cond_channels=12), shape(1), (4, 3, 24)),
-    **{f"AutoregressiveAffine-{fast}-{C}-channels-cond": (autoregressive(C, fast, cond_channels=3), shape(0, C), (5, 3))
-       for fast in ("forward", "inverse") for C in (1, 2, 3, 17)},
-    **{f"AutoregressiveAffine-{fast}-plain-cond": (autoregressive(5, fast, net=Plain, cond_channels=3), shape(0), (5, 3))
-       for fast in ("forward", "inverse")},
-    **{f"AutoregressiveAffine-{fast}-no-hidden-cond": (autoregressive(5, fast, hidden=(), cond_channels=3), shape(0), (5, 3))
-       for fast in ("forward", "inverse")},
-    **{f"AutoregressiveAffine-{fast}-spatial": (autoregressive(5, fast, cond_channels=3), shape(2), (3, 3, 4, 6))
-       for fast in ("forward", "inverse")},
+    **{
+        f"AutoregressiveAffine-{fast}-{C}-channels-cond": (
+            autoregressive(C, fast, cond_channels=3),
+            shape(0, C),
+            (5, 3),
+        )
+        for fast in ("forward", "inverse")
+        for C in (1, 2, 3, 17)
+    },
+    **{
+        f"AutoregressiveAffine-{fast}-plain-cond": (
+            autoregressive(5, fast, net=Plain, cond_channels=3),
+            shape(0),
+            (5, 3),
+        )
+        for fast in ("forward", "inverse")
+    },
+    **{
+        f"AutoregressiveAffine-{fast}-no-hidden-cond": (
+            autoregressive(5, fast, hidden=(), cond_channels=3),
+            shape(0),
+            (5, 3),
+        )
+        for fast in ("forward", "inverse")
+    },
+    **{
+        f"AutoregressiveAffine-{fast}-spatial": (autoregressive(5, fast, cond_channels=3), shape(2), (3, 3, 4, 6))
+        for fast in ("forward", "inverse")
+    },
     **{f"{model.__name__}-cond": (model(4, 8, 3, cond_channels=3, **f64), shape(0, 4), (5, 3)) for model in (MAF, IAF)},
     "Exact-vector": (Exact(affine(5, cond_channels=3), 16), shape(2), (3, 3)),
-    "Chain-vector": (Chain(ActNorm(5, **f64), affine(5, cond_channels=3), Permute.reversal(5), additive(5, cond_channels=3)),
-                     shape(2), (3, 3)),
+    "Chain-vector": (
+        Chain(ActNorm(5, **f64), affine(5, cond_channels=3), Permute.reversal(5), additive(5, cond_channels=3)),
+        shape(2),
+        (3, 3),
+    ),
 }
-WITH_CONDITION |= {f"Reverse-{name}": (Reverse(layer), *sizes) for name, (layer, *sizes) in WITH_CONDITION.items() if "Exact" not in name}
+WITH_CONDITION |= {
+    f"Reverse-{name}": (Reverse(layer), *sizes)
+    for name, (layer, *sizes) in WITH_CONDITION.items()
+    if "Exact" not in name
+}
 
 FLOWS = {  # id: (flow of vectors, shape of X)
     **{f"RealNVP-{C}": (RealNVP(C, 6, 3, **f64), (7, C)) for C in (2, 3, 17)},
     "Jet": (Jet(2, (8, 4), 2, couplings=10, depth=1, width=8, heads=2, **f64), (3, 2, 8, 4)),
-    "RealNVP-mix": (RealNVP(5, (6, 4), 2, scale="sigmoid", activation="leaky_relu", mix="householder", actnorm=True, **f64), (7, 5)),
+    "RealNVP-mix": (
+        RealNVP(5, (6, 4), 2, scale="sigmoid", activation="leaky_relu", mix="householder", actnorm=True, **f64),
+        (7, 5),
+    ),
     **{f"NSF-{C}": (NSF(C, 6, 3, bins=3, bound=2.0, **f64), (7, C)) for C in (2, 3, 17)},
     "NSF-mix": (NSF(5, 6, 2, depth=1, activation="silu", mix="lu", actnorm=True, **f64), (7, 5)),
-    **{f"NSF-{fast}-{C}": (NSF(C, 6, 3, bins=3, bound=2.0, autoregressive=fast, **f64), (7, C)) for fast in ("forward", "inverse") for C in (1, 2, 3, 17)},
-    "NSF-forward-mix": (NSF(5, 6, 2, depth=1, activation="silu", mix="lu", actnorm=True, autoregressive="forward", **f64), (7, 5)),
+    **{
+        f"NSF-{fast}-{C}": (NSF(C, 6, 3, bins=3, bound=2.0, autoregressive=fast, **f64), (7, C))
+        for fast in ("forward", "inverse")
+        for C in (1, 2, 3, 17)
+    },
+    "NSF-forward-mix": (
+        NSF(5, 6, 2, depth=1, activation="silu", mix="lu", actnorm=True, autoregressive="forward", **f64),
+        (7, 5),
+    ),
     **{f"PlanarFlow-{C}": (PlanarFlow(C, 4, **f64), (7, C)) for C in (1, 2, 3, 17)},
     **{f"RadialFlow-{C}": (RadialFlow(C, 4, **f64), (7, C)) for C in (1, 2, 3, 17)},
 }
 FLOWS |= {  # neighbours that an engine does in one call
-    **{f"{model.__name__}-{C}": (model(C, (6, 5), 2, order="random", **f64), (7, C)) for model in (MAF, IAF) for C in (1, 2, 5)},
-    "run": (Chain(ActNorm(4, **f64), Conv1x1(4, seed=2, **f64), affine(4, 0), Permute([1, 2, 3, 0]), Conv1x1(4, "full", **f64), affine(4, 0, "sigmoid")), (7, 4)),
-    "run-householder": (Chain(ActNorm(5, **f64), Conv1x1(5, "householder", 2, **f64), affine(5, 0, hidden=(), bound=2.0)), (7, 5)),
-    "run-autoregressive": (Chain(autoregressive(4, order=[2, 0, 3, 1]), autoregressive(4, "inverse", "sigmoid", hidden=(8, 3, 9))), (7, 4)),
-    **{f"run-{a}": (Chain(affine(3, 0, activation=a), Permute.reversal(3), autoregressive(3, activation=a)), (7, 3)) for a in ACTIVATIONS},
-    "run-splines": (Chain(spline(4, 0), Permute.reversal(4), autoregressive_spline(4, order=[2, 0, 3, 1]), autoregressive_spline(4, "inverse")), (7, 4)),
+    **{
+        f"{model.__name__}-{C}": (model(C, (6, 5), 2, order="random", **f64), (7, C))
+        for model in (MAF, IAF)
+        for C in (1, 2, 5)
+    },
+    "run": (
+        Chain(
+            ActNorm(4, **f64),
+            Conv1x1(4, seed=2, **f64),
+            affine(4, 0),
+            Permute([1, 2, 3, 0]),
+            Conv1x1(4, "full", **f64),
+            affine(4, 0, "sigmoid"),
+        ),
+        (7, 4),
+    ),
+    "run-householder": (
+        Chain(ActNorm(5, **f64), Conv1x1(5, "householder", 2, **f64), affine(5, 0, hidden=(), bound=2.0)),
+        (7, 5),
+    ),
+    "run-autoregressive": (
+        Chain(autoregressive(4, order=[2, 0, 3, 1]), autoregressive(4, "inverse", "sigmoid", hidden=(8, 3, 9))),
+        (7, 4),
+    ),
+    **{
+        f"run-{a}": (Chain(affine(3, 0, activation=a), Permute.reversal(3), autoregressive(3, activation=a)), (7, 3))
+        for a in ACTIVATIONS
+    },
+    "run-splines": (
+        Chain(
+            spline(4, 0),
+            Permute.reversal(4),
+            autoregressive_spline(4, order=[2, 0, 3, 1]),
+            autoregressive_spline(4, "inverse"),
+        ),
+        (7, 4),
+    ),
     "run-splines-many-rows": (Chain(spline(3, 0, 9), Permute.reversal(3), spline(3, 0, 2)), (300, 3)),
     "run-shares-a-layer": (twice(), (7, 4)),
     "run-wide": (Chain(affine(5, 0, hidden=(40, 70)), Permute.reversal(5), affine(5, 0, hidden=33)), (150, 5)),
     "run-many-rows": (RealNVP(3, 6, 2, mix="lu", **f64), (300, 3)),
-    "run-images": (Chain(ActNorm(4, **f64), Conv1x1(4, seed=2, **f64), affine(4), Permute([1, 2, 3, 0]), Conv1x1(4, "full", **f64),
-                         affine(4, 2, "sigmoid"), ActNorm(4, **f64)), (3, 4, 3, 5)),
-    "run-images-wide": (Chain(ActNorm(19, **f64), affine(19, 1, kernels=(1, 3), hidden=(21,)), Conv1x1(19, "householder", 3, **f64)), (4, 19, 33)),
+    "run-images": (
+        Chain(
+            ActNorm(4, **f64),
+            Conv1x1(4, seed=2, **f64),
+            affine(4),
+            Permute([1, 2, 3, 0]),
+            Conv1x1(4, "full", **f64),
+            affine(4, 2, "sigmoid"),
+            ActNorm(4, **f64),
+        ),
+        (3, 4, 3, 5),
+    ),
+    "run-images-wide": (
+        Chain(ActNorm(19, **f64), affine(19, 1, kernels=(1, 3), hidden=(21,)), Conv1x1(19, "householder", 3, **f64)),
+        (4, 19, 33),
+    ),
     "run-images-tiles": (Chain(ActNorm(6, **f64), affine(6), ActNorm(6, **f64)), (5, 6, 24, 24)),
     "run-tiles": (RealNVP(3, 6, 2, mix="lu", **f64), (1100, 3)),
 }
@@ -258,10 +442,14 @@ NETS = {  # id: (conditioner, shape of x, shape of cond)
     **{f"ConvNet-{d}d": (ConvNet(3, 6, 4, ndim=d, **f64), shape(d, 3), None) for d in range(4)},
     **{f"ConvNet-{a}": (ConvNet(3, 6, 4, activation=a, **f64), shape(2, 3), None) for a in ACTIVATIONS},
     **{f"DenseNet-{a}": (DenseNet(3, 6, 4, activation=a, **f64), shape(0, 3), None) for a in ACTIVATIONS},
-    **{f"ConvNet-vector-cond-{d}d": (ConvNet(3, 6, 4, ndim=d, cond_channels=2, **f64), shape(d, 3), (SHAPES[d][0], 2))
-       for d in range(4)},
-    **{f"ConvNet-spatial-cond-{d}d": (ConvNet(3, 6, 4, ndim=d, cond_channels=2, **f64), shape(d, 3), shape(d, 2))
-       for d in range(1, 4)},
+    **{
+        f"ConvNet-vector-cond-{d}d": (ConvNet(3, 6, 4, ndim=d, cond_channels=2, **f64), shape(d, 3), (SHAPES[d][0], 2))
+        for d in range(4)
+    },
+    **{
+        f"ConvNet-spatial-cond-{d}d": (ConvNet(3, 6, 4, ndim=d, cond_channels=2, **f64), shape(d, 3), shape(d, 2))
+        for d in range(1, 4)
+    },
     "ConvNet-finer-cond-1d": (ConvNet(3, 6, 4, ndim=1, cond_channels=8, **f64), (4, 3, 3), (4, 2, 12)),
     "ConvNet-finer-cond-2d": (ConvNet(3, 6, 4, cond_channels=8, **f64), shape(2, 3), (3, 2, 8, 12)),
     "ConvNet-finer-cond-3d": (ConvNet(3, 6, 4, ndim=3, cond_channels=8, **f64), (2, 3, 2, 3, 2), (2, 1, 4, 6, 4)),
@@ -280,10 +468,18 @@ NETS = {  # id: (conditioner, shape of x, shape of cond)
     "DenseNet-depth-4": (DenseNet(3, 6, 4, depth=4, **f64), shape(0, 3), None),
     "DenseNet-widths": (DenseNet(3, (7, 2), 4, **f64), shape(0, 3), None),
     "DenseNet-cond": (DenseNet(3, 6, 4, cond_channels=2, **f64), shape(0, 3), (5, 2)),
-    **{f"{bent.__name__}-{C}-channels": (bent(C, **f64), shape(0, C), None) for bent in (PlanarNet, RadialNet) for C in (1, 3)},
+    **{
+        f"{bent.__name__}-{C}-channels": (bent(C, **f64), shape(0, C), None)
+        for bent in (PlanarNet, RadialNet)
+        for C in (1, 3)
+    },
     **{f"{bent.__name__}-at-each-position": (bent(3, **f64), shape(2, 3), None) for bent in (PlanarNet, RadialNet)},
     **{f"MaskedDenseNet-{C}-channels": (MaskedDenseNet(C, 8, **f64), shape(0, C), None) for C in (1, 2, 5, 17)},
-    "MaskedDenseNet-outputs": (MaskedDenseNet(3, (7, 4), 5, order=[2, 0, 1], activation="silu", **f64), shape(0, 3), None),
+    "MaskedDenseNet-outputs": (
+        MaskedDenseNet(3, (7, 4), 5, order=[2, 0, 1], activation="silu", **f64),
+        shape(0, 3),
+        None,
+    ),
     "MaskedDenseNet-cond": (MaskedDenseNet(3, 6, cond_channels=2, **f64), shape(0, 3), (5, 2)),
     "MaskedDenseNet-depth-0-cond": (MaskedDenseNet(3, (), cond_channels=2, **f64), shape(0, 3), (5, 2)),
     "MaskedDenseNet-at-each-position": (MaskedDenseNet(3, 6, **f64), shape(2, 3), None),
@@ -335,8 +531,10 @@ def check_likelihood(size):
     normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
     expected = -(normal.log_prob(z).flatten(1).sum(1) + ld).mean()
     expected.backward()
-    assert_same({"loss": loss, "dZ": dZ, "dlogdet": dlogdet},
-                {"loss": expected.item(), "dZ": z.grad.numpy(), "dlogdet": ld.grad.numpy()})
+    assert_same(
+        {"loss": loss, "dZ": dZ, "dlogdet": dlogdet},
+        {"loss": expected.item(), "dZ": z.grad.numpy(), "dlogdet": ld.grad.numpy()},
+    )
 
 
 def takes_unit_interval(thing):
@@ -388,17 +586,33 @@ def threads(request):
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("thing, size, cond_size", rows({
-    "AdditiveCoupling": (additive(5), (7, 5, 4, 6)),
-    "AffineCoupling": (affine(5, cond_channels=3), (7, 5, 4, 6), (7, 3, 4, 6)),
-    "SplineCoupling": (spline(5), (7, 5, 4, 6)), "NSF": (NSF(5, 6, 2, bins=3, **f64), (7, 5)),
-    "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)),
-    **{f"AutoregressiveAffine-{fast}": (autoregressive(4, fast), (7, 4)) for fast in ("forward", "inverse")},
-    **{f"AutoregressiveSpline-{fast}": (autoregressive_spline(4, fast), (7, 4)) for fast in ("forward", "inverse")},
-    **{f"AutoregressiveAffine-{fast}-{net.__name__}-cond": (autoregressive(4, fast, net=net, cond_channels=3), (7, 4), (7, 3))
-       for fast in ("forward", "inverse") for net in (MaskedDenseNet, Plain)},
-    "Glow": (Glow(3, levels=2, **small), (7, 3, 4, 8)),
-}))
+@pytest.mark.parametrize(
+    "thing, size, cond_size",
+    rows(
+        {
+            "AdditiveCoupling": (additive(5), (7, 5, 4, 6)),
+            "AffineCoupling": (affine(5, cond_channels=3), (7, 5, 4, 6), (7, 3, 4, 6)),
+            "SplineCoupling": (spline(5), (7, 5, 4, 6)),
+            "NSF": (NSF(5, 6, 2, bins=3, **f64), (7, 5)),
+            "vectors": (affine(5, 0, cond_channels=3), (7, 5), (7, 3)),
+            **{f"AutoregressiveAffine-{fast}": (autoregressive(4, fast), (7, 4)) for fast in ("forward", "inverse")},
+            **{
+                f"AutoregressiveSpline-{fast}": (autoregressive_spline(4, fast), (7, 4))
+                for fast in ("forward", "inverse")
+            },
+            **{
+                f"AutoregressiveAffine-{fast}-{net.__name__}-cond": (
+                    autoregressive(4, fast, net=net, cond_channels=3),
+                    (7, 4),
+                    (7, 3),
+                )
+                for fast in ("forward", "inverse")
+                for net in (MaskedDenseNet, Plain)
+            },
+            "Glow": (Glow(3, levels=2, **small), (7, 3, 4, 8)),
+        }
+    ),
+)
 def test_gradients_summed_over_samples_agree_with_autograd(thing, size, cond_size, monkeypatch):
     monkeypatch.setattr(NumpyOps, "tiles", lambda ops, size, *_: [Tile(slice(n, n + 1)) for n in range(size[0])])
     check(thing, size, cond_size)
@@ -426,8 +640,12 @@ def small_tiles(monkeypatch):
     """From now on images as large as those of BLOCKS are cut; gives the list of the tiles that are made."""
     made = []
     monkeypatch.setattr(numpy_engine, "_tiles", numpy_engine._tiles.__wrapped__)  # or it remembers tiles
-    monkeypatch.setattr(numpy_engine, "TILE_BYTES", 14_000)  # 36 positions of affine(5): blocks of 2 x 2 and a halo of 2
-    monkeypatch.setattr(tile, "tiles_of", lambda *how, tiles_of=tile.tiles_of: [made.append(each) or each for each in tiles_of(*how)])
+    monkeypatch.setattr(
+        numpy_engine, "TILE_BYTES", 14_000
+    )  # 36 positions of affine(5): blocks of 2 x 2 and a halo of 2
+    monkeypatch.setattr(
+        tile, "tiles_of", lambda *how, tiles_of=tile.tiles_of: [made.append(each) or each for each in tiles_of(*how)]
+    )
     return made
 
 
@@ -440,9 +658,11 @@ def test_gradients_summed_over_blocks_of_an_image_agree_with_autograd(thing, siz
     assert any(not tile.whole for tile in made)
 
 
-@pytest.mark.parametrize("layer", [
-    ActNorm(8, **f64), Conv1x1(8, **f64), Chain(ActNorm(8, **f64), Conv1x1(8, "full", **f64))
-], ids=["ActNorm", "Conv1x1", "folded"])
+@pytest.mark.parametrize(
+    "layer",
+    [ActNorm(8, **f64), Conv1x1(8, **f64), Chain(ActNorm(8, **f64), Conv1x1(8, "full", **f64))],
+    ids=["ActNorm", "Conv1x1", "folded"],
+)
 def test_channel_maps_of_more_rows_than_a_tile_agree_with_autograd(layer):
     check(layer, (3, 8, 120, 130))  # 46800 rows; a tile has at most 32768
 

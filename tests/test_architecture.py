@@ -38,7 +38,7 @@ def imports():
             if isinstance(node, ast.Import):
                 yield from ((path, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
-                base = package[:len(package) - node.level + 1] if node.level else ()
+                base = package[: len(package) - node.level + 1] if node.level else ()
                 module = ".".join([*base, *([node.module] if node.module else [])])
                 names = [module] if node.module else [f"{module}.{alias.name}" for alias in node.names]
                 yield from ((path, name) for name in names)
@@ -60,13 +60,21 @@ def test_every_part_has_a_floor():
 
 
 def test_arrows_go_down_only():
-    arrows = {(part_of(path), part(module), str(path)) for path, module in imports() if module.split(".")[0] == "invnet"}
-    upward = [f"{file}: {here} imports {there}" for here, there, file in sorted(arrows)
-              if here != there and FLOOR[there] >= FLOOR[here] and not (there == "invnet" and here in ("cli", "bench"))]
+    arrows = {
+        (part_of(path), part(module), str(path)) for path, module in imports() if module.split(".")[0] == "invnet"
+    }
+    upward = [
+        f"{file}: {here} imports {there}"
+        for here, there, file in sorted(arrows)
+        if here != there and FLOOR[there] >= FLOOR[here] and not (there == "invnet" and here in ("cli", "bench"))
+    ]
     assert not upward, "\n".join(upward)
 
 
 def test_an_array_library_is_named_in_its_places_only():
-    elsewhere = [f"{path} imports {module}" for path, module in imports()
-                 if module.split(".")[0] in LIBRARIES and not path.as_posix().startswith(LIBRARY_PLACES)]
+    elsewhere = [
+        f"{path} imports {module}"
+        for path, module in imports()
+        if module.split(".")[0] in LIBRARIES and not path.as_posix().startswith(LIBRARY_PLACES)
+    ]
     assert not elsewhere, "\n".join(elsewhere)

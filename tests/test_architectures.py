@@ -23,20 +23,37 @@ from test_old_files import EXPECTED  # noqa: E402
 
 LOADED = {name: FIXTURES / "invnet_1" / file_name(name) for name in CASES}
 
-#: what a user meets under a public name and is not saved: contracts that a subclass fulfils, TorchNet, whose module no file holds,
-#: and FusedGroup, which a Chain makes of its layers
+#: what a user meets under a public name and is not saved: contracts that a subclass fulfils, TorchNet, whose module no
+#: file holds, and FusedGroup, which a Chain makes of its layers
 CONTRACTS = {"Base", "FusedGroup", "InPlaceLayer", "Isometry", "Layer", "Module", "Conditioner", "TorchNet"}
-#: where None is itself what is meant, and no default that stands for something else; or a start value, which the file's arrays replace
-NONE_IS_MEANT = {("FactorOut", "prior"), ("SplineCoupling", "tails"), ("AutoregressiveSpline", "tails"), ("NSF", "autoregressive"),
-                 ("FullNormal", "covariance"), ("GaussianMixture", "weights")}
+#: where None is itself what is meant, and no default that stands for something else; or a start value, which the file's
+#: arrays replace
+NONE_IS_MEANT = {
+    ("FactorOut", "prior"),
+    ("SplineCoupling", "tails"),
+    ("AutoregressiveSpline", "tails"),
+    ("NSF", "autoregressive"),
+    ("FullNormal", "covariance"),
+    ("GaussianMixture", "weights"),
+}
 
 
 def public_classes():
     """Every Module that a package of invnet offers under a name without an underscore."""
-    packages = [invnet, *(sys.modules[f"invnet.{name}"] for _, name, is_package in pkgutil.iter_modules(invnet.__path__)
-                          if is_package and f"invnet.{name}" in sys.modules)]
-    return {cls for package in packages for name, cls in vars(package).items()
-            if name[0] != "_" and inspect.isclass(cls) and issubclass(cls, Module)}
+    packages = [
+        invnet,
+        *(
+            sys.modules[f"invnet.{name}"]
+            for _, name, is_package in pkgutil.iter_modules(invnet.__path__)
+            if is_package and f"invnet.{name}" in sys.modules
+        ),
+    ]
+    return {
+        cls
+        for package in packages
+        for name, cls in vars(package).items()
+        if name[0] != "_" and inspect.isclass(cls) and issubclass(cls, Module)
+    }
 
 
 def every_class(description):
@@ -61,7 +78,9 @@ def test_every_public_class_is_reached_by_its_public_name():
 
 def test_every_public_class_is_in_a_file_of_before():
     """One that is new gets a file as well: in the next set of fixtures."""
-    found = {name.rpartition(".")[2] for path in LOADED.values() for name, _ in every_class(io.read(path)[1]["architecture"])}
+    found = {
+        name.rpartition(".")[2] for path in LOADED.values() for name, _ in every_class(io.read(path)[1]["architecture"])
+    }
     assert {cls.__name__ for cls in public_classes()} - CONTRACTS <= found
 
 
@@ -72,7 +91,11 @@ def test_a_file_has_public_names_and_every_argument_that_the_constructor_takes(n
     for kind, arguments in every_class(json.loads(text)):
         assert kind.startswith("own_modules.") or (kind.startswith("invnet.") and kind.count(".") == 1)
         cls = architecture.known_classes()[kind]
-        taken = {} if cls.__init__ is object.__init__ else dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
+        taken = (
+            {}
+            if cls.__init__ is object.__init__
+            else dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
+        )
         assert arguments.keys() == taken.keys(), kind
 
 
@@ -86,9 +109,13 @@ def test_a_default_that_changes_changes_no_file(name, tmp_path, monkeypatch):
             if cls.__init__.__defaults__:
                 monkeypatch.setattr(cls.__init__, "__defaults__", (object(),) * len(cls.__init__.__defaults__))
             if cls.__init__.__kwdefaults__:
-                monkeypatch.setattr(cls.__init__, "__kwdefaults__", dict.fromkeys(cls.__init__.__kwdefaults__, object()))
+                monkeypatch.setattr(
+                    cls.__init__, "__kwdefaults__", dict.fromkeys(cls.__init__.__kwdefaults__, object())
+                )
     found = {}
-    monkeypatch.setattr(architecture, "construct", lambda cls, repeated, arguments: found.update({cls: arguments}) or module)
+    monkeypatch.setattr(
+        architecture, "construct", lambda cls, repeated, arguments: found.update({cls: arguments}) or module
+    )
     for path in (tmp_path / "new", LOADED[name]):
         invnet.load(path)
         assert not any(type(value) is object for arguments in found.values() for value in arguments.values())
@@ -101,7 +128,10 @@ def test_what_none_stands_for_is_in_the_file(name):
             continue
         for argument, value in arguments.items():
             known = (kind.rpartition(".")[2], argument) in NONE_IS_MEANT
-            assert value is not None or known or has_no_effect(kind.rpartition(".")[2], argument, arguments), (kind, argument)
+            assert value is not None or known or has_no_effect(kind.rpartition(".")[2], argument, arguments), (
+                kind,
+                argument,
+            )
 
 
 def has_no_effect(kind, argument, arguments):
@@ -139,8 +169,15 @@ def test_a_file_of_before_comes_back_from_the_present_format(name, tmp_path):
 
 
 def test_what_was_loaded_prints_what_was_given(tmp_path):
-    """Not every argument that the file has: those that are as their defaults are left out, as they are of what is new."""
-    for module in (invnet.Planar(3), invnet.NSF(3, 8, 2, bins=4, depth=1), invnet.ConvNet(2, 4, 3), invnet.Chain(invnet.ActNorm(2), invnet.Logit(0.1))):
+    """Not every argument that the file has: those that are as their defaults are left out, as they are of what is
+    new.
+    """
+    for module in (
+        invnet.Planar(3),
+        invnet.NSF(3, 8, 2, bins=4, depth=1),
+        invnet.ConvNet(2, 4, 3),
+        invnet.Chain(invnet.ActNorm(2), invnet.Logit(0.1)),
+    ):
         invnet.save(module, tmp_path / "file")
         assert repr(invnet.load(tmp_path / "file")) == repr(module)
 
@@ -164,17 +201,21 @@ def test_a_users_class_may_gain_an_argument(tmp_path):
     assert invnet.load(tmp_path / "grown").later == 3
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda d: d["arguments"].pop("channels"), r"invnet.ActNorm takes channels, floor, dtype; .* lacks channels"),
-    (lambda d: d["arguments"].pop("floor"), r"takes channels, floor, dtype; .* lacks floor"),
-    (lambda d: d["arguments"].update(colour=1), r"takes channels, floor, dtype; .* has colour too"),
-    (lambda d: d.update({"class": "invnet.ActNrm"}), "'invnet.ActNrm' is no class of this version of invnet"),
-    (lambda d: d.update({"class": "mine.ActNorm"}), "'mine.ActNorm' is unknown; import the module"),
-    (lambda d: d.update({"class": "invnet.core.module.Module"}), "'invnet.core.module.Module' is no class"),
-    (lambda d: d.update({"class": ["os"]}), r"an architecture has class, a text, and arguments.*\['os'\]"),
-    (lambda d: d.update(arguments=[1]), r"an architecture has class, a text, and arguments"),
-    (lambda d: d.pop("arguments"), r"an architecture has class, a text, and arguments"),
-], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: d["arguments"].pop("channels"), r"invnet.ActNorm takes channels, floor, dtype; .* lacks channels"),
+        (lambda d: d["arguments"].pop("floor"), r"takes channels, floor, dtype; .* lacks floor"),
+        (lambda d: d["arguments"].update(colour=1), r"takes channels, floor, dtype; .* has colour too"),
+        (lambda d: d.update({"class": "invnet.ActNrm"}), "'invnet.ActNrm' is no class of this version of invnet"),
+        (lambda d: d.update({"class": "mine.ActNorm"}), "'mine.ActNorm' is unknown; import the module"),
+        (lambda d: d.update({"class": "invnet.core.module.Module"}), "'invnet.core.module.Module' is no class"),
+        (lambda d: d.update({"class": ["os"]}), r"an architecture has class, a text, and arguments.*\['os'\]"),
+        (lambda d: d.update(arguments=[1]), r"an architecture has class, a text, and arguments"),
+        (lambda d: d.pop("arguments"), r"an architecture has class, a text, and arguments"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_what_does_not_fit_the_classes_says_what_was_required_and_what_came(tmp_path, change, message):
     rewritten(tmp_path / "file", invnet.ActNorm(2), change)
     with pytest.raises(ValueError, match=message):

@@ -1,10 +1,12 @@
-"""Autoregressive conditioners and layers: what sees what, deep stacks, the sweeps' end, and numbers that are not finite."""
+"""Autoregressive conditioners and layers: what sees what, deep stacks, the sweeps' end, and numbers that are not
+finite.
+"""
 
 import numpy as np
 import pytest
+from cases import Plain
 
 import invnet
-from cases import Plain
 from invnet import IAF, MAF, AutoregressiveAffine, MaskedDenseNet, Reverse
 from invnet.ops import get_ops
 
@@ -27,7 +29,11 @@ def jacobian(net, x, cond):
 
 @pytest.mark.parametrize("K", [0, 2], ids=["no-cond", "cond"])
 @pytest.mark.parametrize("hidden", [(), 40, (18, 40), (2, 3)], ids=str)
-@pytest.mark.parametrize("order", [[0], [0, 1], [1, 0], [2, 0, 1], np.random.default_rng(0).permutation(17)], ids=lambda order: f"{len(order)}-channels")
+@pytest.mark.parametrize(
+    "order",
+    [[0], [0, 1], [1, 0], [2, 0, 1], np.random.default_rng(0).permutation(17)],
+    ids=lambda order: f"{len(order)}-channels",
+)
 def test_the_jacobian_of_a_masked_net_is_strictly_triangular_in_its_order(order, hidden, K):
     C, rng = len(order), np.random.default_rng(1)
     net = loud(MaskedDenseNet(C, hidden, 3, order=order, activation="softplus", cond_channels=K, dtype="float64"))
@@ -59,7 +65,9 @@ def test_weights_that_a_mask_hides_have_neither_effect_nor_gradient():
 
 def test_outputs_of_all_layers_have_the_size_that_he_gives():
     net, x = MaskedDenseNet(20, 400, depth=4, dtype="float64"), np.random.default_rng(0).standard_normal((500, 20))
-    net.W[-1].data[...] = np.random.default_rng(1).standard_normal(net.W[-1].data.shape) / np.sqrt(np.maximum(1, net.mask[-1].data.sum(axis=0)))
+    net.W[-1].data[...] = np.random.default_rng(1).standard_normal(net.W[-1].data.shape) / np.sqrt(
+        np.maximum(1, net.mask[-1].data.sum(axis=0))
+    )
     assert 0.5 < net.forward(x)[:, 1:20].std() < 2  # with He's values for all inputs it would be below 0.3
 
 
@@ -85,15 +93,21 @@ def test_a_new_model_is_the_identity(model, order):
 
 
 def test_orders_change_from_step_to_step_as_asked_for():
-    orders = {kind: [layer.net._order for layer in MAF(4, 4, 3, order=kind).layers] for kind in ("reversal", "random", "same")}
+    orders = {
+        kind: [layer.net._order for layer in MAF(4, 4, 3, order=kind).layers] for kind in ("reversal", "random", "same")
+    }
     assert orders["reversal"] == [[0, 1, 2, 3], [3, 2, 1, 0], [0, 1, 2, 3]]
     assert orders["same"] == [[0, 1, 2, 3]] * 3
-    assert all(sorted(order) == [0, 1, 2, 3] for order in orders["random"]) and orders["random"][0] != orders["random"][1]
+    assert (
+        all(sorted(order) == [0, 1, 2, 3] for order in orders["random"]) and orders["random"][0] != orders["random"][1]
+    )
 
 
 def test_the_formulas_are_those_of_the_papers():
     x = np.random.default_rng(0).standard_normal((6, 3))
-    maf, iaf = (loud(AutoregressiveAffine(3, MaskedDenseNet(3, 8, dtype="float64"), fast)) for fast in ("forward", "inverse"))
+    maf, iaf = (
+        loud(AutoregressiveAffine(3, MaskedDenseNet(3, 8, dtype="float64"), fast)) for fast in ("forward", "inverse")
+    )
     t, raw = np.split(maf.net.forward(x), 2, axis=1)
     mu, alpha = -t, -np.log(4) * np.tanh(raw / np.log(4))
     Z, logdet = maf.forward(x)
@@ -140,7 +154,12 @@ def test_a_sample_that_is_not_finite_ends_and_spoils_no_other(value, fast, net):
     X = np.random.default_rng(0).standard_normal((4, 5))
     spoilt = X.copy()
     spoilt[1, 0] = value
-    for method in (lambda A: layer.forward(A)[0], layer.inverse, lambda A: layer.backward(A, A)[0], lambda A: layer.inverse_backward(A, A)[0]):
+    for method in (
+        lambda A: layer.forward(A)[0],
+        layer.inverse,
+        lambda A: layer.backward(A, A)[0],
+        lambda A: layer.inverse_backward(A, A)[0],
+    ):
         expected, got = method(X), method(spoilt)
         np.testing.assert_allclose(got[[0, 2, 3]], expected[[0, 2, 3]], rtol=1e-12)
 
@@ -189,11 +208,17 @@ def test_empty_batches_pass_through(shape, fast, net):
 
 @pytest.mark.parametrize("model", [MAF, IAF])
 def test_a_saved_model_gives_the_same_bits(model, tmp_path):
-    net, X = loud(model(4, [8, 6], 3, order="random", cond_channels=2, seed=5)), np.random.default_rng(0).standard_normal((7, 4)).astype("float32")
+    net, X = (
+        loud(model(4, [8, 6], 3, order="random", cond_channels=2, seed=5)),
+        np.random.default_rng(0).standard_normal((7, 4)).astype("float32"),
+    )
     cond = X[:, :2]
     invnet.save(net, tmp_path / "net.safetensors")
     again = invnet.load(tmp_path / "net.safetensors")
-    for a, b in ((net.forward(X, cond), again.forward(X, cond)), (net.inverse_logdet(X, cond), again.inverse_logdet(X, cond))):
+    for a, b in (
+        (net.forward(X, cond), again.forward(X, cond)),
+        (net.inverse_logdet(X, cond), again.inverse_logdet(X, cond)),
+    ):
         assert all(np.array_equal(x, y) for x, y in zip(a, b))
 
 
@@ -203,7 +228,10 @@ def test_both_learn_the_two_moons_by_likelihood(model):
 
     def moons(n):
         angle, upper = np.pi * rng.random(n), rng.random(n) < 0.5
-        X = np.stack([np.where(upper, np.cos(angle), 1 - np.cos(angle)), np.where(upper, np.sin(angle), 0.5 - np.sin(angle))], axis=1)
+        X = np.stack(
+            [np.where(upper, np.cos(angle), 1 - np.cos(angle)), np.where(upper, np.sin(angle), 0.5 - np.sin(angle))],
+            axis=1,
+        )
         return (X + 0.1 * rng.standard_normal((n, 2))).astype("float32")
 
     net = model(2, [32, 32], 5, activation="silu")

@@ -45,14 +45,28 @@ class FlatNormal(D.MultivariateNormal):
 
 BASES = {  # name: (base, shape of Z, torch's own distribution of the state by name)
     "Normal": (Normal(), (5, 3, 2), lambda: D.Independent(D.Normal(torch.zeros(3, 2).double(), 1.0), 2)),
-    "Uniform": (Uniform(-4, 5), (5, 3), lambda: D.Independent(D.Uniform(*torch.tensor([[-4.0], [5.0]]).double().expand(2, 3)), 1)),
-    "DiagonalNormal": (DiagonalNormal(numbers(3), np.exp(numbers(3, seed=1)), **f64), (5, 3),
-                       lambda mean, log_s: D.Independent(D.Normal(mean, log_s.exp()), 1)),
-    "DiagonalNormal, images": (DiagonalNormal(numbers(3, 2, 4), 0.7, **f64), (5, 3, 2, 4),
-                               lambda mean, log_s: D.Independent(D.Normal(mean, log_s.exp()), 3)),
+    "Uniform": (
+        Uniform(-4, 5),
+        (5, 3),
+        lambda: D.Independent(D.Uniform(*torch.tensor([[-4.0], [5.0]]).double().expand(2, 3)), 1),
+    ),
+    "DiagonalNormal": (
+        DiagonalNormal(numbers(3), np.exp(numbers(3, seed=1)), **f64),
+        (5, 3),
+        lambda mean, log_s: D.Independent(D.Normal(mean, log_s.exp()), 1),
+    ),
+    "DiagonalNormal, images": (
+        DiagonalNormal(numbers(3, 2, 4), 0.7, **f64),
+        (5, 3, 2, 4),
+        lambda mean, log_s: D.Independent(D.Normal(mean, log_s.exp()), 3),
+    ),
     "FullNormal": (FullNormal(numbers(3), covariance(3), **f64), (5, 3), FlatNormal),
     "FullNormal, images": (FullNormal(numbers(2, 3), covariance(6), **f64), (4, 2, 3), FlatNormal),
-    "GaussianMixture": (GaussianMixture(numbers(4, 3), np.exp(numbers(4, 3, seed=1)), [1, 2, 3, 0.5], **f64), (5, 3), mixture),
+    "GaussianMixture": (
+        GaussianMixture(numbers(4, 3), np.exp(numbers(4, 3, seed=1)), [1, 2, 3, 0.5], **f64),
+        (5, 3),
+        mixture,
+    ),
     "GaussianMixture, images": (GaussianMixture(numbers(2, 3, 2), **f64), (5, 3, 2), mixture),
 }
 
@@ -63,7 +77,9 @@ def leaves(base):
 
 def assert_close(found, expected):
     for name, want in expected.items():
-        np.testing.assert_allclose(found[name], 0.0 if want is None else want.numpy(), rtol=1e-10, atol=1e-10, err_msg=name)
+        np.testing.assert_allclose(
+            found[name], 0.0 if want is None else want.numpy(), rtol=1e-10, atol=1e-10, err_msg=name
+        )
 
 
 def check_log_prob(base, shape, make):
@@ -76,8 +92,14 @@ def check_log_prob(base, shape, make):
     found = {"log_prob": base.log_prob(Z), "dZ": base.log_prob_backward(weights, Z)}
     found.update((name, parameter.grad.copy()) for name, parameter in base.named_parameters())
     zeros = torch.zeros_like(z)
-    assert_close(found, {"log_prob": expected.detach(), "dZ": zeros if z.grad is None else z.grad,
-                         **{name: leaf.grad for name, leaf in state.items()}})
+    assert_close(
+        found,
+        {
+            "log_prob": expected.detach(),
+            "dZ": zeros if z.grad is None else z.grad,
+            **{name: leaf.grad for name, leaf in state.items()},
+        },
+    )
 
 
 def check_sample(base, shape, make):
@@ -133,9 +155,17 @@ def test_samples_have_the_moments_of_torch_s(name):
     np.testing.assert_allclose(np.cov(Z.T), np.cov(T.T), atol=0.04 * np.cov(T.T).max())
 
 
-@pytest.mark.parametrize("base", [
-    Normal(), DiagonalNormal([0.3, -1], [0.5, 2], **f64), FullNormal([0.3, -1], [[2, 1.2], [1.2, 1]], **f64), Uniform(-2, 3),
-    GaussianMixture([[1, 2], [-2, 0], [3, -3]], [[0.5, 1], [1, 0.3], [0.7, 0.7]], [1, 2, 3], **f64)], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "base",
+    [
+        Normal(),
+        DiagonalNormal([0.3, -1], [0.5, 2], **f64),
+        FullNormal([0.3, -1], [[2, 1.2], [1.2, 1]], **f64),
+        Uniform(-2, 3),
+        GaussianMixture([[1, 2], [-2, 0], [3, -3]], [[0.5, 1], [1, 0.3], [0.7, 0.7]], [1, 2, 3], **f64),
+    ],
+    ids=repr,
+)
 def test_a_density_in_two_dimensions_integrates_to_one_and_its_samples_follow_it(base):
     edges, cells = np.linspace(-9, 9, 37), 32
     axis = (np.arange(36 * cells) + 0.5) * 18 / (36 * cells) - 9
@@ -146,7 +176,10 @@ def test_a_density_in_two_dimensions_integrates_to_one_and_its_samples_follow_it
     Z = base.sample((N, 2), np.random.default_rng(0), np.zeros(0))
     counts = np.histogram2d(*Z.T, bins=[edges, edges])[0]
     likely = p > 5 / N
-    observed, expected = np.append(counts[likely], N - counts[likely].sum()), np.append(N * p[likely], N * (1 - p[likely].sum()))
+    observed, expected = (
+        np.append(counts[likely], N - counts[likely].sum()),
+        np.append(N * p[likely], N * (1 - p[likely].sum())),
+    )
     assert expected[-1] < 5 or stats.chisquare(observed, expected * N / expected.sum()).pvalue > 1e-4
 
 
@@ -155,13 +188,20 @@ def test_temperature_zero_gives_the_centre(name):
     base, shape, _ = BASES[name]
     Z = base.sample(shape, np.random.default_rng(0), np.zeros(0), temperature=0.0)
     centres = {"mean": lambda: base.mean.data[None], "means": lambda: base.means.data}
-    centre = next((get() for attribute, get in centres.items() if hasattr(base, attribute)), np.full((1, *shape[1:]), np.median(Z)))
+    centre = next(
+        (get() for attribute, get in centres.items() if hasattr(base, attribute)),
+        np.full((1, *shape[1:]), np.median(Z)),
+    )
     distances = abs(Z[:, None] - centre).reshape(len(Z), len(centre), -1).max(axis=2)
     assert distances.min(axis=1).max() < 1e-12
 
 
 def test_what_is_not_learned_is_no_parameter_but_is_saved(tmp_path):
-    for base in (DiagonalNormal([1, 2], learn=False), FullNormal([1, 2], learn=False), GaussianMixture([[1, 2], [3, 4]], learn=False)):
+    for base in (
+        DiagonalNormal([1, 2], learn=False),
+        FullNormal([1, 2], learn=False),
+        GaussianMixture([[1, 2], [3, 4]], learn=False),
+    ):
         assert base.parameters() == [] and base.state_dict()
         base.log_prob_backward(None, numbers(3, 2).astype("float32"))
         base.sample_backward(numbers(3, 2), numbers(3, 2))
@@ -170,7 +210,11 @@ def test_what_is_not_learned_is_no_parameter_but_is_saved(tmp_path):
         assert (flow.sample(4, seed=1) == invnet.Flow(invnet.ActNorm(2), (2,), base).sample(4, seed=1)).all()
 
 
-@pytest.mark.parametrize("base", [Normal(), DiagonalNormal([0, 0]), FullNormal([0, 0]), GaussianMixture([[0, 0], [1, 1]]), Uniform()], ids=repr)
+@pytest.mark.parametrize(
+    "base",
+    [Normal(), DiagonalNormal([0, 0]), FullNormal([0, 0]), GaussianMixture([[0, 0], [1, 1]]), Uniform()],
+    ids=repr,
+)
 def test_float32_is_kept(base):
     Z = base.sample((5, 2), np.random.default_rng(0), np.zeros(0, "float32"))
     assert Z.dtype == base.log_prob(Z).dtype == base.log_prob_backward(None, Z).dtype == "float32"
@@ -189,8 +233,16 @@ def normals():
 
 MISTAKES = {
     "shape of Z": (lambda: normals()[0].log_prob(np.zeros((3, 4))), ValueError, r"DiagonalNormal.*\(N, 2\).*\(3, 4\)"),
-    "shape of a sample": (lambda: FullNormal([0, 0]).sample((3, 4), np.random.default_rng(0), np.zeros(0)), ValueError, r"\(N, 2\).*\(3, 4\)"),
-    "dlog_prob": (lambda: normals()[0].log_prob_backward(np.zeros(2), normals()[1]), ValueError, r"dlog_prob.*\(3,\).*\(2,\)"),
+    "shape of a sample": (
+        lambda: FullNormal([0, 0]).sample((3, 4), np.random.default_rng(0), np.zeros(0)),
+        ValueError,
+        r"\(N, 2\).*\(3, 4\)",
+    ),
+    "dlog_prob": (
+        lambda: normals()[0].log_prob_backward(np.zeros(2), normals()[1]),
+        ValueError,
+        r"dlog_prob.*\(3,\).*\(2,\)",
+    ),
     "mean of no axes": (lambda: DiagonalNormal(0.0), ValueError, r"\(C, \*spatial\).*\(\)"),
     "mean that is NaN": (lambda: DiagonalNormal([math.nan, 0]), ValueError, "finite.*nan"),
     "std": (lambda: DiagonalNormal([0, 0], 0.0), ValueError, "std is positive.*0"),
@@ -200,15 +252,35 @@ MISTAKES = {
     "asymmetric covariance": (lambda: FullNormal([0, 0], [[1, 0.5], [0, 1]]), ValueError, "symmetric"),
     "means of one normal": (lambda: GaussianMixture([0.0, 1.0]), ValueError, r"\(K, C, \*spatial\).*\(2,\)"),
     "weights": (lambda: GaussianMixture([[0, 0], [1, 1]], weights=[1, -1]), ValueError, "weights is positive.*-1"),
-    "number of weights": (lambda: GaussianMixture([[0, 0], [1, 1]], weights=[1, 1, 1]), ValueError, r"weights.*\(2,\).*\(3,\)"),
+    "number of weights": (
+        lambda: GaussianMixture([[0, 0], [1, 1]], weights=[1, 1, 1]),
+        ValueError,
+        r"weights.*\(2,\).*\(3,\)",
+    ),
     "edges": (lambda: Uniform(1, 1), ValueError, "low lies below high.*1 and 1"),
     "dtype": (lambda: DiagonalNormal([0, 0], dtype="float16"), ValueError, "float16"),
-    "base of another shape": (lambda: invnet.Flow(invnet.ActNorm(3), (3,), normals()[0]), ValueError, r"\(2,\).*\(3,\)"),
-    "base of another dtype": (lambda: invnet.Flow(invnet.ActNorm(2), (2,), DiagonalNormal([0, 0], learn=False, **f64)), ValueError, "float32 and float64"),
+    "base of another shape": (
+        lambda: invnet.Flow(invnet.ActNorm(3), (3,), normals()[0]),
+        ValueError,
+        r"\(2,\).*\(3,\)",
+    ),
+    "base of another dtype": (
+        lambda: invnet.Flow(invnet.ActNorm(2), (2,), DiagonalNormal([0, 0], learn=False, **f64)),
+        ValueError,
+        "float32 and float64",
+    ),
     "no layer": (lambda: invnet.Flow(Normal(), (2,)), TypeError, r"Layer.*Normal\(\)"),
-    "an unfinished base": (lambda: invnet.bases.Base().log_prob_backward(None, np.zeros((3, 2))), NotImplementedError, "Base needs log_prob_backward"),
-    "samples of a learned mixture": (lambda: GaussianMixture([[0, 0]]).sample_backward(np.zeros((1, 2)), np.zeros((1, 2))), NotImplementedError, "smooth"),
-}  # fmt: skip
+    "an unfinished base": (
+        lambda: invnet.bases.Base().log_prob_backward(None, np.zeros((3, 2))),
+        NotImplementedError,
+        "Base needs log_prob_backward",
+    ),
+    "samples of a learned mixture": (
+        lambda: GaussianMixture([[0, 0]]).sample_backward(np.zeros((1, 2)), np.zeros((1, 2))),
+        NotImplementedError,
+        "smooth",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -228,7 +300,7 @@ MUTATIONS = [  # function, piece, replacement, the base whose comparison must fa
     ("normal:DiagonalNormal.sample_backward", "xp.sum(dZ, axis", "-xp.sum(dZ, axis", "DiagonalNormal"),
     ("normal:FullNormal.log_prob_backward", "(xp).T, E.T", "(xp), E.T", "FullNormal"),
     ("normal:FullNormal.log_prob_backward", "G.T @ E, xp", "E.T @ G, xp", "FullNormal"),
-    ("normal:FullNormal.log_prob_backward", "xp.sum(as_dlogdet(dlog_prob, Z, \"dlog_prob\")))", "0.0)", "FullNormal"),
+    ("normal:FullNormal.log_prob_backward", 'xp.sum(as_dlogdet(dlog_prob, Z, "dlog_prob")))', "0.0)", "FullNormal"),
     ("normal:FullNormal.log_prob_backward", "return -xp", "return xp", "FullNormal"),
     ("normal:FullNormal.sample_backward", "G.T @ self._noise(Z)", "self._noise(Z).T @ G", "FullNormal"),
     ("normal:FullNormal.sample_backward", "xp.sum(G, axis=0)", "-xp.sum(G, axis=0)", "FullNormal"),

@@ -60,7 +60,10 @@ def test_memory_is_flat_and_kept_as_csv_and_png_and_torch_is_not_needed(tmp_path
     for name in ("twin", "checkpointed"):
         assert f"{name} is left out: torch is not installed" in out
     rows = rows_of(tmp_path / "new" / "mine.csv")
-    assert [(row["contender"], row["steps"], row["threads"]) for row in rows] == [("invnet", "2", "1"), ("invnet", "8", "1")]
+    assert [(row["contender"], row["steps"], row["threads"]) for row in rows] == [
+        ("invnet", "2", "1"),
+        ("invnet", "8", "1"),
+    ]
     shallow, deep = (float(row["activations_MiB"]) for row in rows)
     assert 0.2 < shallow < 20 and deep < 1.1 * shallow + 1  # of a process: an allocator keeps some pages more or less
     table = [line.split() for line in out.splitlines() if line.split()[:1] == ["invnet"]]
@@ -129,14 +132,19 @@ def test_a_process_that_fails_says_why(capsys, monkeypatch, no_torch):
 
 def test_memory_gives_minimum_and_median_of_processes_and_notes_a_failure(monkeypatch, capsys):
     peaks = iter([{"failed": "none"}, {"failed": "killed by signal 9"}, *({"activations": n << 20} for n in (7, 2, 4))])
-    monkeypatch.setattr(memory, "peak_memory", lambda *_, **__: next(peaks) | dict.fromkeys(
-        ("baseline", "parameters", "input", "peak_was_reset"), 1))
+    monkeypatch.setattr(
+        memory,
+        "peak_memory",
+        lambda *_, **__: next(peaks) | dict.fromkeys(("baseline", "parameters", "input", "peak_was_reset"), 1),
+    )
     monkeypatch.setattr(memory, "PROCESSES", 3)
     rows = memory.quick([contenders.CONTENDERS["invnet"]], 1)
     assert rows[0]["note"] == "failed: killed by signal 9" and "growth" not in rows[1]
     assert (rows[1]["min_MiB"], rows[1]["median_MiB"], rows[1]["ratio"]) == (2, 4, 1)
     memory.report(rows)
-    assert ["invnet", "2", "failed:", "killed", "by", "signal", "9"] in map(str.split, capsys.readouterr().out.splitlines())
+    assert ["invnet", "2", "failed:", "killed", "by", "signal", "9"] in map(
+        str.split, capsys.readouterr().out.splitlines()
+    )
     assert len(memory.plot(rows).axes) == 2
 
 
@@ -149,7 +157,9 @@ def children(pid):
 def test_ctrl_c_ends_the_process_that_is_measured(tmp_path):
     command = [sys.executable, "-m", "invnet", "bench", "memory"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    bench = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    bench = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while not (running := children(bench.pid)) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -4,21 +4,26 @@ import contextlib
 
 import numpy as np
 import pytest
+from cases import LAYERS
 
 import invnet
-from cases import LAYERS
 from invnet.testing import LAYER_LAWS
 
 torch = pytest.importorskip("torch")
 cupy_here = pytest.importorskip("cupy_here", reason="neither a GPU nor g++")
 
 from engines import Engine  # noqa: E402
-from invnet.ops import torch as torch_engine  # noqa: E402
-from invnet.ops.torch import by_cupy  # noqa: E402
 from test_engines import OPERATIONS, OnArrays, agrees  # noqa: E402
 
+from invnet.ops import torch as torch_engine  # noqa: E402
+from invnet.ops.torch import by_cupy  # noqa: E402
+
 cupy, ON_GPU = cupy_here.cupy, cupy_here.ON_GPU
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no CUDA device")] if ON_GPU else []
+pytestmark = (
+    [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no CUDA device")]
+    if ON_GPU
+    else []
+)
 
 
 class OnHost(by_cupy.ByCupy):
@@ -47,8 +52,20 @@ def served():
 
 
 ENGINE = Engine("torch:cuda" if ON_GPU else "torch", "torch", served)
-SERVED = [name for name in OPERATIONS if name.split()[0].rstrip("_").split("_")[0] in ("mix", "squeeze", "unsqueeze", "couple", "uncouple", "planar", "spline")]
-NAMES = ["Glow", "Glow, sigmoid scale", "Glow, one axis", "NSF, 3 features", "Reverse of Planar, 3 features", "SplineCoupling, 1 axes, 3 channels"]
+SERVED = [
+    name
+    for name in OPERATIONS
+    if name.split()[0].rstrip("_").split("_")[0]
+    in ("mix", "squeeze", "unsqueeze", "couple", "uncouple", "planar", "spline")
+]
+NAMES = [
+    "Glow",
+    "Glow, sigmoid scale",
+    "Glow, one axis",
+    "NSF, 3 features",
+    "Reverse of Planar, 3 features",
+    "SplineCoupling, 1 axes, 3 channels",
+]
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3, 5)], ids=str)
@@ -81,7 +98,9 @@ def test_kernels_are_what_computes(monkeypatch):
 @pytest.mark.skipif(ON_GPU, reason="on a GPU the allocators are the real ones")
 def test_one_allocator_serves_both(monkeypatch):
     given, taken = [], []
-    monkeypatch.setattr(torch.cuda, "caching_allocator_alloc", lambda size, device, stream: given.append((size, device, stream)) or 4096)
+    monkeypatch.setattr(
+        torch.cuda, "caching_allocator_alloc", lambda size, device, stream: given.append((size, device, stream)) or 4096
+    )
     monkeypatch.setattr(torch.cuda, "caching_allocator_delete", taken.append)
     monkeypatch.setattr(torch_engine, "CLASSES", {})
     by_cupy.share_with_torch()

@@ -5,9 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from cases import LAYERS, NETS
 
 import invnet
-from cases import LAYERS, NETS
 from invnet import ActNorm, Chain, Conv1x1, Permute
 
 
@@ -37,13 +37,16 @@ def test_a_chain_is_saved_as_it_is(tmp_path):
         np.testing.assert_array_equal(loaded.forward(X)[0], chain.forward(X)[0])
 
 
-@pytest.mark.parametrize("make, text", [
-    (lambda: invnet.RealNVP(4, 16, 2), "RealNVP(channels=4, hidden=16, steps=2, 776 parameters)"),
-    (lambda: ActNorm(1000), "ActNorm(channels=1000, 2,000 parameters)"),
-    (lambda: Permute([1, 0]), "Permute(order=[1, 0])"),
-    (lambda: Chain(ActNorm(1)), "Chain(layers=(ActNorm(channels=1),), 2 parameters)"),
-    (lambda: invnet.Conv1x1(1, "householder"), "Conv1x1(channels=1, parametrisation='householder', 1 parameter)"),
-])
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda: invnet.RealNVP(4, 16, 2), "RealNVP(channels=4, hidden=16, steps=2, 776 parameters)"),
+        (lambda: ActNorm(1000), "ActNorm(channels=1000, 2,000 parameters)"),
+        (lambda: Permute([1, 0]), "Permute(order=[1, 0])"),
+        (lambda: Chain(ActNorm(1)), "Chain(layers=(ActNorm(channels=1),), 2 parameters)"),
+        (lambda: invnet.Conv1x1(1, "householder"), "Conv1x1(channels=1, parametrisation='householder', 1 parameter)"),
+    ],
+)
 def test_a_repr_counts_the_parameters(make, text):
     assert repr(make()) == text
 
@@ -63,7 +66,9 @@ def test_a_summary_says_what_a_module_learns_and_gives(name):
     for row in summary[:-1]:
         if row.parameters:
             assert any(state == row.name or state.startswith(f"{row.name}.") for state in states)
-    assert "output" not in str(module.summary()) or not any(isinstance(part, invnet.Module) for _, part in module._within())
+    assert "output" not in str(module.summary()) or not any(
+        isinstance(part, invnet.Module) for _, part in module._within()
+    )
 
 
 def test_a_summary_is_a_table():
@@ -81,8 +86,12 @@ def test_a_summary_is_a_table():
 
 
 def pieces(n):
-    return {"couplings": lambda: invnet.RealNVP(4, 4, n), "ActNorms": lambda: Chain([ActNorm(4) for _ in range(n)]),
-            "mixes": lambda: Chain([Conv1x1(4, "householder", seed=i) for i in range(n)]), "permutations": lambda: Chain([Permute([1, 0, 3, 2])] * n)}
+    return {
+        "couplings": lambda: invnet.RealNVP(4, 4, n),
+        "ActNorms": lambda: Chain([ActNorm(4) for _ in range(n)]),
+        "mixes": lambda: Chain([Conv1x1(4, "householder", seed=i) for i in range(n)]),
+        "permutations": lambda: Chain([Permute([1, 0, 3, 2])] * n),
+    }
 
 
 @pytest.mark.parametrize("kind", pieces(0))

@@ -1,6 +1,8 @@
-"""No test is left to chance: what the syntax of the tests, the examples and the pages shows, and what tests/conftest.py does.
+"""No test is left to chance: what the syntax of the tests, the examples and the pages shows, and what tests/conftest.py
+does.
 
-A number that no seed determines, a threshold on an unclipped training, a deadline of Hypothesis: each decides a test by luck on some machine.
+A number that no seed determines, a threshold on an unclipped training, a deadline of Hypothesis: each decides a test by
+luck on some machine.
 """
 
 import ast
@@ -25,23 +27,53 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Parts of numpy.random that hold no global state.
 STATELESS = {"default_rng", "Generator", "SeedSequence", "PCG64", "BitGenerator"}
-TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "rand_like", "randn_like", "randint_like"}
-UNSEEDED = {"os.urandom", "uuid.uuid1", "uuid.uuid4", "torch.seed", "random.SystemRandom", "np.random.seed", "random.seed"}
+TORCH_DRAWS = {
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "normal",
+    "bernoulli",
+    "multinomial",
+    "rand_like",
+    "randn_like",
+    "randint_like",
+}
+UNSEEDED = {
+    "os.urandom",
+    "uuid.uuid1",
+    "uuid.uuid4",
+    "torch.seed",
+    "random.SystemRandom",
+    "np.random.seed",
+    "random.seed",
+}
 
 
 def dotted(node):
-    """"a.b.c" of such an expression, "" of another."""
+    """ "a.b.c" of such an expression, "" of another."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}".removeprefix(".")
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def chance(tree, seeded_by_conftest=False):
-    """(line, what) of every draw whose seed is nowhere: of NumPy and Python anywhere, of PyTorch outside of functions and before a `manual_seed`.
+    """(line, what) of every draw whose seed is nowhere: of NumPy and Python anywhere, of PyTorch outside of functions
+    and before a `manual_seed`.
 
     In the functions of tests PyTorch is seeded by conftest.py.
     """
-    found, manual = [], min((node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and dotted(node.func).endswith("manual_seed")), default=None)
+    found, manual = (
+        [],
+        min(
+            (
+                node.lineno
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Call) and dotted(node.func).endswith("manual_seed")
+            ),
+            default=None,
+        ),
+    )
 
     def visit(node, inside):
         if isinstance(node, ast.Call):
@@ -50,10 +82,20 @@ def chance(tree, seeded_by_conftest=False):
             unseeded = name in UNSEEDED or (name.endswith("default_rng") or name == "random.Random") and none
             of_numpy = re.match(r"(?:np|numpy)\.random\.(\w+)$", name)
             of_python = re.match(r"random\.([a-z]\w*)$", name)
-            of_torch = name.startswith("torch.") and name.split(".")[-1] in TORCH_DRAWS and not any(key.arg == "generator" for key in node.keywords)
-            if unseeded or of_python or of_numpy and of_numpy[1] not in STATELESS:
-                found.append((node.lineno, name))
-            elif of_torch and not (inside and seeded_by_conftest) and (manual is None or node.lineno < manual):
+            of_torch = (
+                name.startswith("torch.")
+                and name.split(".")[-1] in TORCH_DRAWS
+                and not any(key.arg == "generator" for key in node.keywords)
+            )
+            if (
+                unseeded
+                or of_python
+                or of_numpy
+                and of_numpy[1] not in STATELESS
+                or of_torch
+                and not (inside and seeded_by_conftest)
+                and (manual is None or node.lineno < manual)
+            ):
                 found.append((node.lineno, name))
         inside = inside or isinstance(node, (ast.FunctionDef, ast.Lambda))
         for child in ast.iter_child_nodes(node):
@@ -78,14 +120,20 @@ def loops_that_train(tree):
     for node in ast.walk(tree):
         if isinstance(node, (ast.For, ast.While)):
             calls = [dotted(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)]
-            if any(re.search(r"\b(opt|optimizer|scaler)\.step$", call) for call in calls) and any(re.search(r"backward$|_kl$", call) for call in calls):
+            if any(re.search(r"\b(opt|optimizer|scaler)\.step$", call) for call in calls) and any(
+                re.search(r"backward$|_kl$", call) for call in calls
+            ):
                 yield node, any("clip" in call for call in calls)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_no_number_is_drawn_without_a_seed(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = [] if path.name in ("conftest.py", "test_chance.py") else chance(tree, path.parent.name == "tests" and path.name not in ("ranks.py", "killed.py", "crashing.py"))
+    found = (
+        []
+        if path.name in ("conftest.py", "test_chance.py")
+        else chance(tree, path.parent.name == "tests" and path.name not in ("ranks.py", "killed.py", "crashing.py"))
+    )
     for line, program in programs(tree) if path.name != "test_chance.py" else ():
         found += [(line, f"in a program: {what}") for _, what in chance(program)]
     assert not found
@@ -100,14 +148,28 @@ def test_the_scan_finds_what_it_is_for():
             np.random.default_rng(); np.random.default_rng(None); np.random.randn(3); random.random(); random.Random(); np.random.seed(0)
     """)
     found = [what for _, what in chance(ast.parse(code), seeded_by_conftest=True)]
-    assert found == ["torch.randn", "np.random.default_rng", "np.random.default_rng", "np.random.randn", "np.random.seed", "random.Random", "random.random"]
+    assert found == [
+        "torch.randn",
+        "np.random.default_rng",
+        "np.random.default_rng",
+        "np.random.randn",
+        "np.random.seed",
+        "random.Random",
+        "random.random",
+    ]
     assert "torch.rand" in [what for _, what in chance(ast.parse(code))]
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name != "benchmarks"], ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if path.parent.name != "benchmarks"],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
 def test_a_loop_that_trains_clips(path):
     """Without clipping Adam may meet one large gradient, after which rounding decides where the loss goes."""
-    assert [loop.lineno for loop, clips in loops_that_train(ast.parse(path.read_text(encoding="utf-8"))) if not clips] == []
+    assert [
+        loop.lineno for loop, clips in loops_that_train(ast.parse(path.read_text(encoding="utf-8"))) if not clips
+    ] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -160,8 +222,12 @@ def test_that_leaves_nothing(): pass
 
 
 def test_a_test_that_leaves_a_setting_fails_and_the_next_does_not(tmp_path):
-    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "conftest.py").write_text(
+        (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     (tmp_path / "test_it.py").write_text(LEAVES, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, "test_it.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert "6 passed, 5 errors" in done.stdout and done.stdout.count("leaves to others") >= 5, done.stdout + done.stderr

@@ -47,7 +47,9 @@ def trained(tmp_path_factory):
 def test_train_leaves_checkpoint_pictures_and_metrics(trained):
     from PIL import Image
 
-    assert sorted(file.name for file in trained.iterdir()) == sorted(["checkpoint.safetensors", "metrics.jsonl", *PICTURES])
+    assert sorted(file.name for file in trained.iterdir()) == sorted(
+        ["checkpoint.safetensors", "metrics.jsonl", *PICTURES]
+    )
     for name in PICTURES:
         picture = np.asarray(Image.open(trained / name).convert("L"))
         assert min(picture.shape) > 200 and picture.std() > 10, name
@@ -59,8 +61,16 @@ def test_train_leaves_checkpoint_pictures_and_metrics(trained):
 def test_train_prints_data_size_baselines_and_its_own_figure(tmp_path, capsys):
     status, out, err = run(capsys, "train", "digits", "--out", tmp_path / "run", "--epochs", "1", *TINY[:-1])
     assert status == 0
-    for part in ("1,437 + 180 + 180 of 1x8x8, 17 levels", "parameters", "independent histograms", "full-covariance Gaussian",
-                 "epoch 1: train", "test bits/dim", "reconstruction: largest error", "checkpoint.safetensors"):
+    for part in (
+        "1,437 + 180 + 180 of 1x8x8, 17 levels",
+        "parameters",
+        "independent histograms",
+        "full-covariance Gaussian",
+        "epoch 1: train",
+        "test bits/dim",
+        "reconstruction: largest error",
+        "checkpoint.safetensors",
+    ):
         assert part in out, part
     start = out.index("baselines")
     assert start < out.index("epoch 1") < out.index("test bits/dim: ", start + 30)
@@ -71,7 +81,20 @@ def test_train_on_tensors_prints_the_engine_and_goes_on_with_it(tmp_path, capsys
     pytest.importorskip("torch")
     shown = []
     for name in ("numpy", "torch"):
-        status, out, _ = run(capsys, "train", "digits", "--out", tmp_path / name, "--engine", name, "--epochs", "2", "--max-seconds", "0.01", *TINY)
+        status, out, _ = run(
+            capsys,
+            "train",
+            "digits",
+            "--out",
+            tmp_path / name,
+            "--engine",
+            name,
+            "--epochs",
+            "2",
+            "--max-seconds",
+            "0.01",
+            *TINY,
+        )
         assert status == 0 and f"parameters; {name}, " in out
         status, out, _ = run(capsys, "train", "--resume", tmp_path / name, "--quiet")
         assert status == 0 and f"parameters; {name}, " in out
@@ -117,8 +140,11 @@ def test_the_guards_of_rebuilt_states_hold_when_a_run_is_resumed(tmp_path, capsy
     a, b = (invnet.io.read(tmp_path / name / "checkpoint.safetensors") for name in ("straight", "stopped"))
     assert b[1]["notes"]["guards"] == {"anchors": 2, "strict": 0.0, "state_dtype": "float64"}
     assert a[0].keys() == b[0].keys() and all(a[0][name].tobytes() == b[0][name].tobytes() for name in a[0])
-    for option, message in (("--anchors=-1", "anchors is a number of steps"), ("--strict=-1", "strict is the largest drift"),
-                            ("--state-dtype=float16", "float32 or float64")):
+    for option, message in (
+        ("--anchors=-1", "anchors is a number of steps"),
+        ("--strict=-1", "strict is the largest drift"),
+        ("--state-dtype=float16", "float32 or float64"),
+    ):
         status, _, err = run(capsys, "train", "digits", "--out", tmp_path / "no", option)
         assert status == 2 and message in err and not (tmp_path / "no").exists()
 
@@ -126,8 +152,14 @@ def test_the_guards_of_rebuilt_states_hold_when_a_run_is_resumed(tmp_path, capsy
 def test_ctrl_c_saves_and_says_how_to_go_on_with_the_same_bits(tmp_path):
     def start(*arguments, **options):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        return subprocess.Popen([sys.executable, "-m", "invnet", "train", *arguments, *options.pop("tiny", TINY)], cwd=tmp_path,
-                                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "invnet", "train", *arguments, *options.pop("tiny", TINY)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     first = start("digits", "--out", "stopped", "--epochs", "40")
     metrics = tmp_path / "stopped" / "metrics.jsonl"
@@ -137,7 +169,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on_with_the_same_bits(tmp_path):
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=120)
     assert first.returncode == 130 and "invnet train --resume stopped" in err and "Traceback" not in err
-    second, straight = start("--resume", "stopped", tiny=["--quiet"]), start("digits", "--out", "straight", "--epochs", "40")
+    second, straight = (
+        start("--resume", "stopped", tiny=["--quiet"]),
+        start("digits", "--out", "straight", "--epochs", "40"),
+    )
     for process in (second, straight):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
@@ -155,7 +190,9 @@ def test_a_colour_folder_and_a_grey_npz_train_with_their_own_defaults(tmp_path, 
     np.savez(tmp_path / "grey.npz", x_train=rng.integers(0, 255, (20, 8, 8)), x_test=rng.integers(0, 255, (8, 8, 8)))
     for source, levels in (("photos", 2), ("grey.npz", 2)):  # 12 is divisible by 4, not by 8
         out = tmp_path / f"run of {source}"
-        status, printed, err = run(capsys, "train", tmp_path / source, "--out", out, "--epochs", "1", "--threads", "1", *TINY)
+        status, printed, err = run(
+            capsys, "train", tmp_path / source, "--out", out, "--epochs", "1", "--threads", "1", *TINY
+        )
         assert status == 0, err
         glow = invnet.load(out / "checkpoint.safetensors").layers[1]
         assert glow.arguments()["levels"] == levels and glow.arguments()["hidden"] == 4
@@ -167,10 +204,36 @@ def test_a_colour_folder_and_a_grey_npz_train_with_their_own_defaults(tmp_path, 
 
 
 def test_every_option_of_model_and_training_reaches_its_place(tmp_path, capsys):
-    model = {"alpha": 0.2, "hidden": 5, "levels": 1, "steps": 2, "coupling": "affine", "scale": "bounded", "bound": 2.0, "mix": "full",
-             "prior": False, "kernels": [1, 3], "activation": "silu", "dtype": "float64"}
-    recipe = {"epochs": 1, "batch": 32, "optimizer": "adam", "lr": 1e-4, "warmup": 2, "cosine": False, "decay": 0.99,
-              "weight_decay": 0.5, "clip": 3.0, "ema": 0.5, "patience": 4, "most_skipped": 6, "initial": 40, "seed": 7}
+    model = {
+        "alpha": 0.2,
+        "hidden": 5,
+        "levels": 1,
+        "steps": 2,
+        "coupling": "affine",
+        "scale": "bounded",
+        "bound": 2.0,
+        "mix": "full",
+        "prior": False,
+        "kernels": [1, 3],
+        "activation": "silu",
+        "dtype": "float64",
+    }
+    recipe = {
+        "epochs": 1,
+        "batch": 32,
+        "optimizer": "adam",
+        "lr": 1e-4,
+        "warmup": 2,
+        "cosine": False,
+        "decay": 0.99,
+        "weight_decay": 0.5,
+        "clip": 3.0,
+        "ema": 0.5,
+        "patience": 4,
+        "most_skipped": 6,
+        "initial": 40,
+        "seed": 7,
+    }
     loading = {"bits": 3, "validation": 0.2, "test": 0.3}
     options = ["--out", tmp_path / "run", "--quiet", "--threads", 2]
     for name, value in {**model, **recipe, **loading}.items():
@@ -196,8 +259,18 @@ def test_without_out_the_run_is_named_after_its_data_and_the_next_gets_a_number(
         assert status == 0 and (tmp_path / "runs" / name / "checkpoint.safetensors").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["sample", "--help"], ["evaluate", "--help"],
-                                       ["bench", "--help"], ["bench", "memory", "--help"], ["bench", "speed", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["sample", "--help"],
+        ["evaluate", "--help"],
+        ["bench", "--help"],
+        ["bench", "memory", "--help"],
+        ["bench", "speed", "--help"],
+    ],
+)
 def test_help_reads_well(capsys, arguments, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     status, out, err = run(capsys, *arguments)
@@ -210,32 +283,67 @@ def test_help_names_every_option_and_its_default(capsys, monkeypatch):
     out = run(capsys, "train", "--help")[1]
     defaults = {"--hidden": "64", "--lr": "0.0", "--optimizer": "adam", "--epochs": "for digits", "--prior": "yes"}
     for name, default in defaults.items():
-        assert re.search(rf"^ *{name}\b.*\(default: .*{default}", out.replace("\n                        ", " "), re.M), name
+        assert re.search(
+            rf"^ *{name}\b.*\(default: .*{default}", out.replace("\n                        ", " "), re.M
+        ), name
 
 
 MISTAKES = {
     "unknown command": (["draw"], "invalid choice: 'draw'"),
     "command misspelt": (["trian", "digits"], r"did you mean train\?\); see invnet --help"),
-    "unknown option": (["train", "digits", "--learning-rate", "1"], "unrecognized arguments: --learning-rate 1; see invnet train --help"),
-    "option misspelt": (["train", "digits", "--hiden", "1"], r"--hiden 1 \(did you mean --hidden\?\); see invnet train --help"),
-    "option with a value misspelt": (["train", "digits", "--hiden=1"], r"did you mean --hidden\?\); see invnet train --help"),
-    "option of sample misspelt": (["sample", "RUN", "--temprature", "1"], r"did you mean --temperature\?\); see invnet sample --help"),
-    "option of bench misspelt": (["bench", "speed", "--thread", "1"], r"did you mean --threads\?\); see invnet bench speed --help"),
+    "unknown option": (
+        ["train", "digits", "--learning-rate", "1"],
+        "unrecognized arguments: --learning-rate 1; see invnet train --help",
+    ),
+    "option misspelt": (
+        ["train", "digits", "--hiden", "1"],
+        r"--hiden 1 \(did you mean --hidden\?\); see invnet train --help",
+    ),
+    "option with a value misspelt": (
+        ["train", "digits", "--hiden=1"],
+        r"did you mean --hidden\?\); see invnet train --help",
+    ),
+    "option of sample misspelt": (
+        ["sample", "RUN", "--temprature", "1"],
+        r"did you mean --temperature\?\); see invnet sample --help",
+    ),
+    "option of bench misspelt": (
+        ["bench", "speed", "--thread", "1"],
+        r"did you mean --threads\?\); see invnet bench speed --help",
+    ),
     "measurement misspelt": (["bench", "memroy"], r"did you mean memory\?\); see invnet bench --help"),
     "option before the command": (["--versoin"], r"did you mean --version\?\); see invnet --help"),
     "layout": (["train", "grey.npz", "--layout", "CHW"], "layout is NCHW or NHWC; got 'CHW'"),
     "layout of digits": (["train", "digits", "--layout", "NCHW"], "layout has no effect on what is no .npz"),
     "a pickle": (["train", "x.pkl"], "pickle, which can run code"),
-    "a file as the folder of train": (["train", "nowhere", "--out", "odd.npz"], "--out is a place.*odd.npz: it exists already"),
-    "a folder of train that cannot be": (["train", "nowhere", "--out", "odd.npz/run"], "--out is a place.*odd.npz/run: Not a directory"),
-    "a folder of train where nothing can be": (["train", "nowhere", "--out", "/proc/run"], "--out is a place.*/proc/run"),
+    "a file as the folder of train": (
+        ["train", "nowhere", "--out", "odd.npz"],
+        "--out is a place.*odd.npz: it exists already",
+    ),
+    "a folder of train that cannot be": (
+        ["train", "nowhere", "--out", "odd.npz/run"],
+        "--out is a place.*odd.npz/run: Not a directory",
+    ),
+    "a folder of train where nothing can be": (
+        ["train", "nowhere", "--out", "/proc/run"],
+        "--out is a place.*/proc/run",
+    ),
     "a run there, before the data": (["train", "nowhere", "--out", "RUN"], "already holds a training"),
     "samples where nothing can be": (["sample", "RUN", "--out", "/proc/x/"], "--out is a place.*/proc/x"),
     "samples over a picture": (["sample", "RUN", "--out", "odd.npz"], "--out is a place.*odd.npz: it exists already"),
     "samples over pictures": (["sample", "RUN", "--out", "RUN"], "the folder RUN has .png images already"),
-    "a picture of too many": (["sample", "RUN", "-n", "300000"], "at most 4096 pixels wide and high.*300,000 images of 8x8"),
-    "a picture too narrow": (["sample", "RUN", "-n", "1000", "--columns", "2"], "at most 4096 pixels.*in 2 columns.*folder/, a .npy"),
-    "columns of an array": (["sample", "RUN", "--columns", "2", "--out", "x.npy"], "--columns is of a picture; got --out x.npy"),
+    "a picture of too many": (
+        ["sample", "RUN", "-n", "300000"],
+        "at most 4096 pixels wide and high.*300,000 images of 8x8",
+    ),
+    "a picture too narrow": (
+        ["sample", "RUN", "-n", "1000", "--columns", "2"],
+        "at most 4096 pixels.*in 2 columns.*folder/, a .npy",
+    ),
+    "columns of an array": (
+        ["sample", "RUN", "--columns", "2", "--out", "x.npy"],
+        "--columns is of a picture; got --out x.npy",
+    ),
     "option cut short": (["train", "digits", "--epo", "1"], "unrecognized arguments: --epo"),
     "no number": (["train", "digits", "--epochs", "many"], "--epochs: invalid int value: 'many'"),
     "kernels": (["train", "digits", "--kernels", "3,x"], "--kernels"),
@@ -274,8 +382,14 @@ MISTAKES = {
     "device of train": (["train", "digits", "--engine", "numpy:cuda"], "numpy:cuda"),
     "engine": (["bench", "memory", "--engine", "abacus"], "--engine: invalid choice: 'abacus' .*numpy"),
     "threads of bench": (["bench", "speed", "--threads", "0"], "threads.*0"),
-    "a file as the folder of bench": (["bench", "memory", "--out", "odd.npz"], "--out is a .csv file or a folder.*got odd.npz"),
-    "a place that cannot be": (["bench", "speed", "--out", "odd.npz/x.csv"], "--out is a .csv file or a folder.*got odd.npz/x.csv"),
+    "a file as the folder of bench": (
+        ["bench", "memory", "--out", "odd.npz"],
+        "--out is a .csv file or a folder.*got odd.npz",
+    ),
+    "a place that cannot be": (
+        ["bench", "speed", "--out", "odd.npz/x.csv"],
+        "--out is a .csv file or a folder.*got odd.npz/x.csv",
+    ),
     "odd images": (["train", "odd.npz"], "even.*7x6"),
     "NaN": (["train", "nan.npz"], "NaN"),
 }
@@ -294,7 +408,7 @@ def here(tmp_path, monkeypatch, trained):
         os.mkdir(name)
     whole = (trained / "checkpoint.safetensors").read_bytes()
     with open("damaged/checkpoint.safetensors", "wb") as file:
-        file.write(whole[:len(whole) // 2])
+        file.write(whole[: len(whole) // 2])
     save_file({"w": np.zeros(2)}, "foreign/checkpoint.safetensors")
     invnet.save(invnet.ActNorm(1), "fitted/checkpoint.safetensors")
     os.symlink(trained, "RUN")
@@ -378,7 +492,10 @@ def test_a_training_is_prolonged_and_a_finished_one_says_so(tmp_path, capsys, ca
     assert not caplog.messages
     status, out, _ = run(capsys, "train", "--resume", tmp_path / "prolonged", "--quiet")
     assert status == 0 and "trained 22 steps" in out
-    assert f"{tmp_path / 'prolonged'} is finished: all 1 epochs are done; more of them (epochs=N, --epochs N)" in caplog.text
+    assert (
+        f"{tmp_path / 'prolonged'} is finished: all 1 epochs are done; more of them (epochs=N, --epochs N)"
+        in caplog.text
+    )
     caplog.clear()
     status, out, err = run(capsys, "train", "--resume", tmp_path / "prolonged", "--epochs", 3, "--quiet")
     assert status == 0 and "trained 66 steps" in out and not caplog.messages, err
@@ -394,7 +511,20 @@ def test_a_training_is_prolonged_and_a_finished_one_says_so(tmp_path, capsys, ca
 
 def test_what_is_assumed_of_data_is_one_line_on_stderr(tmp_path):
     np.savez(tmp_path / "white.npz", np.full((60, 8, 8), 255, np.uint8))
-    command = [sys.executable, "-m", "invnet", "train", "white.npz", "--alpha", "0", "--epochs", "2", "--threads", "1", *TINY]
+    command = [
+        sys.executable,
+        "-m",
+        "invnet",
+        "train",
+        "white.npz",
+        "--alpha",
+        "0",
+        "--epochs",
+        "2",
+        "--threads",
+        "1",
+        *TINY,
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -404,9 +534,28 @@ def test_what_is_assumed_of_data_is_one_line_on_stderr(tmp_path):
 
 def test_a_run_on_a_gpu_is_resumed_evaluated_and_drawn(tmp_path, capsys):
     pytest.importorskip("cupy_here")  # CuPy, or what stands in for it
-    status, out, err = run(capsys, "train", "digits", "--out", tmp_path / "run", "--max-seconds", "0.001", "--epochs", "2", "--engine", "cuda", *TINY)
+    status, out, err = run(
+        capsys,
+        "train",
+        "digits",
+        "--out",
+        tmp_path / "run",
+        "--max-seconds",
+        "0.001",
+        "--epochs",
+        "2",
+        "--engine",
+        "cuda",
+        *TINY,
+    )
     assert status == 0, err
-    for command in (["train", "--resume", tmp_path / "run", "--quiet"], ["evaluate", tmp_path / "run"], ["sample", tmp_path / "run", "-n", "4", "--out", tmp_path / "x.png"]):
+    for command in (
+        ["train", "--resume", tmp_path / "run", "--quiet"],
+        ["evaluate", tmp_path / "run"],
+        ["sample", tmp_path / "run", "-n", "4", "--out", tmp_path / "x.png"],
+    ):
         status, out, err = run(capsys, *command)
         assert status == 0, err
-    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == sorted(["checkpoint.safetensors", "metrics.jsonl", *PICTURES])
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == sorted(
+        ["checkpoint.safetensors", "metrics.jsonl", *PICTURES]
+    )

@@ -39,7 +39,10 @@ def test_the_first_process_says_once_that_it_compiles_and_the_next_is_silent(tmp
 
 @pytest.mark.parametrize("logger", ["invnet", "invnet.compile"])
 def test_a_logger_silences_it(tmp_path, logger):
-    assert stderr_of(tmp_path, "-c", f"import logging; logging.getLogger('{logger}').setLevel('ERROR'); {TWO_KERNELS}") == []
+    assert (
+        stderr_of(tmp_path, "-c", f"import logging; logging.getLogger('{logger}').setLevel('ERROR'); {TWO_KERNELS}")
+        == []
+    )
 
 
 def test_of_several_ranks_the_first_says_it(tmp_path):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from cases import LAYERS, coupling
 
 import invnet
-from cases import LAYERS, coupling
 from invnet import Condition, Flow
 from invnet.core import condition_array, get_ops
 
@@ -36,7 +36,9 @@ def results(layer, X, cond):
     holder = None if cond is None else Condition(cond)
     layer.zero_grad()
     found += layer.backward(Z, Z, None, holder)
-    return [numbers(a) for a in (*found, *(p.grad for p in layer.parameters()))], None if holder is None else numbers(holder.grad)
+    return [numbers(a) for a in (*found, *(p.grad for p in layer.parameters()))], None if holder is None else numbers(
+        holder.grad
+    )
 
 
 def agree(found, expected, tolerance=1e-11):
@@ -67,7 +69,10 @@ def test_any_real_dtype_is_converted(name, dtype, engine):
     Z, logdet = layer.forward(X, ops.from_numpy(rounded))
     expected = layer.forward(X, ops.asarray(rounded.astype("float64"), X))
     agree(map(numbers, (Z, logdet)), map(numbers, expected))
-    agree(map(numbers, layer.backward(Z, Z, None, ops.from_numpy(rounded))), map(numbers, layer.backward(Z, Z, None, ops.asarray(rounded.astype(float), X))))
+    agree(
+        map(numbers, layer.backward(Z, Z, None, ops.from_numpy(rounded))),
+        map(numbers, layer.backward(Z, Z, None, ops.asarray(rounded.astype(float), X))),
+    )
 
 
 def test_a_condition_of_another_dtype_has_a_gradient_in_its_own():
@@ -85,7 +90,7 @@ def test_a_condition_of_another_dtype_has_a_gradient_in_its_own():
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_none_and_another_number_of_rows_or_channels_are_refused(name):
     layer, X, cond = built(name)
-    more = np.concatenate([cond] * 3)[:len(X) + 2]
+    more = np.concatenate([cond] * 3)[: len(X) + 2]
     if len(X) > 2:
         with pytest.raises(ValueError, match=rf"{len(X)} samples or one row.* got .*of 2 rows"):
             layer.forward(X, cond[:2])
@@ -196,7 +201,7 @@ def test_a_flow_samples_and_evaluates_given_one_observation(spatial, engine):
     agree([numbers(flow.log_prob(X, one))], [numbers(flow.log_prob(X, many))], 1e-6)
     samples = flow.sample_for(4, rows, seed=0)
     assert tuple(samples.shape) == (3, 4, *X.shape[1:])
-    every = xp.concat([rows[m:m + 1] for m in range(3) for _ in range(4)])
+    every = xp.concat([rows[m : m + 1] for m in range(3) for _ in range(4)])
     agree([numbers(samples).reshape(12, *X.shape[1:])], [numbers(flow.sample(12, seed=0, cond=every))], 1e-6)
     assert tuple(flow.sample_for(0, rows).shape) == (3, 0, *X.shape[1:])
     with pytest.raises(ValueError, match="6 samples.*of 3 rows"):
@@ -213,7 +218,11 @@ def test_moments_and_jacobians_take_one_row():
     one = np.ones((1, 2), "float32")
     agree([jacobian(flow.layer, X, one)], [jacobian(flow.layer, X, np.repeat(one, 4, axis=0))], 1e-6)
     moments = [pushforward(flow.layer, X, np.eye(3), "unscented", cond=c) for c in (one, np.repeat(one, 4, axis=0))]
-    agree(moments[0][:2] if isinstance(moments[0], tuple) else [moments[0].mean], moments[1][:2] if isinstance(moments[1], tuple) else [moments[1].mean], 1e-6)
+    agree(
+        moments[0][:2] if isinstance(moments[0], tuple) else [moments[0].mean],
+        moments[1][:2] if isinstance(moments[1], tuple) else [moments[1].mean],
+        1e-6,
+    )
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -230,7 +239,9 @@ def test_a_network_of_pytorch_takes_one_row_integers_and_ignores_what_it_does_no
 
     taking = invnet.torch.TorchNet(Conditioner(), (2,), (2,))
     not_taking = invnet.torch.TorchNet(torch.nn.Linear(2, 4), (2,))
-    net = invnet.Chain(invnet.AffineCoupling(4, taking), invnet.Permute.reversal(4), invnet.AffineCoupling(4, not_taking))
+    net = invnet.Chain(
+        invnet.AffineCoupling(4, taking), invnet.Permute.reversal(4), invnet.AffineCoupling(4, not_taking)
+    )
     X, one = np.random.default_rng(0).standard_normal((5, 4)).astype("float32"), np.array([[1, 2]])
     many = np.repeat(one, 5, axis=0).astype("float32")
     if engine == "torch":

@@ -11,12 +11,23 @@ pytest.importorskip("torch")
 pytest.importorskip("benchmarks.contenders", reason="benchmarks/ is not beside invnet/")
 
 import torch
-from benchmarks import contenders, jets, memory_budget, memory_vs_depth, memory_vs_size, peers, products, small, tutorials
-from benchmarks import speed as speed_benchmark
 
 import invnet
+from benchmarks import (
+    contenders,
+    jets,
+    memory_budget,
+    memory_vs_depth,
+    memory_vs_size,
+    peers,
+    products,
+    small,
+    tutorials,
+)
+from benchmarks import speed as speed_benchmark
 from invnet.bench import speed, twin
 from invnet.bench.contenders import data
+
 
 @pytest.fixture(autouse=True)
 def threads():
@@ -123,8 +134,10 @@ def test_memory_savers_have_the_gradients_of_the_twin(run):
     torch.testing.assert_close(first(saving), first(stored), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("contender", [pytest.param(c, marks=needs(c.library), id=c.name)
-                                       for c in map(contenders.CONTENDERS.get, contenders.DEFAULT)])
+@pytest.mark.parametrize(
+    "contender",
+    [pytest.param(c, marks=needs(c.library), id=c.name) for c in map(contenders.CONTENDERS.get, contenders.DEFAULT)],
+)
 @pytest.mark.filterwarnings("ignore")
 def test_contender_runs_and_gives_nats_of_the_same_data(contender):
     step = contender.make(**SHAPE, **BATCH)
@@ -133,7 +146,9 @@ def test_contender_runs_and_gives_nats_of_the_same_data(contender):
     # At the start all but rotations is the identity; in normflows couplings are sigmoid(2) and ActNorm is set by data.
     assert step() == pytest.approx(normal, rel=1e-5 if contender.library != "normflows" else 0.2)
     per_step = lambda C: 2 * C + (9 * C // 2 * 8 + 8) + (64 + 8) + (9 * 8 * C + C)  # ActNorm and conditioner
-    mix = lambda C: 0 if contender.library == "FrEIA" else 2 * C * C + C  # L, U whole matrices; FrEIA's rotation is fixed
+    mix = lambda C: (
+        0 if contender.library == "FrEIA" else 2 * C * C + C
+    )  # L, U whole matrices; FrEIA's rotation is fixed
     assert step.parameters == sum(2 * (per_step(C) + mix(C)) for C in (12, 24))
 
 

@@ -1,4 +1,6 @@
-"""Crashes: after a kill, a full disk or a read-only folder the last checkpoint is whole, and a training goes on with the same bits."""
+"""Crashes: after a kill, a full disk or a read-only folder the last checkpoint is whole, and a training goes on with
+the same bits.
+"""
 
 import json
 import os
@@ -10,13 +12,12 @@ import textwrap
 
 import numpy as np
 import pytest
+from test_io import architecture, described, rewritten
+from test_train import TINY, sometimes, tiny_images, tiny_net
 
 import invnet
 from invnet import io
 from invnet.train import CHECKPOINT, Recipe, Trainer, fit
-
-from test_io import architecture, described, rewritten
-from test_train import TINY, sometimes, tiny_images, tiny_net
 
 pytestmark = pytest.mark.own_seeds  # which the processes that it starts have too
 
@@ -26,7 +27,9 @@ NIGHTLY = [pytest.mark.nightly, pytest.mark.slow]
 
 def python(*arguments):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
-    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=600)
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=600
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -59,7 +62,9 @@ def test_what_a_killed_write_left_goes_with_the_next_one_but_not_what_is_being_w
 def test_a_full_disk_gives_an_error_that_names_the_file_and_the_old_checkpoint_goes_on(tmp_path):
     fit(tiny_net(), tiny_images(), tmp_path, max_seconds=1e-9, progress=False, **TINY)
     before = (tmp_path / CHECKPOINT).read_bytes()
-    said = python("-c", textwrap.dedent(f"""
+    said = python(
+        "-c",
+        textwrap.dedent(f"""
         import pathlib, resource, signal, sys
         from invnet.train import fit
         from test_train import tiny_images, tiny_net
@@ -69,7 +74,9 @@ def test_a_full_disk_gives_an_error_that_names_the_file_and_the_old_checkpoint_g
             fit(tiny_net(), tiny_images(), sys.argv[1], resume=True, progress=False)
         except OSError as error:
             print(error)
-    """), tmp_path)
+    """),
+        tmp_path,
+    )
     assert f"{CHECKPOINT} cannot be written: File too large; the file of that name is as it was before" in said
     assert (tmp_path / CHECKPOINT).read_bytes() == before and not list(tmp_path.glob(".*"))
     assert fit(tiny_net(), tiny_images(), tmp_path, resume=True, progress=False)[-1]["epoch"] == TINY["epochs"]
@@ -80,7 +87,9 @@ def test_a_read_only_folder_gives_an_error_that_names_the_file_and_the_old_one_s
     (tmp_path / "net").chmod(0o444)
     tmp_path.chmod(0o555)
     try:
-        said = python("-c", textwrap.dedent("""
+        said = python(
+            "-c",
+            textwrap.dedent("""
             import os, sys
             import invnet, test_train
             os.chdir(sys.argv[1])
@@ -91,7 +100,10 @@ def test_a_read_only_folder_gives_an_error_that_names_the_file_and_the_old_one_s
                 invnet.save(test_train.tiny_net(), "net")
             except OSError as error:
                 print(error)
-        """), tmp_path, tmp_path_factory.mktemp("elsewhere") / "net")
+        """),
+            tmp_path,
+            tmp_path_factory.mktemp("elsewhere") / "net",
+        )
     finally:
         tmp_path.chmod(0o755)
     assert "net cannot be written: Permission denied; the file of that name is as it was before" in said
@@ -107,10 +119,22 @@ def nested(depth):
 
 MALICIOUS = {
     "nested beyond any model": (nested(100_000), "damaged|no model"),
-    "arguments that are no names": (architecture({"class": "invnet.layers.actnorm.ActNorm", "arguments": [2], "repeated": None}), "has class, a text, and arguments by name"),
-    "class that is no name": (architecture({"class": ["x"], "arguments": {}, "repeated": None}), "has class, a text, and arguments by name"),
-    "an argument of another kind": (architecture(described("invnet.ActNorm", channels="2", floor=1e-4, dtype="float32")), "ActNorm"),
-    "more channels than any memory": (architecture(described("invnet.ActNorm", channels=10**18, floor=1e-4, dtype="float32")), "architecture says"),
+    "arguments that are no names": (
+        architecture({"class": "invnet.layers.actnorm.ActNorm", "arguments": [2], "repeated": None}),
+        "has class, a text, and arguments by name",
+    ),
+    "class that is no name": (
+        architecture({"class": ["x"], "arguments": {}, "repeated": None}),
+        "has class, a text, and arguments by name",
+    ),
+    "an argument of another kind": (
+        architecture(described("invnet.ActNorm", channels="2", floor=1e-4, dtype="float32")),
+        "ActNorm",
+    ),
+    "more channels than any memory": (
+        architecture(described("invnet.ActNorm", channels=10**18, floor=1e-4, dtype="float32")),
+        "architecture says",
+    ),
 }
 
 
@@ -135,9 +159,15 @@ BAD_TRAININGS = {
     "a recipe that is no recipe": (lambda arrays, training: training.update(recipe=3), "recipe"),
     "an option that is unknown": (lambda arrays, training: training["recipe"].update(colour=1), "colour"),
     "progress that is none": (lambda arrays, training: training.update(progress={"steps": 3}), "progress"),
-    "an array of no part": (lambda arrays, training: arrays.update({"training/other/x": np.zeros(2)}), "training/other/x"),
+    "an array of no part": (
+        lambda arrays, training: arrays.update({"training/other/x": np.zeros(2)}),
+        "training/other/x",
+    ),
     "an array that is missing": (lambda arrays, training: arrays.pop("training/optimizer/m"), "m"),
-    "an average of another shape": (lambda arrays, training: arrays.update({"training/optimizer/m": np.zeros(2)}), r"\(2,\)"),
+    "an average of another shape": (
+        lambda arrays, training: arrays.update({"training/optimizer/m": np.zeros(2)}),
+        r"\(2,\)",
+    ),
 }
 
 
@@ -176,7 +206,10 @@ def glow():
     return invnet.Chain(invnet.Logit(0.05), invnet.Glow(1, 4, 2, 2))
 
 
-@pytest.mark.parametrize("layer", ["layers.1.layers.1", "layers.1.layers.4", "layers.1.layers.7.inner.layers.1", "layers.1.layers.7.inner.layers.4"])
+@pytest.mark.parametrize(
+    "layer",
+    ["layers.1.layers.1", "layers.1.layers.4", "layers.1.layers.7.inner.layers.1", "layers.1.layers.7.inner.layers.4"],
+)
 def test_the_first_layer_that_is_not_finite_is_named(layer):
     trainer = started(glow())
     parameters = dict(trainer.net.named_parameters())
@@ -216,13 +249,25 @@ class InfiniteBack(invnet.ActNorm):
 
 
 def test_the_first_gradient_that_is_not_finite_is_named():
-    net = invnet.Chain(invnet.Logit(0.05), invnet.ActNorm(1), invnet.LeakyReLU(0.5), invnet.ActNorm(1), invnet.LeakyReLU(0.5), InfiniteBack(1))
+    net = invnet.Chain(
+        invnet.Logit(0.05),
+        invnet.ActNorm(1),
+        invnet.LeakyReLU(0.5),
+        invnet.ActNorm(1),
+        invnet.LeakyReLU(0.5),
+        InfiniteBack(1),
+    )
     trainer = started(net)
-    assert trainer.progress.skipped_at == "the gradient of layers.3.b"  # the first below the layer, which has the wrong dX
+    assert (
+        trainer.progress.skipped_at == "the gradient of layers.3.b"
+    )  # the first below the layer, which has the wrong dX
 
 
 def test_after_most_skipped_in_a_row_training_stops_with_a_checkpoint_that_names_where(tmp_path):
-    with pytest.raises(FloatingPointError, match=f"3 steps in a row.*step 6, where it first was in .*{CHECKPOINT} is saved as of step 6"):
+    with pytest.raises(
+        FloatingPointError,
+        match=f"3 steps in a row.*step 6, where it first was in .*{CHECKPOINT} is saved as of step 6",
+    ):
         fit(sometimes(lambda call: 4 <= call), tiny_images(), tmp_path, progress=False, **{**TINY, "most_skipped": 3})
     progress = io.read(tmp_path / CHECKPOINT)[1]["training"]["progress"]
     assert progress["skipped"] == progress["skipped_in_a_row"] == 3 and progress["skipped_at"] == "the loss"

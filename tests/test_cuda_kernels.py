@@ -1,4 +1,6 @@
-"""kernels.cu as a source: in bounds, compiled for devices, shipped; and that the tests see when a term of it is broken."""
+"""kernels.cu as a source: in bounds, compiled for devices, shipped; and that the tests see when a term of it is
+broken.
+"""
 
 import ctypes
 import importlib.metadata
@@ -10,11 +12,11 @@ import sys
 
 import numpy as np
 import pytest
-
-import invnet
 from cupy_here import ON_GPU
 from engines import ENGINES
 from test_engines import OPERATIONS, REFERENCE, OnArrays, array
+
+import invnet
 
 SOURCE = pathlib.Path(invnet.__file__).parent / "ops" / "cupy" / "kernels.cu"
 CODE = SOURCE.read_text()
@@ -43,11 +45,23 @@ def sanitized(chosen, broken=("", "")):
             pytest.skip(f"this g++ has no {name}")
         libraries.append(found)
     here = pathlib.Path(__file__).parent
-    code = PROGRAM.format(tests=str(here), broken=broken, chosen=chosen,
-                          files=[str(here / f"test_{name}.py") for name in ("engines", "cupy_engine")])
-    environment = os.environ | {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1",
-                                "INVNET_SANITIZE": "1", "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, cwd=here.parent)
+    code = PROGRAM.format(
+        tests=str(here),
+        broken=broken,
+        chosen=chosen,
+        files=[str(here / f"test_{name}.py") for name in ("engines", "cupy_engine")],
+    )
+    environment = os.environ | {
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "halt_on_error=1",
+        "INVNET_SANITIZE": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, cwd=here.parent
+    )
 
 
 @stand_in
@@ -59,8 +73,16 @@ def test_kernels_stay_within_their_arrays():
 
 @stand_in
 def test_a_kernel_that_leaves_its_array_is_found():
-    done = sanitized("ragged and cupy", ("EACH(i, rows * C) {\n        int c = i % C;\n        real a = A[i]", "EACH(i, rows * C + 1) {\n        int c = i % C;\n        real a = A[i]"))
-    assert done.returncode and "AddressSanitizer: heap-buffer-overflow" in done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
+    done = sanitized(
+        "ragged and cupy",
+        (
+            "EACH(i, rows * C) {\n        int c = i % C;\n        real a = A[i]",
+            "EACH(i, rows * C + 1) {\n        int c = i % C;\n        real a = A[i]",
+        ),
+    )
+    assert done.returncode and "AddressSanitizer: heap-buffer-overflow" in done.stderr, (
+        done.stdout[-3000:] + done.stderr[-3000:]
+    )
 
 
 # ---- compilers for devices
@@ -73,7 +95,13 @@ def test_nvrtc_compiles_the_kernels_for_a_device_without_a_warning_or_memory_for
         pytest.skip(f"this NVRTC does not know sm_{arch}")
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     assert library.nvrtcCreateProgram(ctypes.byref(program), CODE.encode(), b"kernels.cu", 0, None, None) == 0
-    options = [f"-DREAL={real}".encode(), b"--std=c++14", b"-ftz=true", f"--gpu-architecture=sm_{arch}".encode(), b"--ptxas-options=-v"]
+    options = [
+        f"-DREAL={real}".encode(),
+        b"--std=c++14",
+        b"-ftz=true",
+        f"--gpu-architecture=sm_{arch}".encode(),
+        b"--ptxas-options=-v",
+    ]
     status = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     text = ctypes.create_string_buffer(size.value)
@@ -240,7 +268,12 @@ cupy.cuda.device.get_cublas_handle, cupy.cuda.nvrtc.getVersion(), cupy.cuda.get_
 
 
 def test_what_the_engine_uses_is_there_in_cupy():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", NAMES], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(SOURCE.parents[3])})
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NAMES],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(SOURCE.parents[3])},
+    )
     if "missing" in done.stderr:
         pytest.skip("CuPy or its CUDA libraries are not installed")
     assert done.returncode == 0, done.stderr

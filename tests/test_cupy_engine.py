@@ -9,14 +9,15 @@ import sys
 
 import numpy as np
 import pytest
-
-import invnet
 from cases import LAYERS
 from cupy_here import ON_GPU, OPS, CUDARuntimeError, cupy, no_synchronisation, peak_memory, to_device, to_host
 from engines import ENGINES
-from invnet.ops import cupy as cupy_engine, ops_named, tile
-from invnet.ops.cupy import channels, launch, settings
 from test_engines import REFERENCE, OnArrays, array, distance, network_of
+
+import invnet
+from invnet.ops import cupy as cupy_engine
+from invnet.ops import ops_named, tile
+from invnet.ops.cupy import channels, launch, settings
 
 ENGINE = OnArrays(ENGINES["cupy"])
 pytestmark = [pytest.mark.gpu] if ON_GPU else []
@@ -26,17 +27,26 @@ pytestmark = [pytest.mark.gpu] if ON_GPU else []
 @pytest.mark.parametrize("C", [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 100])
 def test_mixes_of_all_numbers_of_channels(C, dtype):
     numbers = np.random.default_rng(C)
-    M, b, x = numbers.standard_normal((C, C)) / np.sqrt(C), numbers.standard_normal(C), numbers.standard_normal((2, 2 * C, 7, 10))
+    M, b, x = (
+        numbers.standard_normal((C, C)) / np.sqrt(C),
+        numbers.standard_normal(C),
+        numbers.standard_normal((2, 2 * C, 7, 10)),
+    )
     arrays = [a.astype(dtype) for a in (M, np.linalg.inv(M), b)]
     for part in (np.s_[:, :C], np.s_[:, 1::2]):
         results = []
-        for ops, (W, Winv, c), of in ((ENGINE, arrays, x.astype(dtype)), (REFERENCE, [a.astype("float64") for a in arrays], x)):
+        for ops, (W, Winv, c), of in (
+            (ENGINE, arrays, x.astype(dtype)),
+            (REFERENCE, [a.astype("float64") for a in arrays], x),
+        ):
             X, Z, dZ = (array_of(of)[part] for _ in range(3))
             ops.mix_(X, W, c)
             results.append([X, *ops.mix_vjp_(dZ, Z, W, Winv, c), Z, dZ])
         for got, expected in zip(*results, strict=True):
             assert got.dtype == dtype
-            assert distance(got, expected) < (1e-3 if dtype == "float32" else 1e-10)  # the inverse of a random matrix is ill-conditioned
+            assert distance(got, expected) < (
+                1e-3 if dtype == "float32" else 1e-10
+            )  # the inverse of a random matrix is ill-conditioned
 
 
 def array_of(x):
@@ -62,7 +72,10 @@ def test_sums_in_passes(length):
 NETWORKS = {
     "Glow": (lambda: invnet.Glow(3, 8, 2, 2), (4, 3, 8, 8)),
     "Glow, sigmoid, full mix": (lambda: invnet.Glow(2, 8, 1, 2, scale="sigmoid", mix="full"), (4, 2, 8, 8)),
-    "Glow, additive, householder": (lambda: invnet.Glow(2, 8, 1, 2, coupling="additive", mix="householder"), (4, 2, 8, 8)),
+    "Glow, additive, householder": (
+        lambda: invnet.Glow(2, 8, 1, 2, coupling="additive", mix="householder"),
+        (4, 2, 8, 8),
+    ),
     "RealNVP": (lambda: invnet.RealNVP(5, 8, 3), (9, 5)),
     "NSF": (lambda: invnet.NSF(4, 8, 2), (9, 4)),
     "MAF": (lambda: invnet.MAF(4, 8, 2), (9, 4)),
@@ -105,13 +118,15 @@ def test_a_step_does_not_wait_for_the_device(name):
         step(net, X, opt)
 
 
-@pytest.mark.parametrize("read", [lambda X: float(X[0, 0]), lambda X: X[X > 0], lambda X: cupy.nonzero(X), lambda X: bool((X > 0).any())],
-                         ids=["value", "mask", "nonzero", "truth"])
+@pytest.mark.parametrize(
+    "read",
+    [lambda X: float(X[0, 0]), lambda X: X[X > 0], lambda X: cupy.nonzero(X), lambda X: bool((X > 0).any())],
+    ids=["value", "mask", "nonzero", "truth"],
+)
 def test_waiting_is_noticed(read):
     _, X = made("planar")
-    with pytest.raises(Exception, match="[Ss]ynchroni[sz]"):
-        with no_synchronisation():
-            read(X)
+    with pytest.raises(Exception, match="[Ss]ynchroni[sz]"), no_synchronisation():
+        read(X)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -156,16 +171,28 @@ def test_memory_of_activations_does_not_grow_with_the_batch(monkeypatch):
     assert peak_of(1, 32) - peak_of(1, 16) < 16 * 9 * one_input
 
 
-@pytest.mark.parametrize("name", ["Glow", "Glow, conditional", "Glow, one axis", "Glow, three axes", "coupling, spatial condition"])
+@pytest.mark.parametrize(
+    "name", ["Glow", "Glow, conditional", "Glow, one axis", "Glow, three axes", "coupling, spatial condition"]
+)
 def test_blocks_of_an_image_give_what_the_whole_gives(name, monkeypatch):
     def everything():
         layer, X, cond = LAYERS[name].build()
-        X, cond = (None if a is None else to_device(np.concatenate([np.concatenate([a, a[:, :, ::-1]], axis=2)] * 2, axis=-1)) for a in (X, cond))
+        X, cond = (
+            None if a is None else to_device(np.concatenate([np.concatenate([a, a[:, :, ::-1]], axis=2)] * 2, axis=-1))
+            for a in (X, cond)
+        )
         holder = None if cond is None else invnet.Condition(cond)
         layer.to("cupy:0")
         Z, logdet = layer.forward(X, cond)
         dX, X_back = layer.backward(cupy.sin(Z), Z, 0.3, holder)
-        arrays = [Z, logdet, dX, X_back, *(p.grad for p in layer.parameters()), *([] if holder is None else [holder.grad])]
+        arrays = [
+            Z,
+            logdet,
+            dX,
+            X_back,
+            *(p.grad for p in layer.parameters()),
+            *([] if holder is None else [holder.grad]),
+        ]
         return [OPS.to_numpy(a) for a in arrays]
 
     whole, made = everything(), []
@@ -202,9 +229,16 @@ def test_tf32_concerns_conditioners_alone():
         np.testing.assert_array_equal(a, e)
 
 
-@pytest.mark.parametrize("model", [invnet.MAF, invnet.IAF, lambda *a, **o: invnet.NSF(*a, autoregressive="forward", **o)], ids=["MAF", "IAF", "NSF"])
+@pytest.mark.parametrize(
+    "model",
+    [invnet.MAF, invnet.IAF, lambda *a, **o: invnet.NSF(*a, autoregressive="forward", **o)],
+    ids=["MAF", "IAF", "NSF"],
+)
 def test_autoregressive_models_find_their_input_with_tf32(model):
-    net, X = model(4, 16, 2).to("cupy:0"), OPS.from_numpy(np.random.default_rng(0).standard_normal((32, 4)).astype("float32"))
+    net, X = (
+        model(4, 16, 2).to("cupy:0"),
+        OPS.from_numpy(np.random.default_rng(0).standard_normal((32, 4)).astype("float32")),
+    )
     for p in net.parameters():
         p.data += 0.1 * OPS.from_numpy(np.random.default_rng(1).standard_normal(p.data.shape).astype("float32"))
     cupy_engine.set_tf32(True)
@@ -212,7 +246,9 @@ def test_autoregressive_models_find_their_input_with_tf32(model):
         back = net.inverse(net.forward(X)[0])
     finally:
         cupy_engine.set_tf32(False)
-    np.testing.assert_allclose(OPS.to_numpy(back), OPS.to_numpy(X), atol=1e-4)  # networks in TF32 that were others on the way back would bring 1e-3
+    np.testing.assert_allclose(
+        OPS.to_numpy(back), OPS.to_numpy(X), atol=1e-4
+    )  # networks in TF32 that were others on the way back would bring 1e-3
 
 
 @pytest.mark.parametrize("size", [0, 1e9, True, (4 << 30) + 1])
@@ -251,7 +287,9 @@ def test_an_array_too_large_for_32_bits_is_refused(monkeypatch):
 
 def test_arrays_of_two_engines_are_told_apart():
     net, X = made("planar")
-    with pytest.raises(TypeError, match=r'computes on arrays of cupy:0; got X of numpy: convert it, or the layer with .to\("numpy"\)'):
+    with pytest.raises(
+        TypeError, match=r'computes on arrays of cupy:0; got X of numpy: convert it, or the layer with .to\("numpy"\)'
+    ):
         net.forward(OPS.to_numpy(X))
 
 
@@ -261,7 +299,9 @@ stand_in = pytest.mark.skipif(ON_GPU, reason="needs the stand-in for CuPy, whose
 @stand_in
 def test_arrays_of_two_devices_are_told_apart():
     (net, _), (_, X) = made("planar"), made("planar", engine="cupy:1")
-    with pytest.raises(TypeError, match=r'computes on arrays of cupy:0; got X of cupy:1: convert it, or the layer with .to\("cupy:1"\)'):
+    with pytest.raises(
+        TypeError, match=r'computes on arrays of cupy:0; got X of cupy:1: convert it, or the layer with .to\("cupy:1"\)'
+    ):
         net.forward(X)
 
 
@@ -288,13 +328,21 @@ def raising(error):
 
 
 @stand_in
-@pytest.mark.parametrize("what, call, text", [
-    ("runtime.driverGetVersion", lambda: 0, "needs NVIDIA's driver"),
-    ("runtime.driverGetVersion", lambda: 11080, "this CuPy is for CUDA 12, and the driver takes CUDA 11.8 at most: install cupy-cuda11x"),
-    ("runtime.getDeviceCount", lambda: 0, "the driver sees none"),
-    ("runtime.getDeviceCount", raising(CUDARuntimeError(100)), "cudaErrorNoDevice.*nvidia-smi"),
-    ("nvrtc.getVersion", raising(RuntimeError("libnvrtc.so.12")), r"NVRTC: pip install 'cupy-cuda12x\[ctk\]'"),
-], ids=["driver", "version", "device", "error", "compiler"])
+@pytest.mark.parametrize(
+    "what, call, text",
+    [
+        ("runtime.driverGetVersion", lambda: 0, "needs NVIDIA's driver"),
+        (
+            "runtime.driverGetVersion",
+            lambda: 11080,
+            "this CuPy is for CUDA 12, and the driver takes CUDA 11.8 at most: install cupy-cuda11x",
+        ),
+        ("runtime.getDeviceCount", lambda: 0, "the driver sees none"),
+        ("runtime.getDeviceCount", raising(CUDARuntimeError(100)), "cudaErrorNoDevice.*nvidia-smi"),
+        ("nvrtc.getVersion", raising(RuntimeError("libnvrtc.so.12")), r"NVRTC: pip install 'cupy-cuda12x\[ctk\]'"),
+    ],
+    ids=["driver", "version", "device", "error", "compiler"],
+)
 def test_what_is_missing_is_named_and_nothing_is_moved(what, call, text, monkeypatch):
     owner, name = what.split(".")
     monkeypatch.setattr(getattr(cupy.cuda, owner), name, call)
@@ -308,8 +356,10 @@ def test_what_is_missing_is_named_and_nothing_is_moved(what, call, text, monkeyp
 
 @pytest.mark.parametrize("missing", ["cupy", "cupy_backends.cuda.libs"])
 def test_without_cupy_the_error_says_how_to_get_it(missing):
-    code = f"import sys, invnet; sys.modules[{missing!r}] = None\n" \
-           "try: invnet.Planar(2).to('cupy')\nexcept ImportError as error: print(error)"
+    code = (
+        f"import sys, invnet; sys.modules[{missing!r}] = None\n"
+        "try: invnet.Planar(2).to('cupy')\nexcept ImportError as error: print(error)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "needs CuPy and the CUDA libraries: pip install 'cupy-cuda12x[ctk]'" in out
 
@@ -320,7 +370,10 @@ def test_when_memory_ends_the_error_says_what_fits(monkeypatch):
     large = cupy.zeros((64, 3, 16, 16), dtype="float32")
     net = invnet.Glow(3, 64, 1, 1).to("cupy:0")
     monkeypatch.setattr(cupy.counters.pool, "limit", cupy.counters.pool.used + (3 << 20))
-    with pytest.raises(MemoryError, match=r"the memory of GPU 0 ends: \d+ MiB are free, a tile may take 512 MiB.*would fit: .*set_workspace\(1048576\)"):
+    with pytest.raises(
+        MemoryError,
+        match=r"the memory of GPU 0 ends: \d+ MiB are free, a tile may take 512 MiB.*would fit: .*set_workspace\(1048576\)",
+    ):
         net.forward(large)
     cupy_engine.set_workspace(1 << 20)
     try:

@@ -197,7 +197,9 @@ def test_the_gaussian_knows_covariances_and_constant_pixels():
     grey = np.random.default_rng(0).integers(0, 200, (500, 1, 1, 1))
     images = data.split(np.concatenate([grey, grey, np.full_like(grey, 7)], axis=3), 256, "x")
     alone = data.split(grey, 256, "x")
-    assert 3 * data.gaussian(images) < data.gaussian(alone) + 1.2  # a pixel that is known costs log2 sqrt(2 pi e / 12) = 0.25
+    assert (
+        3 * data.gaussian(images) < data.gaussian(alone) + 1.2
+    )  # a pixel that is known costs log2 sqrt(2 pi e / 12) = 0.25
 
 
 def test_baselines_on_the_digits_are_those_of_the_issue():
@@ -316,17 +318,29 @@ MISTAKES = {
     "texts": (npz_of(x=np.full((5, 4, 4), "a")), TypeError, "<U1"),
     "objects": (npz_of(x=np.full((5, 4, 4), {})), ValueError, "plain arrays"),
     "rank too low": (npz_of(x=np.zeros((5, 16))), ValueError, r"\(N, H, W\).*x \(5, 16\)"),
-    "rank too high": (npz_of(train=np.zeros((5, 1, 4, 4, 4)), test=np.zeros((5, 1, 4, 4, 4))), ValueError, r"\(5, 1, 4, 4, 4\)"),
-    "two arrays": (npz_of(a=np.zeros((5, 4, 4)), b=np.zeros((5, 4, 4))), ValueError, r"x_train and x_test.*a \(5, 4, 4\), b"),
+    "rank too high": (
+        npz_of(train=np.zeros((5, 1, 4, 4, 4)), test=np.zeros((5, 1, 4, 4, 4))),
+        ValueError,
+        r"\(5, 1, 4, 4, 4\)",
+    ),
+    "two arrays": (
+        npz_of(a=np.zeros((5, 4, 4)), b=np.zeros((5, 4, 4))),
+        ValueError,
+        r"x_train and x_test.*a \(5, 4, 4\), b",
+    ),
     "no array": (npz_of(), ValueError, "nothing"),
     "no image": (npz_of(x=np.zeros((0, 4, 4))), ValueError, r"at least one.*\(0, 1, 4, 4\)"),
     "no pixel": (npz_of(x=np.zeros((5, 0, 4))), ValueError, r"at least one pixel.*\(5, 1, 0, 4\)"),
     "too few images": (npz_of(x=np.zeros((2, 4, 4))), ValueError, "at least 3.*2"),
-    "parts of two sizes": (npz_of(train=np.zeros((9, 4, 4)), test=np.zeros((9, 4, 6))), ValueError, r"one.*\(1, 4, 4\), \(1, 4, 6\)"),
+    "parts of two sizes": (
+        npz_of(train=np.zeros((9, 4, 4)), test=np.zeros((9, 4, 6))),
+        ValueError,
+        r"one.*\(1, 4, 4\), \(1, 4, 6\)",
+    ),
     "no npz": (text_npz, ValueError, "damaged"),
     "npz cut short": (cut_npz, ValueError, "damaged"),
     "no such npz": (lambda path: data.load(path / "none.npz"), FileNotFoundError, "no file.*none.npz"),
-    "no such source": (lambda path: data.load("digit"), FileNotFoundError, '"digits".*folder.*\'digit\''),
+    "no such source": (lambda path: data.load("digit"), FileNotFoundError, "\"digits\".*folder.*'digit'"),
     "folder without images": (data.load, ValueError, "no images.*png"),
     "folder of two sizes": (folder_of((1, 4, 4), (1, 4, 6)), ValueError, "0.png is 4x4.*1.png is 6x4"),
     "folder with a damaged image": (damaged_folder, ValueError, "b.png is damaged"),
@@ -337,8 +351,16 @@ MISTAKES = {
     "one level": (lambda path: data.quantise(integers(), 1), ValueError, "2 to 65536.*1"),
     "shares": (lambda path: data.digits(validation=0.5, test=0.5), ValueError, "below 1.*0.5"),
     "negative share": (lambda path: data.digits(test=-0.1), ValueError, "-0.1"),
-    "rank of dequantise": (lambda path: data.dequantise(np.zeros((5, 4), int), 9, None), ValueError, r"\(N, C, H, W\).*\(5, 4\)"),
-    "floats to dequantise": (lambda path: data.dequantise(np.zeros((5, 1, 4, 4)), 256, None), TypeError, "integer.*float64"),
+    "rank of dequantise": (
+        lambda path: data.dequantise(np.zeros((5, 4), int), 9, None),
+        ValueError,
+        r"\(N, C, H, W\).*\(5, 4\)",
+    ),
+    "floats to dequantise": (
+        lambda path: data.dequantise(np.zeros((5, 1, 4, 4)), 256, None),
+        TypeError,
+        "integer.*float64",
+    ),
     "levels of dequantise": (lambda path: data.dequantise(integers(), 16, None), ValueError, "0 to 15"),
 }
 

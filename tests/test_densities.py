@@ -14,11 +14,20 @@ SIDE, SAMPLES, STRIPS = 500, 20000, 14
 f64 = {"dtype": "float64"}
 LAYERS = {  # id: a layer of the plane, and how far its parameters are moved from where it is the identity, or near it
     "Glow": (lambda: Glow(2, 16, 1, 4, ndim=0, **f64), 0.5),
-    "Glow, additive, householder": (lambda: Glow(2, 16, 1, 4, ndim=0, coupling="additive", mix="householder", **f64), 0.7),
+    "Glow, additive, householder": (
+        lambda: Glow(2, 16, 1, 4, ndim=0, coupling="additive", mix="householder", **f64),
+        0.7,
+    ),
     "RealNVP": (lambda: RealNVP(2, 16, 4, activation="silu", **f64), 0.5),
     "NSF": (lambda: NSF(2, 16, 3, bins=6, mix="lu", activation="silu", **f64), 0.4),
-    "NSF autoregressive forward": (lambda: NSF(2, 16, 2, bins=6, activation="silu", autoregressive="forward", **f64), 0.3),
-    "NSF autoregressive inverse": (lambda: NSF(2, 16, 2, bins=6, activation="silu", autoregressive="inverse", **f64), 0.3),
+    "NSF autoregressive forward": (
+        lambda: NSF(2, 16, 2, bins=6, activation="silu", autoregressive="forward", **f64),
+        0.3,
+    ),
+    "NSF autoregressive inverse": (
+        lambda: NSF(2, 16, 2, bins=6, activation="silu", autoregressive="inverse", **f64),
+        0.3,
+    ),
     "MAF": (lambda: MAF(2, 16, 3, activation="silu", **f64), 0.7),
     "IAF": (lambda: IAF(2, 16, 3, activation="silu", **f64), 0.7),
     "PlanarFlow": (lambda: PlanarFlow(2, 6, seed=1, **f64), 1.0),
@@ -27,7 +36,9 @@ LAYERS = {  # id: a layer of the plane, and how far its parameters are moved fro
 
 
 def flow(name, reverse, seed=0):
-    """The flow of a layer with random parameters, the layer from data to noise, or from noise to data with `reverse`."""
+    """The flow of a layer with random parameters, the layer from data to noise, or from noise to data with
+    `reverse`.
+    """
     make, size = LAYERS[name]
     layer, rng = make(), np.random.default_rng(seed)
     for p in layer.parameters():
@@ -47,9 +58,16 @@ def masses(flow, X, log_prob=None):
 
 def bins(cells):
     """A number for each cell of the grid, that of the bin it belongs to: bins have nearly equal masses."""
-    cut = lambda mass: np.minimum((np.cumsum(mass) - mass / 2) / max(mass.sum(), 1e-300) * STRIPS, STRIPS - 1).astype(int)
+    cut = lambda mass: np.minimum((np.cumsum(mass) - mass / 2) / max(mass.sum(), 1e-300) * STRIPS, STRIPS - 1).astype(
+        int
+    )
     strip = cut(cells.sum(axis=1))
-    return np.concatenate([k * STRIPS + np.broadcast_to(cut(cells[strip == k].sum(axis=0)), ((strip == k).sum(), SIDE)) for k in range(STRIPS)])
+    return np.concatenate(
+        [
+            k * STRIPS + np.broadcast_to(cut(cells[strip == k].sum(axis=0)), ((strip == k).sum(), SIDE))
+            for k in range(STRIPS)
+        ]
+    )
 
 
 def p_value(X, edges, cells):
@@ -82,12 +100,16 @@ def kl_from_a_normal(X, log_q):
     return log_q.mean() + normal
 
 
-@pytest.mark.parametrize("mistake", ["density without logdet", "logdet of one layer", "samples too close", "samples moved"])
+@pytest.mark.parametrize(
+    "mistake", ["density without logdet", "logdet of one layer", "samples too close", "samples moved"]
+)
 def test_a_mistake_is_found(mistake):
     q = flow("NSF autoregressive forward", False)
     X = q.sample(SAMPLES, temperature=0.96 if mistake == "samples too close" else 1.0, seed=1)
-    log_prob = {"density without logdet": lambda X: q.base.log_prob(q.layer.forward(X)[0]),
-                "logdet of one layer": lambda X: q.log_prob(X) - q.layer.layers[1].forward(q.layer.layers[0].forward(X)[0])[1]}.get(mistake)
+    log_prob = {
+        "density without logdet": lambda X: q.base.log_prob(q.layer.forward(X)[0]),
+        "logdet of one layer": lambda X: q.log_prob(X) - q.layer.layers[1].forward(q.layer.layers[0].forward(X)[0])[1],
+    }.get(mistake)
     if mistake == "samples moved":
         X = X + 0.05
     edges, cells = masses(q, X, log_prob)

@@ -9,16 +9,16 @@ import sys
 
 import numpy as np
 import pytest
+import ranks
 import torch
+from engines import cupy_here
 
 import invnet
-import ranks
-from engines import cupy_here
 from invnet import cli, distributed, process_group
 from invnet.passes import backward_hook
 from invnet.passes.current import current
-from invnet.train.metrics import read_metrics
 from invnet.train import CHECKPOINT, METRICS, Recipe, Trainer, evaluate
+from invnet.train.metrics import read_metrics
 
 pytestmark = pytest.mark.own_seeds  # which the processes that it starts have too
 
@@ -37,9 +37,15 @@ def spawned(*arguments, size=2):
         port = free.getsockname()[1]
     together = dict(WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     processes = [
-        subprocess.Popen([sys.executable, *map(str, arguments)], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                         env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **together))
-        for rank in range(size)]
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **together),
+        )
+        for rank in range(size)
+    ]
     try:
         outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
     finally:
@@ -52,8 +58,14 @@ def spawned(*arguments, size=2):
 def torchrun(*arguments):
     """The exit status and what was printed, of two processes of a script or of `-m` a module."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*launcher, *map(str, arguments)], text=True, timeout=TIMEOUT, env=environment(),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [*launcher, *map(str, arguments)],
+        text=True,
+        timeout=TIMEOUT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     return done.returncode, done.stdout
 
 
@@ -76,7 +88,12 @@ def alone():
 
 def test_ranks_agree_on_flags_values_and_weights(two):
     for found in two:
-        assert (found["size"], found["again"], found["any"].tolist(), found["of_first"]) == (2, True, [True, False], "of 0")
+        assert (found["size"], found["again"], found["any"].tolist(), found["of_first"]) == (
+            2,
+            True,
+            [True, False],
+            "of 0",
+        )
     for found in two:
         np.testing.assert_array_equal(found["broadcast"], ranks.flat(ranks.net(seed=0)))
     assert not (ranks.flat(ranks.net(seed=1)) == two[1]["broadcast"]).all()
@@ -107,7 +124,7 @@ def test_where_one_rank_drifts_all_compute_again_and_sum_again(two):
         parts.append(np.concatenate([p.grad.ravel() for p in glow.parameters()]))
     for rank, found in enumerate(two):
         np.testing.assert_array_equal(found["healed_gradients"], sum(part / 2 for part in parts).astype("float32"))
-        np.testing.assert_array_equal(found["rebuilt"], X[2 * rank:2 * rank + 2])
+        np.testing.assert_array_equal(found["rebuilt"], X[2 * rank : 2 * rank + 2])
         assert found["healed"] > 1e-3
 
 
@@ -189,7 +206,8 @@ def test_rank_0_alone_prints_and_writes(straight):
     run, printed = straight
     assert printed.count("reconstruction: ") == printed.count("model: ") == 1
     assert sorted(file.name for file in run.iterdir()) == sorted(
-        [CHECKPOINT, METRICS, "samples.png", "reconstructions.png", "loss.png"])
+        [CHECKPOINT, METRICS, "samples.png", "reconstructions.png", "loss.png"]
+    )
 
 
 def test_a_killed_worker_ends_the_job_with_a_checkpoint_from_which_it_goes_on_to_the_same_bits(straight, tmp_path):
@@ -206,7 +224,9 @@ def test_a_killed_worker_ends_the_job_with_a_checkpoint_from_which_it_goes_on_to
 
 
 class Twins(process_group.SingleProcess):
-    """Two ranks, the other with twice this one's gradients: the sum is three times what there is when a bucket is started."""
+    """Two ranks, the other with twice this one's gradients: the sum is three times what there is when a bucket is
+    started.
+    """
 
     size = 2
 
@@ -232,7 +252,9 @@ def coupling(seed=0):
 
 def structures():
     A, B, norm = coupling(0), coupling(1), invnet.ActNorm(4, dtype="float64")
-    half = invnet.Chain(invnet.AffineCoupling(2, invnet.ConvNet(1, 4, 2, dtype="float64")), invnet.ActNorm(2, dtype="float64"))
+    half = invnet.Chain(
+        invnet.AffineCoupling(2, invnet.ConvNet(1, 4, 2, dtype="float64")), invnet.ActNorm(2, dtype="float64")
+    )
     Chain, Reverse, FactorOut = invnet.Chain, invnet.Reverse, invnet.FactorOut
     return {
         "chain": Chain(A, norm, B),
@@ -315,7 +337,9 @@ def test_a_chain_announces_its_steps_with_their_rebuilt_input_and_its_gradient()
     chain.initialize(X)
     for layer in (chain, invnet.Reverse(chain)):
         announced, Z = [], layer.forward(X)[0]
-        with backward_hook.backward_hook(lambda *args: announced.append([args[0], *(array.copy() for array in args[1:])])):
+        with backward_hook.backward_hook(
+            lambda *args: announced.append([args[0], *(array.copy() for array in args[1:])])
+        ):
             dX, rebuilt = layer.backward(Z, Z)
         np.testing.assert_array_equal(announced[-1][1], dX)
         np.testing.assert_array_equal(announced[-1][2], rebuilt)
@@ -368,7 +392,9 @@ def test_shards_cover_a_batch_and_differ_by_one_at_most():
 def test_without_torchrun_a_process_is_alone_and_nothing_is_imported(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     code = "import sys, invnet\nwith invnet.distributed.joined() as one: print(one.size, one.writes, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=TIMEOUT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert done.stdout.split() == ["1", "True", "False"], done.stderr
 
 

@@ -1,4 +1,6 @@
-"""Backward sees how far its states drifted and computes again what drifted too far; with anchors and `strict` it never does."""
+"""Backward sees how far its states drifted and computes again what drifted too far; with anchors and `strict` it never
+does.
+"""
 
 import copy
 import threading
@@ -17,8 +19,8 @@ pytestmark = pytest.mark.own_seeds
 
 
 def deep(steps, gain, channels=6, activation="softplus", **options):
-    """A Glow of vectors whose inverse amplifies rounding errors by a factor that grows with its depth and the gain, while
-    ActNorm keeps forward and the gradients in bounds."""
+    """A Glow of vectors whose inverse amplifies rounding errors by a factor that grows with its depth and the gain,
+    while ActNorm keeps forward and the gradients in bounds."""
     net = invnet.Glow(channels, 16, 1, steps, ndim=0, mix="householder", activation=activation, **options)
     numbers = np.random.default_rng(0)
     for layer in net.layers:
@@ -82,7 +84,7 @@ def test_drift_is_what_was_rebuilt_against_what_was():
     net, X = deep(64, 0.3)
     _, _, rebuilt, _ = step(net, X)
     true = np.max(np.linalg.norm(rebuilt - X, axis=1)) / np.sqrt(np.mean(np.sum(X * X, axis=1)))
-    (layer, measured), = net.drift.states[-1:]
+    ((layer, measured),) = net.drift.states[-1:]
     assert layer.known_as is net.layers[0]
     assert true > 1e-5
     assert measured == pytest.approx(true, rel=1e-5)  # of X itself, every number
@@ -94,7 +96,10 @@ def test_the_layer_where_states_went_wrong_is_named(reverse):
     out, back = (net.inverse_logdet, net.inverse_backward) if reverse else (net.forward, net.backward)
     Z, _ = out(X)
     net.layers[4].b.data += 0.05  # so that what is rebuilt is another state
-    with pytest.warns(RuntimeWarning, match=r"layers\.\d+, \w+, was rebuilt with a relative error of .* parameters or the condition changed"):
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"layers\.\d+, \w+, was rebuilt with a relative error of .* parameters or the condition changed",
+    ):
         back(Z, Z)
     assert net.drift.healed > 1e-3
 
@@ -268,7 +273,9 @@ def test_reconstruction_error_of_every_layer():
     net._steps = net._short_steps  # step by step, as the report goes
     report = reconstruction_error(net, X)
     rebuilt = step(net, X)[2]
-    assert report.error == pytest.approx(np.max(np.linalg.norm(rebuilt - X, axis=1)) / np.sqrt(np.mean(np.sum(X * X, axis=1))), rel=1e-3)
+    assert report.error == pytest.approx(
+        np.max(np.linalg.norm(rebuilt - X, axis=1)) / np.sqrt(np.mean(np.sum(X * X, axis=1))), rel=1e-3
+    )
     assert [name for name, _ in report.layers] == [f"layers.{3 * i}" for i in range(64)]
     errors = [error for _, error in report.layers]
     assert errors[0] == pytest.approx(report.error) and errors[0] > 10 * errors[-1]
@@ -357,7 +364,9 @@ def _flat(results):
 
 
 @pytest.mark.parametrize("anchors", [0, 16])
-@pytest.mark.parametrize("steps, gain, strict", [(1024, 0.12, 3e-7), (128, 0.5, 3e-6)])  # 0.12: 1e-6 a segment, more or less by the processor
+@pytest.mark.parametrize(
+    "steps, gain, strict", [(1024, 0.12, 3e-7), (128, 0.5, 3e-6)]
+)  # 0.12: 1e-6 a segment, more or less by the processor
 def test_many_steps_whose_inverse_amplifies(steps, gain, strict, anchors):
     net, X = deep(steps, gain)
     expected = stored(net, X)[3]
@@ -410,7 +419,9 @@ def test_strict_with_a_memory_budget():
 
 
 class Around(invnet.core.InPlaceLayer):
-    """A user's composition: a map, and a Chain in a private attribute, back through which it goes as such, or layer by layer."""
+    """A user's composition: a map, and a Chain in a private attribute, back through which it goes as such, or layer by
+    layer.
+    """
 
     def __init__(self, *layers, mirrored=True):
         self.layers, self._chain = layers, invnet.Chain(*layers)
@@ -476,10 +487,19 @@ def test_strict_of_a_layer_alone():
     np.testing.assert_allclose(layer.backward(Z, Z)[1], X, atol=1e-5)
 
 
-@pytest.mark.parametrize("name, value, match", [
-    ("anchors", -1, "anchors is a number of steps"), ("anchors", 1.5, "anchors is"), ("anchors", "all", "anchors is"),
-    ("strict", -1.0, "strict is the largest drift"), ("strict", "0", "strict is"), ("strict", float("nan"), "strict is"),
-    ("drift_tolerance", 0, "drift_tolerance is a positive number"), ("drift_tolerance", "no", "drift_tolerance is")])
+@pytest.mark.parametrize(
+    "name, value, match",
+    [
+        ("anchors", -1, "anchors is a number of steps"),
+        ("anchors", 1.5, "anchors is"),
+        ("anchors", "all", "anchors is"),
+        ("strict", -1.0, "strict is the largest drift"),
+        ("strict", "0", "strict is"),
+        ("strict", float("nan"), "strict is"),
+        ("drift_tolerance", 0, "drift_tolerance is a positive number"),
+        ("drift_tolerance", "no", "drift_tolerance is"),
+    ],
+)
 def test_settings_are_checked(name, value, match):
     with pytest.raises(ValueError, match=match):
         setattr(glow()[0], name, value)
@@ -490,8 +510,17 @@ def test_settings_are_checked(name, value, match):
 
 def mixing(condition, parametrisation="full", channels=4):
     """A net whose second mix, layers.4, has that condition number."""
-    net = invnet.Chain(*(layer for i in range(3) for layer in (
-        invnet.ActNorm(channels), invnet.Conv1x1(channels, parametrisation, seed=i), invnet.AffineCoupling(channels, invnet.DenseNet(channels // 2, 8, channels)))))
+    net = invnet.Chain(
+        *(
+            layer
+            for i in range(3)
+            for layer in (
+                invnet.ActNorm(channels),
+                invnet.Conv1x1(channels, parametrisation, seed=i),
+                invnet.AffineCoupling(channels, invnet.DenseNet(channels // 2, 8, channels)),
+            )
+        )
+    )
     s = np.geomspace(1, 1 / condition, channels)
     if parametrisation == "full":
         net.layers[4].W.data[...] *= s
@@ -531,7 +560,9 @@ def test_a_mix_of_usual_condition_or_in_double_precision_is_not_reported(make):
     if np.linalg.cond(net.layers[4].W.data) > 1e4:
         net.state_dtype = "float64"
     for layer in net.layers[::3]:
-        layer.log_s.data[...] = np.linspace(-6, 6, net.layers[0].channels)  # of channels of unlike sizes, which is no mix
+        layer.log_s.data[...] = np.linspace(
+            -6, 6, net.layers[0].channels
+        )  # of channels of unlike sizes, which is no mix
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net.inverse(net.forward(X)[0])

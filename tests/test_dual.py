@@ -30,7 +30,9 @@ def test_functions_of_one_array(function):
 
 def test_the_slope_of_the_normal_distribution_function_far_out():
     x = np.array([-40.0, -1e3, 30.0])
-    np.testing.assert_allclose(log_ndtr(Dual(x, np.ones(3))).tangent, [40.02496882, 1000.000999998, 0], rtol=1e-9, atol=1e-150)
+    np.testing.assert_allclose(
+        log_ndtr(Dual(x, np.ones(3))).tangent, [40.02496882, 1000.000999998, 0], rtol=1e-9, atol=1e-150
+    )
 
 
 @pytest.mark.parametrize("function", PRODUCTS, ids=lambda function: function.__name__)
@@ -47,13 +49,38 @@ def test_functions_of_two_arrays(function, which):
         assert_tangent(lambda x: function(x, 2 + x.T @ x if function is np.matmul else 2 + x * x), x, dx)
 
 
-@pytest.mark.parametrize("function", [
-    lambda x: x**3, lambda x: 1 / (3 + x), lambda x: 2 - x, lambda x: -x, lambda x: np.sum(x, axis=1, keepdims=True) * x, lambda x: x.sum(),
-    lambda x: np.mean(x, axis=0), lambda x: np.where(x > 0, x * x, 3.0), lambda x: np.where(x > 0, 1.0, x), lambda x: np.clip(x, -0.5, 0.5),
-    lambda x: np.max(x, axis=1), lambda x: np.min(x, axis=0, keepdims=True), lambda x: np.max(x), lambda x: np.concatenate([x, 0 * x, x.T[:, :3] * 2 + np.ones((3, 3))]),
-    lambda x: np.stack([x, np.ones((4, 3))]), lambda x: np.take(x, [2, 0], axis=1), lambda x: x.reshape(3, 4).T[1:, ::2], lambda x: np.tril(x) + np.triu(x, 1) * 2,
-    lambda x: np.transpose(x, (1, 0)), lambda x: np.broadcast_to(x[None], (2, 4, 3)), lambda x: np.abs(x) ** 2.5, lambda x: np.sqrt(x * x),
-    lambda x: np.diagonal(x), lambda x: np.flip(x, axis=0), lambda x: np.repeat(x, 2, axis=0), lambda x: np.cumsum(x, axis=0), lambda x: x[:, None] + np.ones((4, 2, 3))])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x**3,
+        lambda x: 1 / (3 + x),
+        lambda x: 2 - x,
+        lambda x: -x,
+        lambda x: np.sum(x, axis=1, keepdims=True) * x,
+        lambda x: x.sum(),
+        lambda x: np.mean(x, axis=0),
+        lambda x: np.where(x > 0, x * x, 3.0),
+        lambda x: np.where(x > 0, 1.0, x),
+        lambda x: np.clip(x, -0.5, 0.5),
+        lambda x: np.max(x, axis=1),
+        lambda x: np.min(x, axis=0, keepdims=True),
+        lambda x: np.max(x),
+        lambda x: np.concatenate([x, 0 * x, x.T[:, :3] * 2 + np.ones((3, 3))]),
+        lambda x: np.stack([x, np.ones((4, 3))]),
+        lambda x: np.take(x, [2, 0], axis=1),
+        lambda x: x.reshape(3, 4).T[1:, ::2],
+        lambda x: np.tril(x) + np.triu(x, 1) * 2,
+        lambda x: np.transpose(x, (1, 0)),
+        lambda x: np.broadcast_to(x[None], (2, 4, 3)),
+        lambda x: np.abs(x) ** 2.5,
+        lambda x: np.sqrt(x * x),
+        lambda x: np.diagonal(x),
+        lambda x: np.flip(x, axis=0),
+        lambda x: np.repeat(x, 2, axis=0),
+        lambda x: np.cumsum(x, axis=0),
+        lambda x: x[:, None] + np.ones((4, 2, 3)),
+    ],
+)
 def test_expressions(function):
     assert_tangent(function, *pair())
 
@@ -85,9 +112,18 @@ def test_a_radius_at_its_centre_has_a_finite_tangent():
     assert np.sqrt(Dual(np.zeros(2), np.ones(2)) ** 2).tangent.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("lose", [
-    lambda x: np.asarray(x), lambda x: np.zeros((4, 3)).__iadd__(x), lambda x: np.zeros((4, 3)).__setitem__(slice(None), x),
-    lambda x: np.linalg.inv(x[:3]), lambda x: np.arctan2(x, x), lambda x: np.add.reduce(x), lambda x: np.sort(x)])
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda x: np.asarray(x),
+        lambda x: np.zeros((4, 3)).__iadd__(x),
+        lambda x: np.zeros((4, 3)).__setitem__(slice(None), x),
+        lambda x: np.linalg.inv(x[:3]),
+        lambda x: np.arctan2(x, x),
+        lambda x: np.add.reduce(x),
+        lambda x: np.sort(x),
+    ],
+)
 def test_a_tangent_is_never_lost_in_silence(lose):
     with pytest.raises(TypeError, match="tangent"):
         lose(Dual(*pair()))
@@ -101,7 +137,14 @@ def test_a_tangent_of_another_shape():
 def test_operations_on_duals_make_duals():
     x = Dual(*pair())
     ops = get_ops(x)
-    for made in (ops.full(2, 1.0, x), ops.empty((2, 2), x), ops.zeros_like(x), ops.asarray(np.ones(3), x), ops.copy(x), ops.copy_channels_last(x)):
+    for made in (
+        ops.full(2, 1.0, x),
+        ops.empty((2, 2), x),
+        ops.zeros_like(x),
+        ops.asarray(np.ones(3), x),
+        ops.copy(x),
+        ops.copy_channels_last(x),
+    ):
         assert isinstance(made, Dual)
     assert ops.to_numpy(x) is x.value
     assert not np.shares_memory(ops.copy(x).tangent, x.tangent)

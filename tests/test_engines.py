@@ -1,4 +1,6 @@
-"""Every operation that an engine overrides gives what the reference gives, and results are the same bits for any threads."""
+"""Every operation that an engine overrides gives what the reference gives, and results are the same bits for any
+threads.
+"""
 
 import contextlib
 import copy
@@ -11,12 +13,13 @@ from unittest import mock
 import array_api_compat.numpy
 import numpy as np
 import pytest
-
-import invnet
 from cases import LAYERS
 from engines import engines
+
+import invnet
 from invnet.fused import FusedGroup
-from invnet.ops import get_ops, numpy as numpy_engine, tile
+from invnet.ops import get_ops, tile
+from invnet.ops import numpy as numpy_engine
 from invnet.ops.activations import ACTIVATIONS
 from invnet.ops.grid import grid_of
 from invnet.ops.numpy import NumpyOps, squeeze
@@ -107,37 +110,75 @@ OPERATIONS = {
     "mix_vjp_ by a diagonal": lambda ops, x: in_place(lambda dX, X: ops.mix_vjp_(dX, X, M[0], Minv[0], b), 2 * x, x),
     "product": lambda ops, x: [ops.product(ops.rows(x), M), ops.product(ops.rows(x)[:, 1:3], M[1:3, ::2])],
     "mix_ of part of the channels": lambda ops, x: in_place(lambda X: ops.mix_(X[:, 1:], M[1:, 1:], b[1:]), x),
-    "mix_ by a diagonal of part of the channels": lambda ops, x: in_place(lambda X: ops.mix_(X[:, 1:], M[0, 1:], b[1:]), x),
+    "mix_ by a diagonal of part of the channels": lambda ops, x: in_place(
+        lambda X: ops.mix_(X[:, 1:], M[0, 1:], b[1:]), x
+    ),
     "mix_ of every other channel": lambda ops, x: in_place(lambda X: ops.mix_(X[:, ::2], M[::2, ::2], b[:2]), x),
     "mix_vjp_ of part of the channels": lambda ops, x: in_place(
-        lambda dX, X: ops.mix_vjp_(dX[:, 1:], X[:, :-1], M[1:, 1:], Minv[1:, 1:], b[1:]), 2 * x, x),
+        lambda dX, X: ops.mix_vjp_(dX[:, 1:], X[:, :-1], M[1:, 1:], Minv[1:, 1:], b[1:]), 2 * x, x
+    ),
     "mix_vjp_ of every other channel": lambda ops, x: in_place(
-        lambda dX, X: ops.mix_vjp_(dX[:, ::2], X[:, ::-2], M[::2, ::2], Minv[::2, ::2], b[:2]), 2 * x, x),
+        lambda dX, X: ops.mix_vjp_(dX[:, ::2], X[:, ::-2], M[::2, ::2], Minv[::2, ::2], b[:2]), 2 * x, x
+    ),
     "squeeze_": lambda ops, x: [ops.squeeze_(even(x))] if x.ndim > 2 else [],
     "squeeze_ of part of the channels": lambda ops, x: [ops.squeeze_(even(x)[:, 1:])] if x.ndim > 2 else [],
-    "unsqueeze_": lambda ops, x: [ops.unsqueeze_(ENGINE.copy_channels_last(np.concatenate([x] * 4, axis=1)))] if x.ndim > 2 else [],
+    "unsqueeze_": lambda ops, x: (
+        [ops.unsqueeze_(ENGINE.copy_channels_last(np.concatenate([x] * 4, axis=1)))] if x.ndim > 2 else []
+    ),
     "fresh": lambda ops, x: [ops.copy_channels_last(x[:, ::-1])],
-    **{f"network {name}, {activation}, {groups}": lambda ops, x, how=(widths, activation, groups): networked(ops, x, *network_rows(x, *how))
-       for name, widths in STACKS.items() for activation in (*ACTIVATIONS, None) for groups in ("", "samples", "positions")},
-    **{f"activate, {activation}": lambda ops, x, a=activation: list(ops.activate(ops.rows(x), a)) for activation in (*ACTIVATIONS, None)},
-    **{f"activate_vjp, {activation}": lambda ops, x, a=activation: [ops.activate_vjp(ops.rows(x), np.abs(ops.rows(x)) - 0.5, a)]
-       for activation in (*ACTIVATIONS, None)},
+    **{
+        f"network {name}, {activation}, {groups}": lambda ops, x, how=(widths, activation, groups): networked(
+            ops, x, *network_rows(x, *how)
+        )
+        for name, widths in STACKS.items()
+        for activation in (*ACTIVATIONS, None)
+        for groups in ("", "samples", "positions")
+    },
+    **{
+        f"activate, {activation}": lambda ops, x, a=activation: list(ops.activate(ops.rows(x), a))
+        for activation in (*ACTIVATIONS, None)
+    },
+    **{
+        f"activate_vjp, {activation}": lambda ops, x, a=activation: [
+            ops.activate_vjp(ops.rows(x), np.abs(ops.rows(x)) - 0.5, a)
+        ]
+        for activation in (*ACTIVATIONS, None)
+    },
     "normal_cdf": lambda ops, x: [ops.normal_cdf(5 * x)],
-    "network of part of the channels": lambda ops, x: networked(ops, x[:, 1:], *network_rows(x[:, 1:], (6, 2), "silu", "")),
-    "network of every other channel": lambda ops, x: networked(ops, x[:, ::2], *network_rows(x[:, ::2], (6, 2), "silu", "")),
+    "network of part of the channels": lambda ops, x: networked(
+        ops, x[:, 1:], *network_rows(x[:, 1:], (6, 2), "silu", "")
+    ),
+    "network of every other channel": lambda ops, x: networked(
+        ops, x[:, ::2], *network_rows(x[:, ::2], (6, 2), "silu", "")
+    ),
     "network of one sample": lambda ops, x: networked(ops, x[:1], *network_rows(x[:1], (6, 7, 2), "silu", "samples")),
     "network of no sample": lambda ops, x: networked(ops, x[:0], *network_rows(x[:0], (6, 7, 2), "silu", "samples")),
-    **{f"{name} {count}": lambda ops, x, change=change, count=count: split(ops, x, change, count)
-       for name, change in (("split_", False), ("join_", True)) for count in (1, 3)},
-    "taps": lambda ops, x: [ops.taps(x[:, 1:], KERNEL[:x.ndim - 2]), ops.taps(x[:1, ::2], (1,) * (x.ndim - 2))],
-    "shift_add": lambda ops, x: [ops.shift_add(np.concatenate([ops.rows(x)] * np.prod(KERNEL[:x.ndim - 2], dtype=int), axis=1), x.shape, KERNEL[:x.ndim - 2])],
+    **{
+        f"{name} {count}": lambda ops, x, change=change, count=count: split(ops, x, change, count)
+        for name, change in (("split_", False), ("join_", True))
+        for count in (1, 3)
+    },
+    "taps": lambda ops, x: [ops.taps(x[:, 1:], KERNEL[: x.ndim - 2]), ops.taps(x[:1, ::2], (1,) * (x.ndim - 2))],
+    "shift_add": lambda ops, x: [
+        ops.shift_add(
+            np.concatenate([ops.rows(x)] * np.prod(KERNEL[: x.ndim - 2], dtype=int), axis=1),
+            x.shape,
+            KERNEL[: x.ndim - 2],
+        )
+    ],
     "add_": lambda ops, x: in_place(lambda X: ops.add_(X[:, 1:3], h_of(x)[:, 2:4] * 0 + 1), x),
     "zero_": lambda ops, x: in_place(lambda X, Y: ops.zero_([X, Y]), x, 2 * x),
     "deviation": lambda ops, x: [ops.full(1, float(number), x) for number in ops.deviation(x, x[:, ::-1])],
     "inverse": lambda ops, x: [ops.inverse(M)],
     "update_": lambda ops, x: in_place(
-        lambda X: ops.update_(lambda ops, part, more: part.__iadd__(2 * ops.xp.sqrt(more)), X.reshape(-1), np.ones(X.size)), x),
-    "spline_vjp of no row": lambda ops, x: list(ops.spline_vjp(ops.rows(x[:0]), ops.rows(x[:0]), P[x.shape][:0], 1.0, each[:0])),
+        lambda X: ops.update_(
+            lambda ops, part, more: part.__iadd__(2 * ops.xp.sqrt(more)), X.reshape(-1), np.ones(X.size)
+        ),
+        x,
+    ),
+    "spline_vjp of no row": lambda ops, x: list(
+        ops.spline_vjp(ops.rows(x[:0]), ops.rows(x[:0]), P[x.shape][:0], 1.0, each[:0])
+    ),
     "diagonal_matrix": lambda ops, x: [ops.diagonal_matrix(b)],
     "log_scale bounded": lambda ops, x: [ops.log_scale(ops.rows(x), ("bounded", 3.0))],
     "log_scale sigmoid": lambda ops, x: [ops.log_scale(ops.rows(x), ("sigmoid", 3.0))],
@@ -145,38 +186,56 @@ OPERATIONS = {
 }
 for scale in (("bounded", 3.0), ("sigmoid", 1.0), ("doubled", 1.0)):
     h, each = {shape: h_of(array(shape)) for shape in SHAPES}, np.array([0.3, -0.7, 0.2])
-    OPERATIONS[f"couple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(lambda X: ops.couple_(X, h[x.shape], s), x)
-    OPERATIONS[f"uncouple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(lambda X: ops.uncouple_(X, h[x.shape], s), x)
+    OPERATIONS[f"couple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(
+        lambda X: ops.couple_(X, h[x.shape], s), x
+    )
+    OPERATIONS[f"uncouple_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(
+        lambda X: ops.uncouple_(X, h[x.shape], s), x
+    )
     OPERATIONS[f"couple_vjp_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(
-        lambda dX, X: ops.couple_vjp_(dX, X, h[x.shape], s, each[:len(x)]), 2 * x, x)
+        lambda dX, X: ops.couple_vjp_(dX, X, h[x.shape], s, each[: len(x)]), 2 * x, x
+    )
     OPERATIONS[f"uncouple_vjp_ {scale[0]}"] = lambda ops, x, s=scale, h=h: in_place(
-        lambda dX, X: ops.uncouple_vjp_(dX, X, h[x.shape], s, each[:len(x)]), 2 * x, x)
+        lambda dX, X: ops.uncouple_vjp_(dX, X, h[x.shape], s, each[: len(x)]), 2 * x, x
+    )
 
 
-P = {shape: 0.7 * array((array(shape)[:, 0].size, 4, 11)) for shape in SHAPES}  # of splines of 4 bins, (rows, C, parameters)
+P = {
+    shape: 0.7 * array((array(shape)[:, 0].size, 4, 11)) for shape in SHAPES
+}  # of splines of 4 bins, (rows, C, parameters)
 u, w = 2 * b, M[0]
 for inverse in (False, True):
     OPERATIONS[f"planar_ {inverse}"] = lambda ops, x, i=inverse: in_place(lambda X: ops.planar_(X, u, w, u[:1], i), x)
     OPERATIONS[f"planar_vjp_ {inverse}"] = lambda ops, x, i=inverse: in_place(
-        lambda dX, X: tuple(ops.planar_vjp_(dX, X, u, w, u[:1], each[:len(x)], i)), 2 * x, x)
+        lambda dX, X: tuple(ops.planar_vjp_(dX, X, u, w, u[:1], each[: len(x)], i)), 2 * x, x
+    )
     OPERATIONS[f"planar_vjp_ {inverse}, of zero"] = lambda ops, x, i=inverse: in_place(
-        lambda dX, X: tuple(ops.planar_vjp_(dX, X, u, 0 * w, u[:1], each[:len(x)], i)), 2 * x, x)
-    OPERATIONS[f"radial_ {inverse}"] = lambda ops, x, i=inverse: in_place(lambda X: ops.radial_(X, u, np.array([0.7, 1.9]), i), x)
+        lambda dX, X: tuple(ops.planar_vjp_(dX, X, u, 0 * w, u[:1], each[: len(x)], i)), 2 * x, x
+    )
+    OPERATIONS[f"radial_ {inverse}"] = lambda ops, x, i=inverse: in_place(
+        lambda X: ops.radial_(X, u, np.array([0.7, 1.9]), i), x
+    )
     OPERATIONS[f"radial_vjp_ {inverse}"] = lambda ops, x, i=inverse: in_place(
-        lambda dX, X: tuple(ops.radial_vjp_(dX, X, u, np.array([1.9, 0.7]), each[:len(x)], i)), 2 * x, x)
+        lambda dX, X: tuple(ops.radial_vjp_(dX, X, u, np.array([1.9, 0.7]), each[: len(x)], i)), 2 * x, x
+    )
 for name in ("spline", "spline_inverse"):
     OPERATIONS[name] = lambda ops, x, name=name: list(getattr(ops, name)(ops.rows(x), P[x.shape], 1.0))
     OPERATIONS[f"{name} with parameters strided"] = lambda ops, x, name=name: list(
-        getattr(ops, name)(ops.rows(x)[:, 1:3], P[x.shape].transpose(0, 2, 1)[:, :5, 1:3].transpose(0, 2, 1), 1.0))
+        getattr(ops, name)(ops.rows(x)[:, 1:3], P[x.shape].transpose(0, 2, 1)[:, :5, 1:3].transpose(0, 2, 1), 1.0)
+    )
     OPERATIONS[f"{name}_backward"] = lambda ops, x, name=name: list(
-        getattr(ops, f"{name}_backward")(2 * ops.rows(x), ops.rows(x), P[x.shape], 1.0, ops.at_rows(each[:len(x)], x)))
+        getattr(ops, f"{name}_backward")(2 * ops.rows(x), ops.rows(x), P[x.shape], 1.0, ops.at_rows(each[: len(x)], x))
+    )
 
 
 GRID = grid_of(16.0, 8)
 
 
 def on_grid(method):
-    """A row for method(ops, X, h): numbers of the grid, where the sums that are rounded are far from a half, as nearly all are."""
+    """A row for method(ops, X, h): numbers of the grid, where the sums that are rounded are far from a half, as nearly
+    all are.
+    """
+
     def row(ops, x):
         X = ENGINE.copy_channels_last(x)
         ops.snap_(X, GRID)
@@ -196,13 +255,19 @@ OPERATIONS |= {
     "add_on_grid_ of a shift": on_grid(lambda ops, X, h: ops.add_on_grid_(X, b, GRID)),
     "subtract_on_grid_": on_grid(lambda ops, X, h: ops.subtract_on_grid_(X, h[:, ::2], GRID)),
     "couple_on_grid_": on_grid(lambda ops, X, h: ops.couple_on_grid_(X, h, ("sigmoid", 3.0), GRID)[0]),
-    "uncouple_on_grid_, to the nearest": on_grid(lambda ops, X, h: ops.uncouple_on_grid_(X, h, ("bounded", 3.0), GRID, None)),
+    "uncouple_on_grid_, to the nearest": on_grid(
+        lambda ops, X, h: ops.uncouple_on_grid_(X, h, ("bounded", 3.0), GRID, None)
+    ),
     "uncouple_on_grid_": on_grid(undone),
     "scale_on_grid_": on_grid(lambda ops, X, h: ops.unscale_on_grid_(X, b**2, GRID, ops.scale_on_grid_(X, b**2, GRID))),
     "lift_": on_grid(lambda ops, X, h: ops.lift_(X, ops.lifting(M), GRID)),
-    "unlift_": lambda ops, x: on_grid(lambda ops, X, h: ops.unlift_(X[:, 1:], ops.lifting(Minv[1:, 1:]), GRID))(ops, x / 4),  # within the grid's limits
+    "unlift_": lambda ops, x: on_grid(lambda ops, X, h: ops.unlift_(X[:, 1:], ops.lifting(Minv[1:, 1:]), GRID))(
+        ops, x / 4
+    ),  # within the grid's limits
     "lifting": lambda ops, x: list(ops.lifting(M)),
 }
+
+
 def a_run(*layers):
     """Neighbours that an engine does in one call, with numbers at which every term counts."""
     (run,), numbers = invnet.Chain(*layers)._steps, np.random.default_rng(3)
@@ -220,7 +285,10 @@ def ran(ops, x, run, inverse, back):
         for p in run.parameters():
             p.grad[...] = 0
         backward_ = run.inverse_backward_ if inverse else run.backward_
-        return [*backward_(ENGINE.copy_channels_last(np.sin(X)), X, each[:len(x)]), *(p.grad.copy() for p in run.parameters())]
+        return [
+            *backward_(ENGINE.copy_channels_last(np.sin(X)), X, each[: len(x)]),
+            *(p.grad.copy() for p in run.parameters()),
+        ]
 
 
 def dense(C, **more):
@@ -229,11 +297,19 @@ def dense(C, **more):
 
 f64 = {"dtype": "float64"}
 RUNS = {
-    "mixes": a_run(invnet.ActNorm(4, **f64), *(invnet.Conv1x1(4, how, **f64) for how in ("lu", "full", "householder")), invnet.Permute.random(4),
-                   invnet.ActNorm(4, **f64)),
+    "mixes": a_run(
+        invnet.ActNorm(4, **f64),
+        *(invnet.Conv1x1(4, how, **f64) for how in ("lu", "full", "householder")),
+        invnet.Permute.random(4),
+        invnet.ActNorm(4, **f64),
+    ),
     "couplings": a_run(dense(4), invnet.Permute.reversal(4), invnet.Conv1x1(4, **f64), dense(4, activation="silu")),
-    "autoregressive": a_run(*(invnet.AutoregressiveAffine(4, invnet.MaskedDenseNet(4, (6, 9), **f64), fast, scale)
-                              for fast, scale in (("forward", "sigmoid"), ("inverse", "bounded")))),
+    "autoregressive": a_run(
+        *(
+            invnet.AutoregressiveAffine(4, invnet.MaskedDenseNet(4, (6, 9), **f64), fast, scale)
+            for fast, scale in (("forward", "sigmoid"), ("inverse", "bounded"))
+        )
+    ),
 }
 for name, run in RUNS.items():
     for inverse in (False, True):
@@ -251,11 +327,13 @@ def stepped(ops):
 OPERATIONS["adam_"] = lambda ops, x: stepped(ops)
 OPERATIONS["mean_square"] = lambda ops, x: [ops.mean_square(b[:, None] * b[:3])]
 OPERATIONS["largest_square"] = lambda ops, x: [ops.largest_square(b[:, None] * b[:3], b[:, None] * b[1:4])]
-OPERATIONS["at_rows"] = lambda ops, x: [ops.at_rows(each[:len(x)], x)]
+OPERATIONS["at_rows"] = lambda ops, x: [ops.at_rows(each[: len(x)], x)]
 
 
 class OnArrays:
-    """The operations of another engine, on NumPy arrays: on the CPU in their memory, else on copies that are written back."""
+    """The operations of another engine, on NumPy arrays: on the CPU in their memory, else on copies that are written
+    back.
+    """
 
     def __init__(self, engine):
         self.engine, self.name = engine, engine.name
@@ -292,7 +370,9 @@ def test_the_engine_gives_what_the_reference_gives(name, shape):
 
 @engines()
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if not name.startswith("group")])  # whose layers are NumPy's here; the laws run others
+@pytest.mark.parametrize(
+    "name", [name for name in OPERATIONS if not name.startswith("group")]
+)  # whose layers are NumPy's here; the laws run others
 def test_another_engine_gives_what_the_reference_gives(name, shape, engine):
     agrees(OnArrays(engine), name, shape)
 
@@ -343,7 +423,9 @@ def ragged(ops, name, dtype):
         layers, parameters[0] = (((1, 1, 3, 6), "silu", True),), parameters[0].reshape(1, 1, 3, 6)
     x, added = array(shape, dtype), rng.standard_normal((shape[0], widths[0])).astype(dtype)
     got = networked(ops, x, layers, parameters, added)
-    expected = networked(REFERENCE, x.astype("float64"), layers, [a.astype("float64") for a in parameters], added.astype("float64"))
+    expected = networked(
+        REFERENCE, x.astype("float64"), layers, [a.astype("float64") for a in parameters], added.astype("float64")
+    )
     for a, e in zip(got, expected, strict=True):
         assert a.dtype == dtype
         assert distance(a, e) < (1e-5 if dtype == "float32" else 1e-13)
@@ -354,10 +436,16 @@ def ragged(ops, name, dtype):
 def test_mixes_of_ragged_numbers_of_channels(C, dtype):
     numbers = np.random.default_rng(C)
     M, Minv = (numbers.standard_normal((C, C)).astype(dtype) / np.sqrt(C) for _ in range(2))
-    z, dz, b = array((3, C + 2, 5, 11), dtype), array((3, C + 2, 5, 11), dtype), numbers.standard_normal(C).astype(dtype)
+    z, dz, b = (
+        array((3, C + 2, 5, 11), dtype),
+        array((3, C + 2, 5, 11), dtype),
+        numbers.standard_normal(C).astype(dtype),
+    )
     for matrix, inverse in ((M, Minv), (M[0].copy(), Minv[0].copy())):
-        calls = [lambda ops, Z, dZ, matrix, inverse, b: [ops.mix_(Z[:, 1:-1], matrix, b)],
-                 lambda ops, Z, dZ, matrix, inverse, b: ops.mix_vjp_(dZ[:, 1:-1], Z[:, 1:-1], matrix, inverse, b)]
+        calls = [
+            lambda ops, Z, dZ, matrix, inverse, b: [ops.mix_(Z[:, 1:-1], matrix, b)],
+            lambda ops, Z, dZ, matrix, inverse, b: ops.mix_vjp_(dZ[:, 1:-1], Z[:, 1:-1], matrix, inverse, b),
+        ]
         for call in calls:
             got, expected = [], []
             for ops, results, kind in ((ENGINE, got, dtype), (REFERENCE, expected, "float64")):
@@ -374,8 +462,12 @@ def test_a_network_takes_arrays_as_they_come(change):
         if change == "read-only":
             a = a.copy()
             a.flags.writeable = False
-        return {"byte order": lambda: a.astype(">f8"), "channels first": lambda: np.ascontiguousarray(a),
-                "reversed": lambda: a[::-1, :, ::-1][::-1, :, ::-1], "read-only": lambda: a}[change]()
+        return {
+            "byte order": lambda: a.astype(">f8"),
+            "channels first": lambda: np.ascontiguousarray(a),
+            "reversed": lambda: a[::-1, :, ::-1][::-1, :, ::-1],
+            "read-only": lambda: a,
+        }[change]()
 
     x, (layers, parameters) = array((2, 4, 5, 3)), network_of((4, 6, 2), 2, "softplus")
     expected = networked(REFERENCE, x, layers, parameters)
@@ -418,7 +510,11 @@ def test_a_condition_of_another_dtype(dtype):
     cond = np.eye(2, dtype=dtype)
     y, pullback = net.vjp(x, cond)
     expected, expected_pullback = net.vjp(x, cond.astype("float32"))
-    for got, e in zip([y, *pullback(y)[:2], *pullback(y)[2]], [expected, *expected_pullback(y)[:2], *expected_pullback(y)[2]], strict=True):
+    for got, e in zip(
+        [y, *pullback(y)[:2], *pullback(y)[2]],
+        [expected, *expected_pullback(y)[:2], *expected_pullback(y)[2]],
+        strict=True,
+    ):
         np.testing.assert_allclose(got, e, rtol=1e-6)
 
 
@@ -453,9 +549,36 @@ def test_every_override_of_another_engine_has_a_row(engine):
 def has_rows(cls):
     overridden = {name for name in vars(cls) if hasattr(Ops, name) and not name.startswith("_")}
     tested = {name.split()[0].rstrip(",") for name in OPERATIONS} | {"conv_stack_vjp"}
-    trivial = {"name", "is_float", "same_dtype", "astype", "asarray", "from_numpy", "to_numpy", "fill", "images", "rows",
-               "sum_positions", "tiles", "map_tiles", "copy", "at_work", "host_array", "empty", "checksum", "lasting_memory",
-               "plain", "free_memory", "zeros_like", "in_full_precision", "asynchronous", "quiet", "fingerprint", "same", "precision"}
+    trivial = {
+        "name",
+        "is_float",
+        "same_dtype",
+        "astype",
+        "asarray",
+        "from_numpy",
+        "to_numpy",
+        "fill",
+        "images",
+        "rows",
+        "sum_positions",
+        "tiles",
+        "map_tiles",
+        "copy",
+        "at_work",
+        "host_array",
+        "empty",
+        "checksum",
+        "lasting_memory",
+        "plain",
+        "free_memory",
+        "zeros_like",
+        "in_full_precision",
+        "asynchronous",
+        "quiet",
+        "fingerprint",
+        "same",
+        "precision",
+    }
     assert overridden <= tested | trivial, overridden - tested - trivial
 
 
@@ -501,22 +624,44 @@ def test_same_bits_for_1_2_and_4_threads():
     assert step_bits(1) == step_bits(2) == step_bits(4)
 
 
-@pytest.mark.parametrize("name", ["Glow", "Glow, conditional", "Glow, one axis", "Glow, three axes", "coupling, spatial condition",
-                                  "Glow, additive, householder, no prior", "Reverse of Glow, conditional"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Glow",
+        "Glow, conditional",
+        "Glow, one axis",
+        "Glow, three axes",
+        "coupling, spatial condition",
+        "Glow, additive, householder, no prior",
+        "Reverse of Glow, conditional",
+    ],
+)
 def test_blocks_of_an_image_give_what_the_whole_gives(name, monkeypatch):
     def everything():
         layer, X, cond = LAYERS[name].build()
-        X, cond = (None if a is None else np.concatenate([np.concatenate([a, a[:, :, ::-1]], axis=2)] * 2, axis=-1) for a in (X, cond))
+        X, cond = (
+            None if a is None else np.concatenate([np.concatenate([a, a[:, :, ::-1]], axis=2)] * 2, axis=-1)
+            for a in (X, cond)
+        )
         holder = None if cond is None else invnet.Condition(cond)
         Z, logdet = layer.forward(X, cond)
         dX, X_back = layer.backward(np.sin(Z), Z, 0.3, holder)
-        return [Z, logdet, dX, X_back, *(p.grad for p in layer.parameters()), *([] if holder is None else [holder.grad])]
+        return [
+            Z,
+            logdet,
+            dX,
+            X_back,
+            *(p.grad for p in layer.parameters()),
+            *([] if holder is None else [holder.grad]),
+        ]
 
     whole = everything()
     made = []
     monkeypatch.setattr(numpy_engine, "_tiles", numpy_engine._tiles.__wrapped__)  # or it remembers tiles
     monkeypatch.setattr(numpy_engine, "TILE_BYTES", 2500)
-    monkeypatch.setattr(tile, "tiles_of", lambda *how, tiles_of=tile.tiles_of: [made.append(each) or each for each in tiles_of(*how)])
+    monkeypatch.setattr(
+        tile, "tiles_of", lambda *how, tiles_of=tile.tiles_of: [made.append(each) or each for each in tiles_of(*how)]
+    )
     for got, expected in zip(everything(), whole, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
     assert any(not tile.whole for tile in made)
@@ -601,7 +746,7 @@ def test_the_gradient_of_a_condition_outlives_its_tile():
             gradients.append(holder.grad)
     finally:
         invnet.set_num_threads(before)
-    one = np.concatenate([_condition_gradient(layer, X[n:n + 1], cond[n:n + 1]) for n in range(64)])
+    one = np.concatenate([_condition_gradient(layer, X[n : n + 1], cond[n : n + 1]) for n in range(64)])
     for gradient in gradients:
         np.testing.assert_allclose(gradient, one, rtol=1e-9, atol=1e-12)
 

@@ -3,11 +3,11 @@
 import array_api_compat.numpy
 import numpy as np
 import pytest
+from cases import EXACT, LAYERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import invnet
-from cases import EXACT, LAYERS
 from invnet import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, DenseNet, Exact, Glow
 from invnet.layers.coupling import Coupling
 from invnet.ops import _of_type
@@ -18,7 +18,11 @@ from invnet.ops.reference import Ops
 from invnet.testing import LAYER_LAWS
 
 ENGINES = [NumpyOps(), Ops(array_api_compat.numpy)]
-OTHERS = {"nothing_is_kept_between_calls", "samples_do_not_mix", "batch_size_may_change_between_calls"}  # see docs/stability.md
+OTHERS = {
+    "nothing_is_kept_between_calls",
+    "samples_do_not_mix",
+    "batch_size_may_change_between_calls",
+}  # see docs/stability.md
 some = settings(max_examples=60, deadline=None)
 
 
@@ -35,7 +39,11 @@ def snapped(X, limit=256.0):
 
 def same(a, b):
     """Whether two arrays are the same in every bit."""
-    return a.dtype == b.dtype and a.shape == b.shape and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+    )
 
 
 # ---- the laws
@@ -101,7 +109,12 @@ def test_the_bits_are_those_that_the_scale_takes(ops):
 
 
 @some
-@given(seed=st.integers(0, 2**32), C=st.integers(1, 9), dtype=st.sampled_from(["float32", "float64"]), spread=st.integers(0, 40))
+@given(
+    seed=st.integers(0, 2**32),
+    C=st.integers(1, 9),
+    dtype=st.sampled_from(["float32", "float64"]),
+    spread=st.integers(0, 40),
+)
 @pytest.mark.parametrize("ops", ENGINES, ids=lambda ops: ops.name)
 def test_a_lifting_is_undone_to_the_bit(ops, seed, C, dtype, spread):
     rng, grid = np.random.default_rng(seed), grid_of(256.0, np.dtype(dtype).itemsize)
@@ -124,19 +137,24 @@ def test_a_lifting_is_the_matrix_without_its_volume(C, ops):
     np.testing.assert_allclose(Z, X @ M.T, atol=1e3 * C * grid.step * np.linalg.cond(M))
     for ours, reference in zip(ops.lifting(M), lifting_of(M)):
         np.testing.assert_allclose(ours, reference, rtol=1e-9, atol=1e-9)
-    assert np.abs(np.triu(ops.lifting(M).factors, 1)).max(initial=0) <= 1 and np.abs(np.tril(ops.lifting(M).factors, -1)).max(initial=0) <= 1
+    assert (
+        np.abs(np.triu(ops.lifting(M).factors, 1)).max(initial=0) <= 1
+        and np.abs(np.tril(ops.lifting(M).factors, -1)).max(initial=0) <= 1
+    )
 
 
 # ---- depth
 
 
 def deep(layers, C, dtype="float32", gain=0.3, bias=2.0, mix="lu"):
-    """Steps of ActNorm, 1x1 and affine couplings whose scales are driven to the bounds, 1/4 and 4, and ActNorm undoes it."""
+    """Steps of ActNorm, 1x1 and affine couplings whose scales are driven to the bounds, 1/4 and 4, and ActNorm undoes
+    it.
+    """
     rng, chain = np.random.default_rng(0), []
     for i in range(layers // 3):
         net = DenseNet(C - C // 2, 8, 2 * (C // 2), activation="silu", seed=i, dtype=dtype)
         net.W[-1].data += (gain / np.sqrt(8) * rng.standard_normal(net.W[-1].data.shape)).astype(dtype)
-        net.b[-1].data[C // 2:] = rng.choice([-bias, bias], C // 2)
+        net.b[-1].data[C // 2 :] = rng.choice([-bias, bias], C // 2)
         chain += [ActNorm(C, dtype=dtype), Conv1x1(C, mix, seed=i, dtype=dtype), AffineCoupling(C, net)]
     return Chain(*chain, ActNorm(C, dtype=dtype))
 
@@ -171,7 +189,9 @@ def test_1024_layers_without_it_are_not(deepest):
 
 
 def test_gradients_of_1024_layers_are_those_of_stored_states(deepest):
-    """All layers in one backward against each alone, with its stored input and output; a coupling's is the ordinary backward."""
+    """All layers in one backward against each alone, with its stored input and output; a coupling's is the ordinary
+    backward.
+    """
     net, exact, X = deepest
     steps, states = [Exact(step) for step in net._folded], [snapped(X)]
     for step in steps:
@@ -195,7 +215,12 @@ def test_gradients_of_1024_layers_are_those_of_stored_states(deepest):
 
 
 @some
-@given(seed=st.integers(0, 2**32), log_scale=st.floats(-3, 1.5), dtype=st.sampled_from(["float32", "float64"]), C=st.integers(2, 7))
+@given(
+    seed=st.integers(0, 2**32),
+    log_scale=st.floats(-3, 1.5),
+    dtype=st.sampled_from(["float32", "float64"]),
+    C=st.integers(2, 7),
+)
 def test_any_data_are_rebuilt_to_the_bit(seed, log_scale, dtype, C):
     rng = np.random.default_rng(seed)
     net = deep(30, C, dtype, rng.uniform(0, 0.3), rng.uniform(0, 5), rng.choice(["lu", "full", "householder"]))
@@ -215,7 +240,9 @@ def glow(dtype="float32", size=16, **options):
     return net, X
 
 
-@pytest.mark.parametrize("options", [{}, {"scale": "sigmoid", "mix": "full"}, {"coupling": "additive", "mix": "householder"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"scale": "sigmoid", "mix": "full"}, {"coupling": "additive", "mix": "householder"}], ids=str
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_images_are_rebuilt_to_the_bit_whatever_the_threads(options, dtype):
     net, X = glow(dtype, **options)
@@ -347,7 +374,15 @@ def test_what_cannot_be_decoded_is_refused():
     damaged, other = bits.copy(), Z.copy()
     damaged[-10] ^= 4
     other[0, 0, 0, 0] += 1
-    for numbers, those in ((Z, damaged), (other, bits), (Z, bits[:-1]), (Z, bits[:3]), (Z, bits[:0]), (Z[:3], bits), (Z, np.full(50, 255, np.uint8))):
+    for numbers, those in (
+        (Z, damaged),
+        (other, bits),
+        (Z, bits[:-1]),
+        (Z, bits[:3]),
+        (Z, bits[:0]),
+        (Z[:3], bits),
+        (Z, np.full(50, 255, np.uint8)),
+    ):
         with pytest.raises(ValueError, match="bits"):
             exact.decode(numbers, those)
     net.layers[1].b.data += 0.01
@@ -427,18 +462,21 @@ def test_a_conditioner_that_gives_other_bits_is_noticed():
         exact.backward(Z, Z)
 
 
-@pytest.mark.parametrize("make, error, message", [
-    (lambda: Exact(DenseNet(1, 4, 1)), TypeError, "takes a Layer; got DenseNet"),
-    (lambda: Exact(Chain(invnet.Planar(2))), TypeError, "AffineCoupling.*got Planar.* within"),
-    (lambda: Exact(invnet.Reverse(ActNorm(2))), TypeError, "got Reverse"),
-    (lambda: Exact(invnet.MAF(3, 4, 1)), TypeError, "got AutoregressiveAffine"),
-    (lambda: Exact(ActNorm(2), 100), ValueError, "a power of two.*got 100"),
-    (lambda: Exact(ActNorm(2), 0), ValueError, "a power of two.*got 0"),
-    (lambda: Exact(ActNorm(2), "256"), ValueError, "a power of two.*got '256'"),
-    (lambda: Exact(ActNorm(2)).encode(np.zeros((3, 2))), TypeError, "integers.*float64"),
-    (lambda: Exact(ActNorm(2)).encode(np.full((3, 2), 1 << 25)), ValueError, "got 512"),
-    (lambda: Exact(ActNorm(2)).forward(np.zeros((3, 4), "float32")), ValueError, "2 channels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, error, message",
+    [
+        (lambda: Exact(DenseNet(1, 4, 1)), TypeError, "takes a Layer; got DenseNet"),
+        (lambda: Exact(Chain(invnet.Planar(2))), TypeError, "AffineCoupling.*got Planar.* within"),
+        (lambda: Exact(invnet.Reverse(ActNorm(2))), TypeError, "got Reverse"),
+        (lambda: Exact(invnet.MAF(3, 4, 1)), TypeError, "got AutoregressiveAffine"),
+        (lambda: Exact(ActNorm(2), 100), ValueError, "a power of two.*got 100"),
+        (lambda: Exact(ActNorm(2), 0), ValueError, "a power of two.*got 0"),
+        (lambda: Exact(ActNorm(2), "256"), ValueError, "a power of two.*got '256'"),
+        (lambda: Exact(ActNorm(2)).encode(np.zeros((3, 2))), TypeError, "integers.*float64"),
+        (lambda: Exact(ActNorm(2)).encode(np.full((3, 2), 1 << 25)), ValueError, "got 512"),
+        (lambda: Exact(ActNorm(2)).forward(np.zeros((3, 4), "float32")), ValueError, "2 channels"),
+    ],
+)
 def test_a_mistake_gets_an_error(make, error, message):
     with pytest.raises(error, match=message):
         make()

@@ -1,7 +1,7 @@
 """Every script in examples/ runs with --quick: it ends well, writes its pictures, and its objective went down.
 
-A script prints the objective as "objective: from A to B", and every picture that docs/examples.md shows of it is one that
-it writes.
+A script prints the objective as "objective: from A to B", and every picture that docs/examples.md shows of it is one
+that it writes.
 """
 
 import os
@@ -32,8 +32,14 @@ def shown():
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
 def test_an_example_runs(script, tmp_path):
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run([sys.executable, script, "--quick", "--out", tmp_path / "pictures"], cwd=tmp_path, timeout=300,
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "Agg"})
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--out", tmp_path / "pictures"],
+        cwd=tmp_path,
+        timeout=300,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "Agg"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     objectives = [tuple(map(float, found)) for found in OBJECTIVE.findall(done.stdout)]
     assert objectives, f'no "objective: from A to B" in what it prints:\n{done.stdout}'

@@ -21,16 +21,22 @@ def loss_and_gradients(objective, net=None, X=None, y=None, weights=None, precis
 
 def test_the_data_are_the_tutorials():
     X, y = classified()
-    np.testing.assert_allclose(X[:3], [[0.18102554, 0.68704222], [0.36748995, 0.35395909], [0.66905843, 0.15146985]], atol=5e-9)
+    np.testing.assert_allclose(
+        X[:3], [[0.18102554, 0.68704222], [0.36748995, 0.35395909], [0.66905843, 0.15146985]], atol=5e-9
+    )
     assert y.sum() == 16
     start = np.concatenate([parameter.data for parameter in classifier_network().parameters()])
     np.testing.assert_allclose(start[:3], [-0.6702516921145671, 0.4471218424633827, 1.3736306979834252], rtol=1e-15)
 
 
-@pytest.mark.parametrize("objective, value, norm", [
-    ("rxinfer", 588.8958, 894.3663),  # what the tutorial prints
-    ("bethe", 466.520421, 717.684),  # without its defects
-    ("evidence", 466.520418, 717.684)])
+@pytest.mark.parametrize(
+    "objective, value, norm",
+    [
+        ("rxinfer", 588.8958, 894.3663),  # what the tutorial prints
+        ("bethe", 466.520421, 717.684),  # without its defects
+        ("evidence", 466.520418, 717.684),
+    ],
+)
 def test_the_free_energy_and_gradient_at_the_start(objective, value, norm):
     got, gradient = loss_and_gradients(objective)
     assert got == pytest.approx(value, abs=5e-5 if objective == "rxinfer" else 5e-7)
@@ -68,7 +74,11 @@ def test_gradient_descent_on_the_consistent_objective():
 
 
 def test_adam_on_the_consistent_objective():
-    history = FlowProbit(classifier_network(), objective="bethe").fit(*classified(), optimizer="adam", iterations=300, lr=0.1).history
+    history = (
+        FlowProbit(classifier_network(), objective="bethe")
+        .fit(*classified(), optimizer="adam", iterations=300, lr=0.1)
+        .history
+    )
     assert [round(history[i][0], 2) for i in (49, 299)] == [22.20, 19.67]
 
 
@@ -92,7 +102,13 @@ def problem(net):
     if not isinstance(net, (invnet.RealNVP, invnet.NSF)):
         return {"net": net}
     rng = np.random.default_rng(2)
-    return {"net": net, "X": rng.standard_normal((12, 3)), "y": rng.integers(0, 2, 12), "weights": [0.5, -1.0, 0.7], "precision": 20.0}
+    return {
+        "net": net,
+        "X": rng.standard_normal((12, 3)),
+        "y": rng.integers(0, 2, 12),
+        "weights": [0.5, -1.0, 0.7],
+        "precision": 20.0,
+    }
 
 
 def check_gradient(objective, net):
@@ -104,7 +120,7 @@ def check_gradient(objective, net):
         def at(step):
             begin = 0
             for parameter, data in zip(net.parameters(), start):
-                parameter.data[...] = data + step * direction[begin:begin + data.size].reshape(data.shape)
+                parameter.data[...] = data + step * direction[begin : begin + data.size].reshape(data.shape)
                 begin += data.size
             return loss_and_gradients(objective, **problem(net))[0]
 
@@ -119,14 +135,28 @@ def test_the_gradient_is_that_of_differences(objective, name):
     check_gradient(objective, networks()[name])
 
 
-MUTATIONS = [(f"flow_probit:FlowProbit.{method}", piece, wrong, "evidence") for method, piece, wrong in (
-    ("loss", "dm[:, None] * A", "A"), ("loss", "2 / self.precision", "1 / self.precision"), ("loss", "dm[:, None] * A", "-dm[:, None] * A"))
-] + [(f"tutorial_energy:{function}", piece, wrong, "rxinfer") for function, piece, wrong in (
-    ("tutorial_energy", "2 * dq[:, None] * u + ", ""), ("tutorial_energy", " + dp[:, None] * (x_back - X)", ""),
-    ("tutorial_energy", "db = db + net", "db = 0 * db + net"), ("tutorial_energy", "dp[:, None] * u, x_back", "0 * u, x_back"),
-    ("tutorial_energy", " + db[:, 0] * mean_m", ""), ("tutorial_energy", " + db[:, 0] * mean_v", ""),
-    ("tutorial_energy", "2 / precision * dv", "1 / precision * dv"), ("tutorial_energy", "net.inverse_backward(dbefore, before, 0.0)", "pass"),
-    ("tutorial_energy", "net.backward(dm[:, None] * A, Z, 0.0)", "pass"), ("_add_gradient_of_product", "dx.tangent", "dx.value"))]
+MUTATIONS = [
+    (f"flow_probit:FlowProbit.{method}", piece, wrong, "evidence")
+    for method, piece, wrong in (
+        ("loss", "dm[:, None] * A", "A"),
+        ("loss", "2 / self.precision", "1 / self.precision"),
+        ("loss", "dm[:, None] * A", "-dm[:, None] * A"),
+    )
+] + [
+    (f"tutorial_energy:{function}", piece, wrong, "rxinfer")
+    for function, piece, wrong in (
+        ("tutorial_energy", "2 * dq[:, None] * u + ", ""),
+        ("tutorial_energy", " + dp[:, None] * (x_back - X)", ""),
+        ("tutorial_energy", "db = db + net", "db = 0 * db + net"),
+        ("tutorial_energy", "dp[:, None] * u, x_back", "0 * u, x_back"),
+        ("tutorial_energy", " + db[:, 0] * mean_m", ""),
+        ("tutorial_energy", " + db[:, 0] * mean_v", ""),
+        ("tutorial_energy", "2 / precision * dv", "1 / precision * dv"),
+        ("tutorial_energy", "net.inverse_backward(dbefore, before, 0.0)", "pass"),
+        ("tutorial_energy", "net.backward(dm[:, None] * A, Z, 0.0)", "pass"),
+        ("_add_gradient_of_product", "dx.tangent", "dx.value"),
+    )
+]
 
 
 @pytest.mark.parametrize("target, piece, wrong, objective", MUTATIONS, ids=lambda value: value)
@@ -162,8 +192,11 @@ def test_the_moments_of_the_factor_are_those_of_quadrature(s):
     mean, variance = probit.matched(m, v, np.full(3, s))
     np.testing.assert_allclose(mean, (p * z).sum(axis=1), rtol=1e-9)
     np.testing.assert_allclose(variance, (p * z * z).sum(axis=1) - (p * z).sum(axis=1) ** 2, rtol=1e-8)
-    np.testing.assert_allclose(probit.energy(m, v / 4, np.full(3, s)), [
-        np.average(-log_ndtr(s * x), weights=np.exp(-2 * (x - a) ** 2 / b)) for x, a, b in zip(z, m, v)], rtol=1e-7)
+    np.testing.assert_allclose(
+        probit.energy(m, v / 4, np.full(3, s)),
+        [np.average(-log_ndtr(s * x), weights=np.exp(-2 * (x - a) ** 2 / b)) for x, a, b in zip(z, m, v)],
+        rtol=1e-7,
+    )
 
 
 def test_the_bethe_free_energy_is_at_least_the_evidence():
@@ -178,7 +211,9 @@ def test_far_from_the_boundary_nothing_under_or_overflows():
     for function in (probit.matched, probit.bethe, probit.evidence):
         value = function(m, v, s)
         assert np.isfinite(value).all()
-    assert probit.evidence(m, v, s)[0] == pytest.approx(300**2 / 4 + np.log(300 / 2**0.5 * np.sqrt(2 * np.pi)), rel=1e-6)
+    assert probit.evidence(m, v, s)[0] == pytest.approx(
+        300**2 / 4 + np.log(300 / 2**0.5 * np.sqrt(2 * np.pi)), rel=1e-6
+    )
 
 
 # ---- prediction
@@ -195,7 +230,9 @@ def test_probabilities_are_exact_where_the_network_is_affine():
     np.testing.assert_allclose(m, net.forward(X)[0] @ [1.0, -2.0])
     np.testing.assert_allclose(v, ((jacobian(net, X).mT @ [1.0, -2.0]) ** 2).sum(axis=1) / 3.0)
     y = np.array([0, 1, 1, 0, 1])
-    assert model.loss(X, y) == pytest.approx(-np.log(np.where(y == 1, model.predict_proba(X), 1 - model.predict_proba(X))).sum())
+    assert model.loss(X, y) == pytest.approx(
+        -np.log(np.where(y == 1, model.predict_proba(X), 1 - model.predict_proba(X))).sum()
+    )
 
 
 @pytest.mark.parametrize("objective", ["evidence", "bethe"])
@@ -224,19 +261,55 @@ def nothing_finite():
 
 
 MISTAKES = {
-    "labels": (lambda: FlowProbit(classifier_network()).loss(np.zeros((3, 2)), [0, 1, 2]), ValueError, r"labels are 0 or 1; got \[0 1 2\]"),
-    "labels of -1": (lambda: FlowProbit(classifier_network()).fit(np.zeros((2, 2)), [-1, 1]), ValueError, "labels are 0 or 1"),
-    "soft labels": (lambda: FlowProbit(classifier_network()).loss(np.zeros((2, 2)), [0.5, 1]), ValueError, "labels are 0 or 1"),
-    "too few labels": (lambda: FlowProbit(classifier_network()).loss(np.zeros((3, 2)), [0, 1]), ValueError, r"3 inputs.*\(2,\)"),
+    "labels": (
+        lambda: FlowProbit(classifier_network()).loss(np.zeros((3, 2)), [0, 1, 2]),
+        ValueError,
+        r"labels are 0 or 1; got \[0 1 2\]",
+    ),
+    "labels of -1": (
+        lambda: FlowProbit(classifier_network()).fit(np.zeros((2, 2)), [-1, 1]),
+        ValueError,
+        "labels are 0 or 1",
+    ),
+    "soft labels": (
+        lambda: FlowProbit(classifier_network()).loss(np.zeros((2, 2)), [0.5, 1]),
+        ValueError,
+        "labels are 0 or 1",
+    ),
+    "too few labels": (
+        lambda: FlowProbit(classifier_network()).loss(np.zeros((3, 2)), [0, 1]),
+        ValueError,
+        r"3 inputs.*\(2,\)",
+    ),
     "one input": (lambda: FlowProbit(classifier_network()).predict_proba(np.zeros(2)), ValueError, r"\(N, D\)"),
-    "inputs not finite": (lambda: FlowProbit(classifier_network()).predict_proba([[np.nan, 0]]), ValueError, "X has values"),
+    "inputs not finite": (
+        lambda: FlowProbit(classifier_network()).predict_proba([[np.nan, 0]]),
+        ValueError,
+        "X has values",
+    ),
     "dimension": (lambda: FlowProbit(classifier_network()).predict_proba(np.zeros((1, 3))), ValueError, "2 channels"),
-    "weights": (lambda: FlowProbit(classifier_network(), [1.0]).predict_proba(np.zeros((1, 2))), ValueError, r"\(\.\.\., 1\)"),
+    "weights": (
+        lambda: FlowProbit(classifier_network(), [1.0]).predict_proba(np.zeros((1, 2))),
+        ValueError,
+        r"\(\.\.\., 1\)",
+    ),
     "precision": (lambda: FlowProbit(classifier_network(), precision=0.0), ValueError, "precision is positive"),
-    "objective": (lambda: FlowProbit(classifier_network(), objective="elbo"), ValueError, "evidence, bethe, rxinfer.*'elbo'"),
-    "float32 as the original": (lambda: FlowProbit(invnet.RealNVP(2, 4, 2), objective="rxinfer"), ValueError, "float64; got float32"),
+    "objective": (
+        lambda: FlowProbit(classifier_network(), objective="elbo"),
+        ValueError,
+        "evidence, bethe, rxinfer.*'elbo'",
+    ),
+    "float32 as the original": (
+        lambda: FlowProbit(invnet.RealNVP(2, 4, 2), objective="rxinfer"),
+        ValueError,
+        "float64; got float32",
+    ),
     "parameters": (lambda: FlowProbit(nothing_finite()).fit(*classified()), FloatingPointError, "layers.2.nets.0.u"),
-    "optimizer": (lambda: FlowProbit(classifier_network()).fit(*classified(), optimizer="newton"), ValueError, "lbfgs.*'newton'"),
+    "optimizer": (
+        lambda: FlowProbit(classifier_network()).fit(*classified(), optimizer="newton"),
+        ValueError,
+        "lbfgs.*'newton'",
+    ),
     "nothing to learn": (lambda: FlowProbit(invnet.Chain()).fit(*classified()), ValueError, "no parameter"),
 }
 

@@ -1,11 +1,14 @@
-"""Fused groups: neighbours that an engine does in one call give what the layers give one by one, whatever happens to their parameters."""
+"""Fused groups: neighbours that an engine does in one call give what the layers give one by one, whatever happens to
+their parameters.
+"""
 
 import copy
 import pickle
 
-import invnet
 import numpy as np
 import pytest
+
+import invnet
 from invnet.fused import FusedGroup, group, vector_plan
 
 
@@ -19,7 +22,10 @@ def flow(dtype="float64", **more):
 
 def splines(dtype="float64"):
     """Couplings and both kinds of autoregressive layers of splines, some of whose numbers lie outside."""
-    parts = [invnet.NSF(4, 6, 2, bins=5, bound=1.5, autoregressive=fast, dtype=dtype) for fast in (None, "forward", "inverse")]
+    parts = [
+        invnet.NSF(4, 6, 2, bins=5, bound=1.5, autoregressive=fast, dtype=dtype)
+        for fast in (None, "forward", "inverse")
+    ]
     net = invnet.Chain(*(layer for part in parts for layer in part.layers))
     rng = np.random.default_rng(1)
     for p in net.parameters():
@@ -50,7 +56,9 @@ def assert_alike(got, expected, rtol=1e-9):
         np.testing.assert_allclose(a, e, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("make, dtype, rtol", [(flow, "float64", 1e-9), (flow, "float32", 1e-3), (splines, "float64", 1e-9)])
+@pytest.mark.parametrize(
+    "make, dtype, rtol", [(flow, "float64", 1e-9), (flow, "float32", 1e-3), (splines, "float64", 1e-9)]
+)
 @pytest.mark.parametrize("N", [0, 1, 15, 256, 257, 2500])
 def test_a_group_gives_what_its_layers_give(make, N, dtype, rtol, monkeypatch):
     net = make(dtype)
@@ -99,7 +107,10 @@ def by_a_network_of_anothers(net):
     net.layers[2].net.b[-1].data += 0.2
 
 
-@pytest.mark.parametrize("change", [by_an_optimizer, by_other_arrays, by_transposed_arrays, by_a_state, by_a_network, by_a_network_of_anothers])
+@pytest.mark.parametrize(
+    "change",
+    [by_an_optimizer, by_other_arrays, by_transposed_arrays, by_a_state, by_a_network, by_a_network_of_anothers],
+)
 def test_a_group_sees_its_parameters_replaced(change, monkeypatch):
     net = flow()
     results(net, data())
@@ -114,7 +125,9 @@ def test_a_group_goes_on_in_another_dtype(monkeypatch):
     assert_alike(results(net, data(dtype="float32")), one_by_one(net, data(dtype="float32"), monkeypatch), 1e-3)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copied", "pickled"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copied", "pickled"]
+)
 def test_a_copy_has_parameters_of_its_own(copied):
     net = flow()
     expected = results(net, data())
@@ -203,7 +216,9 @@ def test_what_is_gathered_for_a_group_does_not_grow_with_it(N, monkeypatch):
 
 
 def test_a_group_of_layers_is_not_made_across_numbers_of_channels():
-    net = invnet.Chain(invnet.Permute.reversal(4), invnet.Permute.reversal(3), dtype := invnet.ActNorm(3, dtype="float64"))
+    net = invnet.Chain(
+        invnet.Permute.reversal(4), invnet.Permute.reversal(3), dtype := invnet.ActNorm(3, dtype="float64")
+    )
     with pytest.raises(ValueError, match="3 channels"):
         net.forward(data())
     assert dtype.channels == 3

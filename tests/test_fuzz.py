@@ -2,26 +2,36 @@
 
 import numpy as np
 import pytest
+from cases import EXACT, LAYERS, NETS
+from fuzzing import FOREIGN, VALUES, Unchanged, answered, assert_alike, assert_same, layout, shapes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import invnet
-from cases import EXACT, LAYERS, NETS
-from fuzzing import FOREIGN, VALUES, Unchanged, answered, assert_alike, assert_same, layout, shapes
 from invnet import bases, losses, objectives, optim
 
 #: A user's own layer answers for itself what it takes.
-MODULES = {**{name: case for name, case in LAYERS.items() if "user" not in name}, **{f"Exact of {name}": case for name, case in EXACT.items()}}
+MODULES = {
+    **{name: case for name, case in LAYERS.items() if "user" not in name},
+    **{f"Exact of {name}": case for name, case in EXACT.items()},
+}
 METHODS = ("forward", "inverse", "inverse_logdet", "backward", "inverse_backward", "initialize")
 DTYPES = ("float32", "float64")
 
 
 def fuzz(ci, nightly):
     """Runs a test on so many examples: few every time, many with `pytest -m nightly`."""
+
     def many(test):
         @pytest.mark.parametrize("examples", [ci, pytest.param(nightly, marks=[pytest.mark.nightly, pytest.mark.slow])])
         def fuzzed(examples):
-            several = settings(max_examples=examples, deadline=120_000, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+            several = settings(
+                max_examples=examples,
+                deadline=120_000,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            )
             several(given(st.data())(test))()
 
         fuzzed.__name__, fuzzed.__doc__ = test.__name__, test.__doc__
@@ -51,7 +61,9 @@ def call(module, method, X, dX=None, dlogdet=None, cond=None):
 
 @fuzz(60, 3000)
 def test_layers_take_any_memory(data):
-    """Any strides, byte order, read-only memory, read-only parameters and number of samples give the same, to rounding."""
+    """Any strides, byte order, read-only memory, read-only parameters and number of samples give the same, to
+    rounding.
+    """
     draw = data.draw
     module, double, X, cond = built(draw, MODULES)
     N, method = draw(st.integers(0, len(X))), draw(st.sampled_from(METHODS))
@@ -86,7 +98,9 @@ def test_layers_take_any_memory(data):
 
 @fuzz(60, 2000)
 def test_layers_take_any_numbers(data):
-    """Huge, denormal, infinite numbers and NaN in a sample pass through or are refused; the other samples stay what they are."""
+    """Huge, denormal, infinite numbers and NaN in a sample pass through or are refused; the other samples stay what
+    they are.
+    """
     draw = data.draw
     module, _, X, cond = built(draw, MODULES)
     method, bad = draw(st.sampled_from(METHODS[:-1])), VALUES[draw(st.sampled_from(sorted(VALUES)))]
@@ -115,7 +129,9 @@ def test_layers_take_any_shape(data):
     shape = draw(shapes(X.shape))
     rng = np.random.default_rng(0)
     other = rng.uniform(0.2, 0.8, shape).astype(X.dtype)
-    condition = None if cond is None else rng.standard_normal(draw(shapes((*shape[:1], *cond.shape[1:])))).astype(cond.dtype)
+    condition = (
+        None if cond is None else rng.standard_normal(draw(shapes((*shape[:1], *cond.shape[1:])))).astype(cond.dtype)
+    )
     there = answered(lambda: module.forward(other, condition))
     if not there[0]:
         return
@@ -128,8 +144,16 @@ def test_layers_take_any_shape(data):
     assert_alike(again, back)
     if again[0]:
         assert again[1][0].shape == shape
-    answered(lambda: call(module, draw(st.sampled_from(METHODS)), other, rng.standard_normal(draw(shapes(shape))).astype(X.dtype),
-                          rng.standard_normal(draw(shapes(shape[:1] or (1,)))), condition))
+    answered(
+        lambda: call(
+            module,
+            draw(st.sampled_from(METHODS)),
+            other,
+            rng.standard_normal(draw(shapes(shape))).astype(X.dtype),
+            rng.standard_normal(draw(shapes(shape[:1] or (1,)))),
+            condition,
+        )
+    )
 
 
 @fuzz(60, 2000)
@@ -174,7 +198,9 @@ def test_conditioners_take_any_array_or_refuse_it(data):
         return [net.forward(x, cond), y, dx, *([] if dcond is None else [dcond]), *gradients]
 
     unchanged = Unchanged(*given.values())
-    with np.errstate(all="ignore" if how == "numbers" else "warn"):  # NumPy's words about a conditioner that is called by itself
+    with np.errstate(
+        all="ignore" if how == "numbers" else "warn"
+    ):  # NumPy's words about a conditioner that is called by itself
         found = answered(lambda: outputs(net, **given))
     unchanged.assert_so()
     if how == "memory":
@@ -192,7 +218,32 @@ def test_conditioners_take_any_array_or_refuse_it(data):
 
 
 #: what any argument may be by mistake
-ODD = (0, -1, 1, 2, 3, 5, 1.5, -0.5, 1e30, float("nan"), float("inf"), True, None, "x", "", (), [1], [0, 1, 2], (3, 1, 3), {"a": 1}, np.arange(3), np.float32(2), np.int64(2), 2 + 1j)
+ODD = (
+    0,
+    -1,
+    1,
+    2,
+    3,
+    5,
+    1.5,
+    -0.5,
+    1e30,
+    float("nan"),
+    float("inf"),
+    True,
+    None,
+    "x",
+    "",
+    (),
+    [1],
+    [0, 1, 2],
+    (3, 1, 3),
+    {"a": 1},
+    np.arange(3),
+    np.float32(2),
+    np.int64(2),
+    2 + 1j,
+)
 
 FLOWS = {
     "normal": bases.Normal,
@@ -216,7 +267,10 @@ def test_flows_and_bases_take_any_array_or_refuse_it(data):
         "gaussian_nll": lambda X, d: np.asarray(losses.gaussian_nll(X, d)[1]),
         "forward_kl": lambda X, d: np.asarray(objectives.forward_kl(flow, X)),
     }
-    name, how = draw(st.sampled_from(sorted(functions))), draw(st.sampled_from(("memory", "numbers", "shape", "foreign")))
+    name, how = (
+        draw(st.sampled_from(sorted(functions))),
+        draw(st.sampled_from(("memory", "numbers", "shape", "foreign"))),
+    )
     if how == "memory":
         given = layout(draw)(X), layout(draw)(dX)
     elif how == "numbers":
@@ -240,7 +294,9 @@ def test_sampling_takes_its_numbers_or_says_what_they_have_to_be(data):
     flow = invnet.Flow(invnet.RealNVP(3, 4, 2), (3,))
     n, temperature, seed = 2, 1.0, 0
     which, odd = draw(st.sampled_from(("n", "temperature", "seed"))), draw(st.sampled_from(ODD))
-    n, temperature, seed = (odd if which == name else value for name, value in (("n", n), ("temperature", temperature), ("seed", seed)))
+    n, temperature, seed = (
+        odd if which == name else value for name, value in (("n", n), ("temperature", temperature), ("seed", seed))
+    )
     if n is odd and isinstance(odd, float) and odd > 1e6:
         return
     found = answered(lambda: flow.sample(n, temperature, seed))
@@ -249,6 +305,7 @@ def test_sampling_takes_its_numbers_or_says_what_they_have_to_be(data):
 
 
 # ---- constructors
+
 
 def net(C_in, C_out):
     return invnet.DenseNet(C_in, 4, C_out)
@@ -278,25 +335,108 @@ CONSTRUCTORS = {
     invnet.AdditiveCoupling: dict(channels=3, net=net(2, 1)),
     invnet.AffineCoupling: dict(channels=3, net=net(2, 2), scale="bounded", bound=4.0),
     invnet.SplineCoupling: dict(channels=3, net=net(2, 11), bins=4, bound=3.0, tails="linear"),
-    invnet.AutoregressiveAffine: dict(channels=3, net=invnet.MaskedDenseNet(3, 4), fast="forward", scale="bounded", bound=2.0),
-    invnet.AutoregressiveSpline: dict(channels=3, net=invnet.MaskedDenseNet(3, 4, 11), bins=4, bound=3.0, tails=None, fast="inverse"),
-    make_affine: dict(channels=3, scale="bounded", bound=4.0, hidden=4, ndim=1, cond_channels=2, seed=0, dtype="float64"),
-    make_autoregressive_spline: dict(channels=3, bins=4, bound=3.0, tails=None, fast="inverse", hidden=4, cond_channels=1, seed=0, dtype="float32"),
+    invnet.AutoregressiveAffine: dict(
+        channels=3, net=invnet.MaskedDenseNet(3, 4), fast="forward", scale="bounded", bound=2.0
+    ),
+    invnet.AutoregressiveSpline: dict(
+        channels=3, net=invnet.MaskedDenseNet(3, 4, 11), bins=4, bound=3.0, tails=None, fast="inverse"
+    ),
+    make_affine: dict(
+        channels=3, scale="bounded", bound=4.0, hidden=4, ndim=1, cond_channels=2, seed=0, dtype="float64"
+    ),
+    make_autoregressive_spline: dict(
+        channels=3, bins=4, bound=3.0, tails=None, fast="inverse", hidden=4, cond_channels=1, seed=0, dtype="float32"
+    ),
     invnet.PartitionedAdditiveCoupling: dict(channels=4, nets=[net(2, 2)]),
     invnet.Reverse: dict(layer=invnet.ActNorm(3)),
     invnet.FactorOut: dict(channels=3, inner=invnet.ActNorm(2), prior=invnet.ActNorm(3)),
     invnet.Exact: dict(layer=invnet.ActNorm(3), limit=64),
-    invnet.ConvNet: dict(C_in=2, hidden=4, C_out=3, kernels=(3, 1, 3), ndim=1, activation="relu", cond_channels=2, seed=0, dtype="float32"),
-    invnet.DenseNet: dict(C_in=2, hidden=4, C_out=3, depth=2, activation="silu", cond_channels=2, seed=0, dtype="float32"),
-    invnet.MaskedDenseNet: dict(channels=3, hidden=4, outputs=2, depth=2, order=[0, 2, 1], activation="relu", cond_channels=1, seed=0, dtype="float32"),
+    invnet.ConvNet: dict(
+        C_in=2,
+        hidden=4,
+        C_out=3,
+        kernels=(3, 1, 3),
+        ndim=1,
+        activation="relu",
+        cond_channels=2,
+        seed=0,
+        dtype="float32",
+    ),
+    invnet.DenseNet: dict(
+        C_in=2, hidden=4, C_out=3, depth=2, activation="silu", cond_channels=2, seed=0, dtype="float32"
+    ),
+    invnet.MaskedDenseNet: dict(
+        channels=3,
+        hidden=4,
+        outputs=2,
+        depth=2,
+        order=[0, 2, 1],
+        activation="relu",
+        cond_channels=1,
+        seed=0,
+        dtype="float32",
+    ),
     invnet.PlanarNet: dict(channels=3, seed=0, dtype="float32"),
     invnet.RadialNet: dict(channels=3, seed=0, dtype="float32"),
-    invnet.Glow: dict(channels=1, hidden=4, levels=2, steps=1, ndim=2, coupling="affine", scale="bounded", bound=4.0, mix="lu", prior=True,
-                      kernels=(3, 1, 3), activation="relu", cond_channels=1, cond_spatial=True, seed=0, dtype="float32"),
-    invnet.RealNVP: dict(channels=3, hidden=4, steps=2, depth=1, scale="bounded", bound=4.0, activation="relu", mix="lu", actnorm=True,
-                         cond_channels=1, seed=0, dtype="float32"),
-    invnet.NSF: dict(channels=3, hidden=4, steps=2, bins=4, bound=2.0, depth=1, activation="relu", mix="swap", actnorm=True, cond_channels=1, seed=0, dtype="float32"),
-    invnet.MAF: dict(channels=3, hidden=4, steps=2, depth=1, order="random", scale="bounded", bound=4.0, activation="relu", cond_channels=1, seed=0, dtype="float32"),
+    invnet.Glow: dict(
+        channels=1,
+        hidden=4,
+        levels=2,
+        steps=1,
+        ndim=2,
+        coupling="affine",
+        scale="bounded",
+        bound=4.0,
+        mix="lu",
+        prior=True,
+        kernels=(3, 1, 3),
+        activation="relu",
+        cond_channels=1,
+        cond_spatial=True,
+        seed=0,
+        dtype="float32",
+    ),
+    invnet.RealNVP: dict(
+        channels=3,
+        hidden=4,
+        steps=2,
+        depth=1,
+        scale="bounded",
+        bound=4.0,
+        activation="relu",
+        mix="lu",
+        actnorm=True,
+        cond_channels=1,
+        seed=0,
+        dtype="float32",
+    ),
+    invnet.NSF: dict(
+        channels=3,
+        hidden=4,
+        steps=2,
+        bins=4,
+        bound=2.0,
+        depth=1,
+        activation="relu",
+        mix="swap",
+        actnorm=True,
+        cond_channels=1,
+        seed=0,
+        dtype="float32",
+    ),
+    invnet.MAF: dict(
+        channels=3,
+        hidden=4,
+        steps=2,
+        depth=1,
+        order="random",
+        scale="bounded",
+        bound=4.0,
+        activation="relu",
+        cond_channels=1,
+        seed=0,
+        dtype="float32",
+    ),
     invnet.PlanarFlow: dict(channels=3, length=2, seed=0, dtype="float32"),
     invnet.Flow: dict(layer=invnet.ActNorm(3), shape=(3,), base=bases.Normal()),
     bases.DiagonalNormal: dict(mean=[0.0, 1.0], std=2.0, learn=True, dtype="float32"),
@@ -306,8 +446,22 @@ CONSTRUCTORS = {
     optim.Adam: dict(parameters=invnet.ActNorm(3).parameters(), lr=0.1, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1),
     optim.EMA: dict(parameters=invnet.ActNorm(3).parameters(), decay=0.9),
     optim.schedule: dict(lr=0.1, warmup=2, decay=0.9, cosine=10),
-    invnet.train.Recipe: dict(epochs=1, batch=2, optimizer="adam", lr=0.1, warmup=1, cosine=True, decay=1.0, weight_decay=0.0, clip=1.0, ema=0.9,
-                              patience=1, most_skipped=2, initial=2, seed=0),
+    invnet.train.Recipe: dict(
+        epochs=1,
+        batch=2,
+        optimizer="adam",
+        lr=0.1,
+        warmup=1,
+        cosine=True,
+        decay=1.0,
+        weight_decay=0.0,
+        clip=1.0,
+        ema=0.9,
+        patience=1,
+        most_skipped=2,
+        initial=2,
+        seed=0,
+    ),
 }
 
 
@@ -319,7 +473,9 @@ def test_constructors_take_an_argument_or_say_what_it_has_to_be(data):
     arguments = dict(CONSTRUCTORS[make])
     for name in draw(st.lists(st.sampled_from(sorted(arguments)), min_size=1, max_size=2)):
         odd = draw(st.sampled_from(ODD))
-        if not (isinstance(CONSTRUCTORS[make][name], (str, bool, type(None))) and isinstance(odd, np.ndarray)):  # which NumPy does not compare
+        if not (
+            isinstance(CONSTRUCTORS[make][name], (str, bool, type(None))) and isinstance(odd, np.ndarray)
+        ):  # which NumPy does not compare
             arguments[name] = odd
     made = answered(lambda: make(**arguments))
     if made[0] and isinstance(made[1], invnet.Layer):

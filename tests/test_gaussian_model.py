@@ -1,4 +1,6 @@
-"""FlowGaussianModel: the tutorial's numbers, a free energy that never rises, the exact posterior, learning the network."""
+"""FlowGaussianModel: the tutorial's numbers, a free energy that never rises, the exact posterior, learning the
+network.
+"""
 
 import math
 
@@ -19,7 +21,9 @@ SENSIBLE = {"noise": 1e-4, "mean_cov": 100.0, "df": 4, "scale": 0.25}
 
 def test_the_latent_vectors_are_the_tutorials():
     np.testing.assert_allclose(latent().mean(axis=0), [1.44974, 0.51843], atol=5e-6)
-    np.testing.assert_allclose(flow().forward(np.array([[1.5, 0.5]]))[0][0], [1.299879371751579, 2.455264332829879], rtol=1e-14)
+    np.testing.assert_allclose(
+        flow().forward(np.array([[1.5, 0.5]]))[0][0], [1.299879371751579, 2.455264332829879], rtol=1e-14
+    )
 
 
 def test_the_free_energies_that_the_tutorial_prints():
@@ -29,8 +33,15 @@ def test_the_free_energies_that_the_tutorial_prints():
     assert [round(value, 1) for value in F[:3]] == [29485.3, 23762.9, 23570.6]
     assert all(round(value, 1) == 23570.6 for value in F[3:]) and len(F) > 3
     np.testing.assert_allclose(F[:4], [29485.2530, 23762.9291, 23570.5875, 23570.5870], atol=6e-5)
-    terms = {"energy of x": 22562.641, "energy of y": -24793.144, "entropy of x": 24793.144, "energy of mu": 29.469, "entropy of mu": -16.652,
-             "energy of lambda": 927.545, "entropy of lambda": 67.584}
+    terms = {
+        "energy of x": 22562.641,
+        "energy of y": -24793.144,
+        "entropy of x": 24793.144,
+        "energy of mu": 29.469,
+        "entropy of mu": -16.652,
+        "energy of lambda": 927.545,
+        "entropy of lambda": 67.584,
+    }
     assert model.terms[-1] == pytest.approx(terms, abs=6e-4)
     assert math.fsum(model.terms[-1].values()) == F[-1]
 
@@ -129,7 +140,9 @@ def test_the_collapsed_free_energy_is_the_sum_of_terms():
 
 
 def gibbs(net, Y, noise, mean, precision, steps, rng):
-    """Samples of mu, Lambda and of the mean of all x from the exact posterior: Gibbs for mu and Lambda, Metropolis for x."""
+    """Samples of mu, Lambda and of the mean of all x from the exact posterior: Gibbs for mu and Lambda, Metropolis for
+    x.
+    """
     X, N = backward(net, Y), len(Y)
     mu, kept = X.mean(axis=0), []
     log_y = lambda X: -0.5 * np.sum((Y - net.forward(X)[0]) ** 2, axis=1) / noise
@@ -143,7 +156,12 @@ def gibbs(net, Y, noise, mean, precision, steps, rng):
         for _ in range(2):
             proposed = X + 1.2 * noise**0.5 * rng.standard_normal(X.shape)
             log_q = log_y(proposed)
-            ratio = log_q - log_p - 0.5 * (((proposed - mu) @ P) * (proposed - mu)).sum(axis=1) + 0.5 * (((X - mu) @ P) * (X - mu)).sum(axis=1)
+            ratio = (
+                log_q
+                - log_p
+                - 0.5 * (((proposed - mu) @ P) * (proposed - mu)).sum(axis=1)
+                + 0.5 * (((X - mu) @ P) * (X - mu)).sum(axis=1)
+            )
             accepted = np.log(rng.random(N)) < ratio
             X, log_p = np.where(accepted[:, None], proposed, X), np.where(accepted, log_q, log_p)
         kept.append((mu, P[np.triu_indices(2)], X[:3].ravel()))
@@ -154,13 +172,18 @@ def test_the_posterior_is_that_of_long_sampling():
     """30 observations, noise of deviation 0.05: mean field and the tangent cost little here."""
     noise, Y = 2.5e-3, observations(30, 2.5e-3)
     model = gaussian_model(**{**SENSIBLE, "noise": noise}).fit(Y, 200, 1e-13)
-    mu, P, X = (samples[300:] for samples in gibbs(flow(), Y, noise, model.mean, model.precision, 4300, np.random.default_rng(1)))
+    mu, P, X = (
+        samples[300:]
+        for samples in gibbs(flow(), Y, noise, model.mean, model.precision, 4300, np.random.default_rng(1))
+    )
     sd = mu.std(axis=0)
     np.testing.assert_allclose(model.q_mu.mean, mu.mean(axis=0), atol=0.15 * sd.max())
     np.testing.assert_allclose(np.diag(model.q_mu.cov) ** 0.5, sd, rtol=0.12)
     np.testing.assert_allclose(model.q_lambda.mean[np.triu_indices(2)], P.mean(axis=0), atol=0.15 * P.std(axis=0).max())
     np.testing.assert_allclose(model.q_x.mean[:3].ravel(), X.mean(axis=0), atol=0.35 * X.std(axis=0).max())
-    np.testing.assert_allclose(np.sqrt(np.diagonal(model.q_x.cov, axis1=1, axis2=2))[:3].ravel(), X.std(axis=0), rtol=0.25)
+    np.testing.assert_allclose(
+        np.sqrt(np.diagonal(model.q_x.cov, axis1=1, axis2=2))[:3].ravel(), X.std(axis=0), rtol=0.25
+    )
 
 
 def test_tangents_at_the_posterior_lead_to_modes():
@@ -224,7 +247,9 @@ def of_three(make, **options):
     return FlowGaussianModel(net, 0.02 * np.eye(3), *prior), rng.standard_normal((30, 3))
 
 
-@pytest.mark.parametrize("make, options", [(invnet.RealNVP, {}), (invnet.NSF, {"bins": 3, "bound": 4.0, "actnorm": True, "mix": "lu"})])
+@pytest.mark.parametrize(
+    "make, options", [(invnet.RealNVP, {}), (invnet.NSF, {"bins": 3, "bound": 4.0, "actnorm": True, "mix": "lu"})]
+)
 def test_any_network_of_any_dimension(make, options):
     model, Y = of_three(make, **options)
     F = model.fit(Y, 30, 0.0).free_energy
@@ -264,10 +289,14 @@ def test_the_gradient_of_the_tutorials_flow(noise):
 
 
 MUTATIONS = [
-    ("collapsed:collapsed_free_energy", piece, wrong) for piece, wrong in (
+    ("collapsed:collapsed_free_energy", piece, wrong)
+    for piece, wrong in (
         ("net.inverse_backward(h.astype(dtype), X, -1.0)", "net.inverse_backward(h.astype(dtype), X, 0.0)"),
         ("net.inverse_backward(h.astype(dtype), X, -1.0)", "net.inverse_backward(0 * h.astype(dtype), X, -1.0)"),
-        (" - outer(h)", ""), ("(S_inverse - outer(h)) @ K @ noise", "0 * K"), ("@ K @ noise\n", "@ K\n"))
+        (" - outer(h)", ""),
+        ("(S_inverse - outer(h)) @ K @ noise", "0 * K"),
+        ("@ K @ noise\n", "@ K\n"),
+    )
 ] + [
     ("jacobians:tangents_added", "parameter.add(tangent)", "parameter.add(-tangent)"),
 ]
@@ -286,11 +315,20 @@ def test_a_broken_gradient_is_found(target, piece, wrong, monkeypatch):
         check_gradient(*of_three(invnet.RealNVP))
 
 
-@pytest.mark.parametrize("method, piece, wrong", [
-    ("update_x", "np.linalg.inv(P + precision)", "np.linalg.inv(P + 2 * precision)"), ("update_x", "self.q_mu.mean - point", "point"),
-    ("update_lambda", " + len(self._x_cov)", ""), ("update_lambda", " + self._scatter()", ""), ("update_mu", "n * P", "P"),
-    ("update_mu", "P @ self._x_mean.sum(axis=0)", "self._x_mean.sum(axis=0)"), ("_scatter", "self._x_cov.sum(axis=0) + ", ""),
-    ("_scatter", "len(off) * self.q_mu.cov + ", ""), ("free_energy_terms", '"energy of mu": self', '"energy of mu": 2 * self')])
+@pytest.mark.parametrize(
+    "method, piece, wrong",
+    [
+        ("update_x", "np.linalg.inv(P + precision)", "np.linalg.inv(P + 2 * precision)"),
+        ("update_x", "self.q_mu.mean - point", "point"),
+        ("update_lambda", " + len(self._x_cov)", ""),
+        ("update_lambda", " + self._scatter()", ""),
+        ("update_mu", "n * P", "P"),
+        ("update_mu", "P @ self._x_mean.sum(axis=0)", "self._x_mean.sum(axis=0)"),
+        ("_scatter", "self._x_cov.sum(axis=0) + ", ""),
+        ("_scatter", "len(off) * self.q_mu.cov + ", ""),
+        ("free_energy_terms", '"energy of mu": self', '"energy of mu": 2 * self'),
+    ],
+)
 def test_a_broken_update_is_found(method, piece, wrong, monkeypatch):
     monkeypatch.setattr(*mutant(f"invnet.inference.gaussian_model:FlowGaussianModel.{method}", piece, wrong))
     with pytest.raises(AssertionError):
@@ -350,10 +388,26 @@ def broken_flow():
 
 
 MISTAKES = {
-    "noise is no covariance": (lambda: FlowGaussianModel(flow(), -EYE, *PRIOR), ValueError, "the noise is positive definite"),
-    "noise of another dimension": (lambda: FlowGaussianModel(flow(), np.eye(3), *PRIOR), ValueError, r"the noise has shape.*\(3, 3\)"),
-    "prior of another dimension": (lambda: FlowGaussianModel(flow(), EYE, PRIOR[0], Wishart(4, np.eye(3))), ValueError, r"Wishart.*\(3, 3\)"),
-    "a prior that is none": (lambda: FlowGaussianModel(flow(), EYE, np.zeros(2), PRIOR[1]), TypeError, "a Gaussian of mu"),
+    "noise is no covariance": (
+        lambda: FlowGaussianModel(flow(), -EYE, *PRIOR),
+        ValueError,
+        "the noise is positive definite",
+    ),
+    "noise of another dimension": (
+        lambda: FlowGaussianModel(flow(), np.eye(3), *PRIOR),
+        ValueError,
+        r"the noise has shape.*\(3, 3\)",
+    ),
+    "prior of another dimension": (
+        lambda: FlowGaussianModel(flow(), EYE, PRIOR[0], Wishart(4, np.eye(3))),
+        ValueError,
+        r"Wishart.*\(3, 3\)",
+    ),
+    "a prior that is none": (
+        lambda: FlowGaussianModel(flow(), EYE, np.zeros(2), PRIOR[1]),
+        TypeError,
+        "a Gaussian of mu",
+    ),
     "degrees of freedom": (lambda: Wishart(1.0, EYE), ValueError, "above D - 1.*1.0"),
     "scale": (lambda: Wishart(3, -EYE), ValueError, "scale is positive definite"),
     "scales": (lambda: Wishart(3, np.stack([EYE, EYE])), ValueError, r"\(2, 2, 2\)"),
@@ -363,9 +417,21 @@ MISTAKES = {
     "one observation as a vector": (lambda: gaussian_model().fit(np.zeros(2)), ValueError, r"\(N, 2\)"),
     "no observations": (lambda: gaussian_model().fit(np.zeros((0, 2))), ValueError, "at least 1"),
     "observations not finite": (lambda: gaussian_model().fit(np.full((3, 2), np.nan)), ValueError, "Y has values"),
-    "parameters not finite": (lambda: gaussian_model(broken_flow()).fit(np.zeros((3, 2))), FloatingPointError, "layers.0.nets.0.u"),
-    "learning by points": (lambda: gaussian_model(method="unscented").fit_network(observations(5)), ValueError, "linear.*Unscented"),
-    "learning from what is not finite": (lambda: gaussian_model().fit_network(np.full((3, 2), np.inf)), ValueError, "Y has values"),
+    "parameters not finite": (
+        lambda: gaussian_model(broken_flow()).fit(np.zeros((3, 2))),
+        FloatingPointError,
+        "layers.0.nets.0.u",
+    ),
+    "learning by points": (
+        lambda: gaussian_model(method="unscented").fit_network(observations(5)),
+        ValueError,
+        "linear.*Unscented",
+    ),
+    "learning from what is not finite": (
+        lambda: gaussian_model().fit_network(np.full((3, 2), np.inf)),
+        ValueError,
+        "Y has values",
+    ),
     "prediction from nothing": (lambda: gaussian_model().log_prob(np.zeros((1, 2))), ValueError, "fit to more"),
 }
 

@@ -1,4 +1,6 @@
-"""What only a GPU can show: pytest -m gpu. The laws, the operations and tests/test_cupy_engine.py run there too, under the same mark."""
+"""What only a GPU can show: pytest -m gpu. The laws, the operations and tests/test_cupy_engine.py run there too, under
+the same mark.
+"""
 
 import numpy as np
 import pytest
@@ -68,7 +70,9 @@ def test_float32_is_as_near_to_float64_as_numpys(hidden):
 
 
 def test_a_step_is_queued_before_it_is_done():
-    net, X = glow(steps=2, hidden=512, size=128, batch=64)  # a tile keeps the device busy for longer than the host takes to queue it
+    net, X = glow(
+        steps=2, hidden=512, size=128, batch=64
+    )  # a tile keeps the device busy for longer than the host takes to queue it
     step(net, X)
     stream = cupy.cuda.get_current_stream()
     stream.synchronize()

@@ -1,4 +1,6 @@
-"""benchmarks.gpu, tried on the CPU: that it runs from end to end, measures every contender, and says what is missing."""
+"""benchmarks.gpu, tried on the CPU: that it runs from end to end, measures every contender, and says what is
+missing.
+"""
 
 import csv
 import dataclasses
@@ -37,7 +39,7 @@ def test_it_leaves_figures_of_every_contender_a_picture_and_a_table(tmp_path):
         else:
             assert float(row["microseconds"]) > 0 and float(row["bound_us"]) > 0
     assert len({row["operation"] for row in rows if row["part"] == "kernels"}) >= 10
-    last = [line.split()[0] for line in done.stdout.strip().splitlines()[-len(measured):]]
+    last = [line.split()[0] for line in done.stdout.strip().splitlines()[-len(measured) :]]
     assert set(last) == measured
     from PIL import Image
 
@@ -45,7 +47,7 @@ def test_it_leaves_figures_of_every_contender_a_picture_and_a_table(tmp_path):
 
 
 def test_without_a_device_it_says_so(tmp_path):
-    if getattr(pytest.importorskip("cupy_here"), "ON_GPU"):
+    if pytest.importorskip("cupy_here").ON_GPU:
         pytest.skip("there is a device")
     done = benchmark("--out", tmp_path)
     assert done.returncode == 1 and "CuPy" in done.stderr and "--device cpu" in done.stderr
@@ -59,12 +61,15 @@ def test_a_part_whose_time_is_up_says_so_and_begins_nothing():
 
 def test_a_part_that_hangs_is_ended_with_all_that_it_started_and_what_it_measured_counts(monkeypatch, tmp_path):
     program = tmp_path / "hangs"
-    program.write_text("#!/bin/sh\necho '{\"part\": \"speed\"}'\necho done\nsleep 60 &\nsleep 60\n")
+    program.write_text('#!/bin/sh\necho \'{"part": "speed"}\'\necho done\nsleep 60 &\nsleep 60\n')
     program.chmod(0o755)
     monkeypatch.setattr(process.sys, "executable", str(program))
     monkeypatch.setattr(process, "GRACE", 0.5)
     begun = time.monotonic()
-    assert rows_of("speed", "cpu", 0) == [{"part": "speed"}, {"part": "speed", "contender": "", "note": "its time was up"}]
+    assert rows_of("speed", "cpu", 0) == [
+        {"part": "speed"},
+        {"part": "speed", "contender": "", "note": "its time was up"},
+    ]
     assert time.monotonic() - begun < 30  # the second sleeper had the pipe open
 
 
@@ -84,7 +89,10 @@ def test_a_contender_that_fails_is_a_row_and_the_others_are_measured(monkeypatch
     monkeypatch.setattr(measure.contenders, "make", failing)
     rows = {row["contender"]: row for row in measure.times(CPU, ["invnet-cupy", "twin", "twin-first"], 8, 0)}
     assert rows["twin"]["note"] == "RuntimeError: CUDA error: an illegal memory access"
-    assert rows["twin-first"]["note"] == "out of memory: the memory of GPU 0 ends" and "seconds_min" not in rows["twin-first"]
+    assert (
+        rows["twin-first"]["note"] == "out of memory: the memory of GPU 0 ends"
+        and "seconds_min" not in rows["twin-first"]
+    )
     assert rows["invnet-cupy"]["seconds_min"] > 0 and rows["invnet-cupy"]["rounds"] == 1  # its time was up
 
 
@@ -145,7 +153,10 @@ def on_cupy():
 def test_the_peak_on_cupy_is_flat_in_depth_and_grows_with_the_size():
     rows = list(measure.memory(on_cupy(), time.monotonic() + 60, "invnet-cupy"))
     peaks = {(row["kind"], row["steps"], row["size"]): row["allocator_MiB"] for row in rows}
-    assert peaks["depth", 1, 16] == pytest.approx(peaks["depth", 3, 16], rel=0.02) and peaks["size", 1, 16] > peaks["size", 1, 8]
+    assert (
+        peaks["depth", 1, 16] == pytest.approx(peaks["depth", 3, 16], rel=0.02)
+        and peaks["size", 1, 16] > peaks["size", 1, 8]
+    )
     assert all(row["engine"] == "cupy" and row["driver_MiB"] > row["allocator_MiB"] > 0 for row in rows)
 
 
@@ -153,14 +164,22 @@ def test_memory_that_ends_is_a_row(monkeypatch):
     settings = on_cupy()
     monkeypatch.setattr(measure.contenders, "make", lambda *arguments, **shape: ran_out)
     rows = list(measure.memory(settings, time.monotonic() + 60, "invnet-cupy"))
-    assert [(row["kind"], row["note"]) for row in rows] == [(kind, "out of memory: the memory of GPU 0 ends") for kind in ("depth", "size")]
+    assert [(row["kind"], row["note"]) for row in rows] == [
+        (kind, "out of memory: the memory of GPU 0 ends") for kind in ("depth", "size")
+    ]
 
 
 def test_memory_that_ends_while_it_is_counted_leaves_nothing_behind(monkeypatch):
     settings, turns = on_cupy(), []
-    monkeypatch.setattr(measure.contenders, "make", lambda *arguments, **shape: lambda: turns.append(0) or (ran_out() if len(turns) == 2 else None))
+    monkeypatch.setattr(
+        measure.contenders,
+        "make",
+        lambda *arguments, **shape: lambda: turns.append(0) or (ran_out() if len(turns) == 2 else None),
+    )
     assert "note" in measure.peak_of("invnet-cupy", settings.device)
-    assert measure.peak_of("invnet-cupy", settings.device)["allocator_MiB"] == 0  # a hook that is still there would be an error
+    assert (
+        measure.peak_of("invnet-cupy", settings.device)["allocator_MiB"] == 0
+    )  # a hook that is still there would be an error
 
 
 def ran_out():
@@ -180,9 +199,13 @@ def test_all_parts_together_take_less_than_eight_minutes():
 
 
 def test_the_last_table_has_a_line_for_each_contender():
-    rows = [dict(part="memory", kind="depth", contender="a", steps=4, size=256, allocator_MiB=512.0),
-            dict(part="memory", kind="size", contender="a", steps=16, size=1024, allocator_MiB=2048.0),
-            dict(part="memory", kind="size", contender="a", steps=16, size=2048, note="out of memory"),
-            dict(part="speed", contender="b", hidden=256, seconds_min=0.01, share=0.5)]
-    assert main.short(rows, GPU) == [dict(contender="a", largest=1024, shallow_GiB=0.5, deep_GiB=""),
-                                dict(contender="b", largest="", shallow_GiB="", deep_GiB="", step_ms=10.0, share=0.5)]
+    rows = [
+        dict(part="memory", kind="depth", contender="a", steps=4, size=256, allocator_MiB=512.0),
+        dict(part="memory", kind="size", contender="a", steps=16, size=1024, allocator_MiB=2048.0),
+        dict(part="memory", kind="size", contender="a", steps=16, size=2048, note="out of memory"),
+        dict(part="speed", contender="b", hidden=256, seconds_min=0.01, share=0.5),
+    ]
+    assert main.short(rows, GPU) == [
+        dict(contender="a", largest=1024, shallow_GiB=0.5, deep_GiB=""),
+        dict(contender="b", largest="", shallow_GiB="", deep_GiB="", step_ms=10.0, share=0.5),
+    ]

@@ -5,17 +5,20 @@ import pickle
 
 import numpy as np
 import pytest
-
-import invnet
 from cases import LAYERS
 from engines import engines
+
+import invnet
 from invnet.core import get_ops
 from invnet.optim import EMA, SGD, Adam, clip_by_global_norm
 
 MODELS = {
     "vectors": (lambda: invnet.RealNVP(4, 8, 3, mix="lu", actnorm=True), (5, 4)),
     "images": (lambda: invnet.Glow(2, 4, 1, 2), (3, 2, 4, 4)),
-    "a user's own layer": (lambda: invnet.Chain(invnet.ActNorm(3), LAYERS["user's own layer"].make().to(dtype="float32")), (5, 3)),
+    "a user's own layer": (
+        lambda: invnet.Chain(invnet.ActNorm(3), LAYERS["user's own layer"].make().to(dtype="float32")),
+        (5, 3),
+    ),
     "planar": (lambda: invnet.PlanarFlow(3, 2), (5, 3)),
     "autoregressive": (lambda: invnet.MAF(3, 8, 2), (5, 3)),
 }
@@ -137,13 +140,16 @@ def test_none_stays_in_a_copy_a_pickle_and_another_engine():
     assert net.parameters()[0].grad.dtype == "float64"
 
 
-@pytest.mark.parametrize("value, error, text", [
-    (0.0, TypeError, "grad is None or an array of shape"),
-    ([0.0, 0.0], TypeError, "got list"),
-    (np.zeros(3, "float32"), ValueError, r"the shape of data, \(2,\); got \(3,\)"),
-    (np.zeros(2), TypeError, "numpy float32; got numpy float64"),
-    ("tensor", TypeError, "numpy float32; got torch torch.float32"),
-])
+@pytest.mark.parametrize(
+    "value, error, text",
+    [
+        (0.0, TypeError, "grad is None or an array of shape"),
+        ([0.0, 0.0], TypeError, "got list"),
+        (np.zeros(3, "float32"), ValueError, r"the shape of data, \(2,\); got \(3,\)"),
+        (np.zeros(2), TypeError, "numpy float32; got numpy float64"),
+        ("tensor", TypeError, "numpy float32; got torch torch.float32"),
+    ],
+)
 def test_a_gradient_of_another_kind_is_refused(value, error, text):
     if isinstance(value, str):
         value = pytest.importorskip("torch").zeros(2)

@@ -1,4 +1,6 @@
-"""A backward that drifted too far is computed again from stored states, and says so; what a pass leaves belongs to its Z."""
+"""A backward that drifted too far is computed again from stored states, and says so; what a pass leaves belongs to its
+Z.
+"""
 
 import copy
 import re
@@ -7,15 +9,15 @@ import warnings
 
 import numpy as np
 import pytest
+from cases import LAYERS
+from test_drift import deep
 
 import invnet
-from cases import LAYERS
 from invnet.core import Conditioner, get_ops
 from invnet.layers.autoregressive import Autoregressive
 from invnet.layers.coupling import Coupling
 from invnet.passes import drift
 from invnet.passes.policy import CALM
-from test_drift import deep
 
 pytestmark = pytest.mark.own_seeds  # how far a network drifts is known for its weights
 
@@ -42,7 +44,10 @@ def step(net, X, cond=None):
         warnings.simplefilter("ignore")
         Z, _ = net.forward(X, cond)
         dX, rebuilt = net.backward(Z / len(Z), Z, None, cond)
-    return [get_ops(array).to_numpy(array).copy() for array in (Z, dX, rebuilt, *(parameter.grad for parameter in net.parameters()))]
+    return [
+        get_ops(array).to_numpy(array).copy()
+        for array in (Z, dX, rebuilt, *(parameter.grad for parameter in net.parameters()))
+    ]
 
 
 def strictly(net, X, cond=None):
@@ -84,7 +89,7 @@ def adversarial(make, bias):
     for layer in net.layers:
         if isinstance(layer, invnet.AffineCoupling):
             b = layer.net.b[-1].data
-            b[len(b) // 2:] = bias * (-1.0) ** np.arange(len(b) - len(b) // 2)
+            b[len(b) // 2 :] = bias * (-1.0) ** np.arange(len(b) - len(b) // 2)
     return net
 
 
@@ -93,7 +98,10 @@ NETS = {
     "levels": lambda: (drifting(24, 0.1)[0], numbers((4, 3, 8, 8), 1)),
     "1,024 steps of vectors": lambda: deep(1024, 0.12),
     "scales at their bounds": lambda: (adversarial(lambda: invnet.Glow(3, 8, 1, 32), 20.0), numbers((4, 3, 8, 8))),
-    "scales of vectors at their bounds": lambda: (adversarial(lambda: invnet.RealNVP(6, 16, 64, mix="lu"), 20.0), numbers((300, 6))),
+    "scales of vectors at their bounds": lambda: (
+        adversarial(lambda: invnet.RealNVP(6, 16, 64, mix="lu"), 20.0),
+        numbers((300, 6)),
+    ),
     "additive": lambda: drifting(64, 0.1, coupling="additive"),
     "spline": lambda: (perturbed(invnet.NSF(5, 16, 24, mix="lu"), numbers((300, 5)), 0.3), numbers((300, 5))),
     "MAF": lambda: (perturbed(invnet.MAF(6, 16, 12), numbers((300, 6)), 0.4), numbers((300, 6))),
@@ -194,8 +202,12 @@ def test_a_device_is_not_waited_for_and_who_first_needs_the_gradients_heals_them
     with torch_engine.aten_on_the_cpu():
         expected = strictly(net, x)
         monkeypatch.setattr(torch_engine._on_device(torch.device("cpu")), "asynchronous", True)
-        for need in (lambda: net.drift, lambda: invnet.optim.clip_by_global_norm(net.parameters(), 1e30), lambda: net.parameters()[0].grad,
-                     lambda: invnet.optim.SGD(net.parameters(), 1e-30).step()):
+        for need in (
+            lambda: net.drift,
+            lambda: invnet.optim.clip_by_global_norm(net.parameters(), 1e30),
+            lambda: net.parameters()[0].grad,
+            lambda: invnet.optim.SGD(net.parameters(), 1e-30).step(),
+        ):
             net.zero_grad()
             net.go_on(0, 0)
             Z, _ = net.forward(x)
@@ -213,11 +225,15 @@ def test_a_device_is_not_waited_for_and_who_first_needs_the_gradients_heals_them
 # ---- what it says, and how long it lasts
 
 
-@pytest.mark.parametrize("options, advice, never", [
-    ({}, ["a smaller `bound`", 'mix="householder"', 'state_dtype="float64"'], []),
-    ({"mix": "householder"}, ["a smaller `bound`"], ["householder\""]),
-    ({"coupling": "additive", "noise": 0.1}, ['mix="householder"'], ["bound"]),
-    ({"scale": "sigmoid"}, ['scale="bounded"'], ["`bound`"])])
+@pytest.mark.parametrize(
+    "options, advice, never",
+    [
+        ({}, ["a smaller `bound`", 'mix="householder"', 'state_dtype="float64"'], []),
+        ({"mix": "householder"}, ["a smaller `bound`"], ['householder"']),
+        ({"coupling": "additive", "noise": 0.1}, ['mix="householder"'], ["bound"]),
+        ({"scale": "sigmoid"}, ['scale="bounded"'], ["`bound`"]),
+    ],
+)
 def test_it_says_so_once_with_the_name_of_a_layer_and_advice_that_fits(options, advice, never):
     net, X = drifting(**options)
     Z, _ = net.forward(X)
@@ -225,7 +241,7 @@ def test_it_says_so_once_with_the_name_of_a_layer_and_advice_that_fits(options, 
         net.backward(Z / 4, Z)
         Z, _ = net.forward(X)
         net.backward(Z / 4, Z)
-    text, = (str(warning.message) for warning in caught)
+    (text,) = (str(warning.message) for warning in caught)
     name, kind = re.match(r"the input of (layers\.\d+), (\w+), was rebuilt with a relative error of", text).groups()
     assert type(net.layers[int(name.split(".")[1])]).__name__ == kind
     assert all(part in text for part in advice) and not any(part in text for part in never), text
@@ -304,7 +320,9 @@ def test_a_training_heals_and_its_metrics_say_so():
     images = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8)).astype("uint8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rows = invnet.train.fit(net, invnet.data.split(images, 256, "noise"), epochs=1, batch=8, lr=1e-6, progress=False)
+        rows = invnet.train.fit(
+            net, invnet.data.split(images, 256, "noise"), epochs=1, batch=8, lr=1e-6, progress=False
+        )
     assert max(row["drift"] for row in rows) > drift.TOLERANCE
     assert all(np.isfinite(row["train"]) for row in rows)
 
@@ -314,6 +332,7 @@ def test_a_training_heals_and_its_metrics_say_so():
 
 def test_errors_that_cancel_in_a_projection_are_seen_at_x():
     """Two equal components of an error, whose signs are opposite in half of all projections."""
+
     class Off(invnet.core.InPlaceLayer):
         def forward_(self, X, cond=None):
             return X, np.zeros(len(X), X.dtype)
@@ -345,13 +364,15 @@ def test_states_between_are_projected_on_other_signs_in_each_pass():
 @pytest.mark.parametrize("name", ["vectors", "images", "images apart", "tensors", "planar", "logit", "apart"])
 def test_log_determinants_are_measured_on_every_path(name):
     X = numbers((70, 4), dtype="float64")
-    net = {"vectors": lambda: invnet.RealNVP(4, 8, 6, actnorm=True, dtype="float64"),
-           "images": lambda: invnet.Glow(2, 8, 1, 3, dtype="float64"),
-           "images apart": lambda: invnet.Glow(2, 8, 1, 3, cond_channels=1, dtype="float64"),
-           "tensors": lambda: invnet.RealNVP(4, 8, 6, dtype="float64").to("torch"),
-           "planar": lambda: invnet.PlanarFlow(4, 5, dtype="float64"),
-           "logit": lambda: invnet.Chain(invnet.Logit(), invnet.Permute.reversal(4)),
-           "apart": lambda: invnet.RealNVP(4, 8, 6, cond_channels=1, dtype="float64")}[name]()
+    net = {
+        "vectors": lambda: invnet.RealNVP(4, 8, 6, actnorm=True, dtype="float64"),
+        "images": lambda: invnet.Glow(2, 8, 1, 3, dtype="float64"),
+        "images apart": lambda: invnet.Glow(2, 8, 1, 3, cond_channels=1, dtype="float64"),
+        "tensors": lambda: invnet.RealNVP(4, 8, 6, dtype="float64").to("torch"),
+        "planar": lambda: invnet.PlanarFlow(4, 5, dtype="float64"),
+        "logit": lambda: invnet.Chain(invnet.Logit(), invnet.Permute.reversal(4)),
+        "apart": lambda: invnet.RealNVP(4, 8, 6, cond_channels=1, dtype="float64"),
+    }[name]()
     cond = np.ones((8 if name == "images apart" else 70, 1)) if "apart" in name else None
     if "images" in name:
         X = numbers((8, 2, 4, 4), dtype="float64")
@@ -390,7 +411,9 @@ def test_unknown_is_none():
 
 
 class Drawing(Conditioner):
-    """A conditioner whose outputs are multiplied by a number that is drawn anew in each pass, another one for each tile."""
+    """A conditioner whose outputs are multiplied by a number that is drawn anew in each pass, another one for each
+    tile.
+    """
 
     numbers = np.random.default_rng(0)
 
@@ -419,7 +442,9 @@ class _OnTile:
 
 
 def with_draws(layer):
-    """Gives all conditioners within random numbers; whether there are any, and whether one is in a layer that solves."""
+    """Gives all conditioners within random numbers; whether there are any, and whether one is in a layer that
+    solves.
+    """
     found = solves = False
     for part in layer.layers_within():
         if isinstance(part, Coupling):
@@ -480,7 +505,9 @@ def test_what_another_pass_drew_is_not_taken_and_the_error_says_which_call_is_mi
     with_draws(net)
     Z, _ = net.forward(X)
     net.forward(X + 1)
-    with pytest.raises(ValueError, match="backward needs those of the pass that gave its argument: call forward right before it"):
+    with pytest.raises(
+        ValueError, match="backward needs those of the pass that gave its argument: call forward right before it"
+    ):
         net.backward(Z, Z)
     net.inverse_logdet(Z)
     with pytest.raises(ValueError, match="call inverse_logdet right before it"):

@@ -13,8 +13,19 @@ import pytest
 
 import invnet
 from invnet import io
-from invnet.layers import (ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Logit, Permute, Reverse,
-                           Squeeze, Unsqueeze)
+from invnet.layers import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Chain,
+    Conv1x1,
+    FactorOut,
+    Logit,
+    Permute,
+    Reverse,
+    Squeeze,
+    Unsqueeze,
+)
 
 
 class Mine(invnet.Module):
@@ -44,7 +55,14 @@ NETS = {
     "NSF": (lambda: invnet.NSF(3, 8, 3, bins=5, bound=2.0), (4, 3)),
     "NSF, autoregressive": (lambda: invnet.NSF(3, 8, 3, bins=5, autoregressive="forward"), (4, 3)),
     "planar, radial and element-wise layers": (
-        lambda: Chain(invnet.PlanarFlow(2, 3), invnet.RadialFlow(2, 2, seed=np.random.default_rng(2)), invnet.LeakyReLU(0.2), invnet.Sigmoid()), (4, 2)),
+        lambda: Chain(
+            invnet.PlanarFlow(2, 3),
+            invnet.RadialFlow(2, 2, seed=np.random.default_rng(2)),
+            invnet.LeakyReLU(0.2),
+            invnet.Sigmoid(),
+        ),
+        (4, 2),
+    ),
 }
 
 
@@ -71,7 +89,9 @@ def test_a_model_that_was_turned_to_float64_comes_back_in_float64(tmp_path):
 
 
 def test_a_users_own_module_comes_back_with_its_arguments(tmp_path):
-    mine = Mine(Mine(seed=1), ActNorm(2), number=np.float32(2), text="ü", array=np.arange(3), seed=np.random.default_rng(0))
+    mine = Mine(
+        Mine(seed=1), ActNorm(2), number=np.float32(2), text="ü", array=np.arange(3), seed=np.random.default_rng(0)
+    )
     invnet.save(mine, tmp_path / "mine")
     loaded = invnet.load(tmp_path / "mine")
     assert loaded.values == (2.0, "ü", (True, None), (0, 1, 2)) and len(loaded.parts) == 2
@@ -79,7 +99,12 @@ def test_a_users_own_module_comes_back_with_its_arguments(tmp_path):
 
 
 def test_arrays_and_texts_come_back_whatever_their_layout_and_dtype(tmp_path):
-    arrays = {"a": np.arange(12).reshape(3, 4).T, "b": np.float64(0.1), "c": np.zeros((0, 2), np.uint8), "d": np.arange(6.0)[::2]}
+    arrays = {
+        "a": np.arange(12).reshape(3, 4).T,
+        "b": np.float64(0.1),
+        "c": np.zeros((0, 2), np.uint8),
+        "d": np.arange(6.0)[::2],
+    }
     text = {"x": {"y": [1, 2.5, None, "z"]}, "big": 2**127, "infinity": float("inf")}
     io.write(tmp_path / "file", arrays, text)
     found, said = io.read(tmp_path / "file")
@@ -136,17 +161,20 @@ def foreign(path):
 
 def rewritten(change):
     """A good file with changed metadata, and a checksum that fits it: made on purpose, not by a broken disk."""
+
     def make(path):
         invnet.save(ActNorm(2), path)
         data = path.read_bytes()
         length = struct.unpack("<Q", data[:8])[0]
-        header = json.loads(data[8:8 + length])
+        header = json.loads(data[8 : 8 + length])
         metadata = header["__metadata__"]
         change(metadata)
         arrays = ActNorm(2).state_dict()
-        metadata["digest"] = invnet.io.digest(arrays, {k: v for k, v in metadata.items() if k not in ("format", "digest")})
+        metadata["digest"] = invnet.io.digest(
+            arrays, {k: v for k, v in metadata.items() if k not in ("format", "digest")}
+        )
         text = json.dumps(header).encode()
-        path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length:])
+        path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
 
     return make
 
@@ -193,18 +221,34 @@ BAD = {
     "cut in the header": (cut(60), ValueError, "damaged"),
     "cut in the arrays": (cut(-3), ValueError, "damaged"),
     "another library's": (foreign, ValueError, "not written by invnet: its format is None"),
-    "another format": (rewritten(lambda m: m.update(format="invnet-9")), ValueError, "a newer version of invnet: .*'invnet-9'; .*reads invnet-1 and invnet-2"),
+    "another format": (
+        rewritten(lambda m: m.update(format="invnet-9")),
+        ValueError,
+        "a newer version of invnet: .*'invnet-9'; .*reads invnet-1 and invnet-2",
+    ),
     "no model": (lambda path: io.write(path, {"a": np.zeros(2)}, {"b": 1}), ValueError, r"no model.*\['b'\]"),
     "a bit flipped in the weights": (flipped(-1), ValueError, "damaged: its checksum"),
     "a bit flipped in the header": (flipped(40), ValueError, "damaged|not written by invnet"),
     "metadata cut": (rewritten(lambda m: m.update(architecture=m["architecture"][:-5])), ValueError, "damaged"),
-    "unknown class": (architecture(described("os.system", command="true")), ValueError, "'os.system' is unknown; import"),
-    "class that is no Module": (architecture(described("builtins.eval", source="1")), ValueError, "'builtins.eval' is unknown"),
+    "unknown class": (
+        architecture(described("os.system", command="true")),
+        ValueError,
+        "'os.system' is unknown; import",
+    ),
+    "class that is no Module": (
+        architecture(described("builtins.eval", source="1")),
+        ValueError,
+        "'builtins.eval' is unknown",
+    ),
     "unknown argument": (architecture(described("invnet.ActNorm", channels=2, colour=1)), ValueError, "colour"),
     "architecture of another form": (architecture({"layers": 3}), ValueError, "class, a text, and arguments"),
     "architecture that is no model": (architecture(3), ValueError, "no model"),
     "other names": (architecture(described("invnet.Logit", alpha=0.05)), ValueError, "does not fit its architecture"),
-    "other shapes": (architecture(described("invnet.ActNorm", channels=3, floor=1e-4, dtype="float32")), ValueError, "has shape"),
+    "other shapes": (
+        architecture(described("invnet.ActNorm", channels=3, floor=1e-4, dtype="float32")),
+        ValueError,
+        "has shape",
+    ),
 }
 
 

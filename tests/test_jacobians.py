@@ -70,7 +70,9 @@ def test_the_inverse_jacobian(name):
 @pytest.mark.own_seeds  # at which no spline is near a knot, where differences are none of one polynomial
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_gradient_of_a_product_with_the_jacobian(name):
-    """The tangents of a backward on dual numbers are the change of its gradients, of the input and of every parameter."""
+    """The tangents of a backward on dual numbers are the change of its gradients, of the input and of every
+    parameter.
+    """
     net, X, cond, V = built(name)
     Zd, _ = net.forward(dual(X, V), cond)
     U = np.random.default_rng(1).standard_normal(Zd.shape)
@@ -112,7 +114,9 @@ def test_float32_and_samples_of_none():
     assert jvp(net, np.zeros((2, 3), "float32"), np.ones((2, 3), "float32"))[1].dtype == np.float32
 
 
-@pytest.mark.parametrize("X, dX, error", [([[0.0, 1.0]], np.zeros((1, 2)), TypeError), (np.zeros((1, 2)), np.zeros((2, 2)), ValueError)])
+@pytest.mark.parametrize(
+    "X, dX, error", [([[0.0, 1.0]], np.zeros((1, 2)), TypeError), (np.zeros((1, 2)), np.zeros((2, 2)), ValueError)]
+)
 def test_mistakes(X, dX, error):
     with pytest.raises(error, match=r"NumPy|\(1, 2\)"):
         jvp(invnet.Chain(), X, dX)

@@ -23,9 +23,17 @@ def images(n=2):
 
 def test_four_couplings_of_channels_and_one_of_positions_in_turn():
     kinds = [type(layer) for layer in small().layers]
-    assert kinds.count(AffineCoupling) == 12 and kinds.count(Permute) == 10 and kinds.count(SplitTokens) == kinds.count(Reverse) == 2
-    patterns = [(layer.pattern, layer.inverted) for layer in small(couplings=30).layers if isinstance(layer, SplitTokens)]
-    assert patterns == [(pattern, inverted) for inverted in (False, True) for pattern in ("checkerboard", "rows", "columns")]
+    assert (
+        kinds.count(AffineCoupling) == 12
+        and kinds.count(Permute) == 10
+        and kinds.count(SplitTokens) == kinds.count(Reverse) == 2
+    )
+    patterns = [
+        (layer.pattern, layer.inverted) for layer in small(couplings=30).layers if isinstance(layer, SplitTokens)
+    ]
+    assert patterns == [
+        (pattern, inverted) for inverted in (False, True) for pattern in ("checkerboard", "rows", "columns")
+    ]
 
 
 def test_the_laws():
@@ -74,9 +82,16 @@ def test_it_takes_a_training_step():
     assert min(losses) < losses[0] - 1
 
 
-@pytest.mark.parametrize("options, match", [
-    (dict(patch=3), "patch is a power of two from 2 that divides both of size; got patch=3"), (dict(patch=1), "patch is a power of two"),
-    (dict(patch=16), "divides both of size"), (dict(couplings=0), "positive integers"), (dict(heads=3), "width is a multiple of heads")])
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        (dict(patch=3), "patch is a power of two from 2 that divides both of size; got patch=3"),
+        (dict(patch=1), "patch is a power of two"),
+        (dict(patch=16), "divides both of size"),
+        (dict(couplings=0), "positive integers"),
+        (dict(heads=3), "width is a multiple of heads"),
+    ],
+)
 def test_arguments_are_checked(options, match):
     with pytest.raises(ValueError, match=match):
         small(**options)
@@ -100,4 +115,7 @@ def test_an_unknown_pattern():
 
 def test_without_pytorch_it_says_so():
     code = "import sys; sys.modules['torch'] = None\nimport invnet\ntry:\n    invnet.Jet(3, (8, 8))\nexcept ImportError as error:\n    print(error)"
-    assert "Jet needs PyTorch" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert (
+        "Jet needs PyTorch"
+        in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-import invnet
 from cases import LAYERS, NETS
 from engines import rows_on_engines
+
+import invnet
 from invnet.layers import ActNorm
 from invnet.testing import LAYER_LAWS, NET_LAWS, check_layer
 
@@ -76,7 +76,9 @@ class Wrong(ActNorm):
         return (-dX if self.mistake == "dX" else dX), (X + 1 if self.mistake == "X" else X)
 
 
-@pytest.mark.parametrize("mistake", ["logdet", "keeps", "changes", "inverse", "assigns", "dlogdet", "gradient", "dtype", "dX", "X"])
+@pytest.mark.parametrize(
+    "mistake", ["logdet", "keeps", "changes", "inverse", "assigns", "dlogdet", "gradient", "dtype", "dX", "X"]
+)
 def test_check_layer_finds(mistake):
     with pytest.raises(AssertionError, match=r"\d|unchanged|dtype"):
         check_layer(Wrong(mistake), np.random.default_rng(0).standard_normal((3, 3, 2)))

@@ -49,7 +49,9 @@ def parts(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST"), ("training", "testing"), ("data/train", "data/test")])
+@pytest.mark.parametrize(
+    "names", [("train", "test"), ("Train", "TEST"), ("training", "testing"), ("data/train", "data/test")]
+)
 def test_folders_called_train_and_test_are_these_parts(parts, tmp_path, caplog, names):
     written = parts(**{names[0]: 20, names[1]: 6})
     images = data.load(tmp_path)
@@ -108,7 +110,15 @@ def test_a_part_alone_that_is_not_for_training_is_refused(parts, tmp_path, name)
 # Files of a folder
 
 
-KINDS = {"png": {}, "PNG": {}, "bmp": {}, "webp": {"lossless": True}, "tif": {}, "tiff": {"compression": "tiff_lzw"}, "ppm": {}}
+KINDS = {
+    "png": {},
+    "PNG": {},
+    "bmp": {},
+    "webp": {"lossless": True},
+    "tif": {},
+    "tiff": {"compression": "tiff_lzw"},
+    "ppm": {},
+}
 
 
 @pytest.mark.parametrize("shape", [(6, 4, 3), (6, 4)])
@@ -155,8 +165,16 @@ def test_links_are_followed_and_circles_are_not(tmp_path):
 
 def turned(pixels, orientation):
     """What a camera stores for `pixels`, that are upright."""
-    how = {1: lambda X: X, 2: lambda X: X[:, ::-1], 3: lambda X: X[::-1, ::-1], 4: lambda X: X[::-1], 5: lambda X: X.swapaxes(0, 1),
-           6: lambda X: np.rot90(X), 7: lambda X: np.rot90(X, 2).swapaxes(0, 1), 8: lambda X: np.rot90(X, -1)}
+    how = {
+        1: lambda X: X,
+        2: lambda X: X[:, ::-1],
+        3: lambda X: X[::-1, ::-1],
+        4: lambda X: X[::-1],
+        5: lambda X: X.swapaxes(0, 1),
+        6: lambda X: np.rot90(X),
+        7: lambda X: np.rot90(X, 2).swapaxes(0, 1),
+        8: lambda X: np.rot90(X, -1),
+    }
     return np.ascontiguousarray(how[orientation](pixels))
 
 
@@ -182,7 +200,10 @@ def test_modes_keep_their_pixels(tmp_path, mode, expected):
         save(tmp_path / f"{i}.png", image)
     images = data.load(tmp_path)
     assert images.shape == (expected, 6, 4)
-    wanted = [np.asarray(image.convert("RGB" if expected == 3 else "L")).reshape(6, 4, expected).transpose(2, 0, 1) for image in X]
+    wanted = [
+        np.asarray(image.convert("RGB" if expected == 3 else "L")).reshape(6, 4, expected).transpose(2, 0, 1)
+        for image in X
+    ]
     assert rows(everything(images)) == rows(wanted)
 
 
@@ -231,8 +252,14 @@ def png16(channels):
 
     def write(path):
         kind, raw = {2: 4, 3: 2, 4: 6}[channels], b"".join(b"\0" + bytes(4 * 2 * channels) for _ in range(4))
-        chunks = [(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0)), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
-        body = b"".join(struct.pack(">I", len(x)) + name + x + struct.pack(">I", zlib.crc32(name + x)) for name, x in chunks)
+        chunks = [
+            (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0)),
+            (b"IDAT", zlib.compress(raw)),
+            (b"IEND", b""),
+        ]
+        body = b"".join(
+            struct.pack(">I", len(x)) + name + x + struct.pack(">I", zlib.crc32(name + x)) for name, x in chunks
+        )
         (path / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
     return write
@@ -241,7 +268,10 @@ def png16(channels):
 def tiff16(path):
     """An uncompressed TIFF of 4x4 RGB pixels of 16 bits."""
     tags = [(256, 4), (257, 4), (258, None), (259, 1), (262, 2), (273, 200), (277, 3), (278, 4), (279, 96)]
-    entries = b"".join(struct.pack("<HHII", tag, 3, 3, 150) if value is None else struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    entries = b"".join(
+        struct.pack("<HHII", tag, 3, 3, 150) if value is None else struct.pack("<HHII", tag, 4, 1, value)
+        for tag, value in tags
+    )
     head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
     (path / "0.tif").write_bytes(head.ljust(150, b"\0") + struct.pack("<HHH", 16, 16, 16).ljust(50, b"\0") + bytes(96))
 
@@ -256,12 +286,18 @@ def animated(ending):
 
 
 REFUSED = {
-    "grey of 16 bits": (written("0.png", lambda: Image.fromarray(np.zeros((4, 4), np.uint16))), "0.png has mode 'I;16'.*--values"),
+    "grey of 16 bits": (
+        written("0.png", lambda: Image.fromarray(np.zeros((4, 4), np.uint16))),
+        "0.png has mode 'I;16'.*--values",
+    ),
     "RGB PNG of 16 bits": (png16(3), "0.png has 16 bits in each channel.*--values 65536"),
     "RGBA PNG of 16 bits": (png16(4), "16 bits in each channel"),
     "grey and alpha PNG of 16 bits": (png16(2), "16 bits in each channel"),
     "RGB TIFF of 16 bits": (tiff16, "0.tif has 16 bits in each channel"),
-    "PPM of 16 bits": (lambda path: (path / "0.ppm").write_bytes(b"P6 4 4 65535\n" + bytes(96)), "16 bits in each channel"),
+    "PPM of 16 bits": (
+        lambda path: (path / "0.ppm").write_bytes(b"P6 4 4 65535\n" + bytes(96)),
+        "16 bits in each channel",
+    ),
     "floats": (written("0.tif", lambda: Image.fromarray(np.zeros((4, 4), np.float32))), "mode 'F'"),
     "CMYK": (written("0.jpg", lambda: Image.new("CMYK", (4, 4))), "mode 'CMYK': convert it"),
     "animated GIF": (animated("gif"), "0.gif has 3 frames"),
@@ -270,7 +306,10 @@ REFUSED = {
     "TIFF of several pages": (animated("tif"), "0.tif has 3 frames"),
     "no bytes": (lambda path: (path / "0.png").write_bytes(b""), "0.png is damaged"),
     "a text": (lambda path: (path / "0.gif").write_text("no image"), "0.gif is damaged"),
-    "a link to nothing": (lambda path: os.symlink(path / "nowhere", path / "0.png"), "0.png is damaged or no image: .*No such file"),
+    "a link to nothing": (
+        lambda path: os.symlink(path / "nowhere", path / "0.png"),
+        "0.png is damaged or no image: .*No such file",
+    ),
     "another size": (written("0.png", lambda: Image.new("L", (5, 4))), "0.png is 5x4.*1.png is 4x4"),
 }
 
@@ -308,14 +347,17 @@ def test_a_folder_of_too_few_images_is_refused(tmp_path, number):
 # Few values
 
 
-@pytest.mark.parametrize("values, advice", [
-    (np.arange(17), r"only 17 of 256 values occur, 0 to 16; .*--values 17"),
-    (np.arange(17) * 255 // 16, r"only 17 of 256 values occur, 0 to 255; bits=5 \(--bits 5\)"),
-    (np.array([0, 255]), r"only 2 of 256 values occur, 0 to 255; bits=1 \(--bits 1\)"),
-    (np.arange(16) * 17, r"only 16 of 256 values occur, 0 to 255; bits=4 \(--bits 4\)"),
-    (np.array([7]), "only 1 of 256 values occur, 7 to 7"),
-    (np.arange(100), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, advice",
+    [
+        (np.arange(17), r"only 17 of 256 values occur, 0 to 16; .*--values 17"),
+        (np.arange(17) * 255 // 16, r"only 17 of 256 values occur, 0 to 255; bits=5 \(--bits 5\)"),
+        (np.array([0, 255]), r"only 2 of 256 values occur, 0 to 255; bits=1 \(--bits 1\)"),
+        (np.arange(16) * 17, r"only 16 of 256 values occur, 0 to 255; bits=4 \(--bits 4\)"),
+        (np.array([7]), "only 1 of 256 values occur, 7 to 7"),
+        (np.arange(100), None),
+    ],
+)
 def test_few_values_of_many_are_mentioned_with_advice_that_helps(tmp_path, caplog, values, advice):
     X = np.random.default_rng(0).choice(values, (12, 8, 8)).astype(np.uint8)
     for i, image in enumerate(X):
@@ -354,21 +396,43 @@ def stored(path, **arrays):
     return path / "x.npz"
 
 
-@pytest.mark.parametrize("shape, taken", [
-    ((3, 8, 6), (3, 8, 6)), ((8, 6, 3), (3, 8, 6)), ((1, 8, 6), (1, 8, 6)), ((8, 6, 1), (1, 8, 6)), ((8, 6, 4), (4, 8, 6)),
-    ((2, 8, 6), (2, 8, 6)), ((3, 4, 4), (3, 4, 4)), ((4, 4, 3), (3, 4, 4)), ((1, 4, 2), (1, 4, 2)),
-    ((8, 4, 4), None), ((3, 3, 3), None), ((8, 3, 3), None), ((1, 8, 1), None), ((4, 4, 4), None), ((3, 2, 1), None), ((32, 4, 1), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, taken",
+    [
+        ((3, 8, 6), (3, 8, 6)),
+        ((8, 6, 3), (3, 8, 6)),
+        ((1, 8, 6), (1, 8, 6)),
+        ((8, 6, 1), (1, 8, 6)),
+        ((8, 6, 4), (4, 8, 6)),
+        ((2, 8, 6), (2, 8, 6)),
+        ((3, 4, 4), (3, 4, 4)),
+        ((4, 4, 3), (3, 4, 4)),
+        ((1, 4, 2), (1, 4, 2)),
+        ((8, 4, 4), None),
+        ((3, 3, 3), None),
+        ((8, 3, 3), None),
+        ((1, 8, 1), None),
+        ((4, 4, 4), None),
+        ((3, 2, 1), None),
+        ((32, 4, 1), None),
+    ],
+)
 def test_the_axis_of_channels_is_the_certain_one_or_asked_for(tmp_path, caplog, shape, taken):
     X = noise(9, *shape)
     path = stored(tmp_path, images=X)
     if taken is None:
-        with pytest.raises(ValueError, match=r"images of shape \(9, .*may be \(N, C, H, W\) or .*--layout NCHW or --layout NHWC"):
+        with pytest.raises(
+            ValueError, match=r"images of shape \(9, .*may be \(N, C, H, W\) or .*--layout NCHW or --layout NHWC"
+        ):
             data.load(path)
     else:
         assert data.load(path).shape == taken and not caplog.messages
     first, last = data.load(path, layout="NCHW"), data.load(path, layout="NHWC")
-    assert rows(everything(first)) == rows(X) and rows(everything(last)) == rows(np.moveaxis(X, 3, 1)) and not caplog.messages
+    assert (
+        rows(everything(first)) == rows(X)
+        and rows(everything(last)) == rows(np.moveaxis(X, 3, 1))
+        and not caplog.messages
+    )
 
 
 def test_many_channels_are_taken_as_stored_and_said(tmp_path, caplog):
@@ -382,8 +446,10 @@ def test_one_image_in_colour_is_no_batch_of_grey_ones(tmp_path):
         data.load(tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize("source, message", [
-    ("digits", "layout has no effect on what is no .npz or .npy file"), ("grey.npy", "grey images .*need none")])
+@pytest.mark.parametrize(
+    "source, message",
+    [("digits", "layout has no effect on what is no .npz or .npy file"), ("grey.npy", "grey images .*need none")],
+)
 def test_a_layout_that_has_no_effect_is_refused(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
     np.save("grey.npy", noise(9, 4, 6))
@@ -406,7 +472,10 @@ def test_a_layout_is_one_of_two(tmp_path):
 
 NAMED = {
     "keras": ({"train": "x_train", "test": "x_test"}, ["y_train", "y_test"]),
-    "medmnist": ({"train": "train_images", "validation": "val_images", "test": "test_images"}, ["train_labels", "val_labels"]),
+    "medmnist": (
+        {"train": "train_images", "validation": "val_images", "test": "test_images"},
+        ["train_labels", "val_labels"],
+    ),
     "plain": ({"train": "train", "test": "test"}, ["labels"]),
     "capitals": ({"train": "X_train", "validation": "X_valid", "test": "X_test"}, ["Y_train"]),
     "turned": ({"train": "images_train", "test": "images_test"}, ["targets_train"]),
@@ -418,12 +487,16 @@ NAMED = {
 def test_arrays_are_parts_by_their_names_and_labels_are_no_data(tmp_path, caplog, kind, rank):
     names, labels = NAMED[kind]
     X = {part: noise(20, 8, 8, 3, seed=seed) for seed, part in enumerate(names)}
-    path = stored(tmp_path, **{names[part]: X[part] for part in X}, **{label: noise(20, *[8] * (rank - 1)) for label in labels})
+    path = stored(
+        tmp_path, **{names[part]: X[part] for part in X}, **{label: noise(20, *[8] * (rank - 1)) for label in labels}
+    )
     images = data.load(path)
     channels_first = {part: np.moveaxis(array, 3, 1) for part, array in X.items()}
     assert rows(images.test) == rows(channels_first["test"]) and not caplog.messages
     if "validation" in X:
-        assert rows(images.validation) == rows(channels_first["validation"]) and rows(images.train) == rows(channels_first["train"])
+        assert rows(images.validation) == rows(channels_first["validation"]) and rows(images.train) == rows(
+            channels_first["train"]
+        )
     else:
         assert rows(np.concatenate([images.train, images.validation])) == rows(channels_first["train"])
 
@@ -484,8 +557,10 @@ def records(N, labels, seed=0):
     return np.concatenate([noise(N, labels, values=10), pixels.reshape(N, -1)], axis=1).tobytes(), pixels
 
 
-@pytest.mark.parametrize("labels, train, test", [
-    (1, ["data_batch_1.bin", "data_batch_2.bin"], "test_batch.bin"), (2, ["train.bin"], "test.bin")])
+@pytest.mark.parametrize(
+    "labels, train, test",
+    [(1, ["data_batch_1.bin", "data_batch_2.bin"], "test_batch.bin"), (2, ["train.bin"], "test.bin")],
+)
 def test_cifars_binary_version_loads_with_its_test_part(tmp_path, caplog, labels, train, test):
     folder = tmp_path / "cifar-binary"
     folder.mkdir()

@@ -40,7 +40,8 @@ def one_thread():
 @pytest.mark.parametrize("shape", [(8, 3, 64, 64), (20000, 8)], ids=["images", "vectors"])
 def test_peak_is_the_same_from_4_to_64_steps(shape, one_thread):
     X = np.random.default_rng(0).standard_normal(shape).astype("float32")
-    # Compiles kernels, makes the thread's tile of scratch memory: of 16 steps, where a coupling is measured, which takes some more.
+    # Compiles kernels, makes the thread's tile of scratch memory: of 16 steps, where a coupling is measured, which
+    # takes some more.
     peak_bytes(16, X)
     peaks = {steps: peak_bytes(steps, X) for steps in (4, 16, 64)}
     # 16 KB is for Python's own objects, lists of layers and closures, which are not a share of the arrays.

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from cases import LAYERS
 
 import invnet
-from cases import LAYERS
 from invnet.core import Conditioner
 from invnet.layers.coupling import Coupling
 
@@ -30,7 +30,11 @@ def everything(net, X, cond=None, dlogdet=None):
     Z, logdet = net.forward(X, cond)
     forward = len(calls)
     dX, rebuilt = net.backward(Z * 0.5, Z, dlogdet, cond)
-    return [Z, logdet, dX, rebuilt, *(parameter.grad.copy() for parameter in net.parameters())], forward, len(calls) - forward
+    return (
+        [Z, logdet, dX, rebuilt, *(parameter.grad.copy() for parameter in net.parameters())],
+        forward,
+        len(calls) - forward,
+    )
 
 
 def couplings(module):
@@ -46,17 +50,31 @@ def same(one, other):
         assert np.abs(a - b).max() <= 1e-11 * max(1, np.abs(b).max())
 
 
-@pytest.mark.parametrize("name", ["Glow", "Glow, conditional", "Glow, vectors", "Glow, additive, householder, no prior",
-                                  "Reverse of Glow, conditional", "coupling, spatial condition",
-                                  "MAF, 3 features", "Reverse of IAF, 3 features", "MAF, conditional, random orders",
-                                  "NSF autoregressive forward, 17 features", "AutoregressiveAffine fast forward, 5 channels, plain conditioner"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Glow",
+        "Glow, conditional",
+        "Glow, vectors",
+        "Glow, additive, householder, no prior",
+        "Reverse of Glow, conditional",
+        "coupling, spatial condition",
+        "MAF, 3 features",
+        "Reverse of IAF, 3 features",
+        "MAF, conditional, random orders",
+        "NSF autoregressive forward, 17 features",
+        "AutoregressiveAffine fast forward, 5 channels, plain conditioner",
+    ],
+)
 def test_gradients_are_the_same(name):
     layer, X, cond = LAYERS[name].build()
     expected, _, recomputed = everything(layer, X, cond)
     layer.memory_budget = PLENTY
     got, forward, backward = everything(layer, X, cond)
     same(got, expected)
-    assert backward == 0 and recomputed <= forward  # fewer where neighbours are one call of an engine, when nothing is to be kept
+    assert (
+        backward == 0 and recomputed <= forward
+    )  # fewer where neighbours are one call of an engine, when nothing is to be kept
 
 
 def test_a_run_of_images_takes_what_was_kept_and_does_not_compute_it_again():
@@ -175,7 +193,9 @@ class Plain(Conditioner):
 
 
 def test_a_users_conditioner_is_kept_too():
-    chain = invnet.Chain(invnet.AdditiveCoupling(4, Plain()), invnet.Permute.reversal(4), invnet.AdditiveCoupling(4, Plain()))
+    chain = invnet.Chain(
+        invnet.AdditiveCoupling(4, Plain()), invnet.Permute.reversal(4), invnet.AdditiveCoupling(4, Plain())
+    )
     X = np.random.default_rng(0).standard_normal((5000, 4))
     expected = everything(chain, X)[0]
     chain.memory_budget = PLENTY

@@ -25,7 +25,10 @@ def bowl():
     return objective, parameters
 
 
-@pytest.mark.parametrize("optimizer, options", [("lbfgs", {}), ("gradient_descent", {"tol": 1e-14}), ("adam", {"iterations": 2000, "lr": 0.05})])
+@pytest.mark.parametrize(
+    "optimizer, options",
+    [("lbfgs", {}), ("gradient_descent", {"tol": 1e-14}), ("adam", {"iterations": 2000, "lr": 0.05})],
+)
 def test_the_minimum_of_a_bowl(optimizer, options):
     objective, (a, b) = bowl()
     minimum = minimise(objective, [a, b], optimizer, **options)
@@ -117,12 +120,28 @@ def test_adam_stops_where_nothing_is_finite():
 
 MISTAKES = {
     "uphill": (lambda: HagerZhang()(lambda c: (c, 1.0), 0.0, 1.0, 1.0), ValueError, "downhill.*slope 1"),
-    "start not finite": (lambda: HagerZhang()(lambda c: (c, 1.0), math.nan, -1.0, 1.0), ValueError, "finite value.*nan"),
-    "nowhere finite": (lambda: HagerZhang()(lambda c: (math.nan, 1.0), 0.0, -1.0, 1.0), ArithmeticError, "not finite at any step"),
+    "start not finite": (
+        lambda: HagerZhang()(lambda c: (c, 1.0), math.nan, -1.0, 1.0),
+        ValueError,
+        "finite value.*nan",
+    ),
+    "nowhere finite": (
+        lambda: HagerZhang()(lambda c: (math.nan, 1.0), 0.0, -1.0, 1.0),
+        ArithmeticError,
+        "not finite at any step",
+    ),
     "without end": (lambda: HagerZhang()(lambda c: (-c, -1.0), 0.0, -1.0, 1.0), ArithmeticError, "goes on downhill"),
-    "start not finite in L-BFGS": (lambda: minimise(lambda: math.nan, [Parameter(np.zeros(1))]), FloatingPointError, "nan at the start"),
+    "start not finite in L-BFGS": (
+        lambda: minimise(lambda: math.nan, [Parameter(np.zeros(1))]),
+        FloatingPointError,
+        "nan at the start",
+    ),
     "no parameter": (lambda: minimise(lambda: 0.0, []), ValueError, "no parameter"),
-    "optimizer": (lambda: minimise(lambda: 0.0, [Parameter(np.zeros(1))], "sgd"), ValueError, "gradient_descent.*'sgd'"),
+    "optimizer": (
+        lambda: minimise(lambda: 0.0, [Parameter(np.zeros(1))], "sgd"),
+        ValueError,
+        "gradient_descent.*'sgd'",
+    ),
 }
 
 

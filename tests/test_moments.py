@@ -7,7 +7,12 @@ from tutorial import flow
 import invnet
 from invnet.inference import Cubature, Linear, MonteCarlo, Unscented, inverse_pushforward, pushforward
 
-METHODS = {"linear": Linear(), "unscented": Unscented(), "unscented, near": Unscented(1e-3, 2.0, 0.0), "cubature": Cubature()}
+METHODS = {
+    "linear": Linear(),
+    "unscented": Unscented(),
+    "unscented, near": Unscented(1e-3, 2.0, 0.0),
+    "cubature": Cubature(),
+}
 MEAN, COV = np.array([1.5, 0.5]), np.array([[0.3, 0.1], [0.1, 0.2]])
 
 
@@ -49,8 +54,10 @@ def test_exact_where_the_network_is_affine(method):
     net, (mean, cov) = affine(), gaussians(4, 3)
     b = net.forward(np.zeros((1, 3)))[0]
     A = (net.forward(np.eye(3))[0] - b).T
-    for moved, M, expected in ((pushforward(net, mean, cov, method), A, mean @ A.T + b),
-                               (inverse_pushforward(net, mean, cov, method), np.linalg.inv(A), (mean - b) @ np.linalg.inv(A).T)):
+    for moved, M, expected in (
+        (pushforward(net, mean, cov, method), A, mean @ A.T + b),
+        (inverse_pushforward(net, mean, cov, method), np.linalg.inv(A), (mean - b) @ np.linalg.inv(A).T),
+    ):
         np.testing.assert_allclose(moved.mean, expected, rtol=1e-8, atol=1e-8)
         np.testing.assert_allclose(moved.cov, M @ cov @ M.T, rtol=1e-6, atol=1e-8)
         np.testing.assert_allclose(moved.cross, cov @ M.T, rtol=1e-6, atol=1e-8)
@@ -66,7 +73,11 @@ def test_back_from_where_the_tangent_led(net):
     np.testing.assert_allclose(back.cross.mT, there.cross, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", [Unscented(), Unscented(0.5, 1.0, 0.3), Unscented(1e-3, 2.0, 0.0), Cubature()], ids=["default", "wide", "near", "cubature"])
+@pytest.mark.parametrize(
+    "method",
+    [Unscented(), Unscented(0.5, 1.0, 0.3), Unscented(1e-3, 2.0, 0.0), Cubature()],
+    ids=["default", "wide", "near", "cubature"],
+)
 def test_the_mean_of_a_quadratic_is_exact(method):
     got = pushforward(Quadratic(), MEAN, COV, method).mean
     np.testing.assert_allclose(got, [1.5, 0.5 + 1.5**2 + 0.3 + 0.75], rtol=1e-8)
@@ -76,7 +87,9 @@ def test_the_default_is_exact_for_the_variance_of_a_square():
     """Cov of (x1, x2 + x1^2 + x1/2): with three deviations the fourth moment of x1 is met."""
     got = pushforward(Quadratic(), MEAN, np.diag([0.3, 0.2]), Unscented())
     slope = 2 * 1.5 + 0.5
-    np.testing.assert_allclose(got.cov, [[0.3, slope * 0.3], [slope * 0.3, slope**2 * 0.3 + 2 * 0.3**2 + 0.2]], rtol=1e-12)
+    np.testing.assert_allclose(
+        got.cov, [[0.3, slope * 0.3], [slope * 0.3, slope**2 * 0.3 + 2 * 0.3**2 + 0.2]], rtol=1e-12
+    )
     np.testing.assert_allclose(got.cross, [[0.3, slope * 0.3], [0, 0.2]], rtol=1e-12, atol=1e-12)
 
 
@@ -102,7 +115,11 @@ def test_the_figures_of_the_tutorials_flow():
     assert pushforward(flow(), MEAN, COV, MonteCarlo(1_000_000)).cov[0, 0] == pytest.approx(0.6330, abs=2e-3)
 
 
-@pytest.mark.parametrize("method", ["linear", "unscented", "cubature", MonteCarlo(50)], ids=["linear", "unscented", "cubature", "monte_carlo"])
+@pytest.mark.parametrize(
+    "method",
+    ["linear", "unscented", "cubature", MonteCarlo(50)],
+    ids=["linear", "unscented", "cubature", "monte_carlo"],
+)
 def test_any_batch_gives_what_each_gives_alone(method):
     net, (mean, cov) = bent(), gaussians(6, 3)
     one = pushforward(net, mean, cov, method)
@@ -114,7 +131,9 @@ def test_any_batch_gives_what_each_gives_alone(method):
     np.testing.assert_allclose(first.mean, one.mean[0], rtol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["linear", "unscented", MonteCarlo(20_000)], ids=["linear", "unscented", "monte_carlo"])
+@pytest.mark.parametrize(
+    "method", ["linear", "unscented", MonteCarlo(20_000)], ids=["linear", "unscented", "monte_carlo"]
+)
 def test_a_condition_for_each_gaussian(method):
     net = invnet.RealNVP(2, 5, 2, activation="silu", cond_channels=2, dtype="float64")
     for i, parameter in enumerate(net.parameters()):

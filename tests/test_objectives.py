@@ -1,4 +1,6 @@
-"""Objectives: values and gradients against torch autograd and differences, the path gradient, bridges, errors, memory."""
+"""Objectives: values and gradients against torch autograd and differences, the path gradient, bridges, errors,
+memory.
+"""
 
 import copy
 import importlib.util
@@ -41,7 +43,10 @@ def standard():
 
 NORMALS = {
     "Normal": (lambda: Normal(), standard),
-    "DiagonalNormal": (lambda: DiagonalNormal([0.5, -1, 0], [0.5, 1, 2], **f64), lambda mean, log_s: D.Independent(D.Normal(mean, log_s.exp()), 1)),
+    "DiagonalNormal": (
+        lambda: DiagonalNormal([0.5, -1, 0], [0.5, 1, 2], **f64),
+        lambda mean, log_s: D.Independent(D.Normal(mean, log_s.exp()), 1),
+    ),
     "FullNormal": (lambda: FullNormal([0.5, -1, 0], [[2, 1, 0], [1, 1, 0.2], [0, 0.2, 3]], **f64), FlatNormal),
 }
 BASES = NORMALS | {"GaussianMixture": (lambda: GaussianMixture(noise(4, 3), 0.8, [1, 2, 3, 4], **f64), mixture)}
@@ -61,8 +66,9 @@ class Twin:
     def __init__(self, flow, make, cond=None):
         tensors = {id(state): torch.tensor(state.data) for _, state in flow.named_state()}
         self.leaves = {name: tensors[id(parameter)].requires_grad_() for name, parameter in flow.named_parameters()}
-        self.layer, self.inverse = (twin_with(layer, lambda state: tensors[id(state)]).forward
-                                    for layer in (flow.layer, Reverse(flow.layer)))
+        self.layer, self.inverse = (
+            twin_with(layer, lambda state: tensors[id(state)]).forward for layer in (flow.layer, Reverse(flow.layer))
+        )
         self.base = {name.removeprefix("base."): leaf for name, leaf in self.leaves.items() if name.startswith("base.")}
         self.make, self.cond = make, None if cond is None else torch.tensor(cond, requires_grad=True)
 
@@ -160,7 +166,9 @@ def check_differences(flow, objective, h=1e-5):
             values.append(objective())
         parameter.data[...] = kept
         rounding = 1e-15 * max(1, abs(values[0])) / h
-        assert math.isclose((values[0] - values[1]) / (2 * h), (gradient * direction).sum(), rel_tol=1e-6, abs_tol=10 * rounding)
+        assert math.isclose(
+            (values[0] - values[1]) / (2 * h), (gradient * direction).sum(), rel_tol=1e-6, abs_tol=10 * rounding
+        )
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -201,7 +209,11 @@ def image_flow():
     return flow
 
 
-@pytest.mark.parametrize("flow", [Flow(Reverse(Cubic()), (3,), DiagonalNormal([0.5, -1, 0], **f64)), image_flow()], ids=["user's own layer", "images"])
+@pytest.mark.parametrize(
+    "flow",
+    [Flow(Reverse(Cubic()), (3,), DiagonalNormal([0.5, -1, 0], **f64)), image_flow()],
+    ids=["user's own layer", "images"],
+)
 def test_reverse_kl_of_other_flows_has_the_gradient_of_differences(flow):
     quartic = lambda X: (-0.25 * (X**4).reshape(len(X), -1).sum(axis=1), -(X**3))
     check_differences(flow, lambda: objectives.reverse_kl(flow, quartic, 5, seed=2))
@@ -209,8 +221,11 @@ def test_reverse_kl_of_other_flows_has_the_gradient_of_differences(flow):
 
 def test_gradients_are_added():
     flow = flow_of(DiagonalNormal(np.zeros(3), **f64))
-    for objective in (lambda: objectives.forward_kl(flow, noise(4, 3)), lambda: objectives.reverse_kl(flow, log_p, 4, seed=1),
-                      lambda: objectives.reverse_kl(flow, log_p, 4, seed=1, path=True)):  # fmt: skip
+    for objective in (
+        lambda: objectives.forward_kl(flow, noise(4, 3)),
+        lambda: objectives.reverse_kl(flow, log_p, 4, seed=1),
+        lambda: objectives.reverse_kl(flow, log_p, 4, seed=1, path=True),
+    ):
         flow.zero_grad()
         objective()
         once = [parameter.grad.copy() for parameter in flow.parameters()]
@@ -252,7 +267,9 @@ def test_where_q_is_p_the_path_gradient_is_zero_for_every_batch_and_the_total_gr
 
 def test_path_and_total_gradient_have_the_same_mean():
     flow = flow_of(DiagonalNormal([0.5, -1, 0], **f64))
-    difference = np.array([gradient_of(flow, log_p, 50, seed, True) - gradient_of(flow, log_p, 50, seed, False) for seed in range(300)])
+    difference = np.array(
+        [gradient_of(flow, log_p, 50, seed, True) - gradient_of(flow, log_p, 50, seed, False) for seed in range(300)]
+    )
     errors = difference.std(axis=0) / math.sqrt(len(difference))
     assert (abs(difference.mean(axis=0)) < 4.5 * errors + 1e-12).all() and abs(difference).max() > 0.01
 
@@ -271,7 +288,10 @@ def test_reverse_kl_finds_a_normal_and_its_constant():
         return constant - 0.5 * (R * (X - np.array([1.0, -2.0]))).sum(axis=1), -R
 
     flow = Flow(invnet.Chain(invnet.ActNorm(2, **f64), invnet.Conv1x1(2, **f64)), (2,))
-    opt, rng = invnet.optim.Adam(flow.parameters(), lr=invnet.optim.schedule(0.05, cosine=600)), np.random.default_rng(0)
+    opt, rng = (
+        invnet.optim.Adam(flow.parameters(), lr=invnet.optim.schedule(0.05, cosine=600)),
+        np.random.default_rng(0),
+    )
     for _ in range(600):
         loss = objectives.reverse_kl(flow, log_p, 64, rng, path=True)
         invnet.optim.clip_by_global_norm(flow.parameters(), 10.0)
@@ -320,7 +340,9 @@ def test_annealing_is_that_of_the_paper():
 def test_memory_does_not_grow_with_depth(objective):
     def peak(steps):
         flow = Flow(Glow(8, 32, 1, steps, ndim=0), (8,))
-        objectives.reverse_kl(flow, lambda X: (-0.5 * (X * X).sum(axis=1), -X), 2, 0, path=True)  # makes an engine's tables of the model
+        objectives.reverse_kl(
+            flow, lambda X: (-0.5 * (X * X).sum(axis=1), -X), 2, 0, path=True
+        )  # makes an engine's tables of the model
         flow.zero_grad()
         X = noise(20000, 8).astype("float32")
         tracemalloc.start()
@@ -390,7 +412,9 @@ def test_differences_give_value_and_gradient():
         np.testing.assert_allclose(gradient, closed_form(X.astype("float64"))[1], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(value, numpy_log_p(X), rtol=1e-6, atol=1e-6)
     images = noise(4, 2, 3)
-    np.testing.assert_allclose(objectives.from_differences(lambda X: (X**2).sum(axis=(1, 2)))(images)[1], 2 * images, atol=1e-8)
+    np.testing.assert_allclose(
+        objectives.from_differences(lambda X: (X**2).sum(axis=(1, 2)))(images)[1], 2 * images, atol=1e-8
+    )
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
@@ -435,31 +459,70 @@ def at_third(value, gradient):
 
 
 MISTAKES = {
-    "no gradient": (lambda: reverse(numpy_log_p), TypeError, r"value \(4,\) and gradient \(4, 3\); got shape \(4,\): from_torch"),
-    "tensors": (lambda: reverse(lambda X: (torch_log_p(torch.tensor(X)), torch.tensor(X))), TypeError, "ndarray; got Tensor"),
+    "no gradient": (
+        lambda: reverse(numpy_log_p),
+        TypeError,
+        r"value \(4,\) and gradient \(4, 3\); got shape \(4,\): from_torch",
+    ),
+    "tensors": (
+        lambda: reverse(lambda X: (torch_log_p(torch.tensor(X)), torch.tensor(X))),
+        TypeError,
+        "ndarray; got Tensor",
+    ),
     "shape of the value": (lambda: reverse(lambda X: (X, X)), ValueError, r"value \(4,\).*got shape \(4, 3\) and"),
-    "shape of the gradient": (lambda: reverse(lambda X: (X[:, 0], X[:, :2])), ValueError, r"gradient \(4, 3\); got shape \(4,\) and shape \(4, 2\)"),
+    "shape of the gradient": (
+        lambda: reverse(lambda X: (X[:, 0], X[:, :2])),
+        ValueError,
+        r"gradient \(4, 3\); got shape \(4,\) and shape \(4, 2\)",
+    ),
     "one value for all": (lambda: reverse(lambda X: (X.sum(), X)), TypeError, "ndarray; got float64"),
-    "NaN": (lambda: reverse(at_third(math.nan, 0)), FloatingPointError, r"log p is not finite at 1 of 4.*sample 2 it is nan, with x = \[.*,.*,.*\]"),
+    "NaN": (
+        lambda: reverse(at_third(math.nan, 0)),
+        FloatingPointError,
+        r"log p is not finite at 1 of 4.*sample 2 it is nan, with x = \[.*,.*,.*\]",
+    ),
     "outside the support": (lambda: reverse(at_third(-math.inf, 0)), FloatingPointError, "sample 2 it is -inf"),
-    "infinite gradient": (lambda: reverse(at_third(0, math.inf)), FloatingPointError, r"gradient of log p.*sample 2 it is \[ *0., inf, *0.\]"),
+    "infinite gradient": (
+        lambda: reverse(at_third(0, math.inf)),
+        FloatingPointError,
+        r"gradient of log p.*sample 2 it is \[ *0., inf, *0.\]",
+    ),
     "density of another dimension": (lambda: reverse(invnet.data.Banana()), ValueError, r"Banana.*\(N, 2\).*\(4, 3\)"),
     "no samples": (lambda: reverse(log_p, n=0), ValueError, "integer from 1; got 0"),
     "a half sample": (lambda: reverse(log_p, n=1.5), ValueError, "1.5"),
     "beta": (lambda: reverse(log_p, beta=-1), ValueError, "beta.*-1"),
-    "a learned mixture": (lambda: objectives.reverse_kl(flow_of(GaussianMixture(noise(2, 3), **f64)), log_p, 4), ValueError, "learned GaussianMixture.*learn=False"),
+    "a learned mixture": (
+        lambda: objectives.reverse_kl(flow_of(GaussianMixture(noise(2, 3), **f64)), log_p, 4),
+        ValueError,
+        "learned GaussianMixture.*learn=False",
+    ),
     "shape of the data": (lambda: objectives.forward_kl(flow_of(), noise(4, 2)), ValueError, r"\(N, 3\).*\(4, 2\)"),
     "no data": (lambda: objectives.forward_kl(flow_of(), noise(0, 3)), ValueError, r"at least one.*\(0, 3\)"),
-    "data that are NaN": (lambda: objectives.forward_kl(flow_of(), noise(3, 3) * np.nan), FloatingPointError, "log q.*3 of 3 samples.*sample 0"),
-    "data outside the base": (lambda: objectives.forward_kl(Flow(invnet.Chain(), (2,), invnet.Uniform()), np.array([[0.5, 0.5], [2.0, 0.5]])),
-                              FloatingPointError, r"sample 1 it is -inf, with x = \[2. *, 0.5 *\]"),
-    "no tensor": (lambda: reverse(objectives.from_torch(lambda x: x.detach().numpy()[:, 0])), TypeError, "tensor; got ndarray"),
+    "data that are NaN": (
+        lambda: objectives.forward_kl(flow_of(), noise(3, 3) * np.nan),
+        FloatingPointError,
+        "log q.*3 of 3 samples.*sample 0",
+    ),
+    "data outside the base": (
+        lambda: objectives.forward_kl(Flow(invnet.Chain(), (2,), invnet.Uniform()), np.array([[0.5, 0.5], [2.0, 0.5]])),
+        FloatingPointError,
+        r"sample 1 it is -inf, with x = \[2. *, 0.5 *\]",
+    ),
+    "no tensor": (
+        lambda: reverse(objectives.from_torch(lambda x: x.detach().numpy()[:, 0])),
+        TypeError,
+        "tensor; got ndarray",
+    ),
     "detached": (lambda: reverse(objectives.from_torch(lambda x: x.detach().sum(1))), ValueError, "detached from it"),
     "shape in torch": (lambda: reverse(objectives.from_torch(lambda x: x.sum())), ValueError, r"\(4,\); got \(\)"),
-    "shape of differences": (lambda: reverse(objectives.from_differences(lambda X: X)), ValueError, r"\(4,\); got \(4, 3\)"),
+    "shape of differences": (
+        lambda: reverse(objectives.from_differences(lambda X: X)),
+        ValueError,
+        r"\(4,\); got \(4, 3\)",
+    ),
     "step": (lambda: objectives.from_differences(numpy_log_p, 0.0), ValueError, "positive.*0.0"),
     "start of annealing": (lambda: objectives.annealing(start=2), ValueError, "0 to 1.*2"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -492,11 +555,18 @@ MUTATIONS = [  # function, piece, replacement, comparison
     ("variational:reverse_kl", "X, -1.0 / n", "X, 1.0 / n", check_reverse),
     ("variational:reverse_kl", "dZ += flow.base.log_prob_backward(1.0 / n, Z)", "pass", check_reverse),
     ("variational:reverse_kl", "flow.base.sample_backward(dZ, Z)", "pass", check_reverse),
-    ("variational:reverse_kl", "add_likelihood_gradient(flow, Z, cond)", "pass", lambda *how: check_reverse(*how, path=True)),
+    (
+        "variational:reverse_kl",
+        "add_likelihood_gradient(flow, Z, cond)",
+        "pass",
+        lambda *how: check_reverse(*how, path=True),
+    ),
 ]
 
 
-@pytest.mark.parametrize("target, piece, replacement, check", MUTATIONS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "target, piece, replacement, check", MUTATIONS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_broken_term_is_found(target, piece, replacement, check, monkeypatch):
     def compare():
         make_base, make = NORMALS["DiagonalNormal"]

@@ -31,7 +31,9 @@ def test_a_file_of_0_1_computes_what_it_computed_then(name):
     assert found.keys() == expected.keys()
     for key, array in expected.items():
         assert found[key].dtype == array.dtype and found[key].shape == array.shape
-        np.testing.assert_allclose(found[key], array, rtol=0, atol=TOLERANCE[array.dtype.name] * max(1, abs(array).max()))
+        np.testing.assert_allclose(
+            found[key], array, rtol=0, atol=TOLERANCE[array.dtype.name] * max(1, abs(array).max())
+        )
 
 
 def test_every_file_of_0_1_has_a_case():
@@ -48,7 +50,10 @@ def test_a_training_of_0_1_goes_on_and_is_sampled_and_evaluated(name, tmp_path, 
     assert abs(bits(capsys.readouterr().out) - bits((run / "evaluate.txt").read_text())) < 2e-3
     samples = invnet.Flow(invnet.load(run / "checkpoint.safetensors"), (1, 8, 8)).sample(4, seed=0)
     np.testing.assert_allclose(samples, np.load(run / "samples.npy"), rtol=0, atol=1e-4)
-    assert main(["sample", str(run), "-n", "4", "--out", str(tmp_path / "samples.png")]) == 0 and (tmp_path / "samples.png").exists()
+    assert (
+        main(["sample", str(run), "-n", "4", "--out", str(tmp_path / "samples.png")]) == 0
+        and (tmp_path / "samples.png").exists()
+    )
     assert main(["train", "--resume", str(run), "--quiet"]) == 0
     assert "trained 150 steps" in capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0  # what it wrote now, in the present format

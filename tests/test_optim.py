@@ -14,11 +14,17 @@ PAIRS = {
     "SGD": (lambda p: optim.SGD(p, 0.05), lambda p: torch.optim.SGD(p, 0.05)),
     "SGD with momentum": (lambda p: optim.SGD(p, 0.05, momentum=0.9), lambda p: torch.optim.SGD(p, 0.05, momentum=0.9)),
     "Adam": (lambda p: optim.Adam(p, 0.03), lambda p: torch.optim.Adam(p, 0.03)),
-    "Adam, other betas": (lambda p: optim.Adam(p, 0.03, (0.8, 0.9), 0.1), lambda p: torch.optim.Adam(p, 0.03, (0.8, 0.9), 0.1)),
+    "Adam, other betas": (
+        lambda p: optim.Adam(p, 0.03, (0.8, 0.9), 0.1),
+        lambda p: torch.optim.Adam(p, 0.03, (0.8, 0.9), 0.1),
+    ),
     "AdamW": (lambda p: optim.Adam(p, 0.03, weight_decay=0.1), lambda p: torch.optim.AdamW(p, 0.03, weight_decay=0.1)),
     "Adamax": (lambda p: optim.Adamax(p, 0.03), lambda p: torch.optim.Adamax(p, 0.03)),
     "RMSprop": (lambda p: optim.RMSprop(p, 0.03), lambda p: torch.optim.RMSprop(p, 0.03)),
-    "RMSprop, large eps": (lambda p: optim.RMSprop(p, 0.03, 0.9, 0.1), lambda p: torch.optim.RMSprop(p, 0.03, 0.9, 0.1)),
+    "RMSprop, large eps": (
+        lambda p: optim.RMSprop(p, 0.03, 0.9, 0.1),
+        lambda p: torch.optim.RMSprop(p, 0.03, 0.9, 0.1),
+    ),
 }
 
 
@@ -66,7 +72,9 @@ def test_the_schedule_warms_up_step_by_step_decays_and_ends_at_zero():
     decayed = optim.schedule(2.0, warmup=2, decay=0.5)
     assert [decayed(i) for i in range(5)] == [1.0, 2.0, 2.0, 1.0, 0.5]
     cosine = optim.schedule(2.0, cosine=4)
-    np.testing.assert_allclose([cosine(i) for i in range(6)], [2, 1 + math.sqrt(0.5), 1, 1 - math.sqrt(0.5), 0, 0], atol=1e-15)
+    np.testing.assert_allclose(
+        [cosine(i) for i in range(6)], [2, 1 + math.sqrt(0.5), 1, 1 - math.sqrt(0.5), 0, 0], atol=1e-15
+    )
 
 
 def test_a_scheduled_optimizer_asks_for_the_rate_of_each_step():

@@ -1,7 +1,10 @@
-"""Options mean what they say: True is no number, a number no flag, a class no object, and one that does nothing is refused."""
+"""Options mean what they say: True is no number, a number no flag, a class no object, and one that does nothing is
+refused.
+"""
 
 import numpy as np
 import pytest
+from test_fuzz import CONSTRUCTORS, net
 from torch import nn
 
 import invnet
@@ -12,11 +15,14 @@ from invnet.inference.line_search import HagerZhang
 from invnet.inference.minimise import adam, gradient_descent
 from invnet.layers.spline import Spline
 from invnet.torch import TorchNet, as_module
-from test_fuzz import CONSTRUCTORS, net
 
 FLOW = invnet.Flow(invnet.ActNorm(2), (2,))
-GAUSSIAN_MODEL = inference.FlowGaussianModel(invnet.ActNorm(2, dtype="float64"), np.eye(2), inference.Gaussian(np.zeros(2), np.eye(2)),
-                                             inference.Wishart(5.0, np.eye(2)))
+GAUSSIAN_MODEL = inference.FlowGaussianModel(
+    invnet.ActNorm(2, dtype="float64"),
+    np.eye(2),
+    inference.Gaussian(np.zeros(2), np.eye(2)),
+    inference.Wishart(5.0, np.eye(2)),
+)
 IMAGES = data.digits()
 FLOATS, INTEGERS = np.zeros((4, 1, 2, 2)), np.zeros((4, 1, 2, 2), np.uint8)
 
@@ -30,6 +36,7 @@ def threads():
 
 def setter(name):
     """A setting of a layer as a function."""
+
     def set_to(value):
         setattr(invnet.ActNorm(2), name, value)
 
@@ -48,7 +55,10 @@ FUNCTIONS = {
     optim.Adamax: dict(parameters=invnet.ActNorm(3).parameters(), lr=0.1, betas=(0.9, 0.99), eps=1e-8),
     optim.RMSprop: dict(parameters=invnet.ActNorm(3).parameters(), lr=0.1, decay=0.9, eps=1e-8),
     optim.clip_by_global_norm: dict(parameters=invnet.ActNorm(3).parameters(), max_norm=1.0),
-    **{setter(name): dict(value=value) for name, value in dict(anchors=2, strict=0.5, drift_tolerance=0.5, memory_budget=1000).items()},
+    **{
+        setter(name): dict(value=value)
+        for name, value in dict(anchors=2, strict=0.5, drift_tolerance=0.5, memory_budget=1000).items()
+    },
     FLOW.sample: dict(n=2, temperature=0.5, seed=3),
     FLOW.sample_and_log_prob: dict(n=2, temperature=0.5, seed=3),
     losses.bits_per_dim: dict(nats=1.0, dimensions=2, levels=4),
@@ -59,9 +69,17 @@ FUNCTIONS = {
     inference.MonteCarlo: dict(points=10, seed=0),
     inference.FlowProbit: dict(net=invnet.ActNorm(2, dtype="float64"), precision=2.0),
     inference.Wishart: dict(df=3.0, scale=np.eye(2)),
-    inference.minimise: dict(objective=lambda: 0.0, parameters=invnet.ActNorm(2, dtype="float64").parameters(), optimizer="lbfgs", iterations=3, tol=1e-3),
+    inference.minimise: dict(
+        objective=lambda: 0.0,
+        parameters=invnet.ActNorm(2, dtype="float64").parameters(),
+        optimizer="lbfgs",
+        iterations=3,
+        tol=1e-3,
+    ),
     adam: dict(objective=lambda: 0.0, parameters=invnet.ActNorm(2, dtype="float64").parameters(), iterations=3, lr=0.1),
-    gradient_descent: dict(objective=lambda: 0.0, parameters=invnet.ActNorm(2, dtype="float64").parameters(), iterations=3, tol=1e-3),
+    gradient_descent: dict(
+        objective=lambda: 0.0, parameters=invnet.ActNorm(2, dtype="float64").parameters(), iterations=3, tol=1e-3
+    ),
     HagerZhang: dict(delta=0.1, sigma=0.9, rho=5.0, epsilon=1e-6, gamma=0.66, most=50),
     GAUSSIAN_MODEL.fit: dict(Y=np.eye(2), sweeps=2, tol=1e-3),
     GAUSSIAN_MODEL.sample: dict(n=2, seed=0),
@@ -78,10 +96,12 @@ FUNCTIONS = {
     data.Banana().sample: dict(n=2, seed=0),
     data.quantise: dict(images=INTEGERS, levels=4, values=8),
     data.load: dict(source="digits", bits=3, validation=0.1, test=0.1, seed=0),
-    train.fit: dict(net=invnet.Glow(1, 2, 1, 1), images=IMAGES, max_seconds=1e-3, progress=False, epochs=1, lr=1e-3, cosine=False),
+    train.fit: dict(
+        net=invnet.Glow(1, 2, 1, 1), images=IMAGES, max_seconds=1e-3, progress=False, epochs=1, lr=1e-3, cosine=False
+    ),
     TorchNet: dict(module=nn.Linear(2, 2), shape=(2,), cond_shape=None, reach=1),
     invnet.set_num_threads: dict(n=1),
-}  # fmt: skip
+}
 
 
 def arguments(kind):
@@ -127,39 +147,86 @@ MODULES = {
     invnet.Exact: (invnet.ActNorm(2), "Exact takes a Layer"),
     as_module: (invnet.ActNorm(2), "as_module takes a Layer"),
     TorchNet: (nn.ReLU(), "takes a torch.nn.Module"),
-    **{function: (thing, said) for function, thing, said in [
-        (lambda thing: invnet.FactorOut(4, thing), invnet.ActNorm(2), "inner and prior are Layers"),
-        (lambda thing: invnet.FactorOut(4, invnet.ActNorm(2), thing), invnet.ActNorm(4), "inner and prior are Layers"),
-        (lambda thing: invnet.Flow(thing, (2,)), invnet.ActNorm(2), "takes a Layer"),
-        (lambda thing: invnet.Flow(invnet.ActNorm(2), (2,), thing), bases.Normal(), "a base is a distribution"),
-        (lambda thing: invnet.AffineCoupling(3, thing), net(2, 2), "a conditioner has"),
-        (lambda thing: invnet.AdditiveCoupling(3, thing), net(2, 1), "a conditioner has"),
-        (lambda thing: invnet.AutoregressiveAffine(3, thing), invnet.MaskedDenseNet(3, 2), "a conditioner has"),
-        (lambda thing: invnet.PartitionedAdditiveCoupling(4, [thing]), net(2, 2), "conditioners"),
-        (lambda thing: invnet.PartitionedAdditiveCoupling(4, thing), [net(2, 2)], "conditioners"),
-        (lambda thing: invnet.save(thing, "nowhere/file"), None, "save takes a Module"),
-        (lambda thing: train.fit(thing, IMAGES, max_seconds=1e-3, progress=False), invnet.Glow(1, 2, 1, 1), "fit takes a Layer"),
-        (lambda thing: objectives.forward_kl(thing, np.zeros((3, 2), "float32")), FLOW, "takes a Flow"),
-        (lambda thing: objectives.reverse_kl(thing, data.Banana(), 2), FLOW, "takes a Flow"),
-        (lambda thing: objectives.reverse_kl(FLOW, thing, 2), data.Banana(), "log_p is a function"),
-        (lambda thing: inference.pushforward(invnet.ActNorm(2, dtype="float64"), np.zeros(2), np.eye(2), thing),
-         inference.Unscented(), "the methods are linear"),
-        (lambda thing: optim.Adam(thing), invnet.ActNorm(2).parameters(), "takes Parameters"),
-        (lambda thing: optim.EMA(thing), invnet.ActNorm(2).parameters(), "Parameters"),
-        (lambda thing: testing.check_layer(thing, np.zeros((3, 2))), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
-        (lambda thing: testing.check_net(thing, np.zeros((3, 2))), net(2, 2).to(dtype="float64"), "takes a conditioner"),
-        (lambda thing: testing.reconstruction_error(thing, np.zeros((3, 2), "float32")), invnet.ActNorm(2), "takes a Layer"),
-        (lambda thing: inference.FlowProbit(thing), invnet.ActNorm(2), "takes a Layer"),
-        (lambda thing: inference.FlowGaussianModel(thing, np.eye(2), inference.Gaussian(np.zeros(2), np.eye(2)), inference.Wishart(3, np.eye(2))),
-         invnet.ActNorm(2), "takes a Layer"),
-        (lambda thing: inference.pushforward(thing, np.zeros(2), np.eye(2)), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
-        (lambda thing: inference.inverse_pushforward(thing, np.zeros(2), np.eye(2)), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
-        (lambda thing: inference.jacobian(thing, np.zeros((1, 2))), invnet.ActNorm(2, dtype="float64"), "takes a Layer"),
-    ]},
-}  # fmt: skip
+    **{
+        function: (thing, said)
+        for function, thing, said in [
+            (lambda thing: invnet.FactorOut(4, thing), invnet.ActNorm(2), "inner and prior are Layers"),
+            (
+                lambda thing: invnet.FactorOut(4, invnet.ActNorm(2), thing),
+                invnet.ActNorm(4),
+                "inner and prior are Layers",
+            ),
+            (lambda thing: invnet.Flow(thing, (2,)), invnet.ActNorm(2), "takes a Layer"),
+            (lambda thing: invnet.Flow(invnet.ActNorm(2), (2,), thing), bases.Normal(), "a base is a distribution"),
+            (lambda thing: invnet.AffineCoupling(3, thing), net(2, 2), "a conditioner has"),
+            (lambda thing: invnet.AdditiveCoupling(3, thing), net(2, 1), "a conditioner has"),
+            (lambda thing: invnet.AutoregressiveAffine(3, thing), invnet.MaskedDenseNet(3, 2), "a conditioner has"),
+            (lambda thing: invnet.PartitionedAdditiveCoupling(4, [thing]), net(2, 2), "conditioners"),
+            (lambda thing: invnet.PartitionedAdditiveCoupling(4, thing), [net(2, 2)], "conditioners"),
+            (lambda thing: invnet.save(thing, "nowhere/file"), None, "save takes a Module"),
+            (
+                lambda thing: train.fit(thing, IMAGES, max_seconds=1e-3, progress=False),
+                invnet.Glow(1, 2, 1, 1),
+                "fit takes a Layer",
+            ),
+            (lambda thing: objectives.forward_kl(thing, np.zeros((3, 2), "float32")), FLOW, "takes a Flow"),
+            (lambda thing: objectives.reverse_kl(thing, data.Banana(), 2), FLOW, "takes a Flow"),
+            (lambda thing: objectives.reverse_kl(FLOW, thing, 2), data.Banana(), "log_p is a function"),
+            (
+                lambda thing: inference.pushforward(invnet.ActNorm(2, dtype="float64"), np.zeros(2), np.eye(2), thing),
+                inference.Unscented(),
+                "the methods are linear",
+            ),
+            (lambda thing: optim.Adam(thing), invnet.ActNorm(2).parameters(), "takes Parameters"),
+            (lambda thing: optim.EMA(thing), invnet.ActNorm(2).parameters(), "Parameters"),
+            (
+                lambda thing: testing.check_layer(thing, np.zeros((3, 2))),
+                invnet.ActNorm(2, dtype="float64"),
+                "takes a Layer",
+            ),
+            (
+                lambda thing: testing.check_net(thing, np.zeros((3, 2))),
+                net(2, 2).to(dtype="float64"),
+                "takes a conditioner",
+            ),
+            (
+                lambda thing: testing.reconstruction_error(thing, np.zeros((3, 2), "float32")),
+                invnet.ActNorm(2),
+                "takes a Layer",
+            ),
+            (lambda thing: inference.FlowProbit(thing), invnet.ActNorm(2), "takes a Layer"),
+            (
+                lambda thing: inference.FlowGaussianModel(
+                    thing, np.eye(2), inference.Gaussian(np.zeros(2), np.eye(2)), inference.Wishart(3, np.eye(2))
+                ),
+                invnet.ActNorm(2),
+                "takes a Layer",
+            ),
+            (
+                lambda thing: inference.pushforward(thing, np.zeros(2), np.eye(2)),
+                invnet.ActNorm(2, dtype="float64"),
+                "takes a Layer",
+            ),
+            (
+                lambda thing: inference.inverse_pushforward(thing, np.zeros(2), np.eye(2)),
+                invnet.ActNorm(2, dtype="float64"),
+                "takes a Layer",
+            ),
+            (
+                lambda thing: inference.jacobian(thing, np.zeros((1, 2))),
+                invnet.ActNorm(2, dtype="float64"),
+                "takes a Layer",
+            ),
+        ]
+    },
+}
 
 
-@pytest.mark.parametrize("function", MODULES, ids=lambda f: f"{f.__qualname__}-{f.__code__.co_firstlineno}" if hasattr(f, "__code__") else f.__name__)
+@pytest.mark.parametrize(
+    "function",
+    MODULES,
+    ids=lambda f: f"{f.__qualname__}-{f.__code__.co_firstlineno}" if hasattr(f, "__code__") else f.__name__,
+)
 def test_a_class_where_an_object_is_meant_is_named_and_so_is_what_to_write(function):
     thing, said = MODULES[function]
     if thing is not None:
@@ -172,35 +239,87 @@ def test_a_class_where_an_object_is_meant_is_named_and_so_is_what_to_write(funct
 UNUSED = {
     "reflections of lu": (lambda: invnet.Conv1x1(3, "lu", 2), 'reflections has no effect with parametrisation="lu"'),
     "reflections of full": (lambda: invnet.Conv1x1(3, "full", 3), "reflections has no effect"),
-    "bound of sigmoid": (lambda: invnet.AffineCoupling(3, net(2, 2), "sigmoid", 2.0), 'bound has no effect with scale="sigmoid".*got bound=2.0'),
+    "bound of sigmoid": (
+        lambda: invnet.AffineCoupling(3, net(2, 2), "sigmoid", 2.0),
+        'bound has no effect with scale="sigmoid".*got bound=2.0',
+    ),
     "bound of doubled": (lambda: invnet.AffineCoupling(3, net(2, 2), "doubled", 4.0), "bound has no effect"),
-    "bound of sigmoid, autoregressive": (lambda: invnet.AutoregressiveAffine(3, hidden=4, scale="sigmoid", bound=4.0), "bound has no effect"),
+    "bound of sigmoid, autoregressive": (
+        lambda: invnet.AutoregressiveAffine(3, hidden=4, scale="sigmoid", bound=4.0),
+        "bound has no effect",
+    ),
     "bound of RealNVP": (lambda: invnet.RealNVP(3, 4, 2, scale="sigmoid", bound=4.0), "bound has no effect"),
     "bound of no steps": (lambda: invnet.RealNVP(3, 4, 0, scale="sigmoid", bound=4.0), "bound has no effect"),
     "bound of MAF": (lambda: invnet.MAF(3, 4, 2, scale="sigmoid", bound=4.0), "bound has no effect"),
     "bound of Glow": (lambda: invnet.Glow(3, 4, 2, 1, scale="sigmoid", bound=4.0), "bound has no effect"),
-    "bound of additive": (lambda: invnet.Glow(3, 4, 2, 1, coupling="additive", prior=False, bound=4.0), 'bound has no effect with coupling="additive"'),
-    "scale of additive": (lambda: invnet.Glow(3, 4, 1, 1, coupling="additive", scale="bounded"), 'scale has no effect with coupling="additive"'),
+    "bound of additive": (
+        lambda: invnet.Glow(3, 4, 2, 1, coupling="additive", prior=False, bound=4.0),
+        'bound has no effect with coupling="additive"',
+    ),
+    "scale of additive": (
+        lambda: invnet.Glow(3, 4, 1, 1, coupling="additive", scale="bounded"),
+        'scale has no effect with coupling="additive"',
+    ),
     "prior of one level": (lambda: invnet.Glow(3, 4, 1, 1, prior=True), "prior has no effect with levels=1"),
-    "cond_spatial": (lambda: invnet.Glow(3, 4, 1, 1, cond_spatial=True), "cond_spatial has no effect without a condition: give cond_channels"),
-    "cond_spatial of vectors": (lambda: invnet.Glow(4, 4, 1, 1, ndim=0, cond_channels=2, cond_spatial=True), "cond_spatial has no effect with ndim=0"),
-    **{f"depth of {make.__name__}": (lambda make=make, n=n: make(3, (4, 4), n, depth=2), "depth has no effect beside a list of widths")
-       for make, n in ((invnet.DenseNet, 2), (invnet.MaskedDenseNet, 2), (invnet.RealNVP, 2), (invnet.NSF, 2), (invnet.MAF, 2), (invnet.IAF, 0))},
-    "bound of a user's numbers": (lambda: invnet.AffineCoupling(3, net(2, 2), "sigmoid", np.float32(2)), "bound has no effect"),
-    **{f"{name} beside a net": (lambda name=name, value=value: invnet.AffineCoupling(3, net(2, 2), **{name: value}), f"{name} has no effect beside a net")
-       for name, value in dict(hidden=4, ndim=0, cond_channels=0, seed=0, dtype="float32").items()},
-    **{f"{name} beside a masked net": (lambda name=name, value=value: invnet.AutoregressiveSpline(3, invnet.MaskedDenseNet(3, 4, 23), **{name: value}),
-                                       f"{name} has no effect beside a net") for name, value in dict(hidden=4, seed=1).items()},
+    "cond_spatial": (
+        lambda: invnet.Glow(3, 4, 1, 1, cond_spatial=True),
+        "cond_spatial has no effect without a condition: give cond_channels",
+    ),
+    "cond_spatial of vectors": (
+        lambda: invnet.Glow(4, 4, 1, 1, ndim=0, cond_channels=2, cond_spatial=True),
+        "cond_spatial has no effect with ndim=0",
+    ),
+    **{
+        f"depth of {make.__name__}": (
+            lambda make=make, n=n: make(3, (4, 4), n, depth=2),
+            "depth has no effect beside a list of widths",
+        )
+        for make, n in (
+            (invnet.DenseNet, 2),
+            (invnet.MaskedDenseNet, 2),
+            (invnet.RealNVP, 2),
+            (invnet.NSF, 2),
+            (invnet.MAF, 2),
+            (invnet.IAF, 0),
+        )
+    },
+    "bound of a user's numbers": (
+        lambda: invnet.AffineCoupling(3, net(2, 2), "sigmoid", np.float32(2)),
+        "bound has no effect",
+    ),
+    **{
+        f"{name} beside a net": (
+            lambda name=name, value=value: invnet.AffineCoupling(3, net(2, 2), **{name: value}),
+            f"{name} has no effect beside a net",
+        )
+        for name, value in dict(hidden=4, ndim=0, cond_channels=0, seed=0, dtype="float32").items()
+    },
+    **{
+        f"{name} beside a masked net": (
+            lambda name=name, value=value: invnet.AutoregressiveSpline(
+                3, invnet.MaskedDenseNet(3, 4, 23), **{name: value}
+            ),
+            f"{name} has no effect beside a net",
+        )
+        for name, value in dict(hidden=4, seed=1).items()
+    },
     "weight_decay of sgd": (lambda: train.Recipe(optimizer="sgd", weight_decay=0.1), "weight_decay"),
-    "notes without a run": (lambda: train.fit(invnet.Glow(1, 2, 1, 1), IMAGES, notes={"a": 1}, epochs=1), "notes has no effect without a run"),
+    "notes without a run": (
+        lambda: train.fit(invnet.Glow(1, 2, 1, 1), IMAGES, notes={"a": 1}, epochs=1),
+        "notes has no effect without a run",
+    ),
     "values of digits": (lambda: data.load("digits", values=256), "values has no effect"),
     "values of floats": (lambda: data.quantise(FLOATS, 4, values=256), "values has no effect"),
     "wall of the first energy": (lambda: data.Energy(1, wall=False), "wall has no effect"),
     "cond_shape alone": (lambda: TorchNet(nn.ReLU(), cond_shape=(2,)), "cond_shape has no effect without shape"),
     "batch_norm without any": (lambda: TorchNet(nn.ReLU(), batch_norm="update once"), "batch_norm has no effect"),
-    "seed beside params": (lambda: tutorial.compile(tutorial.FlowModel(2, tutorial.AdditiveCouplingLayer(tutorial.PlanarFlow())), np.ones(3), seed=1),
-                           "seed has no effect beside params"),
-}  # fmt: skip
+    "seed beside params": (
+        lambda: tutorial.compile(
+            tutorial.FlowModel(2, tutorial.AdditiveCouplingLayer(tutorial.PlanarFlow())), np.ones(3), seed=1
+        ),
+        "seed has no effect beside params",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", UNUSED)
@@ -238,7 +357,22 @@ def test_the_command_line_refuses_them_too(name, tmp_path, monkeypatch, capsys):
 def test_a_preset_asks_for_nothing_that_an_option_rules_out(tmp_path, capsys):
     """Digits are trained with weight decay, which is Adam's."""
     tiny = ["--hidden", "2", "--levels", "1", "--steps", "1", "--batch", "512", "--epochs", "1", "--quiet"]
-    assert main(["train", "digits", *tiny, "--optimizer", "adamax", "--coupling", "additive", "--out", str(tmp_path / "run")]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "digits",
+                *tiny,
+                "--optimizer",
+                "adamax",
+                "--coupling",
+                "additive",
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 0
+    )
 
 
 def test_a_strict_that_is_true_does_not_lift_the_warning():
@@ -248,15 +382,25 @@ def test_a_strict_that_is_true_does_not_lift_the_warning():
     assert layer.strict is None
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: losses.bits_per_dim(1.0, 0), "dimensions is a number from 1; got 0"),
-    (lambda: losses.bits_per_dim(1.0, 2, 0), "levels is a number from 1; got 0"),
-    (lambda: losses.bits_per_dim(1.0, 2.5), "dimensions is an integer; got 2.5"),
-    (lambda: losses.bits_per_dim("1", 2), "nats is a number or an array of numbers; got '1'"),
-    (lambda: bases.Uniform([0, 0], [1, 1]), r"low is a number; got \[0, 0\]"),
-    (lambda: invnet.Flow(invnet.ActNorm(2), (2,), invnet.Normal), r"a base is a distribution.*the class Normal.*Normal\("),
-    (lambda: invnet.AffineCoupling(4), "takes a conditioner, net=..., or the width of one to make, hidden=...; got neither"),
-], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: losses.bits_per_dim(1.0, 0), "dimensions is a number from 1; got 0"),
+        (lambda: losses.bits_per_dim(1.0, 2, 0), "levels is a number from 1; got 0"),
+        (lambda: losses.bits_per_dim(1.0, 2.5), "dimensions is an integer; got 2.5"),
+        (lambda: losses.bits_per_dim("1", 2), "nats is a number or an array of numbers; got '1'"),
+        (lambda: bases.Uniform([0, 0], [1, 1]), r"low is a number; got \[0, 0\]"),
+        (
+            lambda: invnet.Flow(invnet.ActNorm(2), (2,), invnet.Normal),
+            r"a base is a distribution.*the class Normal.*Normal\(",
+        ),
+        (
+            lambda: invnet.AffineCoupling(4),
+            "takes a conditioner, net=..., or the width of one to make, hidden=...; got neither",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_mistakes_say_what_was_required_and_what_came(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
@@ -291,25 +435,62 @@ def test_a_constructor_takes_a_list_where_an_array_is_meant(name):
 
 
 MADE = {
-    "additive": (lambda **o: invnet.AdditiveCoupling(4, **o), lambda **o: invnet.AdditiveCoupling(4, invnet.DenseNet(2, 8, 2, **o)), (3, 4)),
-    "affine": (lambda **o: invnet.AffineCoupling(5, **o), lambda **o: invnet.AffineCoupling(5, invnet.DenseNet(3, 8, 4, **o)), (3, 5)),
-    "affine, one axis": (lambda **o: invnet.AffineCoupling(4, ndim=1, **o), lambda **o: invnet.AffineCoupling(4, invnet.ConvNet(2, 8, 4, ndim=1, **o)), (3, 4, 6)),
-    "affine, images": (lambda **o: invnet.AffineCoupling(4, ndim=2, **o), lambda **o: invnet.AffineCoupling(4, invnet.ConvNet(2, 8, 4, **o)), (3, 4, 3, 2)),
-    "affine, volumes": (lambda **o: invnet.AffineCoupling(3, ndim=3, **o), lambda **o: invnet.AffineCoupling(3, invnet.ConvNet(2, 8, 2, ndim=3, **o)), (2, 3, 2, 2, 2)),
-    "spline": (lambda **o: invnet.SplineCoupling(4, bins=5, **o), lambda **o: invnet.SplineCoupling(4, invnet.DenseNet(2, 8, 28, **o), 5), (3, 4)),
-    "autoregressive": (lambda **o: invnet.AutoregressiveAffine(3, fast="inverse", **o),
-                       lambda **o: invnet.AutoregressiveAffine(3, invnet.MaskedDenseNet(3, 8, **o), "inverse"), (3, 3)),
-    "autoregressive spline": (lambda **o: invnet.AutoregressiveSpline(3, bins=4, **o),
-                              lambda **o: invnet.AutoregressiveSpline(3, invnet.MaskedDenseNet(3, 8, 11, **o), 4), (3, 3)),
-}  # fmt: skip
+    "additive": (
+        lambda **o: invnet.AdditiveCoupling(4, **o),
+        lambda **o: invnet.AdditiveCoupling(4, invnet.DenseNet(2, 8, 2, **o)),
+        (3, 4),
+    ),
+    "affine": (
+        lambda **o: invnet.AffineCoupling(5, **o),
+        lambda **o: invnet.AffineCoupling(5, invnet.DenseNet(3, 8, 4, **o)),
+        (3, 5),
+    ),
+    "affine, one axis": (
+        lambda **o: invnet.AffineCoupling(4, ndim=1, **o),
+        lambda **o: invnet.AffineCoupling(4, invnet.ConvNet(2, 8, 4, ndim=1, **o)),
+        (3, 4, 6),
+    ),
+    "affine, images": (
+        lambda **o: invnet.AffineCoupling(4, ndim=2, **o),
+        lambda **o: invnet.AffineCoupling(4, invnet.ConvNet(2, 8, 4, **o)),
+        (3, 4, 3, 2),
+    ),
+    "affine, volumes": (
+        lambda **o: invnet.AffineCoupling(3, ndim=3, **o),
+        lambda **o: invnet.AffineCoupling(3, invnet.ConvNet(2, 8, 2, ndim=3, **o)),
+        (2, 3, 2, 2, 2),
+    ),
+    "spline": (
+        lambda **o: invnet.SplineCoupling(4, bins=5, **o),
+        lambda **o: invnet.SplineCoupling(4, invnet.DenseNet(2, 8, 28, **o), 5),
+        (3, 4),
+    ),
+    "autoregressive": (
+        lambda **o: invnet.AutoregressiveAffine(3, fast="inverse", **o),
+        lambda **o: invnet.AutoregressiveAffine(3, invnet.MaskedDenseNet(3, 8, **o), "inverse"),
+        (3, 3),
+    ),
+    "autoregressive spline": (
+        lambda **o: invnet.AutoregressiveSpline(3, bins=4, **o),
+        lambda **o: invnet.AutoregressiveSpline(3, invnet.MaskedDenseNet(3, 8, 11, **o), 4),
+        (3, 3),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MADE)
-@pytest.mark.parametrize("options", [{}, dict(cond_channels=2, seed=3, dtype="float64"), dict(seed="a generator")], ids=["defaults", "options", "generator"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, dict(cond_channels=2, seed=3, dtype="float64"), dict(seed="a generator")],
+    ids=["defaults", "options", "generator"],
+)
 def test_a_coupling_makes_the_conditioner_that_it_would_be_given(name, options, tmp_path):
     made, given, shape = MADE[name]
     if options.get("seed") == "a generator":
-        a, b = (make(**{**options, "seed": np.random.default_rng(1)}, **more) for make, more in ((made, dict(hidden=8)), (given, {})))
+        a, b = (
+            make(**{**options, "seed": np.random.default_rng(1)}, **more)
+            for make, more in ((made, dict(hidden=8)), (given, {}))
+        )
     else:
         a, b = made(hidden=8, **options), given(**options)
     rng = np.random.default_rng(0)

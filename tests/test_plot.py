@@ -32,7 +32,9 @@ def test_a_grid_shows_every_pixel_of_every_image_in_its_place(C):
     assert drawn.shape == ((2 * 5 + 1) * scale, (3 * 7 + 1) * scale, 3)
     for i, image in enumerate(X):
         y, x = 1 + i // 3 * 5, 1 + i % 3 * 7
-        cells = drawn[y * scale + scale // 2:(y + 4) * scale:scale, x * scale + scale // 2:(x + 6) * scale:scale]
+        cells = drawn[
+            y * scale + scale // 2 : (y + 4) * scale : scale, x * scale + scale // 2 : (x + 6) * scale : scale
+        ]
         np.testing.assert_allclose(cells, np.broadcast_to(image.transpose(1, 2, 0), (4, 6, 3)), atol=1 / 255)
 
 
@@ -48,7 +50,11 @@ def test_reconstructions_name_the_largest_error():
 
     figure = plot.reconstructions(Lossy(), images(4) / 2)
     assert figure.get_suptitle() == "largest reconstruction error 2.5e-01"
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["original", "rebuilt from Z", "difference / 2.5e-01"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "original",
+        "rebuilt from Z",
+        "difference / 2.5e-01",
+    ]
     assert pixels(figure).std() > 0.05
 
 
@@ -62,7 +68,11 @@ def test_curves_show_training_validation_and_baselines():
     (axes,) = plot.training_curves([*rows, {"step": 6, "train": None}], {"histograms": 2.4}).axes
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert list(lines) == ["train", "validation", "histograms 2.40"]
-    assert lines["train"].get_xdata().tolist() == [1, 2, 3, 4, 5] and lines["validation"].get_xdata().tolist() == [1, 3, 5]
+    assert lines["train"].get_xdata().tolist() == [1, 2, 3, 4, 5] and lines["validation"].get_xdata().tolist() == [
+        1,
+        3,
+        5,
+    ]
     assert set(lines["histograms 2.40"].get_ydata()) == {2.4}
     low, high = axes.get_ylim()
     assert low < 2.4 < high and low < 2.5 < high
@@ -82,10 +92,15 @@ def drawings():
     """A figure of each function."""
     rows = [{"step": i, "train": 2.0, "l2": 3.0, "logdet": 1.0} for i in range(3)]
     return {
-        "image_grid": plot.image_grid(images()), "reconstructions": plot.reconstructions(invnet.Chain(), images(4)),
-        "training_curves": plot.training_curves(rows), "likelihood_terms": plot.likelihood_terms(rows, 6),
-        "samples": plot.samples(points(), points()), "density": plot.density(data.Banana(), points()), "path": plot.path([points()]),
-        "latent": plot.latent(points()), "classes": plot.classes(Half(), points(), np.zeros(300)),
+        "image_grid": plot.image_grid(images()),
+        "reconstructions": plot.reconstructions(invnet.Chain(), images(4)),
+        "training_curves": plot.training_curves(rows),
+        "likelihood_terms": plot.likelihood_terms(rows, 6),
+        "samples": plot.samples(points(), points()),
+        "density": plot.density(data.Banana(), points()),
+        "path": plot.path([points()]),
+        "latent": plot.latent(points()),
+        "classes": plot.classes(Half(), points(), np.zeros(300)),
     }
 
 
@@ -107,11 +122,13 @@ def test_a_picture_has_the_bytes_of_its_levels(levels):
     k = np.arange(levels).reshape(1, 1, 1, levels)
     drawn = pixels(plot.image_grid((k / (levels - 1)).astype("float32"), columns=1)) * 255
     scale = drawn.shape[1] // (levels + 2)
-    row = drawn[scale + scale // 2, scale + scale // 2:(levels + 1) * scale:scale, 0]
+    row = drawn[scale + scale // 2, scale + scale // 2 : (levels + 1) * scale : scale, 0]
     np.testing.assert_array_equal(row.round(), np.rint(k.ravel() * (255 / (levels - 1))))
 
 
-@pytest.mark.parametrize("N, H, W", [(1, 8, 8), (7, 8, 8), (64, 8, 8), (1000, 8, 8), (100, 32, 8), (100, 8, 32), (3, 64, 64)])
+@pytest.mark.parametrize(
+    "N, H, W", [(1, 8, 8), (7, 8, 8), (64, 8, 8), (1000, 8, 8), (100, 32, 8), (100, 8, 32), (3, 64, 64)]
+)
 def test_a_grid_of_any_number_is_near_square(N, H, W):
     picture = pixels(plot.image_grid(np.zeros((N, 1, H, W), "float32")))
     assert max(picture.shape) <= 1300 and (N < 8 or 0.5 < picture.shape[0] / picture.shape[1] < 2)
@@ -180,7 +197,10 @@ def test_the_terms_of_the_likelihood_are_drawn_with_the_line_of_noise():
     rows = [{"step": i, "l2": 3 + 1 / (1 + i), "logdet": 0.1 * i} for i in range(40)]
     figure = plot.likelihood_terms(rows, 6)
     first, second, third = figure.axes
-    assert [line for line in first.get_lines() if line.get_label() == "normal noise, $D/2 = 3$"][0].get_ydata() == [3, 3]
+    assert [line for line in first.get_lines() if line.get_label() == "normal noise, $D/2 = 3$"][0].get_ydata() == [
+        3,
+        3,
+    ]
     np.testing.assert_allclose(second.get_lines()[0].get_ydata(), [0.1 * i for i in range(40)])
     np.testing.assert_allclose(third.get_lines()[0].get_ydata(), [row["l2"] - row["logdet"] for row in rows])
     low, high = first.get_ylim()
@@ -188,14 +208,17 @@ def test_the_terms_of_the_likelihood_are_drawn_with_the_line_of_noise():
     assert pixels(plot.likelihood_terms([], 2)).std() > 0 and pixels(plot.likelihood_terms(rows[:1], 2)).std() > 0
 
 
-@pytest.mark.parametrize("mistake, text", [
-    (lambda: plot.samples(np.zeros((4, 3)), points()), r"\(N, 2\).*\(4, 3\)"),
-    (lambda: plot.density(data.Banana(), points(), box=((1, 0), (0, 1))), "low below its high"),
-    (lambda: plot.path([points(4), points(5)]), r"same samples; got \[4, 5\]"),
-    (lambda: plot.path([]), "at least one state"),
-    (lambda: plot.path([points()], titles=["a", "b"]), "1 states.*title for each; got 2"),
-    (lambda: plot.latent(np.zeros((5, 1))), r"at least 2.*\(5, 1\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "mistake, text",
+    [
+        (lambda: plot.samples(np.zeros((4, 3)), points()), r"\(N, 2\).*\(4, 3\)"),
+        (lambda: plot.density(data.Banana(), points(), box=((1, 0), (0, 1))), "low below its high"),
+        (lambda: plot.path([points(4), points(5)]), r"same samples; got \[4, 5\]"),
+        (lambda: plot.path([]), "at least one state"),
+        (lambda: plot.path([points()], titles=["a", "b"]), "1 states.*title for each; got 2"),
+        (lambda: plot.latent(np.zeros((5, 1))), r"at least 2.*\(5, 1\)"),
+    ],
+)
 def test_points_that_cannot_be_drawn_get_an_error(mistake, text):
     with pytest.raises(ValueError, match=text):
         mistake()

@@ -1,4 +1,6 @@
-"""Planar, radial and spline layers where it is hard to be right: near the edge of invertibility, at knots, far outside, deep."""
+"""Planar, radial and spline layers where it is hard to be right: near the edge of invertibility, at knots, far outside,
+deep.
+"""
 
 import copy
 import math
@@ -44,7 +46,9 @@ def test_the_inverse_of_a_planar_layer_has_the_precision_of_its_condition(a, nor
     if dtype == "float32" and a < -80:
         pytest.skip("softplus(w.u) is not a number of float32")
     layer, rng = planar(a, 0.3, norm, dtype=dtype), np.random.default_rng(1)
-    X = np.concatenate([rng.standard_normal((500, 2)), 1e-6 * rng.standard_normal((50, 2)), 1e6 * rng.standard_normal((50, 2))]).astype(dtype)
+    X = np.concatenate(
+        [rng.standard_normal((500, 2)), 1e-6 * rng.standard_normal((50, 2)), 1e6 * rng.standard_normal((50, 2))]
+    ).astype(dtype)
     Z, _ = layer.forward(X)
     X_back, _ = layer.inverse_logdet(Z)
     # What remains is the rounding of Z, of uh and of w.Z + b, over the slope of w.x at the point itself.
@@ -85,8 +89,17 @@ def test_a_planar_layer_whose_w_is_zero_is_a_shift(engine):
     assert all(np.isfinite(p.grad).all() for p in layer.parameters())
 
 
-@pytest.mark.parametrize("make", [lambda: planar(1.0), lambda: Radial(2, **f64), lambda: NSF(2, 4, 2, **f64), lambda: LeakyReLU(),
-                                  lambda: Sigmoid()], ids=["Planar", "Radial", "NSF", "LeakyReLU", "Sigmoid"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: planar(1.0),
+        lambda: Radial(2, **f64),
+        lambda: NSF(2, 4, 2, **f64),
+        lambda: LeakyReLU(),
+        lambda: Sigmoid(),
+    ],
+    ids=["Planar", "Radial", "NSF", "LeakyReLU", "Sigmoid"],
+)
 def test_nan_and_infinity_stay_in_their_sample(make, engine):
     X = np.random.default_rng(0).standard_normal((5, 2))
     Z, logdet = make().forward(X)
@@ -126,7 +139,7 @@ def test_a_radial_layer_is_inverted_from_its_centre_to_far_away(log_alpha, beta,
 def knots_of(P, bound):
     """Knots in x and y, as numbers of their own."""
     K = (P.size + 1) // 3
-    sizes = [2 * bound * (LEAST + (1 - K * LEAST) * np.exp(p) / np.exp(p).sum()) for p in (P[:K], P[K:2 * K])]
+    sizes = [2 * bound * (LEAST + (1 - K * LEAST) * np.exp(p) / np.exp(p).sum()) for p in (P[:K], P[K : 2 * K])]
     return [np.concatenate([[0.0], np.cumsum(size)]) - bound for size in sizes]
 
 
@@ -142,7 +155,7 @@ def test_a_spline_maps_its_knots_to_its_knots_and_back(bins, seed, engine):
     back, inverse_logdet = spline.inverse_logdet(z, P)
     np.testing.assert_allclose(back[:, 0], x, atol=1e-12)
     np.testing.assert_allclose(inverse_logdet, -logdet, atol=1e-11)
-    slopes = np.concatenate([[1.0], LEAST + np.logaddexp(0, p[2 * bins:] + math.log(math.expm1(1 - LEAST))), [1.0]])
+    slopes = np.concatenate([[1.0], LEAST + np.logaddexp(0, p[2 * bins :] + math.log(math.expm1(1 - LEAST))), [1.0]])
     np.testing.assert_allclose(logdet, np.log(slopes), atol=1e-11)
 
 
@@ -188,7 +201,9 @@ def test_the_gradient_of_a_spline_is_continuous_at_its_ends(engine):
     for end in (-2.0, 2.0):
         inside, outside = np.array([[end * (1 - 1e-9)]]), np.array([[end * (1 + 1e-9)]])
         one, none = np.ones((1, 1)), np.zeros(1)
-        np.testing.assert_allclose(spline.backward(one, inside, P, none)[0], spline.backward(one, outside, P, none)[0], atol=1e-6)
+        np.testing.assert_allclose(
+            spline.backward(one, inside, P, none)[0], spline.backward(one, outside, P, none)[0], atol=1e-6
+        )
 
 
 def test_a_spline_passes_nan_as_nan(engine):
@@ -232,15 +247,29 @@ def shaken(net, size, seed=0):
 
 def moved_by_rounding(net, Z, X, rng):
     """How far the inverse of each sample moves from X when Z is off by a rounding."""
-    return np.max([np.abs(net.inverse(Z * (1 + 2.2e-16 * rng.choice([-1, 1], Z.shape))) - X).max(axis=1) for _ in range(4)], axis=0)
+    return np.max(
+        [np.abs(net.inverse(Z * (1 + 2.2e-16 * rng.choice([-1, 1], Z.shape))) - X).max(axis=1) for _ in range(4)],
+        axis=0,
+    )
 
 
-@pytest.mark.parametrize("net, size", [
-    *[pytest.param(cls(C, 32, seed=1, **f64), 1.0, id=f"{cls.__name__}-{C}") for cls in (PlanarFlow, RadialFlow) for C in (1, 2, 3, 17)],
-    *[pytest.param(RealNVP(C, 16, 32, activation="leaky_relu", **f64), 0.3, id=f"RealNVP-{C}") for C in (2, 3)],
-    *[pytest.param(NSF(C, 16, 32, **f64), 0.2, id=f"NSF-{C}") for C in (2, 3)],
-    *[pytest.param(NSF(C, 16, 32, autoregressive=fast, **f64), 0.2, id=f"NSF-{fast}-{C}") for fast in ("forward", "inverse") for C in (1, 2, 3)],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "net, size",
+    [
+        *[
+            pytest.param(cls(C, 32, seed=1, **f64), 1.0, id=f"{cls.__name__}-{C}")
+            for cls in (PlanarFlow, RadialFlow)
+            for C in (1, 2, 3, 17)
+        ],
+        *[pytest.param(RealNVP(C, 16, 32, activation="leaky_relu", **f64), 0.3, id=f"RealNVP-{C}") for C in (2, 3)],
+        *[pytest.param(NSF(C, 16, 32, **f64), 0.2, id=f"NSF-{C}") for C in (2, 3)],
+        *[
+            pytest.param(NSF(C, 16, 32, autoregressive=fast, **f64), 0.2, id=f"NSF-{fast}-{C}")
+            for fast in ("forward", "inverse")
+            for C in (1, 2, 3)
+        ],
+    ],
+)
 def test_32_layers_with_random_parameters_are_inverted_to_1e8(net, size):
     """But for samples that the rounding of Z alone moves by a hundredth of that."""
     net, rng = shaken(net, size), np.random.default_rng(5)
@@ -254,7 +283,11 @@ def test_32_layers_with_random_parameters_are_inverted_to_1e8(net, size):
     np.testing.assert_allclose(inverse_logdet, -logdet, atol=1e-6)
 
 
-@pytest.mark.parametrize("net", [RealNVP(17, 16, 32, **f64), NSF(2, 16, 32, **f64), NSF(17, 16, 32, **f64)], ids=["RealNVP-17", "NSF-2", "NSF-17"])
+@pytest.mark.parametrize(
+    "net",
+    [RealNVP(17, 16, 32, **f64), NSF(2, 16, 32, **f64), NSF(17, 16, 32, **f64)],
+    ids=["RealNVP-17", "NSF-2", "NSF-17"],
+)
 def test_what_an_inverse_loses_is_what_the_rounding_of_its_argument_costs(net):
     net, rng = shaken(net, 0.3), np.random.default_rng(5)
     X = rng.standard_normal((500, net.channels))
@@ -287,8 +320,11 @@ def test_three_couplings_change_every_channel(cls, C):
     assert (np.abs(net.forward(X)[0] - X[:, order[0].astype(int)]) > 1e-6).any(axis=0).all()
 
 
-@pytest.mark.parametrize("net", [PlanarFlow(3, 5, **f64), RadialFlow(3, 5, **f64), RealNVP(3, 8, 5, **f64), NSF(3, 8, 5, **f64)],
-                         ids=lambda net: type(net).__name__)
+@pytest.mark.parametrize(
+    "net",
+    [PlanarFlow(3, 5, **f64), RadialFlow(3, 5, **f64), RealNVP(3, 8, 5, **f64), NSF(3, 8, 5, **f64)],
+    ids=lambda net: type(net).__name__,
+)
 def test_a_new_flow_is_the_identity_but_for_the_order_of_channels(net):
     X = np.random.default_rng(0).standard_normal((20, 3))
     Z, logdet = net.forward(X)
@@ -298,7 +334,10 @@ def test_a_new_flow_is_the_identity_but_for_the_order_of_channels(net):
 
 def test_layers_of_a_new_planar_flow_differ():
     for flow in (PlanarFlow(1, 6), RadialFlow(1, 6)):
-        places = [float(layer.b.data[0] / layer.w.data[0]) if isinstance(layer, Planar) else float(layer.x0.data[0]) for layer in flow.layers]
+        places = [
+            float(layer.b.data[0] / layer.w.data[0]) if isinstance(layer, Planar) else float(layer.x0.data[0])
+            for layer in flow.layers
+        ]
         assert len({round(place, 3) for place in places}) == 6
 
 
@@ -315,9 +354,17 @@ def test_states_are_what_each_layer_makes_of_the_last():
         np.testing.assert_allclose(here, there, atol=1e-10)
 
 
-@pytest.mark.parametrize("net", [PlanarFlow(2, 12), RadialFlow(2, 12), RealNVP(2, 32, 6, actnorm=True), NSF(2, 32, 4, mix="lu", actnorm=True),
-                                 *[NSF(2, 32, 2, actnorm=True, autoregressive=fast) for fast in ("forward", "inverse")]],
-                         ids=lambda net: " ".join([type(net).__name__, net.arguments().get("autoregressive", "")]))
+@pytest.mark.parametrize(
+    "net",
+    [
+        PlanarFlow(2, 12),
+        RadialFlow(2, 12),
+        RealNVP(2, 32, 6, actnorm=True),
+        NSF(2, 32, 4, mix="lu", actnorm=True),
+        *[NSF(2, 32, 2, actnorm=True, autoregressive=fast) for fast in ("forward", "inverse")],
+    ],
+    ids=lambda net: " ".join([type(net).__name__, net.arguments().get("autoregressive", "")]),
+)
 def test_a_flow_learns_a_bent_density(net):
     rng = np.random.default_rng(0)
     a = rng.standard_normal(1000)

@@ -1,7 +1,8 @@
-"""The products, copies and sums of taps that networks are made of, against NumPy, and on processors with shorter vectors.
+"""The products, copies and sums of taps that networks are made of, against NumPy, and on processors with shorter
+vectors.
 
-Arrays lie in larger ones, `GUARD` floats from their ends. What surrounds them is NaN, or for what is written a value that
-must still be there.
+Arrays lie in larger ones, `GUARD` floats from their ends. What surrounds them is NaN, or for what is written a value
+that must still be there.
 """
 
 import itertools
@@ -24,10 +25,17 @@ from invnet.ops.reference import Ops
 
 #: Functions that compiled ones call, as they are called from here.
 place, place_transposed, product, product_of_transpose, find_taps, pad, sum_taps = (
-    njit(error_model="numpy", nogil=True)(function.py_func) for function in (
-        products.place, products.place_transposed, products.product, products.product_of_transpose,
-        taps.find_taps, taps.pad, taps.sum_taps))
-
+    njit(error_model="numpy", nogil=True)(function.py_func)
+    for function in (
+        products.place,
+        products.place_transposed,
+        products.product,
+        products.product_of_transpose,
+        taps.find_taps,
+        taps.pad,
+        taps.sum_taps,
+    )
+)
 
 
 @njit
@@ -37,15 +45,17 @@ def add_rows(R, start, pitch, count, total, to, width):
 
 DTYPES = ("float32", "float64")
 #: M, N, K: around one vector, two, and a block of rows, and whatever comes
-SIZES = [*itertools.product((1, ROWS, ROWS + 1), (1, 7, 8, 9, 16, 17, 33, 70), (1, 3)),
-         *(tuple(np.random.default_rng(i).integers(1, 71, 3)) for i in range(60))]
+SIZES = [
+    *itertools.product((1, ROWS, ROWS + 1), (1, 7, 8, 9, 16, 17, 33, 70), (1, 3)),
+    *(tuple(np.random.default_rng(i).integers(1, 71, 3)) for i in range(60)),
+]
 GUARD, KEPT = 2 * SLACK, -7.0
 
 
 def surrounded(values, pitch, around=np.nan):
     """A flat array with the rows of `values` `pitch` apart, `around` between and around them; and where they begin."""
     rows = np.full((len(values), pitch), around, values.dtype)
-    rows[:, :values.shape[1]] = values
+    rows[:, : values.shape[1]] = values
     guard = np.full(GUARD, around, values.dtype)
     return np.concatenate([guard, rows.reshape(-1), guard]), GUARD
 
@@ -57,9 +67,9 @@ def offsets(*numbers):
 
 def inside(flat, M, N, pitch):
     """The rows in a `surrounded` array, after a look at what lies around and between them."""
-    rows, lanes = flat[GUARD:GUARD + M * pitch].reshape(M, pitch), BYTES // flat.itemsize
-    assert (flat[:GUARD] == KEPT).all() and (flat[GUARD + M * pitch:] == KEPT).all()
-    assert (rows[:, rounded(N, lanes):] == KEPT).all()
+    rows, lanes = flat[GUARD : GUARD + M * pitch].reshape(M, pitch), BYTES // flat.itemsize
+    assert (flat[:GUARD] == KEPT).all() and (flat[GUARD + M * pitch :] == KEPT).all()
+    assert (rows[:, rounded(N, lanes) :] == KEPT).all()
     return rows[:, :N]
 
 
@@ -80,7 +90,11 @@ def test_product(dtype):
             rows, columns = offsets(np.arange(M) * (K + 3)), offsets(np.arange(K))
             if transposed:
                 rows, columns = offsets(np.arange(M)), offsets(np.arange(K) * (M + 3))
-            (b, bo), (s, so), (c, co) = surrounded(B, pitch), surrounded(S, pitch + lanes), surrounded(0 * S, pitch + lanes, KEPT)
+            (b, bo), (s, so), (c, co) = (
+                surrounded(B, pitch),
+                surrounded(S, pitch + lanes),
+                surrounded(0 * S, pitch + lanes, KEPT),
+            )
             product(a, ao, rows, 0, M, columns, K, b, bo, pitch, N, s, so, pitch + lanes, c, co, pitch + lanes, lanes)
             assert_close(inside(c, M, N, pitch + lanes), expected, scale)
         c, co = surrounded(S, pitch, KEPT)  # S is C, and the rows of A from the second on
@@ -103,7 +117,9 @@ def test_product_of_transpose(dtype):
         (s, so), (c, co) = surrounded(S, pitch), surrounded(0 * S, pitch, KEPT)
         panel, po = surrounded(np.zeros((K, width), dtype), width, KEPT)
         rows, ones = offsets(np.zeros(K)), offsets(np.zeros(ROWS))
-        product_of_transpose(a, ao, M + 2, M, K, b, bo, pitch, N, s, so, pitch, c, co, pitch, panel, po, rows, ones, lanes)
+        product_of_transpose(
+            a, ao, M + 2, M, K, b, bo, pitch, N, s, so, pitch, c, co, pitch, panel, po, rows, ones, lanes
+        )
         expected, scale = A.T.astype("f8") @ B + S, np.abs(A.T.astype("f8")) @ np.abs(B) + np.abs(S)
         assert_close(inside(c, M, N, pitch), expected, scale)
         inside(panel, K, width, width)
@@ -115,8 +131,10 @@ def test_place_and_place_transposed(dtype):
     for _, N, K in SIZES:
         B = np.random.default_rng(N + 100 * K).standard_normal((K, N)).astype(dtype)
         memory = np.concatenate([B.reshape(-1), np.full(GUARD, np.nan, dtype)])
-        for expected, call in ((B, lambda out, oo, ldo: place(memory[:B.size], K, N, out, oo, ldo)),
-                               (B.T, lambda out, oo, ldo: place_transposed(memory[:B.size], K, N, out, oo, ldo, lanes))):
+        for expected, call in (
+            (B, lambda out, oo, ldo: place(memory[: B.size], K, N, out, oo, ldo)),
+            (B.T, lambda out, oo, ldo: place_transposed(memory[: B.size], K, N, out, oo, ldo, lanes)),
+        ):
             M, n = expected.shape
             ldo = int(rounded(n, lanes))
             out, oo = surrounded(np.full((M, ldo), np.nan, dtype), ldo, KEPT)
@@ -126,15 +144,22 @@ def test_place_and_place_transposed(dtype):
             assert (rows[:, n:] == 0).all()
 
 
-IMAGES = [((2, 3, 4, 5), (3, 1, 3)), ((1, 1, 4, 5), (1, 3, 3)), ((2, 1, 1, 7), (1, 1, 5)),
-          ((2, 2, 2, 1), (3, 5, 7)), ((3, 1, 1, 1), (1, 3, 3))]
+IMAGES = [
+    ((2, 3, 4, 5), (3, 1, 3)),
+    ((1, 1, 4, 5), (1, 3, 3)),
+    ((2, 1, 1, 7), (1, 1, 5)),
+    ((2, 2, 2, 1), (3, 5, 7)),
+    ((3, 1, 1, 1), (1, 3, 3)),
+]
 
 
 def neighbours(x, kernel):
     """(N, D, H, W, taps, C): what a kernel sees of images (N, D, H, W, C)."""
     padded = np.pad(x, [(0, 0), *((k // 2, k // 2) for k in kernel), (0, 0)])
     D, H, W = x.shape[1:4]
-    return np.stack([padded[:, d:d + D, h:h + H, w:w + W] for d, h, w in itertools.product(*map(range, kernel))], axis=4)
+    return np.stack(
+        [padded[:, d : d + D, h : h + H, w : w + W] for d, h, w in itertools.product(*map(range, kernel))], axis=4
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -149,11 +174,11 @@ def test_taps_are_read_and_summed(size, kernel, dtype):
         (rows, start), around = surrounded(x.reshape(R, C), pitch), size[0] * int(np.prod(np.add(size[1:], kernel) - 1))
         image, o = surrounded(np.zeros((around, C), dtype), C, KEPT)
         pad(rows[start:], pitch, image, o, *size, C, *kernel)
-        padded = image[o:o + around * C]
-        assert (image[:o] == KEPT).all() and (image[o + around * C:] == KEPT).all()
+        padded = image[o : o + around * C]
+        assert (image[:o] == KEPT).all() and (image[o + around * C :] == KEPT).all()
         first, after = offsets(np.zeros(R)), offsets(np.zeros(taps * C))
         find_taps(first, after, *size, C, C, *kernel)
-        read = padded[first[:R, None] + after[:taps * C]]
+        read = padded[first[:R, None] + after[: taps * C]]
         np.testing.assert_array_equal(read, neighbours(x, kernel).reshape(R, taps * C))
         # summed: its transpose
         columns = int(rounded(taps * C, lanes))
@@ -195,7 +220,9 @@ def test_patches_round_little_more_than_sums_of_products(W):
         return [y, dx, *gradients]
 
     exact = results(reference, "float64")
-    error = lambda ops: [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(results(ops, "float32"), exact, strict=True)]
+    error = lambda ops: [
+        np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(results(ops, "float32"), exact, strict=True)
+    ]
     for of_patches, of_sums in zip(error(NumpyOps()), error(reference), strict=True):
         assert of_patches <= 5 * of_sums + np.finfo("float32").eps
 
@@ -285,7 +312,9 @@ def test_memory_that_ends_and_shorter_vectors(processor, tmp_path):
     variables, size = PROCESSORS[processor]
     if variables and (not X86 or BYTES < size):
         pytest.skip("not a kind of this processor")
-    script = START + GUARDED * hasattr(os, "fork") + GLOW * bool(variables)  # this processor's gradients have tests enough
+    script = (
+        START + GUARDED * hasattr(os, "fork") + GLOW * bool(variables)
+    )  # this processor's gradients have tests enough
     env = {**os.environ, **variables, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script, str(size)], env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"exit status {done.returncode}: {done.stderr}"

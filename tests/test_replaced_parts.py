@@ -4,9 +4,9 @@ import copy
 
 import numpy as np
 import pytest
+from cases import LAYERS, NETS, coupling
 
 import invnet
-from cases import LAYERS, NETS, coupling
 from invnet.core import Buffer, Module, Parameter
 
 rng = np.random.default_rng(3)
@@ -20,7 +20,13 @@ def holders(module, seen=None):
     seen.add(id(module))
     for name, value in list(vars(module).items()):
         if name[0] != "_":
-            items = [(None, value)] if isinstance(value, (Buffer, Module)) else enumerate(value) if isinstance(value, (tuple, list)) else ()
+            items = (
+                [(None, value)]
+                if isinstance(value, (Buffer, Module))
+                else enumerate(value)
+                if isinstance(value, (tuple, list))
+                else ()
+            )
             for i, part in items:
                 if isinstance(part, (Buffer, Module)):
                     yield module, name, i, part
@@ -71,7 +77,9 @@ def test_a_layer_uses_the_layers_and_conditioners_that_replaced_others(name):
     layer, X, cond = LAYERS[name].build()
     passes(layer, X, cond)
     for module, attribute, i, part in list(holders(layer)):
-        if isinstance(part, Module) and any(part is now for *_, now in holders(layer)):  # not one that went with what held it
+        if isinstance(part, Module) and any(
+            part is now for *_, now in holders(layer)
+        ):  # not one that went with what held it
             twin = copy.deepcopy(part)
             for p in twin.parameters():
                 p.data += 0.01 * rng.standard_normal(p.data.shape)
@@ -154,8 +162,13 @@ class WithLists(invnet.Layer):
 def test_a_list_of_parts_may_be_changed_in_place():
     net, X = invnet.Chain(WithLists()), np.ones((2, 3), "float32")
     parts = net.layers[0].parts
-    for change in (lambda: parts.append(invnet.ActNorm(3)), lambda: parts.insert(0, invnet.ActNorm(3)),
-                   lambda: parts.__setitem__(0, invnet.ActNorm(3)), lambda: parts.reverse(), lambda: parts.pop(0)):
+    for change in (
+        lambda: parts.append(invnet.ActNorm(3)),
+        lambda: parts.insert(0, invnet.ActNorm(3)),
+        lambda: parts.__setitem__(0, invnet.ActNorm(3)),
+        lambda: parts.reverse(),
+        lambda: parts.pop(0),
+    ):
         net.zero_grad()
         change()
         for p in net.parameters():

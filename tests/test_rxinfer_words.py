@@ -8,8 +8,8 @@ from stable_rng import StableRNG
 from tutorial import flow
 
 import invnet
-from invnet.inference import tutorial as rx
 from invnet.inference import pushforward
+from invnet.inference import tutorial as rx
 from invnet.testing import check_layer
 
 PLANAR, RADIAL = rx.PlanarFlow(), rx.RadialFlow()
@@ -40,7 +40,7 @@ def reference(x, params, permutation):
     for k in range(2):
         y = x.copy()
         for i in range(1, d):
-            u, w, b = params[at:at + 3]
+            u, w, b = params[at : at + 3]
             y[i] = x[i] + x[i - 1] + u * math.tanh(w * x[i - 1] + b)
             at += 3
         x = y[list(permutation)] if k == 0 else y
@@ -77,7 +77,9 @@ def test_parts_of_several_coordinates(flow, size):
 
 
 def test_a_compiled_model_is_a_layer():
-    model = rx.FlowModel((rx.InputLayer(3), coupling(permute=True), coupling(RADIAL, permute=True), rx.PermutationLayer(), coupling()))
+    model = rx.FlowModel(
+        (rx.InputLayer(3), coupling(permute=True), coupling(RADIAL, permute=True), rx.PermutationLayer(), coupling())
+    )
     layer = rx.compile(model, seed=1)
     X = np.random.default_rng(0).standard_normal((4, 3))
     check_layer(layer, X)
@@ -149,15 +151,27 @@ MISTAKES = {
     "uncompiled": (lambda: rx.forward(TWO, [0, 0]), TypeError, r"compile\(model\)"),
     "no dimension": (lambda: rx.FlowModel((coupling(),)), ValueError, "has a dimension"),
     "one dimension": (lambda: rx.FlowModel(1, coupling()), ValueError, "at least 2 dimensions; got 1"),
-    "a layer of another kind": (lambda: rx.FlowModel(2, invnet.ActNorm(2)), TypeError, "AdditiveCouplingLayers and PermutationLayers"),
+    "a layer of another kind": (
+        lambda: rx.FlowModel(2, invnet.ActNorm(2)),
+        TypeError,
+        "AdditiveCouplingLayers and PermutationLayers",
+    ),
     "parts": (lambda: rx.FlowModel(5, coupling(partition_dim=2)), ValueError, "parts of 2 coordinates; got 5"),
     "one part": (lambda: rx.FlowModel(4, coupling(partition_dim=4)), ValueError, "at least two parts"),
     "indices": (lambda: rx.FlowModel(3, rx.PermutationLayer([1, 0])), ValueError, "3 dimensions.*(1, 0)"),
     "no permutation": (lambda: rx.PermutationLayer([0, 0]), ValueError, "each once"),
     "no permutation matrix": (lambda: rx.PermutationLayer([[1, 1], [0, 1]]), ValueError, "one 1 in each row"),
     "too few parameters": (lambda: rx.compile(TWO, [1.0, 2.0]), ValueError, r"3 parameters.*\(2,\)"),
-    "parameters not finite": (lambda: rx.compile(TWO, [1.0, np.nan, 0.0]), ValueError, "params has values that are not finite"),
-    "alpha": (lambda: rx.compile(rx.FlowModel(2, coupling(RADIAL)), [0.0, -0.5, 1.0]), ValueError, "alpha.*positive; got -0.5"),
+    "parameters not finite": (
+        lambda: rx.compile(TWO, [1.0, np.nan, 0.0]),
+        ValueError,
+        "params has values that are not finite",
+    ),
+    "alpha": (
+        lambda: rx.compile(rx.FlowModel(2, coupling(RADIAL)), [0.0, -0.5, 1.0]),
+        ValueError,
+        "alpha.*positive; got -0.5",
+    ),
     "dimension of a vector": (lambda: rx.forward(flow(), [1.0, 2.0, 3.0]), ValueError, "2 parts|2 channels|has 2"),
     "a vector not finite": (lambda: rx.jacobian(flow(), [np.inf, 0.0]), ValueError, "not finite"),
 }

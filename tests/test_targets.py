@@ -96,8 +96,12 @@ def test_float32_is_kept_and_seeds_are_ints_or_generators(name):
 
 
 #: log Z on the plane with the wall, and on [-4, 4]^2 with the entropy there, by quadrature on a grid of 4001^2 points.
-PUBLISHED = {1: (None, 1.877502, 2.660012), 2: (2.200167, 2.082089, 2.582089), 3: (2.759783, 2.641705, 2.626707),
-             4: (2.828776, 2.684568, 2.766181)}  # fmt: skip
+PUBLISHED = {
+    1: (None, 1.877502, 2.660012),
+    2: (2.200167, 2.082089, 2.582089),
+    3: (2.759783, 2.641705, 2.626707),
+    4: (2.828776, 2.684568, 2.766181),
+}
 
 
 @pytest.mark.parametrize("k", PUBLISHED)
@@ -125,7 +129,10 @@ def test_the_density_of_the_moons_is_the_integral_over_their_arcs(std):
         return 0.5 * sum(stats.norm.pdf(x, sign * c, std).prod() for sign in (1, -1)) / math.pi
 
     parts = np.linspace(0, math.pi, 33)
-    expected = [sum(integrate.fixed_quad(np.vectorize(lambda t, x=x: p(t, x)), a, b, n=20)[0] for a, b in zip(parts, parts[1:])) for x in X]
+    expected = [
+        sum(integrate.fixed_quad(np.vectorize(lambda t, x=x: p(t, x)), a, b, n=20)[0] for a, b in zip(parts, parts[1:]))
+        for x in X
+    ]
     np.testing.assert_allclose(np.exp(target.log_prob(X)), expected, rtol=1e-9)
 
 
@@ -135,7 +142,10 @@ def test_the_crescents_have_a_finite_gradient_at_the_cusp():
 
 
 def test_a_mixture_in_more_dimensions_is_that_of_scipy():
-    means, std = np.random.default_rng(0).standard_normal((3, 4)), np.exp(np.random.default_rng(1).standard_normal((3, 4)))
+    means, std = (
+        np.random.default_rng(0).standard_normal((3, 4)),
+        np.exp(np.random.default_rng(1).standard_normal((3, 4))),
+    )
     target, X = data.Mixture(means, std, [1, 2, 1]), np.random.default_rng(2).standard_normal((10, 4))
     expected = np.log(sum(w * stats.norm.pdf(X, m, s).prod(axis=1) for w, m, s in zip([0.25, 0.5, 0.25], means, std)))
     np.testing.assert_allclose(target.log_prob(X), expected)

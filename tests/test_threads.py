@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 import invnet
-from invnet.optim import Adam, clip_by_global_norm
 from invnet.losses import gaussian_nll
+from invnet.optim import Adam, clip_by_global_norm
 
 NIGHTLY = [pytest.mark.nightly, pytest.mark.slow]
 SHAPE = (24, 3, 16, 16)  # several tiles for a Glow of 16 hidden channels, so that worker threads are at work
@@ -71,7 +71,9 @@ def send(seed, pipe):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # of Python from 3.12 on, where a process has threads
+@pytest.mark.filterwarnings(
+    "ignore:.*use of fork:DeprecationWarning"
+)  # of Python from 3.12 on, where a process has threads
 @pytest.mark.own_seeds  # which the processes that it starts have too
 def test_processes_forked_or_spawned_while_threads_are_at_work_give_the_same(method):
     if method not in multiprocessing.get_all_start_methods():
@@ -113,7 +115,11 @@ def test_ctrl_c_at_any_moment_of_a_step_leaves_the_model_usable(times):
     def press(number, frame):
         raise KeyboardInterrupt
 
-    expected, before, pressed = outputs(), signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT)), 0
+    expected, before, pressed = (
+        outputs(),
+        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT)),
+        0,
+    )
     usual = signal.signal(signal.SIGINT, press)
     try:
         while pressed < times:

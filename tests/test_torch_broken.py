@@ -1,11 +1,11 @@
-"""With one term broken in what carries gradients to PyTorch and back, the tests of the bridge fail; see test_broken_backwards.py."""
+"""With one term broken in what carries gradients to PyTorch and back, the tests of the bridge fail; see
+test_broken_backwards.py.
+"""
 
 import warnings
 
 import numpy as np
 import pytest
-
-import invnet
 import test_torch_flow as flow_tests
 import test_torch_module as module_tests
 import test_torch_net as net_tests
@@ -13,8 +13,15 @@ import test_torch_submodules as submodule_tests
 from test_broken_backwards import install, mutant
 from torch.autograd.gradcheck import GradcheckError
 
+import invnet
+
 MODULE, SHARE = "invnet.torch.module:", "invnet.torch.share:"
-NET, THROUGH, REPLAY, RANDOM = "invnet.torch.net:", "invnet.torch.through:", "invnet.passes.replay:", "invnet.torch.randomness:"
+NET, THROUGH, REPLAY, RANDOM = (
+    "invnet.torch.net:",
+    "invnet.torch.through:",
+    "invnet.passes.replay:",
+    "invnet.torch.randomness:",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -93,13 +100,27 @@ MUTATIONS = [  # function, piece, replacement, what fails then
     (f"{THROUGH}_gradients_of", "0.0 if dlogdet is None", "None if dlogdet is None", alone),
     (f"{THROUGH}_gradients_of", "tensor_of(c.grad)", "0 * tensor_of(c.grad)", module),
     (f"{THROUGH}_gradients_of", "tensor_of(dX)", "0 * tensor_of(dX)", module),
-    (f"{THROUGH}_gradients_of", "map(tensor_of, gradients)", "[0 * tensor_of(gradient) for gradient in gradients]", module),
-    (f"{THROUGH}_gradients_of", "state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)", "pass", adds_up),
+    (
+        f"{THROUGH}_gradients_of",
+        "map(tensor_of, gradients)",
+        "[0 * tensor_of(gradient) for gradient in gradients]",
+        module,
+    ),
+    (
+        f"{THROUGH}_gradients_of",
+        "state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)",
+        "pass",
+        adds_up,
+    ),
     (f"{THROUGH}_gradients_of", "state.held.replace(*gradient)", "pass", adds_up),
 ]
 
 
-@pytest.mark.parametrize("target, piece, replacement, fails", MUTATIONS, ids=[f"{row[0].partition(':')[2]}: {row[1].strip()}" for row in MUTATIONS])
+@pytest.mark.parametrize(
+    "target, piece, replacement, fails",
+    MUTATIONS,
+    ids=[f"{row[0].partition(':')[2]}: {row[1].strip()}" for row in MUTATIONS],
+)
 def test_a_broken_term_is_found(target, piece, replacement, fails, monkeypatch):
     install(monkeypatch, *mutant(target, piece, piece))
     fails()  # making the copy is not what breaks it

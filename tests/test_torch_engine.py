@@ -1,13 +1,16 @@
-"""Layers on PyTorch's tensors: moved there and back, no autograd graph, autocast for conditioners alone, errors, training, files."""
+"""Layers on PyTorch's tensors: moved there and back, no autograd graph, autocast for conditioners alone, errors,
+training, files.
+"""
 
 import os
 import subprocess
 import sys
 
-import invnet
 import numpy as np
 import pytest
 from engines import aten_on_the_cpu, engines
+
+import invnet
 from invnet import losses, objectives, optim
 from invnet.bench.peak import peak_memory
 from invnet.core import get_ops
@@ -58,7 +61,11 @@ def test_a_layer_moved_there_and_back_computes_the_same(engine):
         np.testing.assert_array_equal(got, e)
 
 
-MODELS = {"images": lambda: glow(), "vectors": lambda: flow(invnet.RealNVP(3, 8, 4, mix="lu")), "splines": lambda: flow(invnet.NSF(2, 8, 2))}
+MODELS = {
+    "images": lambda: glow(),
+    "vectors": lambda: flow(invnet.RealNVP(3, 8, 4, mix="lu")),
+    "splines": lambda: flow(invnet.NSF(2, 8, 2)),
+}
 
 
 def flow(net):
@@ -95,7 +102,9 @@ def test_the_tensors_of_a_layer_and_of_its_results():
 
 @engines("torch", "torch-aten")
 def test_no_graph_is_built_and_a_tensor_that_requires_grad_is_data(engine):
-    net = invnet.Chain(invnet.AffineCoupling(4, invnet.ConvNet(2, 8, 4, cond_channels=3)), invnet.Conv1x1(4), invnet.LeakyReLU(0.5)).to("torch")
+    net = invnet.Chain(
+        invnet.AffineCoupling(4, invnet.ConvNet(2, 8, 4, cond_channels=3)), invnet.Conv1x1(4), invnet.LeakyReLU(0.5)
+    ).to("torch")
     X, cond = torch.randn(2, 4, 6, 6, requires_grad=True), torch.randn(2, 3, 6, 6, requires_grad=True)
     holder, before = invnet.Condition(cond), X.detach().clone()
     with engine.used():
@@ -156,7 +165,10 @@ def test_autocast_is_for_the_conditioner_alone(dtype, tolerance, convolved):
 
 def test_what_has_no_conditioner_is_exact_under_autocast():
     """The bits of aten without autocast; those of NumPy's kernels, which do the same without, are others."""
-    layer, X = invnet.Chain(invnet.ActNorm(8), invnet.Conv1x1(8), invnet.Conv1x1(8, "householder")).to("torch"), torch.randn(4, 8, 6, 6)
+    layer, X = (
+        invnet.Chain(invnet.ActNorm(8), invnet.Conv1x1(8), invnet.Conv1x1(8, "householder")).to("torch"),
+        torch.randn(4, 8, 6, 6),
+    )
     with aten_on_the_cpu():
         expected = step(layer, X)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -203,23 +215,56 @@ def two_engines():
 
 
 MISTAKES = {
-    "a tensor given to NumPy": (lambda: invnet.RealNVP(4, 8, 2).forward(torch.zeros(2, 4)), TypeError,
-                                r'RealNVP computes on arrays of numpy; got X of torch: convert it, or the layer with \.to\("torch"\)'),
-    "an array given to PyTorch": (lambda: invnet.RealNVP(4, 8, 2).to("torch").inverse(np.zeros((2, 4), "float32")), TypeError,
-                                  r'arrays of torch; got Z of numpy: .* \.to\("numpy"\)'),
-    "another device": (lambda: invnet.ActNorm(4).to("torch").forward(torch.zeros(2, 4, device="meta")), TypeError,
-                       "torch; got X of torch:meta"),
-    "a buffer's engine": (lambda: invnet.Permute([1, 0]).forward(torch.zeros(2, 2)), TypeError, "numpy; got X of torch"),
-    "a gradient of another engine": (lambda: invnet.ActNorm(4).to("torch").backward(np.zeros((2, 4), "float32"), torch.zeros(2, 4)),
-                                     TypeError, "the gradient .* torch; got one of numpy"),
-    "a dlogdet of another engine": (lambda: invnet.ActNorm(4).to("torch").backward(torch.zeros(2, 4), torch.zeros(2, 4), np.zeros(2)),
-                                    TypeError, "dlogdet .* torch; got one of numpy"),
-    "a condition of another engine": (lambda: conditional().to("torch").forward(torch.zeros(2, 4), np.zeros((2, 2), "float32")), TypeError,
-                                      "the condition .* torch; got one of numpy"),
-    "a conditioner's engine": (lambda: invnet.DenseNet(2, 8, 4).forward(torch.zeros(2, 2)), TypeError,
-                               r'got x of torch: .*DenseNet with \.to\("torch"\)'),
-    "another dtype": (lambda: invnet.ActNorm(4).to("torch").forward(torch.zeros(2, 4).double()), TypeError, "float32.*float64"),
-    "half precision": (lambda: invnet.ActNorm(4).to("torch").forward(torch.zeros(2, 4).bfloat16()), TypeError, "float32 or float64.*bfloat16"),
+    "a tensor given to NumPy": (
+        lambda: invnet.RealNVP(4, 8, 2).forward(torch.zeros(2, 4)),
+        TypeError,
+        r'RealNVP computes on arrays of numpy; got X of torch: convert it, or the layer with \.to\("torch"\)',
+    ),
+    "an array given to PyTorch": (
+        lambda: invnet.RealNVP(4, 8, 2).to("torch").inverse(np.zeros((2, 4), "float32")),
+        TypeError,
+        r'arrays of torch; got Z of numpy: .* \.to\("numpy"\)',
+    ),
+    "another device": (
+        lambda: invnet.ActNorm(4).to("torch").forward(torch.zeros(2, 4, device="meta")),
+        TypeError,
+        "torch; got X of torch:meta",
+    ),
+    "a buffer's engine": (
+        lambda: invnet.Permute([1, 0]).forward(torch.zeros(2, 2)),
+        TypeError,
+        "numpy; got X of torch",
+    ),
+    "a gradient of another engine": (
+        lambda: invnet.ActNorm(4).to("torch").backward(np.zeros((2, 4), "float32"), torch.zeros(2, 4)),
+        TypeError,
+        "the gradient .* torch; got one of numpy",
+    ),
+    "a dlogdet of another engine": (
+        lambda: invnet.ActNorm(4).to("torch").backward(torch.zeros(2, 4), torch.zeros(2, 4), np.zeros(2)),
+        TypeError,
+        "dlogdet .* torch; got one of numpy",
+    ),
+    "a condition of another engine": (
+        lambda: conditional().to("torch").forward(torch.zeros(2, 4), np.zeros((2, 2), "float32")),
+        TypeError,
+        "the condition .* torch; got one of numpy",
+    ),
+    "a conditioner's engine": (
+        lambda: invnet.DenseNet(2, 8, 4).forward(torch.zeros(2, 2)),
+        TypeError,
+        r'got x of torch: .*DenseNet with \.to\("torch"\)',
+    ),
+    "another dtype": (
+        lambda: invnet.ActNorm(4).to("torch").forward(torch.zeros(2, 4).double()),
+        TypeError,
+        "float32.*float64",
+    ),
+    "half precision": (
+        lambda: invnet.ActNorm(4).to("torch").forward(torch.zeros(2, 4).bfloat16()),
+        TypeError,
+        "float32 or float64.*bfloat16",
+    ),
     "parameters of two engines": (lambda: optim.SGD(two_engines()), ValueError, "engine"),
     "no engine": (lambda: invnet.ActNorm(2).to("tensorflow"), ValueError, "numpy, torch, cupy; got 'tensorflow'"),
     "no device": (lambda: invnet.ActNorm(2).to("torch:abacus"), ValueError, "PyTorch finds no device 'abacus'"),
@@ -248,7 +293,11 @@ def test_a_flow_has_the_density_and_the_samples_that_it_has_on_numpy(engine):
         flow.zero_grad()
         log_p = flow.log_prob(array(X))
         samples, log_q = flow.sample_and_log_prob(5, seed=3)
-        kl = objectives.forward_kl(flow, array(X)), objectives.reverse_kl(flow, target, 7, seed=2), objectives.reverse_kl(flow, target, 7, seed=2, path=True)
+        kl = (
+            objectives.forward_kl(flow, array(X)),
+            objectives.reverse_kl(flow, target, 7, seed=2),
+            objectives.reverse_kl(flow, target, 7, seed=2, path=True),
+        )
         arrays = [log_p, samples, log_q, flow.sample(4, 0.7, seed=1), *(p.grad for p in flow.parameters())]
         return [np.array(kl), *(get_ops(a).to_numpy(a).copy() for a in arrays)]
 
@@ -262,14 +311,20 @@ def test_a_density_in_torch_is_approximated_on_tensors():
     flow = invnet.Flow(invnet.RealNVP(2, 8, 2), (2,)).to("torch")
     log_p = objectives.from_torch(lambda x: -0.5 * ((x - 1) ** 2).sum(1))
     with_graph = lambda X: (lambda x: (-0.5 * ((x - 1) ** 2).sum(1), 1 - x))(X.clone().requires_grad_())
-    assert objectives.reverse_kl(flow, log_p, 9, seed=0) == pytest.approx(objectives.reverse_kl(flow, with_graph, 9, seed=0), abs=1e-5)
+    assert objectives.reverse_kl(flow, log_p, 9, seed=0) == pytest.approx(
+        objectives.reverse_kl(flow, with_graph, 9, seed=0), abs=1e-5
+    )
     assert not any(p.grad.requires_grad for p in flow.parameters())
 
 
 BASES = {
-    "Uniform": (lambda: invnet.bases.Uniform(-4.0, 5.0), (5, 3)), "Normal": (invnet.bases.Normal, (5, 3, 2)),
+    "Uniform": (lambda: invnet.bases.Uniform(-4.0, 5.0), (5, 3)),
+    "Normal": (invnet.bases.Normal, (5, 3, 2)),
     "FullNormal": (lambda: invnet.bases.FullNormal(np.ones(3), np.eye(3) + 0.3, dtype="float64"), (5, 3)),
-    "GaussianMixture": (lambda: invnet.bases.GaussianMixture(np.array([[0.0, 1, 2], [-1, 1, 0]]), 0.7, [1, 3], dtype="float64"), (5, 3)),
+    "GaussianMixture": (
+        lambda: invnet.bases.GaussianMixture(np.array([[0.0, 1, 2], [-1, 1, 0]]), 0.7, [1, 3], dtype="float64"),
+        (5, 3),
+    ),
 }
 
 
@@ -321,7 +376,13 @@ def test_fit_learns_on_tensors_and_goes_on_from_its_checkpoint(engine, tmp_path)
         net = invnet.Glow(1, 8, 1, 2).to(name)
         rows[name] = fit(net, images, run=tmp_path / name.replace(":", "-"), **options)
     np.testing.assert_allclose(rows[engine.name][-1]["validation"], rows["numpy"][-1]["validation"], rtol=1e-3)
-    on = fit(invnet.Glow(1, 8, 1, 2).to(engine.name), images, run=tmp_path / engine.name.replace(":", "-"), resume=True, progress=False)
+    on = fit(
+        invnet.Glow(1, 8, 1, 2).to(engine.name),
+        images,
+        run=tmp_path / engine.name.replace(":", "-"),
+        resume=True,
+        progress=False,
+    )
     assert on[-1]["step"] == rows[engine.name][-1]["step"]
 
 
@@ -354,10 +415,14 @@ def test_kept_activations_change_no_gradient(engine):
 
 @engines("torch", "torch-aten", "torch-cuda")
 def test_blocks_of_an_image_give_what_the_whole_gives(engine, monkeypatch):
-    from invnet.ops import numpy as numpy_engine, tile, torch as torch_engine
+    from invnet.ops import numpy as numpy_engine
+    from invnet.ops import tile
+    from invnet.ops import torch as torch_engine
 
     def everything():
-        net = invnet.AffineCoupling(5, invnet.ConvNet(3, 8, 4, cond_channels=3, activation="softplus", seed=1, dtype="float64"))
+        net = invnet.AffineCoupling(
+            5, invnet.ConvNet(3, 8, 4, cond_channels=3, activation="softplus", seed=1, dtype="float64")
+        )
         for p in net.parameters():
             p.data += 0.1 * np.random.default_rng(1).standard_normal(p.data.shape)
         X, cond = (np.random.default_rng(2).standard_normal(shape) for shape in ((2, 5, 12, 14), (2, 3, 12, 14)))
@@ -373,7 +438,11 @@ def test_blocks_of_an_image_give_what_the_whole_gives(engine, monkeypatch):
             monkeypatch.setattr(module, "_tiles", module._tiles.__wrapped__)
         monkeypatch.setattr(numpy_engine, "TILE_BYTES", 14_000)
         monkeypatch.setattr(torch_engine, "TILE_BYTES", {"cpu": 14_000, "cuda": 14_000})
-        monkeypatch.setattr(tile, "tiles_of", lambda *how, tiles_of=tile.tiles_of: [made.append(each) or each for each in tiles_of(*how)])
+        monkeypatch.setattr(
+            tile,
+            "tiles_of",
+            lambda *how, tiles_of=tile.tiles_of: [made.append(each) or each for each in tiles_of(*how)],
+        )
         close(everything(), whole, 1e-10)
     assert any(not tile.whole for tile in made)
 
@@ -414,7 +483,10 @@ def test_a_step_waits_for_the_device_once():
 
 def test_importing_invnet_with_torch_installed_does_not_import_it():
     code = "import sys, invnet; invnet.ActNorm(3); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        == "False"
+    )
 
 
 def test_without_torch_the_error_says_how_to_get_it():

@@ -1,4 +1,6 @@
-"""as_module of a Flow: densities and samples with gradients, of every base, in both memory modes; and of a layer without logdet."""
+"""as_module of a Flow: densities and samples with gradients, of every base, in both memory modes; and of a layer
+without logdet.
+"""
 
 import copy
 import pickle
@@ -18,15 +20,23 @@ BASES = {
     "None": lambda: None,
     "Normal": bases.Normal,
     "DiagonalNormal": lambda: bases.DiagonalNormal([0.1, -0.2, 0.3], [0.8, 1.0, 1.2], dtype="float64"),
-    "FullNormal": lambda: bases.FullNormal([0.1, -0.2, 0.3], [[2.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.5]], dtype="float64"),
-    "GaussianMixture": lambda: bases.GaussianMixture(np.arange(6.0).reshape(2, 3) / 3, [[0.8] * 3, [1.1] * 3], [0.3, 0.7], dtype="float64"),
-    "GaussianMixture, fixed": lambda: bases.GaussianMixture(np.arange(6.0).reshape(2, 3) / 3, learn=False, dtype="float64"),
+    "FullNormal": lambda: bases.FullNormal(
+        [0.1, -0.2, 0.3], [[2.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.5]], dtype="float64"
+    ),
+    "GaussianMixture": lambda: bases.GaussianMixture(
+        np.arange(6.0).reshape(2, 3) / 3, [[0.8] * 3, [1.1] * 3], [0.3, 0.7], dtype="float64"
+    ),
+    "GaussianMixture, fixed": lambda: bases.GaussianMixture(
+        np.arange(6.0).reshape(2, 3) / 3, learn=False, dtype="float64"
+    ),
     "Uniform": lambda: bases.Uniform(-20.0, 20.0),
 }
 
 
 def test_every_base_is_here():
-    assert {name.partition(",")[0] for name in BASES} == {name for name in bases.__all__ if name not in ("Base", "ParametricBase")} | {"None"}
+    assert {name.partition(",")[0] for name in BASES} == {
+        name for name in bases.__all__ if name not in ("Base", "ParametricBase")
+    } | {"None"}
 
 
 def flow(base, engine="numpy", cond=2):
@@ -38,7 +48,9 @@ def flow(base, engine="numpy", cond=2):
 
 def inputs():
     torch.manual_seed(0)
-    return torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    return torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.randn(
+        5, 2, dtype=torch.float64, requires_grad=True
+    )
 
 
 @pytest.mark.parametrize("engine", ["numpy", "torch"])
@@ -73,7 +85,9 @@ def test_samples_have_gradients_in_everything_learned(base):
         torch.manual_seed(1)
         assert torch.equal(module.sample(5, cond), x)
         torch.testing.assert_close(module.log_prob(x, cond), log_q)
-        found = torch.autograd.grad((log_q + x.square().sum(1)).mean(), [cond, *module.parameters()], allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(
+            (log_q + x.square().sum(1)).mean(), [cond, *module.parameters()], allow_unused=True, materialize_grads=True
+        )
         results.append([x, log_q, *found])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
@@ -116,7 +130,9 @@ def test_samples_follow_pytorchs_seed_and_the_condition(memory):
     torch.testing.assert_close(several.flatten(0, 1), module.sample(15, cond.repeat_interleave(3, 0), seed=0))
     with pytest.raises(ValueError, match="4 samples has 4 rows, or one for all; got 5"):
         module.sample(4, cond)
-    torch.testing.assert_close(module.log_prob(several[0], cond[:1]), module.log_prob(several[0], cond[:1].expand(3, -1)))
+    torch.testing.assert_close(
+        module.log_prob(several[0], cond[:1]), module.log_prob(several[0], cond[:1].expand(3, -1))
+    )
     (gradient,) = torch.autograd.grad(module.log_prob(several[0].detach(), cond[:1]).sum(), cond)
     assert gradient[:1].abs().sum() > 0 and not gradient[1:].any()
 
@@ -149,12 +165,20 @@ def test_a_flow_trains_moves_and_is_copied():
     assert module.sample(3).dtype == torch.float64 and module(data.double()).dtype == torch.float64
     with pytest.raises(TypeError, match="float32 or float64"):
         module.half()
-    assert "Flow, memory='rebuild'" in repr(module) and "(base): DiagonalNormal(" in repr(module) and "(layer): RealNVP(" in repr(module)
+    assert (
+        "Flow, memory='rebuild'" in repr(module)
+        and "(base): DiagonalNormal(" in repr(module)
+        and "(layer): RealNVP(" in repr(module)
+    )
 
 
 def test_a_flow_of_images_with_a_network_inside():
     net = nn.Sequential(nn.Conv2d(2, 8, 1), nn.Dropout(0.5), nn.Tanh(), nn.Conv2d(8, 4, 1))
-    module = as_module(invnet.Flow(invnet.Chain(invnet.Squeeze(), invnet.AffineCoupling(4, TorchNet(net)), invnet.Unsqueeze()), (1, 4, 4))).eval()
+    module = as_module(
+        invnet.Flow(
+            invnet.Chain(invnet.Squeeze(), invnet.AffineCoupling(4, TorchNet(net)), invnet.Unsqueeze()), (1, 4, 4)
+        )
+    ).eval()
     x = torch.randn(3, 1, 4, 4)
     assert not net.training and torch.equal(module(x), module(x)) and module.sample(2).shape == (2, 1, 4, 4)
     with pytest.raises(ValueError, match=r"\(N, 1, 4, 4\)"):

@@ -38,7 +38,11 @@ def glow(engine="numpy", dtype="float64", **options):
         parameter.data += (0.2 * rng.standard_normal(parameter.data.shape)).astype(dtype)
     torch.manual_seed(0)
     kind = getattr(torch, dtype)
-    return layer.to(engine), torch.randn(3, 1, 4, 4, dtype=kind, requires_grad=True), torch.randn(3, 2, dtype=kind, requires_grad=True)
+    return (
+        layer.to(engine),
+        torch.randn(3, 1, 4, 4, dtype=kind, requires_grad=True),
+        torch.randn(3, 2, dtype=kind, requires_grad=True),
+    )
 
 
 def loss_of(z, logdet):
@@ -59,13 +63,17 @@ def assert_close(ours, theirs, rtol=1e-9):
 # ---- the laws
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if "Exact" not in name])  # which rounds: autograd finds no derivative
+@pytest.mark.parametrize(
+    "name", [name for name in LAYERS if "Exact" not in name]
+)  # which rounds: autograd finds no derivative
 def test_rebuilding_gives_what_storing_gives(name):
     layer, X, cond = LAYERS[name].build()
     inputs = [torch.from_numpy(array).requires_grad_() for array in (X, cond) if array is not None]
     rebuild, store = as_module(layer), as_module(layer, memory="store")
     assert_close(rebuild(*inputs), store(*inputs))
-    stored = torch.autograd.grad(loss_of(*store(*inputs)), [*inputs, *store.parameters()], allow_unused=True, materialize_grads=True)
+    stored = torch.autograd.grad(
+        loss_of(*store(*inputs)), [*inputs, *store.parameters()], allow_unused=True, materialize_grads=True
+    )
     assert_close(gradients(rebuild, *inputs), stored, rtol=1e-7)
 
 
@@ -110,7 +118,11 @@ def test_the_module_is_the_layer(engine):
 def test_it_composes_on_both_sides(engine):
     layer, _, cond = glow(engine)
     torch.manual_seed(0)
-    before, after, summary = (nn.Conv2d(1, 1, 3, padding=1).double() for _ in range(3)), nn.Linear(16, 3).double(), nn.Linear(5, 2).double()
+    before, after, summary = (
+        (nn.Conv2d(1, 1, 3, padding=1).double() for _ in range(3)),
+        nn.Linear(16, 3).double(),
+        nn.Linear(5, 2).double(),
+    )
     before = nn.Sequential(*before)
     data, seen = torch.randn(3, 1, 4, 4, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
     results = []
@@ -118,7 +130,11 @@ def test_it_composes_on_both_sides(engine):
         module = as_module(layer, memory)
         z, logdet = module(torch.tanh(before(data)), torch.relu(summary(seen)))
         loss = after(z.relu().flatten(1)).square().sum() - logdet.sum()
-        results.append(torch.autograd.grad(loss, [*before.parameters(), *after.parameters(), *summary.parameters(), *module.parameters()]))
+        results.append(
+            torch.autograd.grad(
+                loss, [*before.parameters(), *after.parameters(), *summary.parameters(), *module.parameters()]
+            )
+        )
     assert_close(*results, rtol=1e-7)
 
 
@@ -137,7 +153,11 @@ def test_in_several_places_of_one_graph():
 def test_dropout_in_several_places_of_one_graph_and_twice_backward():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 16), nn.Dropout(0.5), nn.Tanh(), nn.Linear(16, 4)).double()
-    layers = [layer for i in range(2) for layer in (invnet.Conv1x1(4, seed=i, dtype="float64"), invnet.AffineCoupling(4, TorchNet(net)))]
+    layers = [
+        layer
+        for i in range(2)
+        for layer in (invnet.Conv1x1(4, seed=i, dtype="float64"), invnet.AffineCoupling(4, TorchNet(net)))
+    ]
     layer, x = invnet.Chain(*layers), torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     results = []
     for memory in ("rebuild", "store"):
@@ -169,8 +189,14 @@ def test_only_z_or_only_logdet_or_nothing_in_the_loss():
     layer, x, cond = glow()
     module, store = as_module(layer), as_module(layer, "store")
     for part in (0, 1):
-        ours, theirs = ([torch.autograd.grad((m(x, cond)[part] ** 2).sum(), [x, cond, *m.parameters()], allow_unused=True, materialize_grads=True)]
-                        for m in (module, store))
+        ours, theirs = (
+            [
+                torch.autograd.grad(
+                    (m(x, cond)[part] ** 2).sum(), [x, cond, *m.parameters()], allow_unused=True, materialize_grads=True
+                )
+            ]
+            for m in (module, store)
+        )
         assert_close(*ours, *theirs, rtol=1e-7)
     z, logdet = module(x, cond)
     assert torch.autograd.grad(x.sum() + 0 * cond.sum(), x)[0].eq(1).all()  # the graph of z is dropped unused
@@ -203,8 +229,12 @@ def test_inputs_of_any_strides_are_left_as_they_are():
     z, logdet = module(x, cond)
     wide = torch.zeros(3, 1, 4, 8, dtype=x.dtype)
     wide[..., ::2] = x.detach()
-    inputs = [x.detach().contiguous(memory_format=torch.channels_last), x.detach().mT.contiguous().mT, wide[..., ::2],
-              x.detach()[:1].expand(3, -1, -1, -1)]
+    inputs = [
+        x.detach().contiguous(memory_format=torch.channels_last),
+        x.detach().mT.contiguous().mT,
+        wide[..., ::2],
+        x.detach()[:1].expand(3, -1, -1, -1),
+    ]
     for tensor in inputs[:3]:
         before, version = tensor.clone(), tensor._version
         out = module(tensor.requires_grad_(), cond)
@@ -286,7 +316,9 @@ def test_the_storing_mode_has_them(engine):
     _, along = torch.func.jvp(lambda x: logdet(x, cond).sum(), (x,), (tangent,))
     torch.testing.assert_close(along, (plain * tangent).sum())
     weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    of_weights = torch.func.grad(lambda weights: loss_of(*torch.func.functional_call(module, weights, (x, cond))))(weights)
+    of_weights = torch.func.grad(lambda weights: loss_of(*torch.func.functional_call(module, weights, (x, cond))))(
+        weights
+    )
     assert_close(list(of_weights.values()), gradients(module, x, cond)[2:])
 
 
@@ -311,7 +343,9 @@ def test_functional_call_takes_other_weights():
     assert torch.equal(own, again)
     ours, theirs = (torch.autograd.grad(result, list(other.values())) for result in results)
     assert_close(ours, theirs, rtol=1e-7)
-    assert_close(torch.autograd.grad(own, list(module.parameters())), torch.autograd.grad(again, list(module.parameters())))
+    assert_close(
+        torch.autograd.grad(own, list(module.parameters())), torch.autograd.grad(again, list(module.parameters()))
+    )
 
 
 # ---- weights: shared, moved, saved
@@ -392,7 +426,9 @@ def test_state_goes_through_files_of_pytorch(assign):
     other = as_module(glow(seed=2)[0])
     other.load_state_dict(torch.load(file), assign=assign)
     assert torch.equal(other(x, cond)[0], module(x, cond)[0])
-    assert np.array_equal(other.layer.forward(x.detach().numpy(), cond.detach().numpy())[0], module(x, cond)[0].detach())
+    assert np.array_equal(
+        other.layer.forward(x.detach().numpy(), cond.detach().numpy())[0], module(x, cond)[0].detach()
+    )
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
@@ -481,7 +517,9 @@ def test_autocast_around_it(engine):
     with torch.autocast("cpu", torch.bfloat16):
         z, logdet = module(x, cond)
         back = module.inverse(z, cond)
-    assert (back - x).abs().median() < 1e-5 and (back - x).abs().max() < 0.02  # one map both ways, whatever its conditioners compute in
+    assert (back - x).abs().median() < 1e-5 and (
+        back - x
+    ).abs().max() < 0.02  # one map both ways, whatever its conditioners compute in
     exact = module(x, cond)[0]
     assert torch.equal(z, exact) == (engine == "numpy") and (z - exact).norm() < 0.1 * exact.norm()
     loss_of(z, logdet).backward()  # after autocast ended
@@ -491,7 +529,9 @@ def test_two_processes_give_the_gradients_of_one(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, script, tmp_path / "meeting"], env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "meeting"], env=environment, capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("agrees") == 2
 
@@ -575,9 +615,16 @@ def test_errors_say_what_is_required():
 
 @pytest.mark.parametrize("memory", ["rebuild", "store"])
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("make", [lambda: invnet.RealNVP(4, 8, 2, cond_channels=2), lambda: invnet.Flow(invnet.RealNVP(4, 8, 2, cond_channels=2), (4,)),
-                                  lambda: invnet.Chain(invnet.Permute.reversal(4), invnet.RealNVP(4, 8, 2, cond_channels=2)),
-                                  lambda: invnet.Permute.reversal(4)], ids=["layer", "flow", "buffer first", "no parameters"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: invnet.RealNVP(4, 8, 2, cond_channels=2),
+        lambda: invnet.Flow(invnet.RealNVP(4, 8, 2, cond_channels=2), (4,)),
+        lambda: invnet.Chain(invnet.Permute.reversal(4), invnet.RealNVP(4, 8, 2, cond_channels=2)),
+        lambda: invnet.Permute.reversal(4),
+    ],
+    ids=["layer", "flow", "buffer first", "no parameters"],
+)
 def test_a_tensor_of_another_dtype_or_device_is_told_what_was_required(make, engine, memory):
     module, x, cond = as_module(make().to(engine), memory), torch.randn(3, 4), torch.randn(3, 2)
     takes_cond = not isinstance(getattr(module, "layer", None), invnet.Permute)
@@ -626,7 +673,15 @@ torch.set_num_threads(1); invnet.set_num_threads(1)
 run(); base = resident("VmRSS"); reset_peak(); run(); print(resident("VmHWM") - base)
 """
     path = os.pathsep.join(map(os.path.abspath, sys.path))
-    return int(subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True).stdout)
+    return int(
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
 
 
 # ---- random numbers
@@ -636,8 +691,13 @@ def dropping(engine, reach=None, size=8):
     torch.manual_seed(0)
     layers = []
     for i in range(3):
-        net = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.Dropout(0.4), nn.Tanh(), nn.Conv2d(8, 4, 1), nn.Dropout2d(0.2)).double()
-        layers += [invnet.Conv1x1(4, seed=i, dtype="float64"), invnet.AffineCoupling(4, TorchNet(net, shape=(2, size, size), reach=reach))]
+        net = nn.Sequential(
+            nn.Conv2d(2, 8, 3, padding=1), nn.Dropout(0.4), nn.Tanh(), nn.Conv2d(8, 4, 1), nn.Dropout2d(0.2)
+        ).double()
+        layers += [
+            invnet.Conv1x1(4, seed=i, dtype="float64"),
+            invnet.AffineCoupling(4, TorchNet(net, shape=(2, size, size), reach=reach)),
+        ]
     return invnet.Chain(*layers).to(engine)
 
 

@@ -33,7 +33,9 @@ class ViT(nn.Module):
         self.patch = patch
         self.embed = nn.Conv2d(C_in, width, patch, stride=patch)
         self.position = nn.Parameter(0.1 * torch.randn(1, (size // patch) ** 2, width))
-        block = nn.TransformerEncoderLayer(width, 3, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True)
+        block = nn.TransformerEncoderLayer(
+            width, 3, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
         self.blocks = nn.TransformerEncoder(block, depth, enable_nested_tensor=False)
         self.head = nn.Linear(width, C_out * patch**2)
 
@@ -48,7 +50,10 @@ class UNet(nn.Module):
 
     def __init__(self, C_in, C_out, width=6, cond=0):
         super().__init__()
-        self.enter, self.down = nn.Conv2d(C_in, width, 3, padding=1), nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.enter, self.down = (
+            nn.Conv2d(C_in, width, 3, padding=1),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+        )
         self.norm, self.up = nn.GroupNorm(2, 2 * width), nn.ConvTranspose2d(2 * width, width, 2, stride=2)
         self.leave = nn.Conv2d(2 * width, C_out, 3, padding=1)
         self.cond = nn.Linear(cond, 2 * width) if cond else None
@@ -62,7 +67,9 @@ class UNet(nn.Module):
 
 
 class Odd(nn.Module):
-    """What people do: parameters tied, frozen, unused and of no axes, a step in place, an output that is its input's view."""
+    """What people do: parameters tied, frozen, unused and of no axes, a step in place, an output that is its input's
+    view.
+    """
 
     def __init__(self, C):
         super().__init__()
@@ -87,7 +94,11 @@ CASES = {
     "U-Net": (lambda: double(UNet(2, 4)), (3, 4, 4, 4), None),
     "U-Net, condition": (lambda: double(UNet(2, 4, cond=3)), (3, 4, 4, 4), (3, 3)),
     "odd": (lambda: double(Odd(3)), (4, 6), None),
-    "no parameters": (lambda: nn.Sequential(nn.Tanh(), nn.Conv1d(2, 4, 1).double().requires_grad_(False)), (3, 4, 5), None),
+    "no parameters": (
+        lambda: nn.Sequential(nn.Tanh(), nn.Conv1d(2, 4, 1).double().requires_grad_(False)),
+        (3, 4, 5),
+        None,
+    ),
 }
 
 
@@ -97,15 +108,23 @@ def made(case, couplings=1, **options):
     torch.manual_seed(0)
     rng, module = np.random.default_rng(0), make()
     C = shape[1]
-    layers = [layer for i in range(couplings) for layer in (invnet.Conv1x1(C, seed=i, dtype="float64"),
-                                                            invnet.AffineCoupling(C, TorchNet(module, **options)))]
-    return module, invnet.Chain(*layers), rng.standard_normal(shape), None if cond is None else rng.standard_normal(cond)
+    layers = [
+        layer
+        for i in range(couplings)
+        for layer in (invnet.Conv1x1(C, seed=i, dtype="float64"), invnet.AffineCoupling(C, TorchNet(module, **options)))
+    ]
+    return (
+        module,
+        invnet.Chain(*layers),
+        rng.standard_normal(shape),
+        None if cond is None else rng.standard_normal(cond),
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_laws_of_conditioners_and_layers_hold(case):
     module, layer, X, cond = made(case, 2)
-    check_net(layer.layers[1].net, X[:, :X.shape[1] // 2], cond)
+    check_net(layer.layers[1].net, X[:, : X.shape[1] // 2], cond)
     check_layer(layer, X, cond)
 
 
@@ -161,7 +180,11 @@ def many_tiles(layer, X, n=64):
 
 def dropped():
     module = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.Dropout(0.4), nn.Tanh(), nn.Conv2d(8, 4, 1)).double()
-    layers = [layer for i in range(3) for layer in (invnet.Conv1x1(4, seed=i, dtype="float64"), invnet.AffineCoupling(4, TorchNet(module)))]
+    layers = [
+        layer
+        for i in range(3)
+        for layer in (invnet.Conv1x1(4, seed=i, dtype="float64"), invnet.AffineCoupling(4, TorchNet(module)))
+    ]
     return module, invnet.Chain(*layers), np.random.default_rng(0).standard_normal((3, 4, 8, 8))
 
 
@@ -290,7 +313,9 @@ def test_the_module_and_the_layer_share_weights_whoever_moves_them():
     opt.step()  # which moves all weights to one array
     Z = layer.forward(X)[0]
     net = layer.layers[1].net
-    assert module.enter.weight is weight and np.shares_memory(weight.detach().numpy(), net.shares["enter.weight"].state.data)
+    assert module.enter.weight is weight and np.shares_memory(
+        weight.detach().numpy(), net.shares["enter.weight"].state.data
+    )
     with torch.no_grad():
         weight.mul_(1.5)  # as a torch optimizer does
     assert not np.allclose(layer.forward(X)[0], Z)
@@ -298,7 +323,9 @@ def test_the_module_and_the_layer_share_weights_whoever_moves_them():
     assert not net.parameters()[0].data.any()
     layer.to(dtype="float32")
     layer.forward(X.astype("float32"))
-    assert weight.dtype == torch.float32 and np.shares_memory(weight.detach().numpy(), net.shares["enter.weight"].state.data)
+    assert weight.dtype == torch.float32 and np.shares_memory(
+        weight.detach().numpy(), net.shares["enter.weight"].state.data
+    )
 
 
 def test_one_module_in_several_conditioners_has_one_set_of_parameters():
@@ -325,7 +352,10 @@ def test_state_and_files(tmp_path):
             torch.manual_seed(seed)
             super().__init__(UNet(2, 4, width), shape=(2, 4, 4))
 
-    layer, X = invnet.AffineCoupling(4, Small(4, seed=1)), np.random.default_rng(0).standard_normal((3, 4, 4, 4)).astype("float32")
+    layer, X = (
+        invnet.AffineCoupling(4, Small(4, seed=1)),
+        np.random.default_rng(0).standard_normal((3, 4, 4, 4)).astype("float32"),
+    )
     other = invnet.AffineCoupling(4, Small(4))
     other.load_state_dict(layer.state_dict())
     Z = layer.forward(X)[0]
@@ -337,26 +367,36 @@ def test_state_and_files(tmp_path):
 
 
 def test_an_evaluation_is_measured():
-    module = nn.Sequential(nn.Conv2d(2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 1))
+    module = nn.Sequential(
+        nn.Conv2d(2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 1)
+    )
     net = TorchNet(module, shape=(2, 8, 8))
     assert 64 <= net.kept_per_position <= 80  # two hidden layers, x and y
     assert net.kept_per_position < net.floats_per_position <= 200
 
 
 def test_an_evaluation_is_of_as_many_positions_as_are_worth_its_overhead():
-    sizes, module = [], nn.Sequential(nn.Conv2d(2, 500, 1), nn.ReLU(), nn.Conv2d(500, 80, 1), nn.ReLU(), nn.Conv2d(80, 4, 1))
+    sizes, module = (
+        [],
+        nn.Sequential(nn.Conv2d(2, 500, 1), nn.ReLU(), nn.Conv2d(500, 80, 1), nn.ReLU(), nn.Conv2d(80, 4, 1)),
+    )
     module.register_forward_hook(lambda module, inputs, y: sizes.append(len(y)))
     layer = invnet.AffineCoupling(4, TorchNet(module, shape=(2, 8, 8)))
     sizes.clear()
     layer.forward(np.zeros((20, 4, 8, 8), "float32"))
-    assert sorted(sizes) == [4, 16]  # in threads, of 64 positions each; 41,000 weights of a net of invnet's would make it 6
+    assert sorted(sizes) == [
+        4,
+        16,
+    ]  # in threads, of 64 positions each; 41,000 weights of a net of invnet's would make it 6
 
 
 @pytest.mark.parametrize("reach", [None, 2])
 def test_blocks_of_an_image_with_what_is_seen_around(reach, monkeypatch):
     monkeypatch.setattr(invnet.ops.numpy, "TILE_BYTES", 1 << 16)
     module = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 4, 3, padding=1)).double()
-    layer = invnet.Chain(invnet.Conv1x1(4, dtype="float64"), invnet.AffineCoupling(4, TorchNet(module, shape=(2, 32, 32), reach=reach)))
+    layer = invnet.Chain(
+        invnet.Conv1x1(4, dtype="float64"), invnet.AffineCoupling(4, TorchNet(module, shape=(2, 32, 32), reach=reach))
+    )
     X = np.random.default_rng(0).standard_normal((2, 4, 32, 32))
     assert (len(layer.layers[1]._tiles(invnet.core.get_ops(X), X)) > 2) == (reach is not None)
     gradients_agree(module, layer, X)

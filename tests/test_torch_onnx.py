@@ -14,9 +14,22 @@ pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 #: A row for each way of computing, and the inverses that take that of a matrix.
-ROWS = ["RealNVP, 2 features", "Reverse of RealNVP, 2 features", "NSF, 2 features", "MAF, 2 features", "IAF, 2 features", "Logit", "Radial, 2 features",
-        "ActNorm, 2 axes, 3 channels", "Conv1x1 householder, 2 axes, 3 channels", "Conv1x1 full, 2 axes, 3 channels",
-        "Reverse of Conv1x1 lu, 2 axes, 3 channels", "AffineCoupling bounded, 2 axes, 3 channels", "Squeeze, 2 axes", "SplitTokens, rows, False"]
+ROWS = [
+    "RealNVP, 2 features",
+    "Reverse of RealNVP, 2 features",
+    "NSF, 2 features",
+    "MAF, 2 features",
+    "IAF, 2 features",
+    "Logit",
+    "Radial, 2 features",
+    "ActNorm, 2 axes, 3 channels",
+    "Conv1x1 householder, 2 axes, 3 channels",
+    "Conv1x1 full, 2 axes, 3 channels",
+    "Reverse of Conv1x1 lu, 2 axes, 3 channels",
+    "AffineCoupling bounded, 2 axes, 3 channels",
+    "Squeeze, 2 axes",
+    "SplitTokens, rows, False",
+]
 NIGHTLY = ["Glow", "Reverse of Glow", "Glow, conditional", "RealNVP, mix", "NSF, mix", "Reverse of NSF, mix"]
 
 

@@ -38,8 +38,10 @@ def built(memory="rebuild", engine="numpy", inner=None):
     inner = Inner().double() if inner is None else inner
     layers = [invnet.Permute.reversal(4), invnet.ActNorm(4, dtype="float64")]
     for seed in range(2):
-        layers += [invnet.Conv1x1(4, "householder", seed=seed, dtype="float64"),
-                   invnet.AffineCoupling(4, TorchNet(inner, batch_norm="update once"))]
+        layers += [
+            invnet.Conv1x1(4, "householder", seed=seed, dtype="float64"),
+            invnet.AffineCoupling(4, TorchNet(inner, batch_norm="update once")),
+        ]
     layer = invnet.Chain(*layers).to(engine)
     return inner, as_module(layer, memory), torch.randn(6, 4, dtype=torch.float64)
 
@@ -133,7 +135,11 @@ def test_requires_grad_reaches_it_and_nothing_is_computed_there(memory, engine, 
     module.zero_grad()
     inner.requires_grad_(False)
     wanted, grad = [], torch.autograd.grad
-    monkeypatch.setattr(torch.autograd, "grad", lambda y, tensors, *rest, **options: wanted.extend(tensors) or grad(y, tensors, *rest, **options))
+    monkeypatch.setattr(
+        torch.autograd,
+        "grad",
+        lambda y, tensors, *rest, **options: wanted.extend(tensors) or grad(y, tensors, *rest, **options),
+    )
     loss_of(*module(x)).backward()
     assert not any(w is p for w in wanted for p in inner.parameters())
     for name, p in module.named_parameters():
@@ -155,8 +161,16 @@ def test_what_was_frozen_when_it_was_made_cannot_be_learned():
         module(x)
 
 
-@pytest.mark.parametrize("to", [lambda m: m.half(), lambda m: m.bfloat16(), lambda m: m.to(torch.float16), lambda m: m.to(torch.complex64),
-                                lambda m: nn.Sequential(m).to("cpu", torch.bfloat16)])
+@pytest.mark.parametrize(
+    "to",
+    [
+        lambda m: m.half(),
+        lambda m: m.bfloat16(),
+        lambda m: m.to(torch.float16),
+        lambda m: m.to(torch.complex64),
+        lambda m: nn.Sequential(m).to("cpu", torch.bfloat16),
+    ],
+)
 def test_half_precision_is_refused_before_anything_has_changed(to):
     inner, module, x = built()
     before = {name: (t, t.data_ptr(), t.dtype) for name, t in module.state_dict(keep_vars=True).items()}
@@ -184,15 +198,31 @@ def test_a_move_reaches_it_and_the_layer():
 def test_names_of_layers_are_printed():
     _, module, _ = built()
     lines = [line.strip() for line in repr(module).splitlines()]
-    for line in ("LayerModule(", "Chain, memory='rebuild'", "(layers): list(", "(0): Permute(order=array([3, 2, 1, 0]))",
-                 "(1): ActNorm(channels=4, dtype='float64')", "(3): AffineCoupling(", "(net): Inner(", "(drop): Dropout(p=0.5, inplace=False)"):
+    for line in (
+        "LayerModule(",
+        "Chain, memory='rebuild'",
+        "(layers): list(",
+        "(0): Permute(order=array([3, 2, 1, 0]))",
+        "(1): ActNorm(channels=4, dtype='float64')",
+        "(3): AffineCoupling(",
+        "(net): Inner(",
+        "(drop): Dropout(p=0.5, inplace=False)",
+    ):
         assert line in lines, repr(module)
     assert "Module()" not in repr(module)
-    assert "(0): ConvNet" not in repr(as_module(invnet.Glow(2, 4, 1, 1))) and "(net): ConvNet(C_in=" in repr(as_module(invnet.Glow(2, 4, 1, 1)))
+    assert "(0): ConvNet" not in repr(as_module(invnet.Glow(2, 4, 1, 1))) and "(net): ConvNet(C_in=" in repr(
+        as_module(invnet.Glow(2, 4, 1, 1))
+    )
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)),
-                                 lambda m: torch.load(io.BytesIO(saved(m)), weights_only=False)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        copy.deepcopy,
+        lambda m: pickle.loads(pickle.dumps(m)),
+        lambda m: torch.load(io.BytesIO(saved(m)), weights_only=False),
+    ],
+)
 @pytest.mark.parametrize("memory", MEMORY)
 def test_copies_are_independent_and_whole(how, memory):
     inner, module, x = built(memory)
@@ -223,13 +253,20 @@ def test_functional_call_leaves_its_weights_alone(engine):
     for memory in MEMORY:
         torch.manual_seed(0)
         inner = Inner().double().eval()
-        layer = invnet.Chain(invnet.Conv1x1(4, dtype="float64"), invnet.AffineCoupling(4, TorchNet(inner)), invnet.ActNorm(4, dtype="float64"))
+        layer = invnet.Chain(
+            invnet.Conv1x1(4, dtype="float64"),
+            invnet.AffineCoupling(4, TorchNet(inner)),
+            invnet.ActNorm(4, dtype="float64"),
+        )
         module, x = as_module(layer.to(engine), memory), torch.randn(6, 4, dtype=torch.float64)
         own = {name: p.detach().clone() for name, p in module.named_parameters()}
         other = {name: (1.1 * p).requires_grad_() for name, p in own.items() if "frozen" not in name}
         before, loss = module(x)[0], loss_of(*torch.func.functional_call(module, other, (x,)))
         results.append([loss, *torch.autograd.grad(loss, list(other.values()))])
-        assert all(torch.equal(p, own[name]) for name, p in module.named_parameters()) and inner.again.weight is inner.enter.weight
+        assert (
+            all(torch.equal(p, own[name]) for name, p in module.named_parameters())
+            and inner.again.weight is inner.enter.weight
+        )
         assert torch.equal(module(x)[0], before)
         assert all(np.array_equal(layer.state_dict()[name], array) for name, array in own.items())
     for ours, theirs in zip(*results):

@@ -13,12 +13,35 @@ from invnet.torch import TorchNet, as_module
 ROWS = [name for name in LAYERS if "Exact" not in name]
 #: One row for each way of computing; the nightly run exports all.
 EXPORTED = [
-    "Glow", "Glow, conditional", "Glow, vectors, conditional", "Reverse of Glow", "RealNVP, mix", "NSF, 3 features", "Reverse of RealNVP, 3 features",
-    "MAF, 3 features", "IAF, 3 features", "NSF autoregressive inverse, 2 features", "Reverse of NSF, 2 features", "Logit", "Reverse of Logit",
-    "SplineCoupling, no tails", "AutoregressiveAffine fast inverse, 2 channels, plain conditioner", "LeakyReLU", "PartitionedAdditiveCoupling, two parts",
-    "Conv1x1 householder, 2 axes, 3 channels", "Conv1x1 full, 2 axes, 3 channels", "Reverse of Conv1x1 lu, 2 axes, 3 channels",
-    "Planar, 2 features", "Reverse of Planar, 2 features", "Radial, 2 features", "SplitTokens, rows, False", "Squeeze, 2 axes",
-    "FactorOut with prior, 2 axes, 4 channels", "coupling, finer condition", "ChannelOrder"]
+    "Glow",
+    "Glow, conditional",
+    "Glow, vectors, conditional",
+    "Reverse of Glow",
+    "RealNVP, mix",
+    "NSF, 3 features",
+    "Reverse of RealNVP, 3 features",
+    "MAF, 3 features",
+    "IAF, 3 features",
+    "NSF autoregressive inverse, 2 features",
+    "Reverse of NSF, 2 features",
+    "Logit",
+    "Reverse of Logit",
+    "SplineCoupling, no tails",
+    "AutoregressiveAffine fast inverse, 2 channels, plain conditioner",
+    "LeakyReLU",
+    "PartitionedAdditiveCoupling, two parts",
+    "Conv1x1 householder, 2 axes, 3 channels",
+    "Conv1x1 full, 2 axes, 3 channels",
+    "Reverse of Conv1x1 lu, 2 axes, 3 channels",
+    "Planar, 2 features",
+    "Reverse of Planar, 2 features",
+    "Radial, 2 features",
+    "SplitTokens, rows, False",
+    "Squeeze, 2 axes",
+    "FactorOut with prior, 2 axes, 4 channels",
+    "coupling, finer condition",
+    "ChannelOrder",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +54,9 @@ def one_thread():
 
 def built(name):
     layer, X, cond = LAYERS[name].build()
-    return as_module(layer, memory="store").eval(), [torch.from_numpy(array) for array in (X, cond) if array is not None]
+    return as_module(layer, memory="store").eval(), [
+        torch.from_numpy(array) for array in (X, cond) if array is not None
+    ]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -48,7 +73,10 @@ def test_vmap_of_grad_takes_every_layer(name):
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(one))(*inputs), expected)
 
 
-@pytest.mark.parametrize("name", ["Glow", "RealNVP, mix", "IAF, 3 features", "NSF, 3 features", "Reverse of Planar, 2 features", "ChannelOrder"])
+@pytest.mark.parametrize(
+    "name",
+    ["Glow", "RealNVP, mix", "IAF, 3 features", "NSF, 3 features", "Reverse of Planar, 2 features", "ChannelOrder"],
+)
 def test_vmap_over_weights_is_an_ensemble(name):
     module, inputs = built(name)
     own = dict(module.named_parameters())
@@ -86,14 +114,24 @@ def test_the_exported_program_of_every_row_computes_the_same(name):
     exported_agrees(*built(name))
 
 
-@pytest.mark.parametrize("make, shape", [(lambda: invnet.Glow(3, 8, 2, 3), (3, 8, 8)), (lambda: invnet.RealNVP(4, 8, 4, actnorm=True), (4,)),
-                                         (lambda: invnet.NSF(4, 8, 3), (4,)), (lambda: invnet.MAF(4, 8, 3), (4,))], ids=["Glow", "RealNVP", "NSF", "MAF"])
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: invnet.Glow(3, 8, 2, 3), (3, 8, 8)),
+        (lambda: invnet.RealNVP(4, 8, 4, actnorm=True), (4,)),
+        (lambda: invnet.NSF(4, 8, 3), (4,)),
+        (lambda: invnet.MAF(4, 8, 3), (4,)),
+    ],
+    ids=["Glow", "RealNVP", "NSF", "MAF"],
+)
 def test_the_exported_program_takes_batches_of_any_size(make, shape):
     layer = make()
     for p in layer.parameters():
         p.data += 0.1 * np.random.default_rng(0).standard_normal(p.data.shape).astype("float32")
     module = as_module(layer, "store").eval()
-    program = torch.export.export(module, (torch.randn(4, *shape),), dynamic_shapes=({0: torch.export.Dim("N")},)).module()
+    program = torch.export.export(
+        module, (torch.randn(4, *shape),), dynamic_shapes=({0: torch.export.Dim("N")},)
+    ).module()
     for N in (2, 7):
         x = torch.randn(N, *shape)
         torch.testing.assert_close(program(x), module(x), rtol=1e-5, atol=1e-5)
@@ -106,11 +144,15 @@ def test_an_exported_program_looks_at_its_values():
 
 
 def test_any_network_inside_is_exported_in_evaluation():
-    net = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Tanh(), nn.Conv2d(8, 4, 1)).double()
+    net = nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Tanh(), nn.Conv2d(8, 4, 1)
+    ).double()
     module = as_module(invnet.Chain(invnet.Squeeze(), invnet.AffineCoupling(4, TorchNet(net))), "store").eval()
     exported_agrees(module, [torch.randn(2, 1, 4, 4, dtype=torch.float64)])
-    exported_agrees(as_module(invnet.Jet(1, (4, 4), 2, couplings=5, depth=1, width=8, heads=2, dtype="float64"), "store").eval(),
-                    [torch.randn(2, 1, 4, 4, dtype=torch.float64)])
+    exported_agrees(
+        as_module(invnet.Jet(1, (4, 4), 2, couplings=5, depth=1, width=8, heads=2, dtype="float64"), "store").eval(),
+        [torch.randn(2, 1, 4, 4, dtype=torch.float64)],
+    )
 
 
 def test_what_cannot_be_exported_is_refused_by_name():
@@ -120,5 +162,7 @@ def test_what_cannot_be_exported_is_refused_by_name():
     with pytest.raises(TypeError, match="Exact rounds.*storing"):
         as_module(invnet.Chain(invnet.Exact(invnet.ActNorm(4))), "store")
     net = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5))
-    with pytest.raises(RuntimeError, match=r"layers.0.net, TorchNet, may draw random numbers in training: call eval\(\)"):
+    with pytest.raises(
+        RuntimeError, match=r"layers.0.net, TorchNet, may draw random numbers in training: call eval\(\)"
+    ):
         torch.export.export(as_module(invnet.Chain(invnet.AffineCoupling(4, TorchNet(net))), "store"), (x,))

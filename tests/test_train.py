@@ -12,9 +12,8 @@ import pytest
 
 import invnet
 from invnet import data, losses
-from invnet.train import checkpoint
+from invnet.train import CHECKPOINT, METRICS, Interrupted, Recipe, Trainer, checkpoint, evaluate, fit
 from invnet.train.metrics import Metrics, read_metrics
-from invnet.train import CHECKPOINT, METRICS, Interrupted, Recipe, Trainer, evaluate, fit
 
 TINY = dict(epochs=6, batch=16, lr=5e-3, warmup=5, initial=32, ema=0.9)
 
@@ -70,7 +69,11 @@ def test_the_network_ends_with_the_best_validated_weights():
 
 def test_rows_have_the_largest_drift_since_the_row_before(monkeypatch):
     drifts = iter(range(1, 1000))
-    monkeypatch.setattr(invnet.passes.drift.Drift, "error", property(lambda self: next(drifts) if self.states else pytest.fail("not measured")))
+    monkeypatch.setattr(
+        invnet.passes.drift.Drift,
+        "error",
+        property(lambda self: next(drifts) if self.states else pytest.fail("not measured")),
+    )
     net = tiny_net()
     net.drift_tolerance = None  # reads `error` too
     net.anchors = 1
@@ -121,7 +124,7 @@ def test_each_epoch_sees_each_image_once_in_a_new_order():
     trainer._learn = lambda batch, rng: seen.append(batch)
     for _ in range(2 * trainer.steps_per_epoch):
         trainer.advance()
-    first, second = (np.concatenate(part) for part in (seen[:len(seen) // 2], seen[len(seen) // 2:]))
+    first, second = (np.concatenate(part) for part in (seen[: len(seen) // 2], seen[len(seen) // 2 :]))
     assert sorted(map(bytes, first)) == sorted(map(bytes, second)) == sorted(map(bytes, images.train))
     assert (first != second).any()
 
@@ -183,7 +186,11 @@ def test_a_training_interrupted_anywhere_goes_on_with_the_same_bits(tmp_path, mo
         continued = fit(other, tiny_images(), tmp_path / "stopped", resume=True, progress=False)
     finally:
         invnet.set_num_threads(number)
-    assert without_clocks(continued) == without_clocks(rows) == without_clocks(read_metrics(tmp_path / "stopped" / METRICS))
+    assert (
+        without_clocks(continued)
+        == without_clocks(rows)
+        == without_clocks(read_metrics(tmp_path / "stopped" / METRICS))
+    )
     files = [invnet.io.read(tmp_path / run / CHECKPOINT) for run in ("straight", "stopped")]
     assert same(files[0][0], files[1][0])
     assert same(other.state_dict(), net.state_dict())
@@ -223,7 +230,9 @@ def test_the_time_limit_keeps_the_better_of_best_and_present_weights_and_changes
 def test_a_finished_training_that_is_resumed_only_gives_its_best_weights(tmp_path):
     net, rows = straight_run(tmp_path)
     again = other_net()
-    assert without_clocks(fit(again, tiny_images(), tmp_path / "straight", resume=True, progress=False)) == without_clocks(rows)
+    assert without_clocks(
+        fit(again, tiny_images(), tmp_path / "straight", resume=True, progress=False)
+    ) == without_clocks(rows)
     assert same(net.state_dict(), again.state_dict())
 
 
@@ -275,7 +284,9 @@ def test_metrics_are_json_lines_with_a_validation_each_epoch(tmp_path):
     _, rows = straight_run(tmp_path, on_epoch=lambda trainer, row: seen.append(row))
     lines = [json.loads(line) for line in (tmp_path / "straight" / METRICS).read_text().splitlines()]
     assert lines == rows == seen and [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert {"step", "seconds", "train", "validation", "best", "lr", "grad_norm", "drift", "skipped", "peak_mb"} <= rows[0].keys()
+    assert {"step", "seconds", "train", "validation", "best", "lr", "grad_norm", "drift", "skipped", "peak_mb"} <= rows[
+        0
+    ].keys()
     assert rows[-1]["peak_mb"] > 20
 
 
@@ -296,7 +307,9 @@ def test_training_bits_are_the_mean_since_the_row_before(monkeypatch):
 def test_a_checkpoint_is_kept_during_training_and_nothing_else_remains(tmp_path, monkeypatch):
     monkeypatch.setattr("invnet.train.fitting.SECONDS_BETWEEN_SAVES", 0)
     saved = []
-    straight_run(tmp_path, on_epoch=lambda trainer, row: saved.append(invnet.io.read(tmp_path / "straight" / CHECKPOINT)[1]))
+    straight_run(
+        tmp_path, on_epoch=lambda trainer, row: saved.append(invnet.io.read(tmp_path / "straight" / CHECKPOINT)[1])
+    )
     assert [text["training"]["progress"]["step"] for text in saved] == [3, 7, 11, 15, 19, 23]
     assert sorted(file.name for file in (tmp_path / "straight").iterdir()) == [CHECKPOINT, METRICS]
 
@@ -340,7 +353,9 @@ def test_a_finished_training_is_prolonged_with_the_bits_of_a_longer_one(tmp_path
     a, rows = fitted(run=tmp_path / "straight", **{**TINY, **SHORT, "epochs": 5})
     fitted(run=tmp_path / "prolonged", **{**TINY, **SHORT, "epochs": 2})
     b, others = resumed_for(tmp_path / "prolonged", epochs=5)
-    assert same(a.state_dict(), b.state_dict()) and without_clocks(rows) == without_clocks(others) and not caplog.messages
+    assert (
+        same(a.state_dict(), b.state_dict()) and without_clocks(rows) == without_clocks(others) and not caplog.messages
+    )
     files = [invnet.io.read(tmp_path / name / CHECKPOINT) for name in ("straight", "prolonged")]
     assert same(files[0][0], files[1][0]) and files[0][1]["training"]["recipe"] == files[1][1]["training"]["recipe"]
 
@@ -354,14 +369,18 @@ def test_an_unfinished_training_gets_more_or_fewer_epochs_with_the_bits_of_these
 
 
 @pytest.mark.parametrize("options", [{"cosine": True}, {"warmup": 5}])
-def test_a_schedule_that_depends_on_the_epochs_is_that_of_the_new_ones_from_here_on_and_it_is_said(tmp_path, caplog, options):
+def test_a_schedule_that_depends_on_the_epochs_is_that_of_the_new_ones_from_here_on_and_it_is_said(
+    tmp_path, caplog, options
+):
     fitted(run=tmp_path / "run", **{**TINY, **SHORT, **options, "epochs": 2})
     _, rows = resumed_for(tmp_path / "run", epochs=8)
     assert "the result is not that of 8 epochs from the start" in caplog.text
     step = rows[1]["step"]
     assert f"from step {step} on" in caplog.text
     rate = Recipe(**{**TINY, **SHORT, **options, "epochs": 8}).rate(4 * step)
-    assert rows[-1]["step"] == 4 * step and [row["lr"] for row in rows[2:]] == [rate(row["step"] - 1) for row in rows[2:]]
+    assert rows[-1]["step"] == 4 * step and [row["lr"] for row in rows[2:]] == [
+        rate(row["step"] - 1) for row in rows[2:]
+    ]
 
 
 def test_a_finished_training_that_is_resumed_says_so_and_why(tmp_path, caplog):
@@ -479,7 +498,11 @@ MISTAKES = {
     "resume of a model": (resumed_model, ValueError, "no training"),
     "resume with other options": (lambda path: resumed(path, lr=1), ValueError, "lr=0.005, now 1"),
     "resume with other data": (lambda path: resumed(path, images=tiny_images(91)), ValueError, "other data.*tiny"),
-    "resume with another network": (lambda path: resumed(path, invnet.Glow(1, 4, 1, 2)), ValueError, "another architecture"),
+    "resume with another network": (
+        lambda path: resumed(path, invnet.Glow(1, 4, 1, 2)),
+        ValueError,
+        "another architecture",
+    ),
     "a folder that holds a training": (twice, FileExistsError, "already holds a training"),
     "NaN in an array": (lambda path: fit(tiny_net(), np.full((5, 1, 4, 4), np.nan)), ValueError, "NaN"),
     "rank of an array": (lambda path: fit(tiny_net(), np.zeros((5, 16))), ValueError, r"\(N, C, H, W\).*\(\d, 16\)"),

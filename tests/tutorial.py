@@ -3,10 +3,10 @@
 import functools
 
 import numpy as np
+from stable_rng import StableRNG
 
 from invnet.inference import FlowGaussianModel, Gaussian, Wishart
 from invnet.inference.tutorial import AdditiveCouplingLayer, FlowModel, PlanarFlow, compile, forward
-from stable_rng import StableRNG
 
 TINY, HUGE, EYE = 1e-12, 1e12, np.eye(2)
 

@@ -1,19 +1,20 @@
 """Plain PyTorch twins of invnet's layers, conditioners and Glow: the papers' formulas, differentiated by autograd.
 
 `twin_of(thing)` gives the twin and its leaves, {name: tensor}, copies of the parameters of `thing` under their names.
-The twin of a layer maps (X, cond) to (Z, logdet), that of a conditioner maps (x, cond) to y. A new layer adds its formula
-here, once each way, and a row to TWINS.
+The twin of a layer maps (X, cond) to (Z, logdet), that of a conditioner maps (x, cond) to y. A new layer adds its
+formula here, once each way, and a row to TWINS.
 """
 
 import copy
 import math
 from itertools import product
 
-import invnet
 import numpy as np
 import torch
 import torch.nn.functional as F
 from cases import Plain
+
+import invnet
 from invnet.torch import TorchNet
 
 torch.set_num_threads(1)  # the arrays are tiny
@@ -170,10 +171,10 @@ def spline_knots(P, bound, least=1e-3):
     """Knots in x and in y and the slopes at them, of parameters (..., 3 K - 1)."""
     K = (P.shape[-1] + 1) // 3
     knots = []
-    for logits in (P[..., :K], P[..., K:2 * K]):
+    for logits in (P[..., :K], P[..., K : 2 * K]):
         sizes = 2 * bound * (least + (1 - least * K) * torch.softmax(logits, dim=-1))
         knots.append(F.pad(torch.cumsum(sizes, dim=-1), (1, 0)) - bound)
-    slopes = least + F.softplus(P[..., 2 * K:] + math.log(math.exp(1 - least) - 1))
+    slopes = least + F.softplus(P[..., 2 * K :] + math.log(math.exp(1 - least) - 1))
     return *knots, F.pad(slopes, (1, 1), value=1.0)
 
 
@@ -214,12 +215,18 @@ def unsqueeze(Z):
     d = Z.ndim - 2
     X = torch.zeros(Z.shape[0], Z.shape[1] // 2**d, *[2 * size for size in Z.shape[2:]], dtype=Z.dtype)
     for j, corner in enumerate(corners(d)):
-        X[corner] = Z[:, j::2**d]
+        X[corner] = Z[:, j :: 2**d]
     return X
 
 
-ACTIVATIONS = {"relu": F.relu, "leaky_relu": lambda A: F.leaky_relu(A, 0.01), "silu": F.silu, "softplus": F.softplus,
-               "gelu": F.gelu, "tanh": torch.tanh}
+ACTIVATIONS = {
+    "relu": F.relu,
+    "leaky_relu": lambda A: F.leaky_relu(A, 0.01),
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "gelu": F.gelu,
+    "tanh": torch.tanh,
+}
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -568,7 +575,9 @@ class FactorOutTwin:
 
 
 class GlowTwin(ChainTwin):
-    """Glow's forward as in the paper's figure 2: a loop over levels that collects what leaves, weights found by name."""
+    """Glow's forward as in the paper's figure 2: a loop over levels that collects what leaves, weights found by
+    name.
+    """
 
     def __init__(self, net, leaf):
         super().__init__(net, leaf)  # for the inverse
@@ -583,14 +592,20 @@ class GlowTwin(ChainTwin):
     def matrix(self, name):
         if self.o["mix"] == "lu":
             return lu_matrix(*(self.weights[f"{name}.{factor}"] for factor in ("P", "L", "U", "sign", "log_s")))
-        return householder_matrix(self.weights[f"{name}.V"]) if self.o["mix"] == "householder" else self.weights[f"{name}.W"]
+        return (
+            householder_matrix(self.weights[f"{name}.V"])
+            if self.o["mix"] == "householder"
+            else self.weights[f"{name}.W"]
+        )
 
     def step(self, prefix, i, x, cond):
         x, logdet1 = actnorm(x, self.weights[f"{prefix}{i}.log_s"], self.weights[f"{prefix}{i}.b"])
         x, logdet2 = mix(x, self.matrix(f"{prefix}{i + 1}"), self.o["mix"] == "householder")
         x1, x2 = split(x)
         h = self.net(f"{prefix}{i + 2}", x1, cond)
-        z2, logdet3 = affine(x2, h, self.o["scale"], self.o["bound"]) if self.o["coupling"] == "affine" else (x2 + h, 0.0)
+        z2, logdet3 = (
+            affine(x2, h, self.o["scale"], self.o["bound"]) if self.o["coupling"] == "affine" else (x2 + h, 0.0)
+        )
         return torch.cat([x1, z2], dim=1), logdet1 + logdet2 + logdet3
 
     def forward(self, X, cond):
@@ -635,7 +650,11 @@ class MaskedTwin(ConditionerTwin):
         self.order = list(range(C)) if o["order"] is None else list(o["order"])
         channels = [self.order.index(i) + 1 for i in range(C)]
         widths = [len(b.detach()) for b in self.b]
-        degrees = [channels, *([first + j * (C - first) // n for j in range(n)] for n in widths[:-1]), channels * o["outputs"]]
+        degrees = [
+            channels,
+            *([first + j * (C - first) // n for j in range(n)] for n in widths[:-1]),
+            channels * o["outputs"],
+        ]
         for i, (before, after) in enumerate(zip(degrees, degrees[1:])):
             last = i == len(self.W) - 1
             sees = [[float(m < d if last else m <= d) for d in after] for m in before]
@@ -643,16 +662,42 @@ class MaskedTwin(ConditionerTwin):
 
 
 TWINS = {
-    invnet.ActNorm: ActNormTwin, invnet.AdditiveCoupling: AdditiveCouplingTwin, invnet.AffineCoupling: AffineCouplingTwin,
-    invnet.AutoregressiveAffine: AutoregressiveAffineTwin, invnet.AutoregressiveSpline: AutoregressiveSplineTwin, invnet.MAF: ChainTwin, invnet.IAF: ChainTwin,
-    invnet.MaskedDenseNet: MaskedTwin, Plain: MaskedTwin,
-    invnet.Chain: ChainTwin, invnet.Conv1x1: Conv1x1Twin, invnet.FactorOut: FactorOutTwin, invnet.Glow: GlowTwin,
-    invnet.Exact: ExactTwin, invnet.Jet: ChainTwin, invnet.SplitTokens: SplitTokensTwin, TorchNet: TorchNetTwin,
-    invnet.LeakyReLU: LeakyReLUTwin, invnet.Logit: LogitTwin, invnet.NSF: ChainTwin, invnet.Permute: PermuteTwin,
-    invnet.Planar: PlanarTwin, invnet.PlanarFlow: ChainTwin, invnet.Radial: RadialTwin, invnet.RadialFlow: ChainTwin,
-    invnet.RealNVP: ChainTwin, invnet.Reverse: ReverseTwin, invnet.Sigmoid: ReverseTwin, invnet.SplineCoupling: SplineCouplingTwin,
-    invnet.Squeeze: SqueezeTwin, invnet.Unsqueeze: UnsqueezeTwin, invnet.ConvNet: ConditionerTwin, invnet.DenseNet: ConditionerTwin,
-    invnet.PartitionedAdditiveCoupling: StaircaseTwin, invnet.PlanarNet: PlanarNetTwin, invnet.RadialNet: RadialNetTwin,
+    invnet.ActNorm: ActNormTwin,
+    invnet.AdditiveCoupling: AdditiveCouplingTwin,
+    invnet.AffineCoupling: AffineCouplingTwin,
+    invnet.AutoregressiveAffine: AutoregressiveAffineTwin,
+    invnet.AutoregressiveSpline: AutoregressiveSplineTwin,
+    invnet.MAF: ChainTwin,
+    invnet.IAF: ChainTwin,
+    invnet.MaskedDenseNet: MaskedTwin,
+    Plain: MaskedTwin,
+    invnet.Chain: ChainTwin,
+    invnet.Conv1x1: Conv1x1Twin,
+    invnet.FactorOut: FactorOutTwin,
+    invnet.Glow: GlowTwin,
+    invnet.Exact: ExactTwin,
+    invnet.Jet: ChainTwin,
+    invnet.SplitTokens: SplitTokensTwin,
+    TorchNet: TorchNetTwin,
+    invnet.LeakyReLU: LeakyReLUTwin,
+    invnet.Logit: LogitTwin,
+    invnet.NSF: ChainTwin,
+    invnet.Permute: PermuteTwin,
+    invnet.Planar: PlanarTwin,
+    invnet.PlanarFlow: ChainTwin,
+    invnet.Radial: RadialTwin,
+    invnet.RadialFlow: ChainTwin,
+    invnet.RealNVP: ChainTwin,
+    invnet.Reverse: ReverseTwin,
+    invnet.Sigmoid: ReverseTwin,
+    invnet.SplineCoupling: SplineCouplingTwin,
+    invnet.Squeeze: SqueezeTwin,
+    invnet.Unsqueeze: UnsqueezeTwin,
+    invnet.ConvNet: ConditionerTwin,
+    invnet.DenseNet: ConditionerTwin,
+    invnet.PartitionedAdditiveCoupling: StaircaseTwin,
+    invnet.PlanarNet: PlanarNetTwin,
+    invnet.RadialNet: RadialNetTwin,
 }
 
 

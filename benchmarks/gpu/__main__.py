@@ -1,12 +1,14 @@
 """The benchmark of a GPU machine: kernels, memory against depth and size, step time, each beside what else does it.
 
     python -m benchmarks.gpu --out DIR                  needs a CUDA device; under eight minutes, no network
-    python -m benchmarks.gpu --out DIR --device cpu     tries the benchmark itself, tiny and on the CPU: its figures say nothing
+    python -m benchmarks.gpu --out DIR --device cpu     tries the benchmark itself, tiny and on the CPU: its figures say
+    nothing
 
-The curve of memory is the published one: Glow, 256x256x3, batch 8, hidden 256, 3 levels, 4 to 128 steps a level. The sweep of
-sizes has 16 steps a level and goes from 64x64 to 2048x2048, until memory ends for each. Contenders are in contenders.py, what
-is counted in measure.py. Each part is a process of its own with a limit of time; what it measured until then counts, what failed is
-a row with a note, and the time that it leaves is for the parts after it. Leaves gpu.csv, after each part anew, and gpu.png in DIR.
+The curve of memory is the published one: Glow, 256x256x3, batch 8, hidden 256, 3 levels, 4 to 128 steps a level. The
+sweep of sizes has 16 steps a level and goes from 64x64 to 2048x2048, until memory ends for each. Contenders are in
+contenders.py, what is counted in measure.py. Each part is a process of its own with a limit of time; what it measured
+until then counts, what failed is a row with a note, and the time that it leaves is for the parts after it. Leaves
+gpu.csv, after each part anew, and gpu.png in DIR.
 """
 
 import argparse
@@ -50,10 +52,17 @@ def short(rows, settings):
     table = []
     for name in dict.fromkeys(row["contender"] for row in rows if row.get("contender")):
         mine = [row for row in rows if row.get("contender") == name]
-        peaks = {(row["kind"], row["steps"], row["size"]): row["allocator_MiB"] / 1024 for row in mine if "allocator_MiB" in row}
-        line = dict(contender=name, largest=max((size for kind, _, size in peaks if kind == "size"), default=""),
-                    shallow_GiB=peaks.get(("depth", settings.depths[0], settings.size), ""),
-                    deep_GiB=peaks.get(("depth", settings.depths[-1], settings.size), ""))
+        peaks = {
+            (row["kind"], row["steps"], row["size"]): row["allocator_MiB"] / 1024
+            for row in mine
+            if "allocator_MiB" in row
+        }
+        line = dict(
+            contender=name,
+            largest=max((size for kind, _, size in peaks if kind == "size"), default=""),
+            shallow_GiB=peaks.get(("depth", settings.depths[0], settings.size), ""),
+            deep_GiB=peaks.get(("depth", settings.depths[-1], settings.size), ""),
+        )
         for row in mine:
             if "seconds_min" in row and row["hidden"] == settings.hidden[len(settings.hidden) // 2]:
                 line.update(step_ms=1e3 * row["seconds_min"], share=row["share"])
@@ -70,8 +79,11 @@ def report(rows, settings, facts):
     if done:
         print()
         harness.print_table(done, dict(operation="s", microseconds=".1f", bound_us=".1f", share=".0%"))
-    print(f"\n{', '.join(map(str, facts.values()))}\npeak of a step at {settings.depths[0]} and {settings.depths[-1]} steps a level, largest size, "
-          f"step at hidden {settings.hidden[len(settings.hidden) // 2]}, share of the rate of a large product\n")
+    print(
+        f"\n{', '.join(map(str, facts.values()))}\npeak of a step at {settings.depths[0]} and {settings.depths[-1]} "
+        f"steps a level, largest size, "
+        f"step at hidden {settings.hidden[len(settings.hidden) // 2]}, share of the rate of a large product\n"
+    )
     harness.print_table(short(rows, settings), TABLE)
 
 

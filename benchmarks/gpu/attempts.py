@@ -12,7 +12,8 @@ class Attempt:
 
     Args:
         make: gives the step.
-        counter: of the engine's memory (counters.py); it waits for the step, and frees what a step that failed has left.
+        counter: of the engine's memory (counters.py); it waits for the step, and frees what a step that failed has
+            left.
     """
 
     def __init__(self, make, counter):

@@ -4,7 +4,7 @@
 |---|---|
 | invnet-cupy, -tf32, -wide | invnet on CuPy; conditioners in TF32; tiles of 2 GiB, so that the host queues less |
 | invnet-torch, -bf16 | invnet on PyTorch; conditioners in bfloat16 under autocast |
-| twin, -first, -compiled, -tf32, -bf16 | the same Glow in PyTorch, storing activations: channels-last, channels-first, under torch.compile, ... |
+| twin, -first, -compiled, -tf32, -bf16 | the same Glow in PyTorch, storing activations |
 | checkpointed | the twin, each step under torch.utils.checkpoint |
 | normflows | GlowBlocks of normflows, channels-last |
 
@@ -18,8 +18,20 @@ from invnet import optim
 from invnet.bench import contenders as host
 from invnet.ops import ops_named
 
-NAMES = ("invnet-cupy", "invnet-cupy-wide", "invnet-torch", "twin", "twin-first", "twin-compiled", "checkpointed", "normflows",
-         "invnet-cupy-tf32", "twin-tf32", "invnet-torch-bf16", "twin-bf16")
+NAMES = (
+    "invnet-cupy",
+    "invnet-cupy-wide",
+    "invnet-torch",
+    "twin",
+    "twin-first",
+    "twin-compiled",
+    "checkpointed",
+    "normflows",
+    "invnet-cupy-tf32",
+    "twin-tf32",
+    "invnet-torch-bf16",
+    "twin-bf16",
+)
 LIBRARIES = {"invnet-cupy": ("cupy",), "normflows": ("torch", "normflows")}
 COMPILED, COMPILED_AT = "twin-compiled", 256  # at one hidden width: compiling takes half a minute and more
 
@@ -29,7 +41,11 @@ def library_missing(name, device):
     of = next((libraries for start, libraries in LIBRARIES.items() if name.startswith(start)), ("torch",))
     of = ("numpy",) if of == ("cupy",) and device == "cpu" else of
     missing = next((library for library in of if importlib.util.find_spec(library) is None), None)
-    return "torch with a CUDA device" if missing is None and "torch" in of and device == "cuda" and not torch_has_cuda() else missing
+    return (
+        "torch with a CUDA device"
+        if missing is None and "torch" in of and device == "cuda" and not torch_has_cuda()
+        else missing
+    )
 
 
 def torch_has_cuda():
@@ -109,7 +125,9 @@ def _cast(name, device):
 
 
 def _products(name, device):
-    """A context in which float32 products are of a contender's precision; PyTorch's convolutions take TF32 unless told otherwise."""
+    """A context in which float32 products are of a contender's precision; PyTorch's convolutions take TF32 unless told
+    otherwise.
+    """
     if device == "cpu":
         return contextlib.nullcontext()
     allowed = precision(name) == "tf32"

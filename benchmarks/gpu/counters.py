@@ -17,7 +17,9 @@ class Host:
 
     @contextlib.contextmanager
     def counting(self):
-        """Gives a function for the bytes at the peak within: of the allocator above what there was, and of all that the driver counts."""
+        """Gives a function for the bytes at the peak within: of the allocator above what there was, and of all that the
+        driver counts.
+        """
         gc.collect()
         before = resident("VmRSS")
         reset_peak()

@@ -31,8 +31,12 @@ def _by_cupy():
 
     runtime = cupy.cuda.runtime
     properties, driver = runtime.getDeviceProperties(0), runtime.driverGetVersion()
-    return {"device": properties["name"].decode(), "device_GiB": round(properties["totalGlobalMem"] / 2**30), "cupy": cupy.__version__,
-            "cuda_driver": f"{driver // 1000}.{driver % 1000 // 10}"}
+    return {
+        "device": properties["name"].decode(),
+        "device_GiB": round(properties["totalGlobalMem"] / 2**30),
+        "cupy": cupy.__version__,
+        "cuda_driver": f"{driver // 1000}.{driver % 1000 // 10}",
+    }
 
 
 def _by_torch():
@@ -40,5 +44,9 @@ def _by_torch():
 
     if not torch.cuda.is_available():
         raise OSError("PyTorch finds no CUDA device")
-    return {"device": torch.cuda.get_device_name(0), "device_GiB": round(torch.cuda.get_device_properties(0).total_memory / 2**30),
-            "cupy": "none that can be used", "cuda_torch": torch.version.cuda}
+    return {
+        "device": torch.cuda.get_device_name(0),
+        "device_GiB": round(torch.cuda.get_device_properties(0).total_memory / 2**30),
+        "cupy": "none that can be used",
+        "cuda_torch": torch.version.cuda,
+    }

@@ -48,11 +48,15 @@ def seconds_of(call, counter):
 def calls(ops, N, size, C, hidden=256):
     """{name: (call, bytes read and written)}, of images of C channels."""
     rng, half, scale = np.random.default_rng(0), C // 2, ("bounded", 4.0)
-    image = lambda channels, side=size: ops.copy_channels_last(ops.from_numpy(rng.standard_normal((N, channels, side, side), dtype=np.float32)))
+    image = lambda channels, side=size: ops.copy_channels_last(
+        ops.from_numpy(rng.standard_normal((N, channels, side, side), dtype=np.float32))
+    )
     X, x2, dx2, h = image(C), image(half), image(half), image(C)
     X4, dX4 = image(4 * C, size // 2), image(4 * C, size // 2)
     Q, Q4 = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (C, 4 * C))
-    M, M4, ones, zero, zero4 = (ops.from_numpy(a.astype("float32")) for a in (Q, Q4, np.ones(C), np.zeros(C), np.zeros(4 * C)))
+    M, M4, ones, zero, zero4 = (
+        ops.from_numpy(a.astype("float32")) for a in (Q, Q4, np.ones(C), np.zeros(C), np.zeros(4 * C))
+    )
     each, of_half, wide = ops.from_numpy(np.zeros(N, "float32")), image(half), image(hidden, size // 4)
     columns, small = ops.taps(of_half, (3, 3)), 4 * N * size**2
     found = {
@@ -82,7 +86,9 @@ def rows(settings, until):
     ops, counter = ops_named(engine), counter_of(engine)
     with ops.at_work():
         table = calls(ops, **settings.kernels)
-        source = ops.from_numpy(np.zeros(settings.kernels["N"] * settings.kernels["C"] * settings.kernels["size"] ** 2, "float32"))
+        source = ops.from_numpy(
+            np.zeros(settings.kernels["N"] * settings.kernels["C"] * settings.kernels["size"] ** 2, "float32")
+        )
         target = ops.copy(source)
 
         def copy():
@@ -99,5 +105,10 @@ def rows(settings, until):
             except Exception as error:
                 yield row | dict(note=note_of(error, counter.errors))
             else:
-                yield row | dict(microseconds=1e6 * seconds, MB=size / 1e6, bound_us=1e6 * size / bandwidth, share=size / bandwidth / seconds,
-                                 copy_GB_per_s=bandwidth / 1e9)
+                yield row | dict(
+                    microseconds=1e6 * seconds,
+                    MB=size / 1e6,
+                    bound_us=1e6 * size / bandwidth,
+                    share=size / bandwidth / seconds,
+                    copy_GB_per_s=bandwidth / 1e9,
+                )

@@ -1,8 +1,9 @@
-"""One process of the benchmark: `python -m benchmarks.gpu.measure PART DEVICE SECONDS [CONTENDER]` prints rows as lines of JSON as they come.
+"""One process of the benchmark: `python -m benchmarks.gpu.measure PART DEVICE SECONDS [CONTENDER]` prints rows as lines
+of JSON as they come.
 
-- memory: of one contender, against depth and then against size, until memory ends. Each figure is of a step after another one:
-  `allocator` is the most that the allocator handed out above what there was before it (parameters, gradients, batch),
-  `driver` what the driver says is in use on the whole device after it, context and caches included.
+- memory: of one contender, against depth and then against size, until memory ends. Each figure is of a step after
+  another one: `allocator` is the most that the allocator handed out above what there was before it (parameters,
+  gradients, batch), `driver` what the driver says is in use on the whole device after it, context and caches included.
 - speed: of all contenders, in turns (invnet/bench/turns.py), in each hidden width.
 - compiled: likewise of the contender that takes long to compile, beside the first, in one width.
 - kernels: kernels.py.
@@ -27,13 +28,21 @@ MiB = 2**20
 
 
 def memory(settings, until, name):
-    shape, engine = dict(hidden=settings.memory_hidden, levels=3, channels=3, batch=settings.batch), contenders.engine_of(name, settings.device)
-    sweeps = {"depth": [(settings.size, steps) for steps in settings.depths], "size": [(size, settings.steps) for size in settings.sizes]}
+    shape, engine = (
+        dict(hidden=settings.memory_hidden, levels=3, channels=3, batch=settings.batch),
+        contenders.engine_of(name, settings.device),
+    )
+    sweeps = {
+        "depth": [(settings.size, steps) for steps in settings.depths],
+        "size": [(size, settings.steps) for size in settings.sizes],
+    }
     for kind, points in sweeps.items():
         for size, steps in points:
             row = dict(part="memory", kind=kind, contender=name, engine=engine, size=size, steps=steps, **shape)
             late = time.monotonic() > until
-            row |= {"note": "its time was up"} if late else peak_of(name, settings.device, size=size, steps=steps, **shape)
+            row |= (
+                {"note": "its time was up"} if late else peak_of(name, settings.device, size=size, steps=steps, **shape)
+            )
             yield row
             if "note" in row:  # what comes next is larger
                 break
@@ -58,7 +67,11 @@ def peak_of(name, device, **shape):
 
 
 def speed(settings, until):
-    names = [name for name in contenders.NAMES if name != contenders.COMPILED and contenders.library_missing(name, settings.device) is None]
+    names = [
+        name
+        for name in contenders.NAMES
+        if name != contenders.COMPILED and contenders.library_missing(name, settings.device) is None
+    ]
     for i, hidden in enumerate(settings.hidden):
         now = time.monotonic()
         yield from times(settings, names, hidden, now + (until - now) / (len(settings.hidden) - i))
@@ -66,25 +79,43 @@ def speed(settings, until):
 
 def compiled(settings, until):
     if settings.device == "cuda" and contenders.library_missing(contenders.COMPILED, settings.device) is None:
-        names = [name for name in (contenders.NAMES[0], contenders.COMPILED) if contenders.library_missing(name, settings.device) is None]
+        names = [
+            name
+            for name in (contenders.NAMES[0], contenders.COMPILED)
+            if contenders.library_missing(name, settings.device) is None
+        ]
         rows = times(settings, names, contenders.COMPILED_AT, until)
         yield from (row for row in rows if row["contender"] == contenders.COMPILED)
 
 
 def times(settings, names, hidden, until):
-    """Rows of one width; the share is the arithmetic of 4 evaluations of the conditioners at the rate of a large product."""
+    """Rows of one width; the share is the arithmetic of 4 evaluations of the conditioners at the rate of a large
+    product.
+    """
     device, shape = settings.device, dict(hidden=hidden, **settings.speed)
     counters = {name: counter_of(contenders.engine_of(name, device)) for name in names}
-    attempts = {name: Attempt(functools.partial(contenders.make, name, device, **shape), counters[name]) for name in names}
+    attempts = {
+        name: Attempt(functools.partial(contenders.make, name, device, **shape), counters[name]) for name in names
+    }
     seconds = in_turns(attempts, within(settings.rounds, until))
     for name in names:
         if attempts[name].note is not None:
             del seconds[name]
             yield dict(part="speed", contender=name, **shape, note=attempts[name].note)
     for row in summary(seconds, next(iter(seconds), None)):
-        rate, engine = rate_of(settings, contenders.precision(row["contender"])), contenders.engine_of(row["contender"], device)
-        yield row | dict(part="speed", engine=engine, **shape) | ({} if rate is None else dict(
-            gemm_tflops=rate / 1e12, share=4 * flops(**shape) / row["seconds_min"] / rate))
+        rate, engine = (
+            rate_of(settings, contenders.precision(row["contender"])),
+            contenders.engine_of(row["contender"], device),
+        )
+        yield (
+            row
+            | dict(part="speed", engine=engine, **shape)
+            | (
+                {}
+                if rate is None
+                else dict(gemm_tflops=rate / 1e12, share=4 * flops(**shape) / row["seconds_min"] / rate)
+            )
+        )
 
 
 def within(rounds, until):
@@ -112,7 +143,9 @@ _rates = {}
 def main():
     part, device, seconds, *name = sys.argv[1:]
     until = time.monotonic() + float(seconds)
-    for row in {"memory": memory, "speed": speed, "compiled": compiled, "kernels": kernels.rows}[part](OF_DEVICE[device], until, *name):
+    for row in {"memory": memory, "speed": speed, "compiled": compiled, "kernels": kernels.rows}[part](
+        OF_DEVICE[device], until, *name
+    ):
         print(json.dumps(row), flush=True)
 
 

@@ -2,7 +2,13 @@
 
 from .. import harness
 
-COLORS = {"invnet-cupy": "black", "invnet-torch": "tab:green", "twin": "tab:blue", "checkpointed": "tab:purple", "normflows": "tab:orange"}
+COLORS = {
+    "invnet-cupy": "black",
+    "invnet-torch": "tab:green",
+    "twin": "tab:blue",
+    "checkpointed": "tab:purple",
+    "normflows": "tab:orange",
+}
 DASHES = {"allocator_MiB": "-", "driver_MiB": ":"}
 
 
@@ -22,9 +28,18 @@ def _memory(axes, rows, kind, along, label, title):
     for name in dict.fromkeys(row["contender"] for row in mine):
         points = [row for row in mine if row["contender"] == name]
         for column, dash in DASHES.items():
-            axes.plot([row[along] for row in points], [row[column] / 1024 for row in points], color=COLORS[name], linestyle=dash, marker="o",
-                      markersize=3, label=name if dash == "-" else None)
-    axes.set(xlabel=label, ylabel="peak, GiB: allocator above parameters\nand gradients; dotted: whole device", title=title)
+            axes.plot(
+                [row[along] for row in points],
+                [row[column] / 1024 for row in points],
+                color=COLORS[name],
+                linestyle=dash,
+                marker="o",
+                markersize=3,
+                label=name if dash == "-" else None,
+            )
+    axes.set(
+        xlabel=label, ylabel="peak, GiB: allocator above parameters\nand gradients; dotted: whole device", title=title
+    )
     axes.set_xscale("log", base=2)
     ticks = sorted({row[along] for row in mine})
     axes.set(xticks=ticks, xticklabels=ticks)
@@ -40,8 +55,13 @@ def _times(axes, rows, settings):
         mine = {row["contender"]: 1e3 * row["seconds_min"] for row in rows if row["hidden"] == hidden}
         places = [k + 0.25 * (i - (len(settings.hidden) - 1) / 2) for k, name in enumerate(names) if name in mine]
         axes.barh(places, [mine[name] for name in names if name in mine], 0.22, label=f"hidden {hidden}")
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="milliseconds of a step, minimum", xscale="log",
-             title="{size}x{size}x3, batch {batch}, {levels} levels of {steps} steps".format(**settings.speed))
+    axes.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        xlabel="milliseconds of a step, minimum",
+        xscale="log",
+        title="{size}x{size}x3, batch {batch}, {levels} levels of {steps} steps".format(**settings.speed),
+    )
     axes.invert_yaxis()
     if rows:
         axes.legend(fontsize=7)

@@ -15,7 +15,9 @@ GRACE = 10  # seconds: a process ends by itself when its time is up, between two
 def rows_of(part, device, seconds, *name):
     """Rows of a process, as it printed them; where it failed or was killed, a last one says why."""
     command = [sys.executable, "-m", "benchmarks.gpu.measure", part, device, str(seconds), *name]
-    process = subprocess.Popen(command, cwd=harness.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=harness.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     late, errors = threading.Event(), []
     timer = threading.Timer(seconds + GRACE, lambda: (late.set(), kill(process)))
     reader = threading.Thread(target=lambda: errors.extend(process.stderr), daemon=True)
@@ -31,7 +33,9 @@ def rows_of(part, device, seconds, *name):
         kill(process)
     reader.join(timeout=1)
     if process.returncode:
-        last = next((line.strip() for line in reversed(errors) if line.strip()), f"ended with status {process.returncode}")
+        last = next(
+            (line.strip() for line in reversed(errors) if line.strip()), f"ended with status {process.returncode}"
+        )
         rows.append(dict(part=part, contender=" ".join(name), note="its time was up" if late.is_set() else last[:150]))
     return rows
 

@@ -64,7 +64,9 @@ class ParametricBase(Base):
 
     def check_shape(self, shape):
         if tuple(shape[1:]) != self.shape:
-            raise ValueError(f"this {type(self).__name__} is a distribution on arrays {batch_of(self.shape)}; got {tuple(shape)}")
+            raise ValueError(
+                f"this {type(self).__name__} is a distribution on arrays {batch_of(self.shape)}; got {tuple(shape)}"
+            )
 
 
 def check_batch(Z, kind):
@@ -72,7 +74,9 @@ def check_batch(Z, kind):
     if not get_ops(Z).is_float(Z):
         raise TypeError(f"{kind} takes float32 or float64; got dtype {Z.dtype}")
     if Z.ndim not in SHAPES or Z.shape[1] == 0:
-        raise ValueError(f"{kind} takes arrays of shape {', '.join(SHAPES.values())}, C at least 1; got {tuple(Z.shape)}")
+        raise ValueError(
+            f"{kind} takes arrays of shape {', '.join(SHAPES.values())}, C at least 1; got {tuple(Z.shape)}"
+        )
 
 
 def state(value, learn, dtype):
@@ -105,7 +109,9 @@ def start(name, value, shape, least=-math.inf):
     except ValueError:
         raise ValueError(f"{name} is a number or has shape {shape}; got {value.shape}") from None
     if not (np.isfinite(value).all() and (value > least).all()):
-        raise ValueError(f"{name} is {'positive and ' if least == 0 else ''}finite; got {value.min():.6g} to {value.max():.6g}")
+        raise ValueError(
+            f"{name} is {'positive and ' if least == 0 else ''}finite; got {value.min():.6g} to {value.max():.6g}"
+        )
     return value
 
 

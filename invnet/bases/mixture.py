@@ -12,7 +12,8 @@ class GaussianMixture(ParametricBase):
     """K normals, each with its means and deviations: log p(z) = log sum_k w_k N(z; mean_k, s_k^2), s_k = exp(log_s_k).
 
     The weights are w = softmax(logits). A sample is one of a normal that is drawn first, hence no smooth map of noise:
-    a mixture that is learned is trained by `objectives.forward_kl`, and one with learn=False serves `objectives.reverse_kl` too.
+    a mixture that is learned is trained by `objectives.forward_kl`, and one with learn=False serves
+    `objectives.reverse_kl` too.
 
     Args:
         means: (K, C, *spatial), at the start.
@@ -71,7 +72,9 @@ class GaussianMixture(ParametricBase):
 
     def sample_backward(self, dZ, Z):
         if not self.reparametrised:
-            raise NotImplementedError("a sample of a GaussianMixture is no smooth map of noise, and has no gradient in parameters")
+            raise NotImplementedError(
+                "a sample of a GaussianMixture is no smooth map of noise, and has no gradient in parameters"
+            )
 
 
 def mixture_log_prob(Z, means, log_s, logits):

@@ -106,8 +106,10 @@ class FullNormal(ParametricBase):
         except np.linalg.LinAlgError:
             L = None
         if L is None or not np.allclose(covariance, covariance.T):
-            raise ValueError("a covariance is symmetric and positive definite; got one with eigenvalues from "
-                             f"{np.linalg.eigvals(covariance).real.min():.6g}, or not symmetric")
+            raise ValueError(
+                "a covariance is symmetric and positive definite; got one with eigenvalues from "
+                f"{np.linalg.eigvals(covariance).real.min():.6g}, or not symmetric"
+            )
         self.mean = state(start("mean", mean, self.shape), learn, dtype)
         self.L = state(np.tril(L, -1), learn, dtype)
         self.log_s = state(np.log(np.diagonal(L)), learn, dtype)

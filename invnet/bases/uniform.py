@@ -24,7 +24,10 @@ class Uniform(Base):
         check_numbers(low=low, high=high)
         if not -math.inf < low < high < math.inf:
             raise ValueError(f"low lies below high, both finite; got {low} and {high}")
-        self._low, self._high = float(low), float(high)  # a NumPy scalar would not be rounded to the dtype of Z in comparisons
+        self._low, self._high = (
+            float(low),
+            float(high),
+        )  # a NumPy scalar would not be rounded to the dtype of Z in comparisons
 
     def log_prob(self, Z):
         self.check(Z)

@@ -1,4 +1,5 @@
-"""One Glow, some ways to compute it: each contender makes a training step, forward + loss + backward, of one architecture.
+"""One Glow, some ways to compute it: each contender makes a training step, forward + loss + backward, of one
+architecture.
 
 Levels of Squeeze and `steps` times (ActNorm, 1x1 mix, affine coupling with a 3x3 - 1x1 - 3x3 ReLU conditioner), half of
 the channels leaving after each level but the last, standard normal base, no learned prior. A step sets the gradients
@@ -14,8 +15,8 @@ to zero and has no optimizer.
 import functools
 import importlib.util
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 
@@ -57,7 +58,8 @@ def make_glow(hidden, levels, steps, channels, dtype="float32"):
 def training_step(layer, X, holder=None):
     """step() of a layer on a batch: gradients to zero, forward, loss and backward; gives the loss in nats per sample.
 
-    `holder` is who sets the gradients to zero, such as an optimizer that has all of them in one array; None is the layer.
+    `holder` is who sets the gradients to zero, such as an optimizer that has all of them in one array; None is the
+    layer.
     """
     zero_grad = (holder or layer).zero_grad
 
@@ -82,7 +84,9 @@ def make_invnet(engine, hidden, levels, steps, channels, batch, size, threads):
         ops.to_numpy(X[:1])  # a copy to the host waits for a device that is still at work
         return loss
 
-    touch = training_step(glow, X[:1, :, :1 << levels, :1 << levels])  # tables of runs too, which the first step makes
+    touch = training_step(
+        glow, X[:1, :, : 1 << levels, : 1 << levels]
+    )  # tables of runs too, which the first step makes
     return Step(run, sum(math.prod(p.data.shape) for p in glow.parameters()), touch, str(X.device))
 
 
@@ -135,11 +139,14 @@ def on(engine):
     return "invnet" if engine == "numpy" else f"invnet-{engine}"
 
 
-CONTENDERS = {contender.name: contender for contender in (
-    *(Contender(on(engine), engine, functools.partial(make_invnet, engine), 0) for engine in ENGINES),
-    Contender("twin", "torch", torch_step(make_twin, plain), 2),
-    Contender("checkpointed", "torch", torch_step(make_twin, checkpointed), 0),
-)}
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        *(Contender(on(engine), engine, functools.partial(make_invnet, engine), 0) for engine in ENGINES),
+        Contender("twin", "torch", torch_step(make_twin, plain), 2),
+        Contender("checkpointed", "torch", torch_step(make_twin, checkpointed), 0),
+    )
+}
 
 
 def available(names, contenders=CONTENDERS, report=print):

@@ -1,4 +1,6 @@
-"""Peak memory of a training step against depth, each figure that of a process of its own (peak.py); `invnet bench memory`."""
+"""Peak memory of a training step against depth, each figure that of a process of its own (peak.py); `invnet bench
+memory`.
+"""
 
 import os
 import platform
@@ -30,7 +32,9 @@ def row_at(contender, steps, threads, shape, program=PROGRAM):
 
 
 def repeated(contender, steps, threads, shape):
-    """The row of the least peak of some processes, since an allocator keeps more or less by chance, and their median."""
+    """The row of the least peak of some processes, since an allocator keeps more or less by chance, and their
+    median.
+    """
     rows = []
     for _ in range(PROCESSES):
         row = row_at(contender, steps, threads, shape)
@@ -47,7 +51,10 @@ def add_ratios(rows):
     peaks = {(row["contender"], row["steps"]): row["min_MiB"] for row in rows if "min_MiB" in row}
     for row in rows:
         name, steps = row["contender"], row["steps"]
-        for ratio, a, b in (("growth", (name, steps), (name, rows[0]["steps"])), ("ratio", (rows[0]["contender"], steps), (name, steps))):
+        for ratio, a, b in (
+            ("growth", (name, steps), (name, rows[0]["steps"])),
+            ("ratio", (rows[0]["contender"], steps), (name, steps)),
+        ):
             if a in peaks and b in peaks:
                 row[ratio] = peaks[a] / peaks[b]
 
@@ -76,11 +83,15 @@ def quick(contenders, threads):
 def report(rows):
     """Prints the rows with their minimum, median and ratios."""
     first = rows[0]
-    print("Peak memory of a training step above parameters, gradients and batch, by steps of each level\n"
-          f"Glow, {TITLE.format(**first)}, threads: {first['threads']}\n")
+    print(
+        "Peak memory of a training step above parameters, gradients and batch, by steps of each level\n"
+        f"Glow, {TITLE.format(**first)}, threads: {first['threads']}\n"
+    )
     results.print_table(rows, COLUMNS | ({"note": "s"} if any("note" in row for row in rows) else {}))
-    print(f"\n{PROCESSES} processes each; growth: the minimum over that at {first['steps']} steps; "
-          f"ratio: {first['contender']}'s minimum over the contender's")
+    print(
+        f"\n{PROCESSES} processes each; growth: the minimum over that at {first['steps']} steps; "
+        f"ratio: {first['contender']}'s minimum over the contender's"
+    )
 
 
 def plot(rows):
@@ -93,7 +104,11 @@ def plot(rows):
             mine = [row for row in measured if row["contender"] == contender]
             peaks = [row["activations_MiB"] * factor for row in mine]
             results.line(axis, [row["steps"] for row in mine], peaks, contender)
-        axis.set(xlabel="steps of each level", ylabel=f"peak above parameters and gradients, {unit}", title=TITLE.format(**rows[0]))
+        axis.set(
+            xlabel="steps of each level",
+            ylabel=f"peak above parameters and gradients, {unit}",
+            title=TITLE.format(**rows[0]),
+        )
         axis.set_yscale(scale)
         axis.grid(alpha=0.3, which="both")
     axes[0, 0].set_ylim(0, None)

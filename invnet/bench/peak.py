@@ -1,12 +1,16 @@
-"""Peak memory of one contender's training step, in a process of its own: `python -m invnet.bench.peak twin --hidden 64 ...`.
+"""Peak memory of one contender's training step, in a process of its own: `python -m invnet.bench.peak twin --hidden 64
+...`.
 
-1. A step of a tiny model, one step of each level on a tiny batch, runs first: it loads libraries, loads the kernels, which
+1. A step of a tiny model, one step of each level on a tiny batch, runs first: it loads libraries, loads the kernels,
+which
    depend on the numbers of channels, and starts threads. Kernels should have been compiled by a process before.
 2. The model and the batch are made and the gradients' memory is touched; `baseline` is the resident memory then. So it
    holds interpreter, libraries, batch, parameters and gradients, and no activation.
 3. The kernel's high-water mark of resident memory is reset (Linux: 5 to /proc/self/clear_refs), the step runs
-   `--repeats` times, and `peak` is the mark after that (VmHWM). Where it cannot be reset, it is that of the whole process.
-4. `activations` = peak - baseline: what a step takes above parameters, gradients and the batch. A contender that frees its
+   `--repeats` times, and `peak` is the mark after that (VmHWM). Where it cannot be reset, it is that of the whole
+   process.
+4. `activations` = peak - baseline: what a step takes above parameters, gradients and the batch. A contender that frees
+its
    gradients in the forward pass, as PyTorch's do, gains at most the gradients' size by this reckoning.
 
 Prints these as JSON, in bytes. Linux only, and of the host's memory only.
@@ -36,12 +40,15 @@ def peak_memory(contender, program=PROGRAM, repeats=1, **shape):
         shape: of DEFAULTS.
     """
     options = [str(value) for name, value in (shape | {"repeats": repeats}).items() for value in (f"--{name}", value)]
-    # The child looks for modules where this process does, -P: and not in the current folder first; so it finds the same invnet.
+    # The child looks for modules where this process does, -P: and not in the current folder first; so it finds the same
+    # invnet.
     path = os.pathsep.join(map(os.path.abspath, sys.path))
     command = [sys.executable, "-P", "-W", "ignore", "-m", program, contender, *options]
     status, out, err = run(command, os.environ | {"PYTHONPATH": path})
     if status:
-        return {"failed": f"killed by signal {-status}" if status < 0 else (err.strip().splitlines() or ["no message"])[-1]}
+        return {
+            "failed": f"killed by signal {-status}" if status < 0 else (err.strip().splitlines() or ["no message"])[-1]
+        }
     return json.loads(out.splitlines()[-1])
 
 
@@ -50,7 +57,9 @@ def run(command, environment):
     process = None
     try:
         with InterruptLater():  # subprocess.run loses a process if Ctrl-C comes while it starts
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            process = subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
         out, err = process.communicate()
         return process.returncode, out, err
     finally:

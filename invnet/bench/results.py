@@ -14,9 +14,14 @@ COLORS = {"twin": "tab:blue", "checkpointed": "tab:purple"}
 
 def machine(libraries=LIBRARIES):
     """The machine and the versions of libraries, as columns."""
-    return {"date": datetime.date.today().isoformat(), "cpu": _cpu(), "cores": os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
-            **{name: _version(name) for name in libraries}}
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: _version(name) for name in libraries},
+    }
 
 
 def _version(name):
@@ -39,8 +44,14 @@ def _cpu():
     fields = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in fields.items()}
     vector = next((name for name in ("avx512f", "avx2", "avx") if name in fields.get("flags", "")), "")
-    return " ".join([fields.get("model name", platform.machine()), f"family {fields.get('cpu family', '?')}",
-                     f"model {fields.get('model', '?')}", vector]).strip()
+    return " ".join(
+        [
+            fields.get("model name", platform.machine()),
+            f"family {fields.get('cpu family', '?')}",
+            f"model {fields.get('model', '?')}",
+            vector,
+        ]
+    ).strip()
 
 
 def write_csv(rows, name, folder, libraries=LIBRARIES):
@@ -51,8 +62,10 @@ def write_csv(rows, name, folder, libraries=LIBRARIES):
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, [*columns, *facts], restval="")
         writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in (row | facts).items()}
-                         for row in rows)
+        writer.writerows(
+            {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in (row | facts).items()}
+            for row in rows
+        )
     print(f"wrote {path}")
 
 

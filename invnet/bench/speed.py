@@ -2,8 +2,8 @@
 
 `share` is the arithmetic of 4 evaluations of the conditioners over the step's time, as a part of the rate of a
 2048 x 2048 float32 matrix product, by NumPy with as many threads, measured in the same turns. It is a rate of useful
-work, counted as sums of products: a contender that stores activations needs 3 evaluations, and one that multiplies values of
-polynomials (docs/math.md) half of its convolutions' multiplications, so a share may pass 100 %.
+work, counted as sums of products: a contender that stores activations needs 3 evaluations, and one that multiplies
+values of polynomials (docs/math.md) half of its convolutions' multiplications, so a share may pass 100 %.
 """
 
 from . import results
@@ -12,8 +12,17 @@ from .turns import in_turns, sgemm, summary
 #: hidden: (batch at 32x32, steps of each level), for a step of about 0.05 to 0.2 seconds
 MODELS = {64: (16, 4), 128: (16, 3), 256: (8, 2), 512: (8, 1)}
 QUICK = dict(hidden=[64, 256], size=32, rounds=15)
-COLUMNS = dict(hidden="d", batch="d", steps="d", contender="s", seconds_min=".4f", seconds_median=".4f", ratio_min=".2f",
-               ratio_median=".2f", share=".0%")
+COLUMNS = dict(
+    hidden="d",
+    batch="d",
+    steps="d",
+    contender="s",
+    seconds_min=".4f",
+    seconds_median=".4f",
+    ratio_min=".2f",
+    ratio_median=".2f",
+    share=".0%",
+)
 
 
 def flops(hidden, levels, steps, channels, batch, size, threads=None):
@@ -38,8 +47,12 @@ def measure(contenders, hidden, size, threads, rounds, levels=3, reference="invn
     rate = product_flops / min(seconds.pop("sgemm"))
     rows = summary(seconds, reference)
     for row in rows:
-        row.update(shape, parameters=made[row["contender"]].parameters, sgemm_gflops=rate / 1e9,
-                   share=4 * flops(**shape) / row["seconds_min"] / rate)
+        row.update(
+            shape,
+            parameters=made[row["contender"]].parameters,
+            sgemm_gflops=rate / 1e9,
+            share=4 * flops(**shape) / row["seconds_min"] / rate,
+        )
     return rows
 
 
@@ -57,15 +70,21 @@ def quick(contenders, threads):
 def report(rows):
     """Prints the rows with their minimum, median and ratios."""
     first = rows[0]
-    print("Seconds of a training step: forward, loss and backward\n"
-          "Glow, {size}x{size}x{channels}, {levels} levels of `steps` steps, threads: {threads}\n".format(**first))
+    print(
+        "Seconds of a training step: forward, loss and backward\n"
+        "Glow, {size}x{size}x{channels}, {levels} levels of `steps` steps, threads: {threads}\n".format(**first)
+    )
     results.print_table(rows, {name: form for name, form in COLUMNS.items() if name != "share"})
-    print(f"\nover {first['rounds']} rounds; ratio: {first['contender']}'s time over the contender's, "
-          f"so that below 1 {first['contender']} is faster")
+    print(
+        f"\nover {first['rounds']} rounds; ratio: {first['contender']}'s time over the contender's, "
+        f"so that below 1 {first['contender']} is faster"
+    )
 
 
 def plot(rows):
-    """A figure: times over the reference's, and shares, against the hidden width; a column for each threads and size."""
+    """A figure: times over the reference's, and shares, against the hidden width; a column for each threads and
+    size.
+    """
     kinds = sorted({(row["threads"], row["size"]) for row in rows})
     fig, axes = results.figure(len(kinds), 2)
     for column, (threads, size) in enumerate(kinds):

@@ -1,8 +1,8 @@
 """Timing in turns.
 
-All contenders live in one process and take turns: in each round every contender runs `repeats` steps, the fastest of which
-is its time of that round, so that a change in the machine's speed meets all of them. The contender that begins moves
-on from round to round. Between turns there is a pause when there are several threads: the threads of OpenMP and
+All contenders live in one process and take turns: in each round every contender runs `repeats` steps, the fastest of
+which is its time of that round, so that a change in the machine's speed meets all of them. The contender that begins
+moves on from round to round. Between turns there is a pause when there are several threads: the threads of OpenMP and
 OpenBLAS spin for a while after their work, on the cores of the next contender.
 
 Ratios. `ratio_min` is the minimum over rounds of the reference divided by that of the contender; `ratio_median` is the
@@ -23,7 +23,9 @@ def clock(step):
 
 
 def processor_clock(step):
-    """Seconds of the processor that one call takes in all threads: on a machine with other work, for what runs in one thread."""
+    """Seconds of the processor that one call takes in all threads: on a machine with other work, for what runs in one
+    thread.
+    """
     start = time.process_time()
     step()
     return time.process_time() - start
@@ -41,7 +43,7 @@ def in_turns(steps, rounds, repeats=2, threads=1, clock=clock):
         step(), step()
     seconds, names = {name: [] for name in steps}, list(steps)
     for i, _ in enumerate(rounds):
-        for name in names[i % len(names):] + names[:i % len(names)]:
+        for name in names[i % len(names) :] + names[: i % len(names)]:
             if threads > 1:
                 time.sleep(PAUSE)
             seconds[name].append(min(clock(steps[name]) for _ in range(repeats)))
@@ -52,7 +54,12 @@ def summary(seconds, reference="invnet"):
     """Minimum, median and ratios of each contender, as rows."""
     rows = []
     for name, each in seconds.items():
-        row = {"contender": name, "seconds_min": min(each), "seconds_median": statistics.median(each), "rounds": len(each)}
+        row = {
+            "contender": name,
+            "seconds_min": min(each),
+            "seconds_median": statistics.median(each),
+            "rounds": len(each),
+        }
         if reference in seconds:
             ours = seconds[reference]
             row["ratio_min"] = min(ours) / min(each)

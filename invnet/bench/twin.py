@@ -2,10 +2,10 @@
 
 What was tried for speed, at one thread on an AVX-512 core (hidden 64, 8 steps of 16x12x16x16, milliseconds): ActNorm
 apart 46.8, folded into the 1x1 convolution 45.4, that mix as a linear map of channels-last rows 44.8, halves by `split`
-in place of slices (its gradient is one concatenation) 43.2. Lost: the hidden 1x1 convolution as a linear map (62, oneDNN's
-convolution is faster than MKL's product), 3x3 convolutions as gathered taps and a product (69), no concatenation of the
-halves but two mixes (43.6). All 1x1 convolutions of a level are assembled from their LU factors at once (0.05 ms a
-step; one by one 0.15). Log-determinants are summed to one number, since the loss is a mean.
+in place of slices (its gradient is one concatenation) 43.2. Lost: the hidden 1x1 convolution as a linear map (62,
+oneDNN's convolution is faster than MKL's product), 3x3 convolutions as gathered taps and a product (69), no
+concatenation of the halves but two mixes (43.6). All 1x1 convolutions of a level are assembled from their LU factors at
+once (0.05 ms a step; one by one 0.15). Log-determinants are summed to one number, since the loss is a mean.
 """
 
 import math
@@ -83,8 +83,12 @@ class Mixes(nn.Module):
     def __init__(self, norms, convs):
         super().__init__()
         stack = lambda arrays: torch.stack([tensor(p.data) for p in arrays])
-        self.scale, self.shift = (nn.Parameter(stack(arrays)) for arrays in ([n.log_s for n in norms], [n.b for n in norms]))
-        self.L, self.U, self.log_s = (nn.Parameter(stack(getattr(c, name) for c in convs)) for name in ("L", "U", "log_s"))
+        self.scale, self.shift = (
+            nn.Parameter(stack(arrays)) for arrays in ([n.log_s for n in norms], [n.b for n in norms])
+        )
+        self.L, self.U, self.log_s = (
+            nn.Parameter(stack(getattr(c, name) for c in convs)) for name in ("L", "U", "log_s")
+        )
         self.register_buffer("P", stack(c.P for c in convs))
         self.register_buffer("sign", stack(c.sign for c in convs))
         self.register_buffer("below", torch.ones_like(self.P[0]).tril(-1))

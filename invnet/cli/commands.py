@@ -12,16 +12,16 @@ import time
 import numpy as np
 
 from .. import io, process_group
-from . import report
 from ..data import load
 from ..distributed import joined
 from ..flow import Flow
 from ..ops import ops_named
 from ..ops.threads import num_threads, set_num_threads
+from ..train import CHECKPOINT, Interrupted, fit
+from ..train.recipe import Recipe
+from . import report
 from .outputs import Samples, check_place, free
 from .presets import Model, defaults, kind_of
-from ..train.recipe import Recipe
-from ..train import CHECKPOINT, Interrupted, fit
 
 SECONDS_BETWEEN_PICTURES = 30
 SAMPLES_AT_ONCE = 1024
@@ -57,7 +57,10 @@ def train(source, out, resume, engine, max_seconds, quiet, threads, **given):
         _resume(source, out, resume, engine, max_seconds, quiet, given)
         return
     if source is None:
-        raise ValueError('train needs data: "digits", a .npz or .npy file, a folder of images or CIFAR\'s binary version; or --resume RUN')
+        raise ValueError(
+            'train needs data: "digits", a .npz or .npy file, a folder of images or '
+            "CIFAR's binary version; or --resume RUN"
+        )
     loading = {name: given.pop(name) for name in ("bits", "values", "validation", "test", "layout") if name in given}
     guards = {name: given.pop(name) for name in GUARDS if name in given}
     Model(**_only(Model, given)), Recipe(**_only(Recipe, given))  # their mistakes before any work
@@ -68,7 +71,13 @@ def train(source, out, resume, engine, max_seconds, quiet, threads, **given):
     chosen = {**defaults(kind_of(source, images), images, given), **given}
     net = _guarded(Model(**_only(Model, chosen)).build(images.shape, loading["seed"]), guards)
     run = pathlib.Path(out) if out is not None else free(pathlib.Path("runs", images.name))
-    notes = {"loading": loading, "shape": images.shape, "levels": images.levels, "engine": engine or "numpy", "guards": guards}
+    notes = {
+        "loading": loading,
+        "shape": images.shape,
+        "levels": images.levels,
+        "engine": engine or "numpy",
+        "guards": guards,
+    }
     _fit(net.to(notes["engine"]), images, run, max_seconds, quiet, notes, **_only(Recipe, chosen))
 
 

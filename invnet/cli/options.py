@@ -5,9 +5,9 @@ import dataclasses
 import types
 import typing
 
-from .presets import PRESETS, STEPS
 from ..ops.activations import ACTIVATIONS
 from ..train.recipe import OPTIMIZERS
+from .presets import PRESETS, STEPS
 
 HELP = {
     "alpha": "margin of the logit that takes pixels from [0, 1] to the line; 0 to 0.5",
@@ -52,12 +52,16 @@ def add_fields(group, options):
         if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=shown)
         else:
-            kind, metavar = (kernel_sizes, "K,K,K") if kind is tuple else (kind, {int: "N", float: "X", str: "NAME"}[kind])
+            kind, metavar = (
+                (kernel_sizes, "K,K,K") if kind is tuple else (kind, {int: "N", float: "X", str: "NAME"}[kind])
+            )
             group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=metavar, help=shown)
 
 
 def _default(field):
-    value = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else GLOWS.get(field.name, field.default)
+    value = (
+        ",".join(map(str, field.default)) if isinstance(field.default, tuple) else GLOWS.get(field.name, field.default)
+    )
     if isinstance(value, bool):
         value = "yes" if value else "no"
     special = [f"{preset[field.name]:g} for {kind}" for kind, preset in PRESETS.items() if field.name in preset]

@@ -1,4 +1,6 @@
-"""Where commands write, which is checked before they work, and samples in each form: a picture, single images, arrays."""
+"""Where commands write, which is checked before they work, and samples in each form: a picture, single images,
+arrays.
+"""
 
 import math
 import pathlib
@@ -58,9 +60,13 @@ class Samples:
             raise FileExistsError(f"the folder {out} has .png images already: choose another")
         check_place(out)
         if self.kind != "array" and shape[0] not in (1, 3):
-            raise ValueError(f"pictures have 1 or 3 channels, these images {shape[0]}: write them to a .npy or .npz file")
+            raise ValueError(
+                f"pictures have 1 or 3 channels, these images {shape[0]}: write them to a .npy or .npz file"
+            )
         if is_folder and levels > 256:
-            raise ValueError(f"a .png image holds 256 levels, these images have {levels}: write them to a .npy or .npz file")
+            raise ValueError(
+                f"a .png image holds 256 levels, these images have {levels}: write them to a .npy or .npz file"
+            )
         if columns is not None and self.kind != "picture":
             raise ValueError(f"--columns is of a picture; got --out {out}")
         if self.kind == "picture":
@@ -71,11 +77,15 @@ class Samples:
 
         kinds = FigureCanvasBase.get_supported_filetypes()
         if self.path.suffix.lower()[1:] not in kinds:
-            raise ValueError(f"--out is a folder, a .npy or .npz file, or a picture ({', '.join(sorted(kinds))}); got {self.path}")
+            raise ValueError(
+                f"--out is a folder, a .npy or .npz file, or a picture ({', '.join(sorted(kinds))}); got {self.path}"
+            )
         columns = min(n, self.columns or plot.near_square(n, H, W))
         if n > 1 and max(columns * (W + 1), math.ceil(n / columns) * (H + 1)) > LARGEST_PICTURE:
-            raise ValueError(f"a picture is at most {LARGEST_PICTURE} pixels wide and high, too few for {n:,} images of {H}x{W} in "
-                             f"{columns} columns: write them to a folder/, a .npy or a .npz file")
+            raise ValueError(
+                f"a picture is at most {LARGEST_PICTURE} pixels wide and high, too few for {n:,} images of {H}x{W} in "
+                f"{columns} columns: write them to a folder/, a .npy or a .npz file"
+            )
 
     def write(self, images):
         """Writes images (N, C, H, W) of which 0 is black and 1 is white; says what it wrote, a text."""

@@ -52,13 +52,15 @@ class Model:
         options = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         alpha = options.pop("alpha")
         if any(size % 2**self.levels for size in shape[1:]):
-            raise ValueError(f"levels={self.levels} halves H and W as many times, so both must be divisible by "
-                             f"{2**self.levels}; the images are {shape[1]}x{shape[2]}")
+            raise ValueError(
+                f"levels={self.levels} halves H and W as many times, so both must be divisible by "
+                f"{2**self.levels}; the images are {shape[1]}x{shape[2]}"
+            )
         return Chain(Logit(alpha), Glow(shape[0], seed=seed, **options))
 
 
 def kind_of(source, images):
-    """"digits", "grey" or "colour"."""
+    """ "digits", "grey" or "colour"."""
     return "digits" if source == "digits" else "grey" if images.shape[0] == 1 else "colour"
 
 
@@ -71,8 +73,10 @@ def defaults(kind, images, given):
     batch = given.get("batch", Recipe.batch)
     height_width = math.gcd(*images.shape[1:])
     if height_width % 2:
-        raise ValueError("a multiscale Glow halves H and W, which must be even; "
-                         f"the images are {images.shape[1]}x{images.shape[2]}: crop or pad them")
+        raise ValueError(
+            "a multiscale Glow halves H and W, which must be even; "
+            f"the images are {images.shape[1]}x{images.shape[2]}: crop or pad them"
+        )
     preset = {"levels": Model.levels, "epochs": max(1, round(STEPS * batch / len(images.train))), **PRESETS[kind]}
     while height_width % 2 ** preset["levels"]:
         preset["levels"] -= 1

@@ -5,15 +5,17 @@ import numpy as np
 from .. import plot
 from ..data import gaussian, independent_histograms
 from ..flow import Flow
-from ..train.metrics import read_metrics
 from ..train import METRICS
+from ..train.metrics import read_metrics
 from ..train.trainer import continuous, evaluate
 
 LARGEST_GAUSSIAN = 4096
 
 
 def baselines(images):
-    """{name: test bits/dim}; the Gaussian only with more images than dimensions, and where its covariance is not huge."""
+    """{name: test bits/dim}; the Gaussian only with more images than dimensions, and where its covariance is not
+    huge.
+    """
     bits = {"independent histograms": independent_histograms(images)}
     if images.dimensions <= LARGEST_GAUSSIAN and images.dimensions < len(images.train):
         bits["full-covariance Gaussian"] = gaussian(images)

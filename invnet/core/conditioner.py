@@ -35,7 +35,8 @@ class Conditioner(Module):
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
 
     def spec(self):
-        """What it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py) by which engines do several layers in one call; or None.
+        """What it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py) by which engines do several layers in one
+        call; or None.
 
         It holds for the class that gives it, and for subclasses that add no method but `__init__`.
         """
@@ -44,13 +45,19 @@ class Conditioner(Module):
         super().__init_subclass__(**more)
         for old, new in (("draw", "rng_state"), ("drawn", "with_rng")):
             if old in vars(cls):
-                warnings.warn(f"{cls.__name__}.{old} is {new} now; the old name goes with invnet 0.3", DeprecationWarning, stacklevel=2)
+                warnings.warn(
+                    f"{cls.__name__}.{old} is {new} now; the old name goes with invnet 0.3",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
                 setattr(cls, new, vars(cls)[old])
         if not describes_itself(cls, "spec"):
             cls.spec = Conditioner.spec
 
     def rng_state(self):
-        """What the evaluations of one pass draw, as a seed of dropout, for the pass back to use again; None where they draw nothing."""
+        """What the evaluations of one pass draw, as a seed of dropout, for the pass back to use again; None where they
+        draw nothing.
+        """
 
     def with_rng(self, draw, tile, again):
         """This net, to be evaluated with a `rng_state` on the tile of that number; `again` on the way back."""

@@ -21,12 +21,14 @@ class Given(Condition):
 
 
 def given_condition(layer, X, cond):
-    """The condition of X as the layers within `layer` take it: None, or an array or Condition of N samples in the layer's dtype.
+    """The condition of X as the layers within `layer` take it: None, or an array or Condition of N samples in the
+    layer's dtype.
 
     Any real dtype is converted, and one row is that of every sample, without a copy.
 
     Raises:
-        ValueError: there is none, and a layer within needs one; or there is one, and no layer takes it; or it has another shape.
+        ValueError: there is none, and a layer within needs one; or there is one, and no layer takes it; or it has
+            another shape.
         TypeError: it is of another engine, or has no real numbers.
     """
     sizes = layer.derived("conditions", layer.conditions)
@@ -38,7 +40,9 @@ def given_condition(layer, X, cond):
     if not sizes:
         if current.layer is not None:  # of the layers within another one some ignore it
             return None
-        raise ValueError(f"{_name(layer)} takes no condition, and no layer within it does; got one of shape {tuple(array.shape)}")
+        raise ValueError(
+            f"{_name(layer)} takes no condition, and no layer within it does; got one of shape {tuple(array.shape)}"
+        )
     ops = get_ops(X)
     same_engine("the condition", array, X)
     _check_shape(layer, ops, X, array)
@@ -67,12 +71,17 @@ def _check_shape(layer, ops, X, array):
     elif fits and spatial is not None:
         fits = shape[1] * times[0] ** len(times) == spatial
     if not fits or shape[0] not in (1, N):
-        raise ValueError(f"{_name(layer)} takes a condition of shape {_shapes(layer, X)} for X {tuple(X.shape)}, {N} rows for its {N} samples "
-                         f"or one row for all; got {shape}, of {shape[0]} rows")
+        raise ValueError(
+            f"{_name(layer)} takes a condition of shape {_shapes(layer, X)} for X {tuple(X.shape)}, {N} rows for its "
+            f"{N} samples "
+            f"or one row for all; got {shape}, of {shape[0]} rows"
+        )
 
 
 def _channels(layer, X):
-    """K of a condition (N, K), and of one (N, K, *spatial) with the axes of X: None where it is not known, 0 where there is none such."""
+    """K of a condition (N, K), and of one (N, K, *spatial) with the axes of X: None where it is not known, 0 where
+    there is none such.
+    """
     sizes, d = layer.derived("conditions", layer.conditions), X.ndim - 2
     if any(K is None for K, _ in sizes):
         return None, None
@@ -89,7 +98,10 @@ def _shapes(layer, X):
     vector, spatial = _channels(layer, X)
     shapes = [] if vector == 0 else [f"(N, {vector or 'K'})"]
     if X.ndim > 2 and spatial != 0:
-        shapes.append(f"(N, {'K' if spatial is None else int(spatial)}, *spatial), whose axes are those of X or all the same number of times as long,")
+        shapes.append(
+            f"(N, {'K' if spatial is None else int(spatial)}, *spatial), whose axes are those of X or all the same "
+            f"number of times as long,"
+        )
     return " or ".join(shapes) or "(N, K)"
 
 

@@ -13,13 +13,20 @@ def same_engine(name, array, X):
 def check_gradient(dZ, ops, shape, dtype):
     """ValueError or TypeError where dZ is no gradient in an array of that engine, shape and dtype."""
     if get_ops(dZ).name != ops.name:
-        raise TypeError(f"the gradient needs the engine and device of its array, {ops.name}; got one of {get_ops(dZ).name}")
+        raise TypeError(
+            f"the gradient needs the engine and device of its array, {ops.name}; got one of {get_ops(dZ).name}"
+        )
     if tuple(dZ.shape) != tuple(shape) or not ops.same_dtype(dZ.dtype, dtype):
-        raise ValueError(f"the gradient needs the shape and dtype of its array, {tuple(shape)} {dtype}; got {tuple(dZ.shape)} {dZ.dtype}")
+        raise ValueError(
+            f"the gradient needs the shape and dtype of its array, {tuple(shape)} {dtype}; got {tuple(dZ.shape)} "
+            f"{dZ.dtype}"
+        )
 
 
 def as_dlogdet(dlogdet, Z, name="dlogdet"):
-    """The gradient in logdet, or in another number of each sample, as an (N,) array: None is -1/N, a number is repeated."""
+    """The gradient in logdet, or in another number of each sample, as an (N,) array: None is -1/N, a number is
+    repeated.
+    """
     N, ops = Z.shape[0], get_ops(Z)
     if dlogdet is None:
         dlogdet = -1.0 / max(N, 1)

@@ -59,8 +59,8 @@ class Layer(Module):
         return layers or super().parts_to_show(shape)
 
     def conditions(self, level=0):
-        """The set of (K, level) of the conditions that are used within: K channels, None where that is not known, where the spatial
-        axes have been halved `level` times."""
+        """The set of (K, level) of the conditions that are used within: K channels, None where that is not known, where
+        the spatial axes have been halved `level` times."""
         found = {(None, level)} if self.uses_condition else set()
         for _, part in self._within():
             if isinstance(part, Layer):
@@ -68,7 +68,8 @@ class Layer(Module):
         return found
 
     def specs(self):
-        """What it computes, as a list of LayerSpec (invnet/fused/spec.py) by which engines do several layers in one call; or [].
+        """What it computes, as a list of LayerSpec (invnet/fused/spec.py) by which engines do several layers in one
+        call; or [].
 
         They hold for the class that gives them, and for subclasses that add no method but `__init__`.
         """
@@ -105,7 +106,8 @@ class Layer(Module):
         """The layer that a user knows this one by."""
         return self
 
-    #: whether a backward compares this layer's log-determinant with that of what it rebuilt; not where it is the same for every X
+    #: whether a backward compares this layer's log-determinant with that of what it rebuilt; not where it is the same
+    #: for every X
     measures_logdet = True
     #: what a user can choose so that this layer amplifies rounding errors less, as texts
     steadier = ()
@@ -127,7 +129,9 @@ class Layer(Module):
 
         `dlogdet` is the gradient in the inverse's logdet. Only `Reverse` needs this method.
         """
-        raise NotImplementedError(f"to be reversed, {type(self).__name__} needs inverse_backward(dX, X, dlogdet, cond) -> dZ, Z")
+        raise NotImplementedError(
+            f"to be reversed, {type(self).__name__} needs inverse_backward(dX, X, dlogdet, cond) -> dZ, Z"
+        )
 
     # What a composition calls: the same maps on channels-last arrays that the callee owns, with dlogdet (N,).
     def forward_(self, X, cond=None):
@@ -148,7 +152,9 @@ class Layer(Module):
 
     @staticmethod
     def _with_own_condition(backward, dZ, Z, dlogdet, cond):
-        """backward(dZ, Z, dlogdet, cond) with a Condition that has the shape of the samples, for a layer that adds to its `grad`."""
+        """backward(dZ, Z, dlogdet, cond) with a Condition that has the shape of the samples, for a layer that adds to
+        its `grad`.
+        """
         if not isinstance(cond, Given):
             return backward(dZ, Z, dlogdet, cond)
         own = Condition(get_ops(Z).copy(cond.array))
@@ -162,7 +168,9 @@ class Layer(Module):
     def _own(self, output, argument):
         """A copy with channels-last memory, of an output that must have the dtype of its argument."""
         if output.dtype != argument.dtype:
-            raise TypeError(f"{type(self).__name__} must give what it is given, {argument.dtype}; it gave {output.dtype}")
+            raise TypeError(
+                f"{type(self).__name__} must give what it is given, {argument.dtype}; it gave {output.dtype}"
+            )
         return get_ops(output).copy_channels_last(output)
 
 
@@ -183,10 +191,15 @@ class InPlaceLayer(BackwardPolicy, Layer):
     def check_shape(self, X, name="X"):
         if X.ndim not in SHAPES or X.shape[1] == 0:
             shapes = ", ".join(SHAPES.values())
-            raise ValueError(f"{type(self).__name__} takes arrays of shape {shapes}, C at least 1; got {name} of shape {tuple(X.shape)}")
+            raise ValueError(
+                f"{type(self).__name__} takes arrays of shape {shapes}, C at least 1; got {name} of shape "
+                f"{tuple(X.shape)}"
+            )
         if self.channels is not None and X.shape[1] != self.channels:
-            raise ValueError(f"{type(self).__name__} has {self.channels} channels and takes (N, {self.channels}, *spatial); "
-                             f"got {name} of shape {tuple(X.shape)}")
+            raise ValueError(
+                f"{type(self).__name__} has {self.channels} channels and takes (N, {self.channels}, *spatial); "
+                f"got {name} of shape {tuple(X.shape)}"
+            )
 
     def check(self, X, name="X"):
         """The operations for X; ValueError or TypeError where this layer cannot take it."""
@@ -196,16 +209,23 @@ class InPlaceLayer(BackwardPolicy, Layer):
             raise TypeError(f"{kind} takes float32 or float64; got {name} of dtype {X.dtype}")
         own = self.first_state
         if own is not None and get_ops(own.data).name != ops.name:
-            raise TypeError(f"{kind} computes on arrays of {get_ops(own.data).name}; got {name} of {ops.name}: "
-                            f'convert it, or the layer with .to("{ops.name}")')
+            raise TypeError(
+                f"{kind} computes on arrays of {get_ops(own.data).name}; got {name} of {ops.name}: "
+                f'convert it, or the layer with .to("{ops.name}")'
+            )
         dtype = own.data.dtype if isinstance(own, Parameter) else None
         if dtype is not None and not ops.same_dtype(X.dtype, dtype) and not self.state_dtype:
-            raise TypeError(f"{kind} computes in {dtype}; got {name} of dtype {X.dtype}: convert the array, or the layer with .to(dtype=...)")
+            raise TypeError(
+                f"{kind} computes in {dtype}; got {name} of dtype {X.dtype}: convert the array, or the layer with "
+                f".to(dtype=...)"
+            )
         return ops
 
     def _own_copy(self, ops, X):
         """What an underscored method is given: a copy of X with channels-last memory, in the dtype of the states."""
-        return ops.copy_channels_last(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.copy_channels_last(X)
+        return (
+            ops.copy_channels_last(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.copy_channels_last(X)
+        )
 
     def forward(self, X, cond=None):
         return self._out("forward_", X, cond)
@@ -213,7 +233,10 @@ class InPlaceLayer(BackwardPolicy, Layer):
     def inverse(self, Z, cond=None):
         ops = self.check(Z, "Z")
         cond = given_condition(self, Z, cond)
-        with ops.at_work(), within(layer=current.layer or self, rng=current.rng or RngReplay(), kept=None, monitor=None):
+        with (
+            ops.at_work(),
+            within(layer=current.layer or self, rng=current.rng or RngReplay(), kept=None, monitor=None),
+        ):
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
     def inverse_logdet(self, Z, cond=None):
@@ -270,7 +293,9 @@ class InPlaceLayer(BackwardPolicy, Layer):
         return self.forward_(X, cond)[0]
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        raise NotImplementedError(f"to be reversed, {type(self).__name__} needs inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z")
+        raise NotImplementedError(
+            f"to be reversed, {type(self).__name__} needs inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z"
+        )
 
 
 class Isometry(InPlaceLayer):

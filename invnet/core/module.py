@@ -10,8 +10,8 @@ from .summary import count, summary_of
 
 
 class Module:
-    """Something with parameters: finds them in its public attributes and in lists and tuples there (neither in dicts nor in
-    lists of lists), in the order in which they were set."""
+    """Something with parameters: finds them in its public attributes and in lists and tuples there (neither in dicts
+    nor in lists of lists), in the order in which they were set."""
 
     def __new__(cls, *args, **kwargs):
         # The constructor's arguments are the architecture: repr prints those that were given, and save() writes all.
@@ -28,14 +28,18 @@ class Module:
 
     def _note_replaced(self, old, value):
         """Where a part that is a module is replaced, has the constructor's arguments follow, as far as they can."""
-        if old is not value and any(isinstance(part, Module) for part in (old if isinstance(old, (tuple, list)) else (old,))):
+        if old is not value and any(
+            isinstance(part, Module) for part in (old if isinstance(old, (tuple, list)) else (old,))
+        ):
             args, kwargs = self._arguments
             follow = lambda given: value if given is old else given
             self._arguments = tuple(map(follow, args)), {name: follow(given) for name, given in kwargs.items()}
             self._altered = True
 
     def is_altered(self):
-        """Whether a module here or within was put in the place of another, so that constructors may make another one."""
+        """Whether a module here or within was put in the place of another, so that constructors may make another
+        one.
+        """
         return "_altered" in vars(self) or any(part.is_altered() for part in self.modules_within())
 
     def __delattr__(self, name):
@@ -43,10 +47,13 @@ class Module:
         Buffer.replaced += 1
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("_derived", "_looked_at")}  # of this process alone
+        return {
+            name: value for name, value in vars(self).items() if name not in ("_derived", "_looked_at")
+        }  # of this process alone
 
     def derived(self, name, make):
-        """make(), kept until an array or a part of a module is replaced: for what follows from this module and all within it.
+        """make(), kept until an array or a part of a module is replaced: for what follows from this module and all
+        within it.
 
         Lists of parts are compared, since a list tells nobody that it has changed.
         """
@@ -60,17 +67,25 @@ class Module:
         return found[name]
 
     def _look(self):
-        """The lists of parts in this module and all within it, whose attributes are from now on counted when they are replaced."""
+        """The lists of parts in this module and all within it, whose attributes are from now on counted when they are
+        replaced.
+        """
         lists, modules = [], [self]
         while modules:
             module = modules.pop()
             vars(module)["_looked_at"] = True
-            lists += [value for name, value in vars(module).items() if name[0] != "_" and isinstance(value, list)
-                      and (not value or any(isinstance(item, (Buffer, Module)) for item in value))]
+            lists += [
+                value
+                for name, value in vars(module).items()
+                if name[0] != "_"
+                and isinstance(value, list)
+                and (not value or any(isinstance(item, (Buffer, Module)) for item in value))
+            ]
             modules += [part for _, part in module._within() if isinstance(part, Module)]
         return lists
 
-    #: by name: what arguments stand for that are None, since a file says what was meant whatever a later version means by None
+    #: by name: what arguments stand for that are None, since a file says what was meant whatever a later version means
+    #: by None
     _meant = {}
 
     def arguments(self):
@@ -78,7 +93,9 @@ class Module:
         return self._bound(lambda bound: None)
 
     def architecture(self):
-        """The constructor's arguments by name, those left at their default too, and what None stood for: what a file says of it."""
+        """The constructor's arguments by name, those left at their default too, and what None stood for: what a file
+        says of it.
+        """
         if type(self).__init__ is object.__init__:
             return {}
         every = self._bound(inspect.BoundArguments.apply_defaults)
@@ -113,8 +130,14 @@ class Module:
 
     def checked_shape(self, shape):
         """The shape of a sample as a tuple; ValueError where this module does not take such."""
-        if not isinstance(shape, (tuple, list)) or not all(isinstance(n, numbers.Integral) and n > 0 for n in shape) or not shape:
-            raise ValueError(f"shape is that of one sample of the input, (C, *spatial), without the number of samples; got {shape!r}")
+        if (
+            not isinstance(shape, (tuple, list))
+            or not all(isinstance(n, numbers.Integral) and n > 0 for n in shape)
+            or not shape
+        ):
+            raise ValueError(
+                f"shape is that of one sample of the input, (C, *spatial), without the number of samples; got {shape!r}"
+            )
         return tuple(map(int, shape))
 
     @property
@@ -127,7 +150,9 @@ class Module:
         return [part for _, part in self._within() if isinstance(part, Module)]
 
     def parts_to_show(self, shape):
-        """(name, part, the shape of its input) of what a summary shows of this module: modules, or parameters where there are none."""
+        """(name, part, the shape of its input) of what a summary shows of this module: modules, or parameters where
+        there are none.
+        """
         modules = [(name, part, None) for name, part in self._within() if isinstance(part, Module)]
         return modules or [(name, part, None) for name, part in self._within() if isinstance(part, Parameter)]
 
@@ -146,10 +171,13 @@ class Module:
                 if isinstance(value, (Buffer, Module)):
                     yield name, value
                 elif isinstance(value, (tuple, list)):
-                    yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, (Buffer, Module)))
+                    yield from (
+                        (f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, (Buffer, Module))
+                    )
 
     def name_of(self, module):
         """The name of a module within this one, "" of itself, or its class where it has none."""
+
         def found(within, prefix):
             for name, value in within._within():
                 if value is module:
@@ -185,7 +213,9 @@ class Module:
         return self.derived("gradients", lambda: [parameter.held for parameter in self.parameters()])
 
     def make_gradients(self):
-        """Makes those gradients zeros that are None, and says of none that it is zero: a backward is about to add to them."""
+        """Makes those gradients zeros that are None, and says of none that it is zero: a backward is about to add to
+        them.
+        """
         for held in self.gradients():
             held.is_zero = False
             if held.array is None:
@@ -206,7 +236,9 @@ class Module:
         own = dict(self.named_state())
         missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or foreign:
-            raise ValueError(f"the state does not fit {type(self).__name__}: missing {missing[:5]}, unknown {foreign[:5]}")
+            raise ValueError(
+                f"the state does not fit {type(self).__name__}: missing {missing[:5]}, unknown {foreign[:5]}"
+            )
         for name, array in state.items():
             if tuple(array.shape) != tuple(own[name].data.shape):
                 raise ValueError(f"{name} has shape {tuple(own[name].data.shape)}; the state has {tuple(array.shape)}")
@@ -215,11 +247,12 @@ class Module:
             like[...] = get_ops(like).asarray(array, like)
 
     def to(self, engine=None, dtype=None):
-        """Moves all arrays to an engine, and floating-point arrays to a dtype, in place; gradients are zero then, or stay None.
+        """Moves all arrays to an engine, and floating-point arrays to a dtype, in place; gradients are zero then, or
+        stay None.
 
         Args:
-            engine: "numpy"; "torch" for PyTorch's tensors on the CPU, "torch:cuda:1" on a device; "cupy" or "cuda" for CuPy's arrays on its
-                current GPU, "cupy:1" on another.
+            engine: "numpy"; "torch" for PyTorch's tensors on the CPU, "torch:cuda:1" on a device; "cupy" or "cuda" for
+                CuPy's arrays on its current GPU, "cupy:1" on another.
             dtype: "float32" or "float64".
 
         Returns:
@@ -259,29 +292,43 @@ class Module:
         return self.first_of(Parameter) or self.first_of(Buffer)
 
     def first_of(self, kind):
-        """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or None."""
+        """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or
+        None.
+        """
         for _, value in self._within():
             found = value.first_of(kind) if isinstance(value, Module) else value if isinstance(value, kind) else None
             if found is not None:
                 return found
+        return None
 
 
 def _given(module):
-    """The arguments of a module that are not what they are by default, as every default is given in a module that was loaded."""
+    """The arguments of a module that are not what they are by default, as every default is given in a module that was
+    loaded.
+    """
     defaults = {name: p.default for name, p in inspect.signature(type(module).__init__).parameters.items()}
-    return {name: value for name, value in module.arguments().items() if not _says(value, defaults.get(name, inspect.Parameter.empty))}
+    return {
+        name: value
+        for name, value in module.arguments().items()
+        if not _says(value, defaults.get(name, inspect.Parameter.empty))
+    }
 
 
 def _says(value, default):
     """Whether an argument says what its default says."""
     if isinstance(default, (tuple, list)):
         return isinstance(value, (tuple, list)) and tuple(value) == tuple(default)
-    return value is default or (isinstance(default, (bool, int, float, str)) and type(value) is type(default) and value == default)
+    return value is default or (
+        isinstance(default, (bool, int, float, str)) and type(value) is type(default) and value == default
+    )
 
 
 def _shown(module, *more):
     """The class and the arguments of a module, each of at most 60 characters, and more in the same brackets."""
-    arguments = (f"{name}={text if len(text := _text(value)) <= 60 else f'{text[:57]}...'}" for name, value in _given(module).items())
+    arguments = (
+        f"{name}={text if len(text := _text(value)) <= 60 else f'{text[:57]}...'}"
+        for name, value in _given(module).items()
+    )
     return f"{type(module).__name__}({', '.join([*arguments, *more])})"
 
 
@@ -301,10 +348,15 @@ def _same(some, others):
 
 
 def describes_itself(cls, name):
-    """Whether the method `name`, which says what a class computes, holds for it: no class between it and the one that gives the
-    method, such as a mixin, has methods or properties besides `__init__`."""
+    """Whether the method `name`, which says what a class computes, holds for it: no class between it and the one that
+    gives the method, such as a mixin, has methods or properties besides `__init__`."""
     for base in cls.__mro__:
         if name in vars(base):
             return True
-        if any(callable(value) or isinstance(value, (property, classmethod, staticmethod)) for key, value in vars(base).items() if key != "__init__"):
+        if any(
+            callable(value) or isinstance(value, (property, classmethod, staticmethod))
+            for key, value in vars(base).items()
+            if key != "__init__"
+        ):
             return False
+    return False

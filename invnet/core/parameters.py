@@ -9,8 +9,8 @@ from ..passes.healing import settle
 class Buffer:
     """An array that is saved with a module but not learned (a permutation, a sign, a flag)."""
 
-    #: Counts how often the array of any Buffer, or a part of any Module, was replaced: whoever keeps views or addresses of arrays
-    #: compares this number to learn whether they may have changed.
+    #: Counts how often the array of any Buffer, or a part of any Module, was replaced: whoever keeps views or addresses
+    #: of arrays compares this number to learn whether they may have changed.
     replaced = 0
 
     def __init__(self, data):
@@ -66,8 +66,8 @@ class Parameter(Buffer):
     def grad(self):
         """The gradient, or None; then the next backward makes an array of zeros and adds to it.
 
-        Setting it takes None, or an array of the shape, dtype and engine of `data`. An optimizer's step and clipping skip a
-        parameter whose gradient is None; zero_grad leaves it None.
+        Setting it takes None, or an array of the shape, dtype and engine of `data`. An optimizer's step and clipping
+        skip a parameter whose gradient is None; zero_grad leaves it None.
 
         Raises:
             TypeError: it is set to another thing, or to an array of another dtype or engine.
@@ -102,10 +102,14 @@ class Parameter(Buffer):
         try:
             ops = get_ops(value)
         except TypeError:
-            raise TypeError(f"grad is None or an array of shape {tuple(self.data.shape)}; got {type(value).__name__}") from None
+            raise TypeError(
+                f"grad is None or an array of shape {tuple(self.data.shape)}; got {type(value).__name__}"
+            ) from None
         own = get_ops(self.data)
         if ops.name != own.name or not ops.same_dtype(value.dtype, self.data.dtype):
-            raise TypeError(f"grad needs the engine and dtype of data, {own.name} {self.data.dtype}; got {ops.name} {value.dtype}")
+            raise TypeError(
+                f"grad needs the engine and dtype of data, {own.name} {self.data.dtype}; got {ops.name} {value.dtype}"
+            )
         if tuple(value.shape) != tuple(self.data.shape):
             raise ValueError(f"grad needs the shape of data, {tuple(self.data.shape)}; got {tuple(value.shape)}")
         return ops.detach(value)

@@ -27,12 +27,18 @@ class Summary(tuple):
 
     def __repr__(self):
         heads = ["name", "kind", "output", "parameters"]
-        table = [heads] + [[row.name or "total", row.kind, "" if row.shape is None else str(row.shape), f"{row.parameters:,}"] for row in self]
+        table = [heads] + [
+            [row.name or "total", row.kind, "" if row.shape is None else str(row.shape), f"{row.parameters:,}"]
+            for row in self
+        ]
         if all(not line[2] for line in table[1:]):
             for line in table:
                 del line[2]
         widths = [max(map(len, column)) for column in zip(*table)]
-        return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(line[:-1], widths)), line[-1].rjust(widths[-1])]) for line in table)
+        return "\n".join(
+            "  ".join([*(cell.ljust(width) for cell, width in zip(line[:-1], widths)), line[-1].rjust(widths[-1])])
+            for line in table
+        )
 
     __str__ = __repr__
 
@@ -50,9 +56,15 @@ def _rows(module, prefix, shape):
         if isinstance(part, Parameter):
             yield Row(prefix + name, "Parameter", tuple(part.data.shape), math.prod(part.data.shape))
             continue
-        inner = [row for row in _rows(part, f"{prefix}{name}.", shape_in) if row.kind != "Parameter"] if part.is_composed else []
+        inner = (
+            [row for row in _rows(part, f"{prefix}{name}.", shape_in) if row.kind != "Parameter"]
+            if part.is_composed
+            else []
+        )
         net = "" if inner else ", ".join(dict.fromkeys(type(each).__name__ for each in part.modules_within()))
-        yield Row(prefix + name, type(part).__name__ + (f" ({net})" if net else ""), output_shape(part, shape_in), count(part))
+        yield Row(
+            prefix + name, type(part).__name__ + (f" ({net})" if net else ""), output_shape(part, shape_in), count(part)
+        )
         yield from inner
 
 

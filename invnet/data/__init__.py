@@ -11,5 +11,25 @@ from .quantise import dequantise, quantise
 from .records import cifar
 from .target import Target
 
-__all__ = ["Banana", "Checkerboard", "EightGaussians", "Energy", "Images", "Mixture", "Pinwheel", "Target", "TwoMoons", "cifar",
-           "dequantise", "digits", "folder", "gaussian", "independent_histograms", "load", "npy", "npz", "quantise", "split"]
+__all__ = [
+    "Banana",
+    "Checkerboard",
+    "EightGaussians",
+    "Energy",
+    "Images",
+    "Mixture",
+    "Pinwheel",
+    "Target",
+    "TwoMoons",
+    "cifar",
+    "dequantise",
+    "digits",
+    "folder",
+    "gaussian",
+    "independent_histograms",
+    "load",
+    "npy",
+    "npz",
+    "quantise",
+    "split",
+]

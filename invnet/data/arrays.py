@@ -13,7 +13,10 @@ from .quantise import quantise
 LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
 IMAGES = {"x", "image", "images", "img", "imgs", "data"}
 LAYOUTS = ("NCHW", "NHWC")
-WANTED = "x_train and x_test (or train and test, train_images and test_images), or one array of images (N, H, W) or (N, C, H, W)"
+WANTED = (
+    "x_train and x_test (or train and test, train_images and test_images), "
+    "or one array of images (N, H, W) or (N, C, H, W)"
+)
 
 
 def npy(path, levels=None, values=None, validation=0.1, test=0.1, seed=0, layout=None):
@@ -26,14 +29,14 @@ def npz(path, levels=None, values=None, validation=0.1, test=0.1, seed=0, layout
     """Images of a .npz file: an array for each part, or one array.
 
     An array belongs to the part that its name says: x_train and x_test, train and test, or train_images, val_images and
-    test_images. Without a validation part, `validation` of the training part is taken, at most 5,000. What is called y or
-    labels, as in y_train, and what has no images, such as a list of numbers, is ignored.
+    test_images. Without a validation part, `validation` of the training part is taken, at most 5,000. What is called y
+    or labels, as in y_train, and what has no images, such as a list of numbers, is ignored.
 
     Args:
         path: of the file.
         levels: how many values a pixel of the result can take; None is `values`.
-        values: how many values a pixel of the arrays can take, which are integers from 0 to values - 1, or floats in [0, 1]; None
-            is 256.
+        values: how many values a pixel of the arrays can take, which are integers from 0 to values - 1, or floats in
+            [0, 1]; None is 256.
         validation, test: the share of the training part for a part that is not there.
         seed: of the order in which these are chosen.
         layout: of arrays of rank 4, "NCHW" or "NHWC"; None is what their shape says.
@@ -69,7 +72,9 @@ def _images(arrays, path, levels, values, validation, test, seed, layout):
         raise ValueError(f"layout is NCHW or NHWC; got {layout!r}")
     if layout is not None and all(array.ndim == 3 for _, array in arrays.values()):
         raise ValueError(f"layout is of arrays of rank 4; {path} has grey images (N, H, W), which need none")
-    parts = {part: _levels(_channels_first(X, what, layout), what, levels, values) for part, (what, X) in arrays.items()}
+    parts = {
+        part: _levels(_channels_first(X, what, layout), what, levels, values) for part, (what, X) in arrays.items()
+    }
     return images_of(parts, levels, values, path.stem, validation, test, seed)
 
 
@@ -91,9 +96,21 @@ def _read(path):
             file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray) != (path.suffix.lower() == ".npy"):
                 raise ValueError("the ending of its name and what it holds do not agree")
-            return file if isinstance(file, np.ndarray) else {key: file[key] for key in file.files if not _is_labels(key)}
-    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, AttributeError, EOFError) as error:
-        raise ValueError(f"{path} is damaged, or no file of plain arrays (objects are pickles, which can run code): {error}") from None
+            return (
+                file if isinstance(file, np.ndarray) else {key: file[key] for key in file.files if not _is_labels(key)}
+            )
+    except (
+        ValueError,
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        AttributeError,
+        EOFError,
+    ) as error:
+        raise ValueError(
+            f"{path} is damaged, or no file of plain arrays (objects are pickles, which can run code): {error}"
+        ) from None
 
 
 def _channels_first(X, what, layout):
@@ -105,17 +122,25 @@ def _channels_first(X, what, layout):
         raise ValueError(f"{what} holds images (N, H, W), (N, C, H, W) or (N, H, W, C); got shape {X.shape}")
     if X.ndim == 3:
         if X.shape[2] in (3, 4) and X.shape[1] > 4 and X.shape[0] > 4:
-            raise ValueError(f"{what} holds images (N, H, W), (N, C, H, W) or (N, H, W, C); got shape {X.shape}, which looks "
-                             "like one image in colour: store several, of rank 4")
+            raise ValueError(
+                f"{what} holds images (N, H, W), (N, C, H, W) or (N, H, W, C); got shape {X.shape}, which looks "
+                "like one image in colour: store several, of rank 4"
+            )
         return X[:, None]
     if layout is None:
         layout = _layout_of(*X.shape[1:])
         if layout is None:
-            raise ValueError(f"{what} of shape {X.shape} may be (N, C, H, W) or (N, H, W, C): say which by layout= "
-                             "(--layout NCHW or --layout NHWC)")
+            raise ValueError(
+                f"{what} of shape {X.shape} may be (N, C, H, W) or (N, H, W, C): say which by layout= "
+                "(--layout NCHW or --layout NHWC)"
+            )
         if layout == "NCHW" and X.shape[1] > 4:
-            log.warning("%s of shape %s is taken as (N, C, H, W), %d channels; layout='NHWC' (--layout NHWC) says otherwise",
-                        what, X.shape, X.shape[1])  # fmt: skip
+            log.warning(
+                "%s of shape %s is taken as (N, C, H, W), %d channels; layout='NHWC' (--layout NHWC) says otherwise",
+                what,
+                X.shape,
+                X.shape[1],
+            )
     return X if layout == "NCHW" else X.transpose(0, 3, 1, 2)
 
 
@@ -134,19 +159,28 @@ def _layout_of(first, middle, last):
 def _levels(X, what, levels, values):
     """X as integers below `levels`: floats made by division by values - 1 are taken as the integers they were."""
     if X.dtype.kind == "b":
-        raise TypeError(f"{what} holds integers or floats; got bool: store them as integers, and say values=2 (--values 2)")
+        raise TypeError(
+            f"{what} holds integers or floats; got bool: store them as integers, and say values=2 (--values 2)"
+        )
     if X.dtype.kind != "f":
         return quantise(X, levels or values, values)
     k = quantise(X, levels or values)  # which refuses what is outside [0, 1]
     if (levels is None or levels <= values) and _on_grid(X, values - 1):
         return quantise(np.rint(X.astype(np.float64) * (values - 1)).astype(np.uint32), levels or values, values)
     if levels is None and not _on_grid(np.where(X < 1, X, 0), values):
-        log.warning("%s holds floats that are no multiples of 1/%d and are rounded to %d levels; bits=16 (--bits 16) keeps most",
-                    what, values - 1, values)  # fmt: skip
+        log.warning(
+            "%s holds floats that are no multiples of 1/%d and are rounded to %d levels; bits=16 (--bits 16) keeps "
+            "most",
+            what,
+            values - 1,
+            values,
+        )
     return k
 
 
 def _on_grid(X, steps):
     """Whether all of X are k / steps, as their dtype rounds it."""
-    parts = (X[i:i + 1024] for i in range(0, len(X), 1024))
-    return all(bool(((np.rint(part.astype(np.float64) * steps) / steps).astype(part.dtype) == part).all()) for part in parts)
+    parts = (X[i : i + 1024] for i in range(0, len(X), 1024))
+    return all(
+        bool(((np.rint(part.astype(np.float64) * steps) / steps).astype(part.dtype) == part).all()) for part in parts
+    )

@@ -11,10 +11,10 @@ def independent_histograms(images):
     columns = np.arange(D) * K
     train, test, counts, total = images.train.reshape(-1, D), images.test.reshape(-1, D), np.ones(K * D), 0.0
     for start in range(0, len(train), 4096):
-        counts += np.bincount((train[start:start + 4096] + columns).ravel(), minlength=K * D)
+        counts += np.bincount((train[start : start + 4096] + columns).ravel(), minlength=K * D)
     bits = math.log2(len(train) + K) - np.log2(counts)
     for start in range(0, len(test), 4096):
-        total += float(bits[test[start:start + 4096] + columns].sum())
+        total += float(bits[test[start : start + 4096] + columns].sum())
     return total / test.size
 
 
@@ -29,7 +29,7 @@ def gaussian(images):
     mean = train.mean(axis=0)
     C = np.zeros((D, D))
     for start in range(0, len(train), 4096):
-        R = train[start:start + 4096] - mean
+        R = train[start : start + 4096] - mean
         C += R.T @ R
     C = C / len(train) + np.eye(D) / 12
     L = np.linalg.cholesky(C)

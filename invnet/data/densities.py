@@ -134,8 +134,8 @@ class Pinwheel(Target):
     """Arms of a wheel, long normals about its hub that are turned the further, the further out.
 
     x = R(a) u with u of a mixture of `arms` normals, mean 2 and deviations (0.6, 0.2) along their arms and across, and
-    R(a) a rotation by a = twist |u|. A rotation leaves |u| and, being by an angle of |u| alone, areas as they are: p(x) is
-    the density of the mixture at R(-a) x.
+    R(a) a rotation by a = twist |u|. A rotation leaves |u| and, being by an angle of |u| alone, areas as they are: p(x)
+    is the density of the mixture at R(-a) x.
 
     Args:
         arms: their number, from 1.

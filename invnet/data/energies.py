@@ -15,11 +15,10 @@ ROOT_2PI = math.sqrt(2 * math.pi)
 class Energy(Target):
     """exp(-U_k) on the plane, k from 1 to 4: a pair of crescents, a wave, a wave that splits, a wave with a branch.
 
-    U_1 = ((|z| - 2) / .4)^2 / 2 - log(exp(-((z1 - 2) / .6)^2 / 2) + exp(-((z1 + 2) / .6)^2 / 2))
-    U_2 = ((z2 - w1) / .4)^2 / 2
-    U_3 = -log(exp(-((z2 - w1) / .35)^2 / 2) + exp(-((z2 - w1 + w2) / .35)^2 / 2))
-    U_4 = -log(exp(-((z2 - w1) / .4)^2 / 2) + exp(-((z2 - w1 + w3) / .35)^2 / 2))
-    w1 = sin(2 pi z1 / 4), w2 = 3 exp(-((z1 - 1) / .6)^2 / 2), w3 = 3 sigmoid((z1 - 1) / .3)
+    U_1 = ((|z| - 2) / .4)^2 / 2 - log(exp(-((z1 - 2) / .6)^2 / 2) + exp(-((z1 + 2) / .6)^2 / 2)) U_2 = ((z2 - w1) /
+    .4)^2 / 2 U_3 = -log(exp(-((z2 - w1) / .35)^2 / 2) + exp(-((z2 - w1 + w2) / .35)^2 / 2)) U_4 = -log(exp(-((z2 - w1)
+    / .4)^2 / 2) + exp(-((z2 - w1 + w3) / .35)^2 / 2)) w1 = sin(2 pi z1 / 4), w2 = 3 exp(-((z1 - 1) / .6)^2 / 2), w3 = 3
+    sigmoid((z1 - 1) / .3)
 
     U_2 to U_4 do not fall off along z1, so that exp(-U) has no finite integral over the plane. A wall,
     (max(|z1| - 4, 0) / .4)^2 / 2 added to U, gives it one and leaves it smooth. Without the wall the density is that of

@@ -19,10 +19,10 @@ OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX")
 def folder(path, levels=None, values=None, validation=0.1, test=0.1, seed=0):
     """All images in a folder and those within it, of one size, upright as their EXIF data say.
 
-    Files are .png, .jpg, .bmp, .gif, .webp, .tif and .ppm; those whose names begin with a dot are left out, and links are followed.
-    Where folders are called train and test, or val, at any depth, they are these parts; folders of other names, such as one for
-    each class, are no matter. Without a val, `validation` of the training part is taken, at most 5,000. Images are grey if
-    all are, also where they are stored in colour, else RGB; an alpha channel is dropped.
+    Files are .png, .jpg, .bmp, .gif, .webp, .tif and .ppm; those whose names begin with a dot are left out, and links
+    are followed. Where folders are called train and test, or val, at any depth, they are these parts; folders of other
+    names, such as one for each class, are no matter. Without a val, `validation` of the training part is taken, at most
+    5,000. Images are grey if all are, also where they are stored in colour, else RGB; an alpha channel is dropped.
 
     Args:
         path: of the folder.
@@ -32,7 +32,8 @@ def folder(path, levels=None, values=None, validation=0.1, test=0.1, seed=0):
         seed: of the order in which these are chosen.
 
     Raises:
-        ValueError: no images, images of several sizes, a damaged one, one of more than 8 bits or frames, one of another mode.
+        ValueError: no images, images of several sizes, a damaged one, one of more than 8 bits or frames, one of another
+            mode.
     """
     try:
         import PIL  # noqa: F401
@@ -45,7 +46,9 @@ def folder(path, levels=None, values=None, validation=0.1, test=0.1, seed=0):
     X = _pixels(files, path)
     X = quantise(np.ascontiguousarray(X.transpose(0, 3, 1, 2)), levels or values, values)
     ends = np.cumsum([len(of_part) for of_part in parts.values()])
-    return images_of(dict(zip(parts, np.split(X, ends[:-1]))), levels, values, path.resolve().name, validation, test, seed)
+    return images_of(
+        dict(zip(parts, np.split(X, ends[:-1]))), levels, values, path.resolve().name, validation, test, seed
+    )
 
 
 # ---- which files
@@ -80,7 +83,9 @@ def _counts(name):
 
 
 def _parts(path, files):
-    """{part: files}, by the outermost folder within `path` that is called after a part; all are "train" where parts have no folders."""
+    """{part: files}, by the outermost folder within `path` that is called after a part; all are "train" where parts
+    have no folders.
+    """
     parts = {}
     for file in files:
         names = [name.lower() for name in file.relative_to(path).parts[:-1]]
@@ -89,10 +94,19 @@ def _parts(path, files):
     if not parts or (parts.keys() == {"train"} and not rest):
         return {"train": files}
     if "train" not in parts:
-        move = f"move the other {len(rest):,} images into a folder train" if rest else "give the path of the folder within"
-        raise ValueError(f"{path} has {_folders(parts)} and no train: {move}, or rename that folder where it is no part of the data set")
+        move = (
+            f"move the other {len(rest):,} images into a folder train" if rest else "give the path of the folder within"
+        )
+        raise ValueError(
+            f"{path} has {_folders(parts)} and no train: {move}, or rename that folder where it is no part of the data "
+            f"set"
+        )
     if len(parts) == 1:
-        log.warning("%s: train is taken as a folder like its neighbours, since there is no test or val; parts are chosen at random", path)
+        log.warning(
+            "%s: train is taken as a folder like its neighbours, since there is no test or val; parts are chosen at "
+            "random",
+            path,
+        )
         return {"train": files}
     if rest:
         log.warning("%s: %s images outside %s are not used", path, f"{len(rest):,}", _folders(parts))
@@ -100,7 +114,9 @@ def _parts(path, files):
 
 
 def _folders(parts):
-    return " and ".join(name for name, part in (("train", "train"), ("val", "validation"), ("test", "test")) if part in parts)
+    return " and ".join(
+        name for name, part in (("train", "train"), ("val", "validation"), ("test", "test")) if part in parts
+    )
 
 
 # ---- pixels
@@ -126,17 +142,25 @@ def _pixels(files, path):
         transparent += see_through
     if transparent:
         log.warning("%s: %s images are not opaque; their alpha channel is dropped", path, f"{transparent:,}")
-    if not grey and all((image == image[..., :1]).all() for image in X):  # a density of three equal numbers has no bound
+    if not grey and all(
+        (image == image[..., :1]).all() for image in X
+    ):  # a density of three equal numbers has no bound
         return X[..., :1]
     if not grey and any(modes[mode] for mode in GREY):
-        log.warning("%s: %s of %s images are grey; with the others, they are taken as RGB", path,
-                    f"{sum(modes[mode] for mode in GREY):,}", f"{len(files):,}")  # fmt: skip
+        log.warning(
+            "%s: %s of %s images are grey; with the others, they are taken as RGB",
+            path,
+            f"{sum(modes[mode] for mode in GREY):,}",
+            f"{len(files):,}",
+        )
     return X
 
 
 def _check_size(first, expected, file, size):
     if size != expected:
-        raise ValueError(f"all images must have one size; {first} is {expected[0]}x{expected[1]}, {file} is {size[0]}x{size[1]}")
+        raise ValueError(
+            f"all images must have one size; {first} is {expected[0]}x{expected[1]}, {file} is {size[0]}x{size[1]}"
+        )
 
 
 def _read(file, function, *arguments):
@@ -146,18 +170,37 @@ def _read(file, function, *arguments):
     try:
         with Image.open(file) as image:
             return function(image, *arguments)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        TypeError,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
         raise ValueError(f"{file} is damaged or no image: {error}") from None
 
 
 def _header(image):
-    """Mode and upright size (W, H) of an image that is not decoded yet, and what it has that is not read, None for nothing."""
+    """Mode and upright size (W, H) of an image that is not decoded yet, and what it has that is not read, None for
+    nothing.
+    """
     turned = image.format != "TIFF" and _orientation(image) > 4  # Pillow turns a TIFF itself
     size = image.size[::-1] if turned else image.size
     if image.mode not in GREY + COLOUR:
-        return image.mode, size, f"mode {image.mode!r}: convert it, or store arrays of integers, and say how many --values they take"
+        return (
+            image.mode,
+            size,
+            f"mode {image.mode!r}: convert it, or store arrays of integers, and say how many --values they take",
+        )
     if any(map(_is_deep, image.tile)):
-        return image.mode, size, "16 bits in each channel: convert it, or store arrays of integers, and say --values 65536"
+        return (
+            image.mode,
+            size,
+            "16 bits in each channel: convert it, or store arrays of integers, and say --values 65536",
+        )
     frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # which is a photo, with smaller ones of it
     return image.mode, size, None if frames == 1 else f"{frames} frames"
 

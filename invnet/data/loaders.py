@@ -18,19 +18,20 @@ SOURCES = '"digits", a .npz or .npy file, a folder of images, or CIFAR\'s binary
 def load(source, bits=None, values=None, validation=0.1, test=0.1, seed=0, layout=None):
     """Images from "digits", a file of arrays, a folder of images or the binary version of CIFAR.
 
-    What is not certain, such as which axis is the channels, is an error that says how to be clear, or a warning of the logger
-    "invnet.data".
+    What is not certain, such as which axis is the channels, is an error that says how to be clear, or a warning of the
+    logger "invnet.data".
 
     Args:
-        source: "digits", or the path of a .npz or .npy file, see `npz`; of a folder of images, see `folder`; or of the folder or
-            a .bin file of the binary version of CIFAR, see `cifar`.
+        source: "digits", or the path of a .npz or .npy file, see `npz`; of a folder of images, see `folder`; or of the
+            folder or a .bin file of the binary version of CIFAR, see `cifar`.
         bits: reduce the images to 2**bits levels; None keeps them.
         values: how many values a pixel can take in a file of arrays or a folder; None is 256.
         validation, test, seed: of the random split, where the source has no parts of its own.
         layout: "NCHW" or "NHWC", of arrays of rank 4 whose shape does not say it.
 
     Raises:
-        ValueError: it is not certain how to read the source, or an option is out of its range or has no effect on this source.
+        ValueError: it is not certain how to read the source, or an option is out of its range or has no effect on this
+            source.
     """
     options = dict(validation=validation, test=test, seed=seed)
     check_numbers(validation=validation, test=test)
@@ -53,8 +54,10 @@ def load(source, bits=None, values=None, validation=0.1, test=0.1, seed=0, layou
         check_unused("on CIFAR, which has 256 values", values=values)
         return cifar(path, levels, **options)
     if suffix in PICKLE_SUFFIXES:
-        raise ValueError(f"the data are {SOURCES}; {str(source)!r} is a pickle, which can run code when it is read: store arrays "
-                         "with numpy.savez")
+        raise ValueError(
+            f"the data are {SOURCES}; {str(source)!r} is a pickle, which can run code when it is read: store arrays "
+            "with numpy.savez"
+        )
     if path.is_file() and path.name.startswith(("data_batch", "test_batch")):
         raise ValueError(PICKLES)
     raise FileNotFoundError(f"the data are {SOURCES}; {str(source)!r} is none of these")

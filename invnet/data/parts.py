@@ -1,4 +1,6 @@
-"""The parts of a data set: their names, what is taken from the training part where one is missing, and what is said of it."""
+"""The parts of a data set: their names, what is taken from the training part where one is missing, and what is said of
+it.
+"""
 
 import logging
 
@@ -9,18 +11,26 @@ from .images import Images, split
 #: lines about what was assumed; `logging.getLogger("invnet.data").setLevel("ERROR")` silences them
 log = logging.getLogger("invnet.data")
 
-NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test",
-         "val": "validation", "valid": "validation", "validation": "validation"}  # fmt: skip
+NAMES = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+}
 LARGEST_VALIDATION = 5000
 
 
 def images_of(parts, levels, values, name, validation, test, seed):
-    """Images from {"train": array} and what there is of "validation" and "test"; the rest is taken from the training part.
+    """Images from {"train": array} and what there is of "validation" and "test"; the rest is taken from the training
+    part.
 
     Args:
         parts: {name: (N, C, H, W) integers below `levels`, or below `values` where `levels` is None}.
-        validation, test: the share of the training images that become a part which is missing. Where there is a test part, of
-            5,000 images for validation at most.
+        validation, test: the share of the training images that become a part which is missing. Where there is a test
+            part, of 5,000 images for validation at most.
     """
     train, said = parts["train"], parts.keys() - {"train"}
     if levels is None:
@@ -30,8 +40,11 @@ def images_of(parts, levels, values, name, validation, test, seed):
         return split(train, levels, name, validation, test, seed)
     if said == {"validation"}:
         train, held = _held_out(train, levels, name, test, seed)
-        log.warning("%s has a validation part and no test part: the test is %s of its training images, chosen at random",
-                    name, f"{len(held):,}")  # fmt: skip
+        log.warning(
+            "%s has a validation part and no test part: the test is %s of its training images, chosen at random",
+            name,
+            f"{len(held):,}",
+        )
         return Images(train, parts["validation"], held, levels, name)
     if said == {"test"}:
         train, held = _held_out(train, levels, name, min(validation, LARGEST_VALIDATION / max(len(train), 1)), seed)
@@ -50,13 +63,17 @@ def _mention_few_values(parts, levels, name):
     found = np.zeros(levels, bool)
     for part in parts.values():
         for start in range(0, len(part), 1024):
-            found[part[start:start + 1024]] = True
+            found[part[start : start + 1024]] = True
     (found,) = np.nonzero(found)
     if len(found) > levels // 8:
         return
-    bits = next((b for b in range(1, 16) if 2**b < levels and len(np.unique(found * 2**b // levels)) == len(found)), None)
+    bits = next(
+        (b for b in range(1, 16) if 2**b < levels and len(np.unique(found * 2**b // levels)) == len(found)), None
+    )
     if bits is not None:
         advice = f"bits={bits} (--bits {bits}) tells them apart"
     else:
         advice = f"if they are all that can occur, values={found[-1] + 1} (--values {found[-1] + 1}) says so"
-    log.warning("%s: only %d of %s values occur, %d to %d; %s", name, len(found), f"{levels:,}", found[0], found[-1], advice)
+    log.warning(
+        "%s: only %d of %s values occur, %d to %d; %s", name, len(found), f"{levels:,}", found[0], found[-1], advice
+    )

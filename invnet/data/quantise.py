@@ -1,7 +1,7 @@
 """Between integer images and the continuous ones that a flow takes.
 
-The cell of level k is [k / levels, (k + 1) / levels). `dequantise` keeps to it in exact arithmetic, so that `quantise` gives k
-back whatever the noise was.
+The cell of level k is [k / levels, (k + 1) / levels). `dequantise` keeps to it in exact arithmetic, so that `quantise`
+gives k back whatever the noise was.
 """
 
 import functools
@@ -16,15 +16,15 @@ def quantise(images, levels=256, values=None):
     """Images as integers 0 ... levels - 1, of the smallest unsigned dtype.
 
     Args:
-        images: integers from 0 to values - 1, which become floor(x levels / values); or floats in [0, 1], which become the k
-            with k / levels <= x < (k + 1) / levels, these bounds rounded to the dtype of x, and 1 the last level. So
-            x = k / 255 with 256 levels gives k, and so does what `dequantise` makes of k.
+        images: integers from 0 to values - 1, which become floor(x levels / values); or floats in [0, 1], which become
+            the k with k / levels <= x < (k + 1) / levels, these bounds rounded to the dtype of x, and 1 the last level.
+            So x = k / 255 with 256 levels gives k, and so does what `dequantise` makes of k.
         levels: how many values the result can take: 2**n for n bits.
         values: how many values integer images can take; None is 256.
 
     Raises:
-        ValueError: NaN or infinity, floats outside [0, 1], integers outside 0 ... values - 1, levels above values; `values`
-            given with floats.
+        ValueError: NaN or infinity, floats outside [0, 1], integers outside 0 ... values - 1, levels above values;
+            `values` given with floats.
         TypeError: neither integers nor floats.
     """
     images = np.asarray(images)
@@ -41,8 +41,10 @@ def quantise(images, levels=256, values=None):
             bad = np.count_nonzero(~np.isfinite(images))
             raise ValueError(f"images must be finite numbers; {bad:,} of {images.size:,} are NaN or infinite")
         if low < 0 or high > 1:
-            raise ValueError(f"float images have values in [0, 1]; got {low:.6g} to {high:.6g}: divide them by their range, "
-                             "or store them as integers")
+            raise ValueError(
+                f"float images have values in [0, 1]; got {low:.6g} to {high:.6g}: divide them by their range, "
+                "or store them as integers"
+            )
         return _cell_of(images, levels).astype(dtype)
     if images.dtype.kind not in "iu":
         raise TypeError(f"images are integers or floats; got dtype {images.dtype}")
@@ -59,7 +61,8 @@ def quantise(images, levels=256, values=None):
 
 
 def dequantise(images, levels, rng, dtype="float32"):
-    """(x + u) / levels with u uniform in [0, 1): continuous images above 0 and below 1, each number in the cell of its level.
+    """(x + u) / levels with u uniform in [0, 1): continuous images above 0 and below 1, each number in the cell of its
+    level.
 
     The density of the result, averaged over u, is a lower bound of the probability of the integers; see
     `losses.bits_per_dim`.
@@ -75,7 +78,8 @@ def dequantise(images, levels, rng, dtype="float32"):
     """
     check_images(images, levels, "dequantise: images")
     X = rng.random(images.shape, dtype=np.dtype(dtype))
-    # Rounding: of 200 + u one in 100,000 becomes 201 in float32. Three roundings and the ends of a cell, less than an eps each.
+    # Rounding: of 200 + u one in 100,000 becomes 201 in float32. Three roundings and the ends of a cell, less than an
+    # eps each.
     near_an_end = np.flatnonzero(np.abs(X - 0.5) >= 0.5 - 4 * levels * np.finfo(X.dtype).eps)
     X += images
     X *= X.dtype.type(1 / levels)

@@ -10,8 +10,10 @@ from .quantise import quantise
 PIXELS = 3 * 32 * 32
 #: by name: how many bytes of labels a record begins with, and one more than the largest of each
 LABELS = {"CIFAR-10": (10,), "CIFAR-100": (20, 100)}
-PICKLES = ("CIFAR's Python version is pickles, which can run code when they are read, and is refused: "
-           "the binary version (cifar-10-binary.tar.gz or cifar-100-binary.tar.gz) loads")  # fmt: skip
+PICKLES = (
+    "CIFAR's Python version is pickles, which can run code when they are read, and is refused: "
+    "the binary version (cifar-10-binary.tar.gz or cifar-100-binary.tar.gz) loads"
+)
 
 
 def files_of(folder):
@@ -36,7 +38,9 @@ def cifar(path, levels=None, validation=0.1, test=0.1, seed=0):
     path = pathlib.Path(path)
     files = {"train": [path]} if path.is_file() else files_of(path)
     if files is None:
-        raise ValueError(f"{path} needs data_batch_1.bin to data_batch_5.bin and test_batch.bin, or train.bin and test.bin")
+        raise ValueError(
+            f"{path} needs data_batch_1.bin to data_batch_5.bin and test_batch.bin, or train.bin and test.bin"
+        )
     parts = {part: np.concatenate([_pixels(file) for file in of_part]) for part, of_part in files.items()}
     parts = {part: quantise(X, levels or 256) for part, X in parts.items()}
     return images_of(parts, levels, 256, path.resolve().stem, validation, test, seed)
@@ -51,5 +55,7 @@ def _pixels(file):
             records = raw.reshape(-1, size)
             if (records[:, :labels] < largest).all():
                 return records[:, labels:].reshape(-1, 3, 32, 32)
-    raise ValueError(f"{file} holds no records of CIFAR-10 (1 + 3072 bytes) or CIFAR-100 (2 + 3072 bytes): its {len(raw):,} bytes "
-                     "are no multiple of that, or its labels are too large")
+    raise ValueError(
+        f"{file} holds no records of CIFAR-10 (1 + 3072 bytes) or CIFAR-100 (2 + 3072 bytes): its {len(raw):,} bytes "
+        "are no multiple of that, or its labels are too large"
+    )

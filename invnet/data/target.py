@@ -50,8 +50,10 @@ class Target:
 
     def _check(self, X):
         if tuple(X.shape[1:]) != (self.dimensions,) or not get_ops(X).is_float(X):
-            raise ValueError(f"{type(self).__name__} is a density on float arrays (N, {self.dimensions}); got "
-                             f"{tuple(X.shape)} {X.dtype}")
+            raise ValueError(
+                f"{type(self).__name__} is a density on float arrays (N, {self.dimensions}); got "
+                f"{tuple(X.shape)} {X.dtype}"
+            )
 
 
 def columns(X):

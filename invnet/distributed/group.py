@@ -76,5 +76,7 @@ class Sum:
 
 
 def as_tensor(array):
-    """A tensor in the memory of an array of any engine; on a GPU, torch's stream waits for what was queued on the array."""
+    """A tensor in the memory of an array of any engine; on a GPU, torch's stream waits for what was queued on the
+    array.
+    """
     return array if isinstance(array, torch.Tensor) else torch.from_dlpack(array)

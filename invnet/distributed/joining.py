@@ -14,15 +14,15 @@ def joined(backend=None):
         with invnet.distributed.joined():
             invnet.train.fit(net, images, "runs/mine")
 
-    Where torch.distributed has a group already, as in a worker of Ray Train, it is that group. The threads of a machine are
-    shared among its processes, unless you set their number within.
+    Where torch.distributed has a group already, as in a worker of Ray Train, it is that group. The threads of a machine
+    are shared among its processes, unless you set their number within.
 
     Args:
         backend: of torch.distributed; None is gloo for arrays in main memory and nccl for those of a GPU.
 
     Yields:
-        a Group, the one that this process is in already where it is; or `SingleProcess` where the environment has no WORLD_SIZE, beside
-        which it needs RANK, MASTER_ADDR and MASTER_PORT.
+        a Group, the one that this process is in already where it is; or `SingleProcess` where the environment has no
+        WORLD_SIZE, beside which it needs RANK, MASTER_ADDR and MASTER_PORT.
 
     Raises:
         ImportError: PyTorch is not installed.

@@ -18,16 +18,16 @@ BUCKET_BYTES = 4 << 20
 class Reducer:
     """Averages the gradients of all ranks, a bucket as soon as backward has passed its layers.
 
-    A bucket is a piece of the optimizer's array of all gradients and is summed where it lies, nothing is copied. Buckets are
-    cut from the last parameter on, as backward goes. A parameter is ready when all its uses were announced (`backward_hook`); one
-    that is used outside of any Chain, and so never announced, is summed at the end.
+    A bucket is a piece of the optimizer's array of all gradients and is summed where it lies, nothing is copied.
+    Buckets are cut from the last parameter on, as backward goes. A parameter is ready when all its uses were announced
+    (`backward_hook`); one that is used outside of any Chain, and so never announced, is summed at the end.
 
         synchronising = Reducer(group, net, optimizer)
         with synchronising(share):
             net.backward(dZ, Z)
 
-    Where the states of any rank drifted too far, all ranks compute their backward again from stored states, and sum again; what
-    `backward` returned is corrected in place when the context ends.
+    Where the states of any rank drifted too far, all ranks compute their backward again from stored states, and sum
+    again; what `backward` returned is corrected in place when the context ends.
 
     Args:
         group: a Group.
@@ -36,13 +36,16 @@ class Reducer:
         bucket_bytes: the least size of a bucket, but for the last.
 
     Raises:
-        RuntimeError: a layer ran backward twice within one context, of which the ranks would have summed the first alone.
+        RuntimeError: a layer ran backward twice within one context, of which the ranks would have summed the first
+            alone.
     """
 
     def __init__(self, group, module, optimizer, bucket_bytes=BUCKET_BYTES):
         self.group, self.optimizer = group, optimizer
         self._index = {id(p): i for i, p in enumerate(optimizer.parameters)}
-        self._uses = collections.Counter(self._index[id(state)] for _, state in module.named_state() if id(state) in self._index)
+        self._uses = collections.Counter(
+            self._index[id(state)] for _, state in module.named_state() if id(state) in self._index
+        )
         self._own = {}
         self._cut(bucket_bytes)
 
@@ -59,7 +62,9 @@ class Reducer:
 
     @contextlib.contextmanager
     def __call__(self, share=None):
-        """For one backward pass; at its end all gradients are averages. `share`: see `SingleProcess.synchronising`, None is 1/size."""
+        """For one backward pass; at its end all gradients are averages. `share`: see `SingleProcess.synchronising`,
+        None is 1/size.
+        """
         self.optimizer.make_gradients()
         self._share, self._sums = 1.0 / self.group.size if share is None else share, {}
         self._left, self._waiting, deferred = self._uses.copy(), collections.Counter(self._bucket_of.values()), []
@@ -70,7 +75,8 @@ class Reducer:
         if self._anyone_heals(deferred):
             for healing in deferred:
                 healing.heal()
-            # What no backward of a layer adds to, such as a learned base, is an average already, and stays one: shares add up to 1.
+            # What no backward of a layer adds to, such as a learned base, is an average already, and stays one: shares
+            # add up to 1.
             self._sums = {}
             self._sum_the_others()
 
@@ -84,15 +90,19 @@ class Reducer:
 
     def _anyone_heals(self, deferred):
         """Whether on any rank a backward drifted too far, and all ranks can compute theirs again."""
-        flags = np.array([any(healing.needed for healing in deferred), any(healing.again is None for healing in deferred)], "float32")
+        flags = np.array(
+            [any(healing.needed for healing in deferred), any(healing.again is None for healing in deferred)], "float32"
+        )
         needed, unable = self.group.sum(flags)
         return needed > 0 and unable == 0
 
     def _announced(self, layer, dX, X):
         for i in self._parameters_of(layer):
             if not self._left[i]:
-                raise RuntimeError(f"{type(layer).__name__} ran backward more often than the module has it, after its gradients "
-                                   "were summed over the ranks; give each backward pass a context of its own")
+                raise RuntimeError(
+                    f"{type(layer).__name__} ran backward more often than the module has it, after its gradients "
+                    "were summed over the ranks; give each backward pass a context of its own"
+                )
             self._left[i] -= 1
             if not self._left[i]:
                 bucket = self._bucket_of[i]
@@ -106,7 +116,9 @@ class Reducer:
         self._sums[bucket] = self.group.start_sum(gradients)
 
     def _parameters_of(self, layer):
-        """Of the optimizer's parameters, those that `layer` uses outside of Chains within it, which announce their own."""
+        """Of the optimizer's parameters, those that `layer` uses outside of Chains within it, which announce their
+        own.
+        """
         if id(layer) not in self._own:
             own = [self._index[id(p)] for p in _outside_chains(layer) if id(p) in self._index]
             self._own[id(layer)] = layer, own[::-1]  # as the buckets go

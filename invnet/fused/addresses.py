@@ -6,7 +6,9 @@ import numpy as np
 
 
 class Addresses:
-    """Where arrays lie, as long as their version is the same and no tensor has moved; `table` has an address of each, 0 of None."""
+    """Where arrays lie, as long as their version is the same and no tensor has moved; `table` has an address of each, 0
+    of None.
+    """
 
     def __init__(self):
         self._version = self._arrays = self.table = None
@@ -17,13 +19,19 @@ class Addresses:
         return version == self._version and self._stay()
 
     def find(self, version, arrays, expected):
-        """Makes the table right; False where an array has not the (shape, dtype) that is expected, or not contiguous memory."""
+        """Makes the table right; False where an array has not the (shape, dtype) that is expected, or not contiguous
+        memory.
+        """
         if not (self._stay() and self._arrays is not None and all(map(operator.is_, arrays, self._arrays))):
             self._version = self._arrays = None
             places = []
             for array, shape_and_dtype in zip(map(_array, arrays), expected):
                 if array is not None:
-                    if type(array) is not np.ndarray or (array.shape, array.dtype) != shape_and_dtype or not array.flags.carray:
+                    if (
+                        type(array) is not np.ndarray
+                        or (array.shape, array.dtype) != shape_and_dtype
+                        or not array.flags.carray
+                    ):
                         return False
                 places.append(0 if array is None else array.ctypes.data)
             self.table, self._arrays = np.array(places, np.int64), arrays

@@ -11,8 +11,8 @@ from ..passes.current import current
 from ..passes.drift import TOLERANCE
 from .spec import ConvSpec
 
-#: Numbers of a group's parameters at most, if it has more than one conditioner: a backward hook, by which several processes send their
-#: gradients meanwhile, is called for a group when all of it is done.
+#: Numbers of a group's parameters at most, if it has more than one conditioner: a backward hook, by which several
+#: processes send their gradients meanwhile, is called for a group when all of it is done.
 LARGEST = 1 << 18
 #: The same of images, whose gradients are summed for a group at a time, in memory that is not to grow with depth.
 LARGEST_OF_IMAGES = 9000
@@ -29,8 +29,8 @@ _plans = weakref.WeakKeyDictionary()  # of groups, by class: a copied or unpickl
 class FusedGroup(InPlaceLayer):
     """Layers one after the other, all of which say what they compute (`specs`).
 
-    An engine that has compiled functions for such groups does one in a call, on arrays without a condition; elsewhere its layers
-    are called one by one.
+    An engine that has compiled functions for such groups does one in a call, on arrays without a condition; elsewhere
+    its layers are called one by one.
 
     Args:
         layers: Layers of the same number of channels.
@@ -89,7 +89,9 @@ class FusedGroup(InPlaceLayer):
 
     @property
     def specs_of_layers(self):
-        """The specs of all layers, or None where one of them has none now; the same list until a part of a layer is replaced."""
+        """The specs of all layers, or None where one of them has none now; the same list until a part of a layer is
+        replaced.
+        """
         return self.derived("specs", self._specs_of_layers)
 
     def _specs_of_layers(self):
@@ -114,7 +116,9 @@ class FusedGroup(InPlaceLayer):
         return plan if plan.find_parameters() and plan.takes(ops, x) else None
 
     def _check_condition(self, bound, dtype):
-        """Has the layers look at their condition numbers, where these are at most `bound`, and that is too large for the dtype."""
+        """Has the layers look at their condition numbers, where these are at most `bound`, and that is too large for
+        the dtype.
+        """
         if not bound < CONDITION[dtype]:
             for layer in self.layers:
                 layer.check_condition()
@@ -133,7 +137,9 @@ def _plan_class(vectors):
 
 
 def fusable_specs(layer):
-    """The specs of a layer, or an empty list where it computes something that no compiled function does, or does faster by itself."""
+    """The specs of a layer, or an empty list where it computes something that no compiled function does, or does faster
+    by itself.
+    """
     specs = layer.specs()
     return specs if all(map(_is_fusable, specs)) else []
 
@@ -147,9 +153,16 @@ def _is_fusable(spec):
 def group_neighbours(layers, one_conditioner=False):
     """The layers, as many neighbours as possible as one FusedGroup; one with a conditioner is a group alone too.
 
-    With `one_conditioner` a group ends after a layer that has one: the same bits, and states between that can be looked at.
+    With `one_conditioner` a group ends after a layer that has one: the same bits, and states between that can be looked
+    at.
     """
-    steps, group, size, conditioned, images = [], [], 0, False, False  # of the group: its numbers, and what conditioners it has
+    steps, group, size, conditioned, images = (
+        [],
+        [],
+        0,
+        False,
+        False,
+    )  # of the group: its numbers, and what conditioners it has
 
     def end():
         nonlocal group, size, conditioned, images
@@ -163,7 +176,10 @@ def group_neighbours(layers, one_conditioner=False):
             end()
             steps.append(layer)
             continue
-        numbers, has_conditioner = sum(math.prod(p.data.shape) for p in layer.parameters()), specs[-1].conditioner is not None
+        numbers, has_conditioner = (
+            sum(math.prod(p.data.shape) for p in layer.parameters()),
+            specs[-1].conditioner is not None,
+        )
         of_images = any(isinstance(spec.conditioner, ConvSpec) for spec in specs)
         most = LARGEST_OF_IMAGES if images or of_images else LARGEST
         first = has_conditioner and not conditioned  # it joins the matrices before it, however large it is

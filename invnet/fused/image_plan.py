@@ -7,7 +7,20 @@ import numpy as np
 
 from ..ops.numpy.kernels import convolutions
 from ..ops.numpy.kernels.products import rounded
-from ..ops.numpy.kernels.tables import BIAS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, SIGMOID, STATE, UNITS, WEIGHTS
+from ..ops.numpy.kernels.tables import (
+    BIAS,
+    FIRST,
+    GROUPS,
+    KIND,
+    KINDS,
+    LAST,
+    ORDER,
+    PLACE,
+    SIGMOID,
+    STATE,
+    UNITS,
+    WEIGHTS,
+)
 from ..ops.numpy.kernels.vectors import BYTES, SLACK
 from ..passes.current import current
 from .plan import Plan
@@ -28,9 +41,15 @@ class ImagePlan(Plan):
         self.bounds = np.array([math.log(spec.scale[1]) if spec.conv else 0.0 for spec in specs])
         self.numbers, index, self.table = 1, [], np.zeros((len(specs), 10), np.int64)
         for row, spec in zip(self.table, specs):
-            row[KIND], row[STATE], row[PLACE] = KINDS["convolutional" if spec.conv else spec.kind], len(self._states), self.numbers
-            self._add_states(spec.conv.parameters if spec.conv else spec.states,
-                         np.dtype(np.int64) if spec.kind == "permute" else dtype)
+            row[KIND], row[STATE], row[PLACE] = (
+                KINDS["convolutional" if spec.conv else spec.kind],
+                len(self._states),
+                self.numbers,
+            )
+            self._add_states(
+                spec.conv.parameters if spec.conv else spec.states,
+                np.dtype(np.int64) if spec.kind == "permute" else dtype,
+            )
             if spec.kind == "scale":
                 self.numbers += 3 * C
             elif spec.kind == "permute":
@@ -65,21 +84,27 @@ class ImagePlan(Plan):
 
     def takes(self, ops, X):
         """Whether compiled functions do this group on such an array: its tiles are whole samples."""
-        axes = max(len(shape) - 2 for layers in self._networks if layers for shape, _, _ in layers)  # of the kernels; 0 takes any
+        axes = max(
+            len(shape) - 2 for layers in self._networks if layers for shape, _, _ in layers
+        )  # of the kernels; 0 takes any
         return X.size > 0 and axes in (0, X.ndim - 2) and self.tiles(ops, X)[0].whole
 
     def tiles(self, ops, X):
         return ops.tiles(X.shape, self.floats, self.reach, self.weights)
 
     def forward_(self, group, ops, X, inverse):
-        """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the bound."""
+        """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the
+        bound.
+        """
         kept, size = current.kept, self.kept * X.shape[0] * math.prod(X.shape[2:]) * self.dtype.itemsize
         tapes = None if kept is None else kept.place(group, size, self.weights / self.kept)
         return ops.fused_images_(self, X, inverse, tapes, None if tapes is None else kept.memory)
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
         """dX, X, the forward pass's logdet as computed from X, and the bound; adds to the parameters' gradients."""
-        return ops.fused_images_vjp_(self, dZ, Z, dlogdet, inverse, None if current.kept is None else current.kept.take(group))
+        return ops.fused_images_vjp_(
+            self, dZ, Z, dlogdet, inverse, None if current.kept is None else current.kept.take(group)
+        )
 
     def for_tile(self, N, D, H, W, backward, tapes_apart):
         """What the compiled functions take for a tile of that shape; see `_plan`."""
@@ -88,15 +113,31 @@ class ImagePlan(Plan):
 
 @functools.lru_cache(maxsize=4096)
 def _plan(networks, C, itemsize, N, D, H, W, backward, tapes_apart):
-    """For images (N, D, H, W, C): the plans of the conditioners, with where each begins and ends and its tape, places in `work`, and how
-    many numbers have `work`, all tapes, which lie in one place if not `tapes_apart`, and each array of offsets."""
-    lanes, plans = BYTES // itemsize, [layers and convolutions.plan(layers, N, D, H, W, itemsize, backward) for layers in networks]
+    """For images (N, D, H, W, C): the plans of the conditioners, with where each begins and ends and its tape, places
+    in `work`, and how many numbers have `work`, all tapes, which lie in one place if not `tapes_apart`, and each array
+    of offsets."""
+    lanes, plans = (
+        BYTES // itemsize,
+        [layers and convolutions.plan(layers, N, D, H, W, itemsize, backward) for layers in networks],
+    )
     found, lengths = [plan for plan in plans if plan], [len(plan.table) if plan else 0 for plan in plans]
     ends, rows = np.cumsum(lengths), N * D * H * W * rounded(C, lanes) + SLACK
-    sizes = (rows, rows, rows, max(C + 2, 4) * rounded(C, lanes) + SLACK, 8 * (N * D * H * W * (C // 2) + SLACK),
-             max(plan.backward if backward else plan.forward for plan in found))
+    sizes = (
+        rows,
+        rows,
+        rows,
+        max(C + 2, 4) * rounded(C, lanes) + SLACK,
+        8 * (N * D * H * W * (C // 2) + SLACK),
+        max(plan.backward if backward else plan.forward for plan in found),
+    )
     places = np.cumsum([0] + [rounded(size, lanes) for size in sizes])
     tapes = np.cumsum([0] + [rounded(plan.tape, lanes) if plan else 0 for plan in plans])
     starts = np.stack([ends - lengths, ends, tapes[:-1] if tapes_apart else 0 * ends], 1)
-    return (np.concatenate([plan.table for plan in found]), starts, places[:-1], int(places[-1]),
-            int(tapes[-1]) if tapes_apart else max(plan.tape for plan in found), max(plan.offsets for plan in found))
+    return (
+        np.concatenate([plan.table for plan in found]),
+        starts,
+        places[:-1],
+        int(places[-1]),
+        int(tapes[-1]) if tapes_apart else max(plan.tape for plan in found),
+        max(plan.offsets for plan in found),
+    )

@@ -5,7 +5,8 @@ from .addresses import Addresses
 
 
 class Plan:
-    """A group of layers for arrays of one dtype, as tables of numbers; compiled functions find its parameters by their addresses.
+    """A group of layers for arrays of one dtype, as tables of numbers; compiled functions find its parameters by their
+    addresses.
 
     Args:
         specs: of the group's layers, one after the other.
@@ -35,7 +36,9 @@ class Plan:
         They are NumPy's arrays, or PyTorch's tensors on the CPU.
         """
         version = Buffer.replaced
-        if not self._data.hold(version) and not self._data.find(version, [state.data for state in self._states], self._expected):
+        if not self._data.hold(version) and not self._data.find(
+            version, [state.data for state in self._states], self._expected
+        ):
             return False
         self.addresses = self._data.table
         return True

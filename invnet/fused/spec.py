@@ -28,8 +28,8 @@ class DenseSpec(NamedTuple):
     """A dense conditioner, its units in the order in which they can be computed.
 
     Channels come in groups, one after the other. In step g come the units of every layer that see the channels of the
-    groups before g alone, the outputs for group g among them; then group g is changed. In a coupling x1 is the first group,
-    which nothing changes, and x2 the second; in an autoregressive layer each channel is a group.
+    groups before g alone, the outputs for group g among them; then group g is changed. In a coupling x1 is the first
+    group, which nothing changes, and x2 the second; in an autoregressive layer each channel is a group.
 
     Args:
         parameters: weights (in, out) and bias of each layer, in turn.
@@ -59,7 +59,8 @@ class LayerSpec(NamedTuple):
         kind: "scale", "lu", "full", "householder", "permute", "affine" or "spline".
         states: its Parameters and Buffers, without those of a conditioner.
         conditioner: the DenseSpec or ConvSpec of an affine layer or of one of splines.
-        order: the order in which such a layer changes the channels, and `groups` how many come before each step, and in all.
+        order: the order in which such a layer changes the channels, and `groups` how many come before each step, and in
+            all.
         reads_z: whether the conditioner sees Z and not X, where these differ.
         scale: of an affine layer, as in the operation `couple_`.
         spline: the number of bins of a spline, and the bound of its domain.

@@ -9,20 +9,34 @@ from ..ops.numpy.kernels.activations import address_of
 from ..ops.numpy.kernels.fused_vectors import AT_ONCE
 from ..ops.numpy.kernels.products import rounded
 from ..ops.numpy.kernels.spline import SIZE
-from ..ops.numpy.kernels.tables import BINS, ENDS, FIRST, GROUPS, KIND, KINDS, LAST, ORDER, PLACE, READS_Z, SIGMOID, STATE
+from ..ops.numpy.kernels.tables import (
+    BINS,
+    ENDS,
+    FIRST,
+    GROUPS,
+    KIND,
+    KINDS,
+    LAST,
+    ORDER,
+    PLACE,
+    READS_Z,
+    SIGMOID,
+    STATE,
+)
 from ..ops.numpy.kernels.vectors import BYTES, SLACK, VECTORS
 from ..ops.reference import LEAST
 from ..passes.current import current
 from .plan import Plan
 from .spec import DenseSpec
 
-#: Numbers of a part's parameters at most, if it has more than one layer: they are gathered, and their gradients summed, for a part at a
-#: time, in memory that is not to grow with depth.
+#: Numbers of a part's parameters at most, if it has more than one layer: they are gathered, and their gradients summed,
+#: for a part at a time, in memory that is not to grow with depth.
 LARGEST = 9000
 
 
 class VectorPlan(Plan):
-    """A group for arrays of one dtype: `parts`, `table`, `layers` are as the compiled functions' files say, `index` is what these point to.
+    """A group for arrays of one dtype: `parts`, `table`, `layers` are as the compiled functions' files say, `index` is
+    what these point to.
 
     Args:
         specs: of the group's layers, one after the other; their conditioners are dense.
@@ -44,7 +58,7 @@ class VectorPlan(Plan):
             rows += [self._row(spec, C) for spec in part]
             self.size = max(self.size, self._size)
         self.parts = np.cumsum([0, *map(len, parts)])
-        self.parts_apart = [self.parts[i:i + 2] for i in range(len(parts))]
+        self.parts_apart = [self.parts[i : i + 2] for i in range(len(parts))]
         self.table, self.limits = np.array(rows), np.array([self._limits(spec) for spec in specs])
         self.layers, self.index = np.array(self._layers, np.int64).reshape(-1, 13), np.array(self._index)
         del self._index, self._layers, self._lists, self._size
@@ -60,7 +74,9 @@ class VectorPlan(Plan):
         return current.kept is None
 
     def forward_(self, group, ops, X, inverse):
-        """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the bound."""
+        """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the
+        bound.
+        """
         return ops.fused_vectors_(self, X, inverse)
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
@@ -92,7 +108,9 @@ class VectorPlan(Plan):
         return row
 
     def _place_of(self, numbers):
-        """Where in `index` these numbers lie, with one more after them, which a product reads; the same numbers lie there once."""
+        """Where in `index` these numbers lie, with one more after them, which a product reads; the same numbers lie
+        there once.
+        """
         numbers = tuple(numbers)
         if numbers not in self._lists:
             self._lists[numbers] = len(self._index)
@@ -100,20 +118,44 @@ class VectorPlan(Plan):
         return self._lists[numbers]
 
     def _conditioner(self, spec, row, top):
-        """Adds the rows of a conditioner's layers; rows of `work` from `top` on are theirs while the layer is at work."""
+        """Adds the rows of a conditioner's layers; rows of `work` from `top` on are theirs while the layer is at
+        work.
+        """
         dense, first = spec.conditioner, len(self._layers)
         self._add_states(dense.parameters, self.dtype)
         row[FIRST], row[LAST], row[GROUPS] = first, first + len(dense.activations) - 1, len(spec.groups) - 1
         row[ENDS], row[ORDER] = self._place_of(spec.groups), self._place_of(spec.order)
-        row[READS_Z], row[SIGMOID], row[BINS] = spec.reads_z, "sigmoid" in spec.scale, spec.spline[0] if spec.spline else 0
+        row[READS_Z], row[SIGMOID], row[BINS] = (
+            spec.reads_z,
+            "sigmoid" in spec.scale,
+            spec.spline[0] if spec.spline else 0,
+        )
         ends, inputs, top = [self._place_of(each) for each in dense.ends], top, top + 1 + len(dense.inputs)
         for i, activation in enumerate(dense.activations):
             n, m = dense.parameters[2 * i].data.shape
-            order_in, order_out = dense.inputs if i == 0 else range(n), dense.outputs if i == len(dense.activations) - 1 else range(m)
+            order_in, order_out = (
+                dense.inputs if i == 0 else range(n),
+                dense.outputs if i == len(dense.activations) - 1 else range(m),
+            )
             out, gradient = top + 1, top + 1 + m  # after a row of ones
             before = gradient + m if activation in FROM_ARGUMENT else out
-            self._layers.append((n, m, address_of(activation, self.dtype.char), self._size, self._size + n * m, inputs, out, before, gradient, ends[i], ends[i + 1],
-                                 self._place_of([n * m, *(k * m for k in order_in)]), self._place_of(order_out)))
+            self._layers.append(
+                (
+                    n,
+                    m,
+                    address_of(activation, self.dtype.char),
+                    self._size,
+                    self._size + n * m,
+                    inputs,
+                    out,
+                    before,
+                    gradient,
+                    ends[i],
+                    ends[i + 1],
+                    self._place_of([n * m, *(k * m for k in order_in)]),
+                    self._place_of(order_out),
+                )
+            )
             self._size += n * m + m
             inputs, top = top, max(gradient, before) + m
             self._panel = max(self._panel, (n + 1) * rounded(m, self.lanes), m * rounded(n + 1, self.lanes))
@@ -129,8 +171,13 @@ class VectorPlan(Plan):
             pitch = rounded(max(how[0], 1), VECTORS * lanes) + lanes
             zeros = rounded(max(pitch, self._widest), VECTORS * lanes) + SLACK
             panel = self._zeros + -(-zeros // pitch)
-            size = panel * pitch + SLACK + (pitch * rounded(self._widest, lanes) + self._panel + SLACK if backward else 0)
-            self._places[how] = np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest, size]), size + self._scratch
+            size = (
+                panel * pitch + SLACK + (pitch * rounded(self._widest, lanes) + self._panel + SLACK if backward else 0)
+            )
+            self._places[how] = (
+                np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest, size]),
+                size + self._scratch,
+            )
         return self._places[how]
 
 
@@ -138,7 +185,11 @@ def _cut(specs, C):
     """The specs of each part."""
     parts, size = [], 0
     for spec in specs:
-        numbers = 2 * C * C if spec.conditioner is None else sum(math.prod(parameter.data.shape) for parameter in spec.conditioner.parameters)
+        numbers = (
+            2 * C * C
+            if spec.conditioner is None
+            else sum(math.prod(parameter.data.shape) for parameter in spec.conditioner.parameters)
+        )
         if not parts or size + numbers > LARGEST:
             parts.append([])
             size = 0

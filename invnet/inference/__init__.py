@@ -8,8 +8,26 @@ from .jacobians import forward_and_jacobian, inverse_and_jacobian, inverse_jacob
 from .minimise import Minimum, minimise
 from .moments import Cubature, Linear, Moments, MonteCarlo, Unscented, inverse_pushforward, pushforward
 
-__all__ = ["Cubature", "FlowGaussianModel", "FlowProbit", "Gaussian", "Linear", "Minimum", "Moments", "MonteCarlo", "Unscented", "Wishart",
-           "forward_and_jacobian", "inverse_and_jacobian", "inverse_jacobian", "inverse_pushforward", "jacobian", "jvp", "minimise", "pushforward",
-           "vjp"]
+__all__ = [
+    "Cubature",
+    "FlowGaussianModel",
+    "FlowProbit",
+    "Gaussian",
+    "Linear",
+    "Minimum",
+    "Moments",
+    "MonteCarlo",
+    "Unscented",
+    "Wishart",
+    "forward_and_jacobian",
+    "inverse_and_jacobian",
+    "inverse_jacobian",
+    "inverse_pushforward",
+    "jacobian",
+    "jvp",
+    "minimise",
+    "pushforward",
+    "vjp",
+]
 
 __getattr__ = renamed(__name__, {"pullback": "invnet.inference.inverse_pushforward"})

@@ -1,4 +1,6 @@
-"""What models and moments are given: arrays of the right shapes, finite, covariances symmetric and positive definite."""
+"""What models and moments are given: arrays of the right shapes, finite, covariances symmetric and positive
+definite.
+"""
 
 import numpy as np
 
@@ -54,4 +56,6 @@ def finite_parameters(net):
     """FloatingPointError where a parameter of `net` is not finite."""
     for name, parameter in net.named_parameters():
         if not np.isfinite(parameter.data).all():
-            raise FloatingPointError(f"the parameter {name} of {type(net).__name__} is not finite: {np.ravel(parameter.data)[:4]}")
+            raise FloatingPointError(
+                f"the parameter {name} of {type(net).__name__} is not finite: {np.ravel(parameter.data)[:4]}"
+            )

@@ -14,9 +14,9 @@ def collapsed_free_energy(net, Y, noise, mean, precision, q_mu, q_lambda):
 
         sum_k -log N(x_k; m, P^-1 + K_k R K_k^T) - log|det K_k|,  x_k = g^-1(y_k), K_k its Jacobian, P = E Lambda,
 
-    and terms of q(mu) and q(Lambda). No x is left in it: as the noise R goes to zero it becomes the likelihood of a flow with a
-    Gaussian base. The gradient is that of one backward of the inverse map, and of one on dual numbers with D directions of each y,
-    since x_k and K_k both depend on the parameters.
+    and terms of q(mu) and q(Lambda). No x is left in it: as the noise R goes to zero it becomes the likelihood of a
+    flow with a Gaussian base. The gradient is that of one backward of the inverse map, and of one on dual numbers with
+    D directions of each y, since x_k and K_k both depend on the parameters.
 
     Args:
         net: a Layer with inverse_backward.
@@ -31,9 +31,17 @@ def collapsed_free_energy(net, Y, noise, mean, precision, q_mu, q_lambda):
     S = np.linalg.inv(P) + K @ noise @ K.mT
     S_inverse, r = np.linalg.inv(S), x - q_mu.mean
     h = np.einsum("nij,nj->ni", S_inverse, r)
-    value = 0.5 * (N * D * math.log(2 * math.pi) + np.linalg.slogdet(S)[1].sum() + np.sum(r * h)) - np.linalg.slogdet(K)[1].sum()
+    value = (
+        0.5 * (N * D * math.log(2 * math.pi) + np.linalg.slogdet(S)[1].sum() + np.sum(r * h))
+        - np.linalg.slogdet(K)[1].sum()
+    )
     value += 0.5 * N * (np.linalg.slogdet(P)[1] - q_lambda.expected_logdet() + np.sum(P * q_mu.cov))
-    value += mean.cross_entropy(q_mu.mean, q_mu.cov) - q_mu.entropy() + precision.cross_entropy(q_lambda) - q_lambda.entropy()
+    value += (
+        mean.cross_entropy(q_mu.mean, q_mu.cov)
+        - q_mu.entropy()
+        + precision.cross_entropy(q_lambda)
+        - q_lambda.entropy()
+    )
 
     dK = (S_inverse - outer(h)) @ K @ noise
     net.inverse_backward(h.astype(dtype), X, -1.0)

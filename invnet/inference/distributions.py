@@ -47,8 +47,8 @@ class Wishart:
 
     Args:
         df: degrees of freedom, above D - 1.
-        scale: (D, D), symmetric and positive definite. A vague prior has a large one: its inverse counts like the sum of squares
-            of observations.
+        scale: (D, D), symmetric and positive definite. A vague prior has a large one: its inverse counts like the sum
+            of squares of observations.
 
     Raises:
         ValueError: df is too small, or scale is no covariance.
@@ -64,7 +64,9 @@ class Wishart:
         object.__setattr__(self, "scale", covariances(self.scale, "the scale"))
         check_numbers(df=self.df)
         if self.scale.ndim != 2 or not len(self.scale) - 1 < self.df < math.inf:
-            raise ValueError(f"a Wishart has a scale (D, D) and df above D - 1; got shape {self.scale.shape} and df {self.df}")
+            raise ValueError(
+                f"a Wishart has a scale (D, D) and df above D - 1; got shape {self.scale.shape} and df {self.df}"
+            )
 
     @property
     def mean(self):
@@ -77,14 +79,21 @@ class Wishart:
 
     def entropy(self):
         D, logdet = len(self.scale), np.linalg.slogdet(self.scale)[1]
-        return ((D + 1) / 2 * logdet + D * (D + 1) / 2 * math.log(2) + _log_gamma(self.df / 2, D)
-                - (self.df - D - 1) / 2 * _psi_sum(self.df, D) + self.df * D / 2)
+        return (
+            (D + 1) / 2 * logdet
+            + D * (D + 1) / 2 * math.log(2)
+            + _log_gamma(self.df / 2, D)
+            - (self.df - D - 1) / 2 * _psi_sum(self.df, D)
+            + self.df * D / 2
+        )
 
     def cross_entropy(self, other):
         """E[-log W(x; self)] of x ~ other."""
         D, logdet = len(self.scale), np.linalg.slogdet(self.scale)[1]
         trace = np.trace(np.linalg.solve(self.scale, other.mean))
-        return 0.5 * (self.df * (logdet + D * math.log(2)) - (self.df - D - 1) * other.expected_logdet() + trace) + _log_gamma(self.df / 2, D)
+        return 0.5 * (
+            self.df * (logdet + D * math.log(2)) - (self.df - D - 1) * other.expected_logdet() + trace
+        ) + _log_gamma(self.df / 2, D)
 
 
 def outer(e):

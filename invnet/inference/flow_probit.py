@@ -36,8 +36,8 @@ class FlowProbit:
         ValueError: an argument is out of its range.
 
     References:
-        Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, section 3.6 (the moments). Bagaev & de Vries,
-        RxInfer.jl, its tutorial on invertible networks.
+        Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, section 3.6 (the moments). Bagaev & de
+        Vries, RxInfer.jl, its tutorial on invertible networks.
     """
 
     def __init__(self, net, weights=None, precision=1e3, objective="evidence"):

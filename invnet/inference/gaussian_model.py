@@ -11,7 +11,7 @@ from .collapsed import collapsed_free_energy
 from .distributions import Gaussian, Wishart, outer
 from .jacobians import forward_and_jacobian
 from .minimise import minimise
-from .moments import Linear, method_of, inverse_pushforward, pushforward
+from .moments import Linear, inverse_pushforward, method_of, pushforward
 
 
 class Messages(NamedTuple):
@@ -23,18 +23,20 @@ class Messages(NamedTuple):
 
 
 class FlowGaussianModel:
-    """Observations y_k = g(x_k) + noise of latent x_k ~ N(mu, Lambda^-1), mu ~ a Gaussian, Lambda ~ a Wishart; g is a network.
+    """Observations y_k = g(x_k) + noise of latent x_k ~ N(mu, Lambda^-1), mu ~ a Gaussian, Lambda ~ a Wishart; g is a
+    network.
 
-    `fit` finds q(mu) q(Lambda) prod q(x_k), the nearest to the posterior in the sense of the free energy, minus a bound on the
-    log evidence. The observations are carried back through the network once; then each sweep updates q(x), q(Lambda) and
-    q(mu), all x at a time, and no update raises the free energy.
+    `fit` finds q(mu) q(Lambda) prod q(x_k), the nearest to the posterior in the sense of the free energy, minus a bound
+    on the log evidence. The observations are carried back through the network once; then each sweep updates q(x),
+    q(Lambda) and q(mu), all x at a time, and no update raises the free energy.
 
     Args:
         net: a Layer on vectors (N, D) of NumPy arrays, from x to y; float64, where the noise is small.
         noise: (D, D), the covariance of the noise.
         mean: the prior of mu, a Gaussian.
         precision: the prior of Lambda, a Wishart. A vague one has df = D and a large scale.
-        method: how Gaussians go through the network, as in pushforward: "linear", "unscented", "cubature", or an object.
+        method: how Gaussians go through the network, as in pushforward: "linear", "unscented", "cubature", or an
+            object.
 
     After `fit`:
         q_mu, q_lambda, q_x: the posteriors, a Gaussian, a Wishart and a batch of Gaussians.
@@ -45,8 +47,9 @@ class FlowGaussianModel:
         ValueError: no covariance, or dimensions that do not fit.
 
     References:
-        Winn & Bishop, Variational Message Passing, 2005. Bagaev & de Vries, Reactive Message Passing for Scalable Bayesian
-        Inference, 2021, and the tutorial on invertible networks of its RxInfer.jl. docs/math.md has the derivation.
+        Winn & Bishop, Variational Message Passing, 2005. Bagaev & de Vries, Reactive Message Passing for Scalable
+        Bayesian Inference, 2021, and the tutorial on invertible networks of its RxInfer.jl. docs/math.md has the
+        derivation.
     """
 
     def __init__(self, net, noise, mean, precision, method="linear"):
@@ -56,7 +59,13 @@ class FlowGaussianModel:
         D = mean.mean.size
         covariances(noise, "the noise", D)
         covariances(precision.scale, "the scale of the Wishart", D)
-        self.net, self.noise, self.mean, self.precision, self.method = net, np.asarray(noise, float), mean, precision, method_of(method)
+        self.net, self.noise, self.mean, self.precision, self.method = (
+            net,
+            np.asarray(noise, float),
+            mean,
+            precision,
+            method_of(method),
+        )
         self.q_mu, self.q_lambda, self.free_energy, self.terms = mean, precision, [], []
         self._D = D
 
@@ -75,7 +84,8 @@ class FlowGaussianModel:
         self._Y, self.messages = Y, self._carried_back(Y)
 
     def relinearise(self):
-        """Takes the tangents at the posterior means of the x in the place of those at g^-1(y), for noise that is not small.
+        """Takes the tangents at the posterior means of the x in the place of those at g^-1(y), for noise that is not
+        small.
 
         Alternated with `sweep` this is Gauss-Newton's method: where it ends, the q(x) have their means at modes. Each
         relinearisation changes the model that the free energy is of, so that it may rise there.
@@ -98,7 +108,9 @@ class FlowGaussianModel:
             self.update_mu()
             self.terms.append(self.free_energy_terms())
             self.free_energy.append(math.fsum(self.terms[-1].values()))
-            if len(self.free_energy) > 1 and abs(self.free_energy[-2] - self.free_energy[-1]) <= tol * abs(self.free_energy[-1]):
+            if len(self.free_energy) > 1 and abs(self.free_energy[-2] - self.free_energy[-1]) <= tol * abs(
+                self.free_energy[-1]
+            ):
                 break
         return self
 
@@ -129,7 +141,8 @@ class FlowGaussianModel:
         log_2pi = D * math.log(2 * math.pi)
         return {
             "energy of x": 0.5 * (n * (log_2pi - self.q_lambda.expected_logdet()) + np.sum(P * self._scatter())),
-            "energy of y": 0.5 * (n * (log_2pi + np.linalg.slogdet(self.noise)[1]) + np.sum(self.messages.precision * off)),
+            "energy of y": 0.5
+            * (n * (log_2pi + np.linalg.slogdet(self.noise)[1]) + np.sum(self.messages.precision * off)),
             "entropy of x": -0.5 * (n * (log_2pi + D) + np.linalg.slogdet(self._x_cov)[1].sum()),
             "energy of mu": self.mean.cross_entropy(self.q_mu.mean, self.q_mu.cov),
             "entropy of mu": -self.q_mu.entropy(),
@@ -142,8 +155,8 @@ class FlowGaussianModel:
     def fit_network(self, Y, optimizer="lbfgs", **options):
         """Learns the network's parameters with the posteriors: minimises the free energy that `fit` arrives at.
 
-        By linearisation. The gradient is that of the collapsed free energy with the posteriors held, which is the whole one, since
-        they are at their optimum.
+        By linearisation. The gradient is that of the collapsed free energy with the posteriors held, which is the whole
+        one, since they are at their optimum.
 
         Args:
             Y: (N, D).
@@ -153,7 +166,7 @@ class FlowGaussianModel:
             Minimum.
         """
         if not isinstance(self.method, Linear):
-            raise ValueError(f"a network is learned with method=\"linear\"; this model has {type(self.method).__name__}")
+            raise ValueError(f'a network is learned with method="linear"; this model has {type(self.method).__name__}')
 
         self.observe(Y)
 
@@ -161,7 +174,9 @@ class FlowGaussianModel:
             try:
                 with np.errstate(all="ignore"):
                     self.fit(Y, tol=1e-13)
-                    return collapsed_free_energy(self.net, self._Y, self.noise, self.mean, self.precision, self.q_mu, self.q_lambda)
+                    return collapsed_free_energy(
+                        self.net, self._Y, self.noise, self.mean, self.precision, self.q_mu, self.q_lambda
+                    )
             except (ArithmeticError, ValueError):  # a search may try parameters at which nothing is finite
                 return math.nan
 
@@ -206,7 +221,10 @@ class FlowGaussianModel:
     def _next_x(self):
         df, D = self.q_lambda.df, self._D
         if df <= D + 1:
-            raise ValueError(f"the covariance of the next x is finite for df above {D + 1}; q(Lambda) has {df}: fit to more observations")
+            raise ValueError(
+                f"the covariance of the next x is finite for df above {D + 1}; q(Lambda) has {df}: fit to more "
+                f"observations"
+            )
         return Gaussian(self.q_mu.mean, np.linalg.inv(self.q_lambda.scale) / (df - D - 1) + self.q_mu.cov)
 
     def _carried_back(self, Y):

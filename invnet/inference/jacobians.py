@@ -44,7 +44,8 @@ def jvp(net, X, dX, cond=None):
 
 
 def jacobian(net, X, cond=None):
-    """J, (N, D, D) with J[n, i, j] = dz_i / dx_j of sample n; of an array with spatial axes D counts all entries, (C, *spatial).
+    """J, (N, D, D) with J[n, i, j] = dz_i / dx_j of sample n; of an array with spatial axes D counts all entries, (C,
+    *spatial).
 
     It is D vector-Jacobian products, D backward calls' worth of arithmetic in few calls.
     """
@@ -63,11 +64,11 @@ def forward_and_jacobian(net, X, cond=None):
     step = max(1, ROWS // max(1, D))
     with gradients_aside(net):
         for n in range(0, N, step):
-            some = Z[n:n + step]
+            some = Z[n : n + step]
             rows = xp.broadcast_to(units[None], (some.shape[0], D, *shape))
-            c = None if cond is None else repeat(cond[n:n + step], D)
+            c = None if cond is None else repeat(cond[n : n + step], D)
             dX, _ = net.backward(xp.reshape(rows, (-1, *shape)), repeat(some, D), 0.0, c)
-            J[n:n + step] = xp.reshape(dX, (some.shape[0], D, D))
+            J[n : n + step] = xp.reshape(dX, (some.shape[0], D, D))
     return Z, J
 
 
@@ -96,7 +97,10 @@ def dual(X, dX):
         ValueError: their shapes differ.
     """
     if not isinstance(X, np.ndarray) or not isinstance(dX, np.ndarray):
-        raise TypeError(f"tangents are computed on NumPy arrays; got {type(X).__name__} and {type(dX).__name__}: net.to(\"numpy\") moves a network")
+        raise TypeError(
+            f"tangents are computed on NumPy arrays; got {type(X).__name__} and {type(dX).__name__}: "
+            'net.to("numpy") moves a network'
+        )
     return Dual(X, dX)
 
 
@@ -104,8 +108,8 @@ def dual(X, dX):
 def tangents_added(net):
     """Within, gradients are dual numbers; after it, their tangents are added to the gradients of `net`'s parameters.
 
-    A backward on dual numbers gives the change of its gradients in a direction, and so the gradient of a Jacobian: with fixed
-    vectors a and v, d/dtheta of a^T J v is the tangent of the gradient of a^T z, as x goes in the direction v.
+    A backward on dual numbers gives the change of its gradients in a direction, and so the gradient of a Jacobian: with
+    fixed vectors a and v, d/dtheta of a^T J v is the tangent of the gradient of a^T z, as x goes in the direction v.
     """
     with gradients_aside(net, lambda data: Dual(np.zeros_like(data))) as parameters:
         yield
@@ -116,7 +120,9 @@ def tangents_added(net):
 
 @contextlib.contextmanager
 def gradients_aside(net, of=lambda data: get_ops(data).zeros_like(data)):
-    """Within, the parameters of `net` have other gradients, made `of` their data, zeros at first; gives the parameters."""
+    """Within, the parameters of `net` have other gradients, made `of` their data, zeros at first; gives the
+    parameters.
+    """
     parameters = net.parameters()
     own = [(parameter.held.array, parameter.held.is_zero) for parameter in parameters]
     try:

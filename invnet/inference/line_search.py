@@ -24,8 +24,8 @@ class Point(NamedTuple):
 class HagerZhang:
     """Brackets a minimum along a line and narrows the bracket by secants, and by halves where these are slow.
 
-    Names of methods are the paper's stages: B0 to B3, S1 to S4, U0 to U3. A first step at which the function is not finite is
-    shrunk tenfold until it is, as in LineSearches.jl, whose choices these are where the paper leaves one.
+    Names of methods are the paper's stages: B0 to B3, S1 to S4, U0 to U3. A first step at which the function is not
+    finite is shrunk tenfold until it is, as in LineSearches.jl, whose choices these are where the paper leaves one.
 
     Args:
         delta, sigma: of the Wolfe conditions, sufficient decrease and slope.
@@ -35,7 +35,8 @@ class HagerZhang:
         most: stages, at most.
 
     References:
-        Hager & Zhang, A new conjugate gradient method with guaranteed descent and an efficient line search, 2005, section 4.
+        Hager & Zhang, A new conjugate gradient method with guaranteed descent and an efficient line search, 2005,
+        section 4.
     """
 
     def __init__(self, delta=0.1, sigma=0.9, rho=5.0, epsilon=1e-6, gamma=0.66, most=50):
@@ -56,7 +57,9 @@ class HagerZhang:
             ArithmeticError: no such step was found.
         """
         if not (math.isfinite(value) and slope < 0 < step):
-            raise ValueError(f"a line search goes downhill from a finite value; got value {value}, slope {slope} and step {step}")
+            raise ValueError(
+                f"a line search goes downhill from a finite value; got value {value}, slope {slope} and step {step}"
+            )
         self._at = lambda c: Point(c, *map(float, evaluate(c)))
         self._start, self._limit = Point(0.0, value, slope), value + self.epsilon * abs(value)
         c = self._finite(step)

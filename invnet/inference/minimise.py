@@ -44,7 +44,7 @@ class Function:
         start = 0
         for parameter in self.parameters:
             size = parameter.data.size
-            parameter.data[...] = x[start:start + size].reshape(parameter.data.shape)
+            parameter.data[...] = x[start : start + size].reshape(parameter.data.shape)
             parameter.held.clear()
             start += size
         self.calls += 1
@@ -67,6 +67,7 @@ def gradient_descent(objective, parameters, iterations=1000, tol=1e-3, line_sear
     value, gradient = f(x)
     history = [(value, abs(gradient).max())]
     while len(history) <= iterations and small < 2 and abs(gradient).max() > 0:
+
         def along(step, x=x, gradient=gradient):
             value, there = f(x - step * gradient)
             return value, -(there @ gradient)
@@ -81,7 +82,9 @@ def gradient_descent(objective, parameters, iterations=1000, tol=1e-3, line_sear
 
 
 def lbfgs(objective, parameters, iterations=1000, tol=1e-12):
-    """SciPy's L-BFGS-B; it ends where the value falls by less than `tol` of it, or no entry of the gradient is above 1e-8."""
+    """SciPy's L-BFGS-B; it ends where the value falls by less than `tol` of it, or no entry of the gradient is above
+    1e-8.
+    """
     from scipy.optimize import minimize
 
     check_integers(iterations=iterations)
@@ -103,8 +106,14 @@ def lbfgs(objective, parameters, iterations=1000, tol=1e-12):
     def note(intermediate_result):
         history.append((float(intermediate_result.fun), abs(latest[0]).max()))
 
-    result = minimize(evaluate, f.x, jac=True, method="L-BFGS-B", callback=note,
-                      options={"maxiter": iterations, "maxfun": 20 * iterations, "ftol": tol, "gtol": 1e-8})
+    result = minimize(
+        evaluate,
+        f.x,
+        jac=True,
+        method="L-BFGS-B",
+        callback=note,
+        options={"maxiter": iterations, "maxfun": 20 * iterations, "ftol": tol, "gtol": 1e-8},
+    )
     f(result.x)
     return Minimum(float(result.fun), result.nit, f.calls, history)
 

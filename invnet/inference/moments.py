@@ -20,7 +20,9 @@ class Moments(NamedTuple):
 
 
 class Linear:
-    """By the tangent at the mean: f(m), J C J^T and C J^T; exact where f is affine. It costs D vector-Jacobian products."""
+    """By the tangent at the mean: f(m), J C J^T and C J^T; exact where f is affine. It costs D vector-Jacobian
+    products.
+    """
 
     def moments(self, f, f_and_jacobian, mean, cov):
         y, J = f_and_jacobian(mean)
@@ -31,10 +33,10 @@ class Linear:
 class Unscented:
     """By 2 D + 1 points, m and m +- the columns of sqrt((D + lambda) C), with D + lambda = alpha^2 (D + kappa).
 
-    The mean is exact where f is quadratic. The covariance adds (1 - alpha^2 + beta) to the weight of the middle point. With a
-    small alpha, as the usual 1e-3, the points are so near that this is the tangent with a correction of second order; the
-    default spreads them to sqrt(3) deviations, where in each direction the fourth moment of a Gaussian is met. Above 3
-    dimensions its middle weight is negative, and a covariance may be indefinite; `Cubature` has none.
+    The mean is exact where f is quadratic. The covariance adds (1 - alpha^2 + beta) to the weight of the middle point.
+    With a small alpha, as the usual 1e-3, the points are so near that this is the tangent with a correction of second
+    order; the default spreads them to sqrt(3) deviations, where in each direction the fourth moment of a Gaussian is
+    met. Above 3 dimensions its middle weight is negative, and a covariance may be indefinite; `Cubature` has none.
 
     Args:
         alpha: the spread, positive.
@@ -42,8 +44,8 @@ class Unscented:
         kappa: above -D; None is 3 - D.
 
     References:
-        Julier & Uhlmann, Unscented filtering and nonlinear estimation, 2004. Wan & van der Merwe, The unscented Kalman filter
-        for nonlinear estimation, 2000 (alpha and beta).
+        Julier & Uhlmann, Unscented filtering and nonlinear estimation, 2004. Wan & van der Merwe, The unscented Kalman
+        filter for nonlinear estimation, 2000 (alpha and beta).
     """
 
     def __init__(self, alpha=1.0, beta=0.0, kappa=None):

@@ -1,6 +1,7 @@
 """The probit factor, y ~ Bernoulli(Phi(z)) with z ~ N(m, v): its evidence, what it makes of z, and free energies.
 
-All are functions of m and v (N,), and of the sign s = 2 y - 1, +1 or -1; they take dual numbers, and so have derivatives.
+All are functions of m and v (N,), and of the sign s = 2 y - 1, +1 or -1; they take dual numbers, and so have
+derivatives.
 """
 
 import math
@@ -17,7 +18,9 @@ def curvature(m, v, s):
     """The first derivative of log P(y) in m, rho, and minus the second, kappa."""
     c = np.sqrt(1 + v)
     gamma = s * m / c
-    ratio = np.exp(-0.5 * gamma * gamma - log_ndtr(gamma)) / math.sqrt(2 * math.pi)  # phi / Phi, without under- or overflow
+    ratio = np.exp(-0.5 * gamma * gamma - log_ndtr(gamma)) / math.sqrt(
+        2 * math.pi
+    )  # phi / Phi, without under- or overflow
     return s * ratio / c, ratio * (gamma + ratio) / (1 + v)
 
 
@@ -45,7 +48,9 @@ def evidence(m, v, s):
 
 
 def bethe(m, v, s):
-    """The Bethe free energy of each observation, KL(q(z) || N(m, v)) + E[-log Phi(s z)], with q of the moments of matched."""
+    """The Bethe free energy of each observation, KL(q(z) || N(m, v)) + E[-log Phi(s z)], with q of the moments of
+    matched.
+    """
     mean, variance = matched(m, v, s)
     off = mean - m
     return 0.5 * (variance / v + off * off / v - 1 - np.log(variance / v)) + energy(mean, variance, s)
@@ -53,6 +58,7 @@ def bethe(m, v, s):
 
 def derivatives(function, *arguments):
     """The value (N,), and the derivatives in each argument (N,), of a function of each sample by itself."""
+
     def along(i):
         return function(*[Dual(x, np.ones_like(x)) if i == j else x for j, x in enumerate(arguments)])
 

@@ -5,5 +5,9 @@ import warnings
 
 from . import tutorial
 
-warnings.warn("invnet.inference.rxinfer is invnet.inference.tutorial now; the old name goes with invnet 0.3", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "invnet.inference.rxinfer is invnet.inference.tutorial now; the old name goes with invnet 0.3",
+    DeprecationWarning,
+    stacklevel=2,
+)
 sys.modules[__name__] = tutorial

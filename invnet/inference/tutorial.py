@@ -1,4 +1,5 @@
-"""The words of RxInfer's tutorial on invertible networks, over the layers of invnet: what they describe is compiled to a Chain.
+"""The words of RxInfer's tutorial on invertible networks, over the layers of invnet: what they describe is compiled to
+a Chain.
 
     model = FlowModel(2, (AdditiveCouplingLayer(PlanarFlow()), AdditiveCouplingLayer(PlanarFlow(), permute=False)))
     compiled = compile(model, np.ones(nr_params(model)))      # or compile(model): parameters at random
@@ -14,7 +15,7 @@ import numpy as np
 from .. import optim
 from ..arguments import check_integers, check_unused, generator
 from ..core import Layer
-from ..layers import Chain, Permute, PartitionedAdditiveCoupling
+from ..layers import Chain, PartitionedAdditiveCoupling, Permute
 from ..nets import PlanarNet, RadialNet
 from . import jacobians, moments
 from .checks import vectors
@@ -32,7 +33,7 @@ class PlanarFlow:
 
     def net(self, dim, params):
         net = PlanarNet(dim, dtype="float64")
-        net.u.data[...], net.w.data[...], net.b.data[...] = params[:dim], params[dim:2 * dim], params[2 * dim]
+        net.u.data[...], net.w.data[...], net.b.data[...] = params[:dim], params[dim : 2 * dim], params[2 * dim]
         return net
 
 
@@ -50,7 +51,11 @@ class RadialFlow:
         if not params[dim] > 0:
             raise ValueError(f"alpha of a RadialFlow is positive; got {params[dim]}")
         net = RadialNet(dim, dtype="float64")
-        net.x0.data[...], net.log_alpha.data[...], net.beta.data[...] = params[:dim], np.log(params[dim]), params[dim + 1]
+        net.x0.data[...], net.log_alpha.data[...], net.beta.data[...] = (
+            params[:dim],
+            np.log(params[dim]),
+            params[dim + 1],
+        )
         return net
 
 
@@ -66,7 +71,9 @@ class InputLayer:
 
 @dataclass(frozen=True)
 class PermutationLayer:
-    """y[k] = x[order[k]]; takes a list of indices, or the matrix P with y = P x. None is drawn when the model is built."""
+    """y[k] = x[order[k]]; takes a list of indices, or the matrix P with y = P x. None is drawn when the model is
+    built.
+    """
 
     order: tuple | None = None
 
@@ -89,7 +96,8 @@ class PermutationLayer:
 
 @dataclass(frozen=True)
 class AdditiveCouplingLayer:
-    """y_1 = x_1, y_k = x_k + t_k(x_{k-1}) for parts of `partition_dim` coordinates, each t_k with parameters of its own.
+    """y_1 = x_1, y_k = x_k + t_k(x_{k-1}) for parts of `partition_dim` coordinates, each t_k with parameters of its
+    own.
 
     With `permute` a PermutationLayer follows, which is drawn when the model is built.
     """
@@ -101,7 +109,10 @@ class AdditiveCouplingLayer:
     def nets(self, dim):
         """How many there are in a model of `dim` dimensions."""
         if self.partition_dim < 1 or dim % self.partition_dim or dim == self.partition_dim:
-            raise ValueError(f"an AdditiveCouplingLayer has at least two parts of {self.partition_dim} coordinates; got {dim} dimensions")
+            raise ValueError(
+                f"an AdditiveCouplingLayer has at least two parts of {self.partition_dim} coordinates; got {dim} "
+                f"dimensions"
+            )
         return dim // self.partition_dim - 1
 
 
@@ -120,7 +131,10 @@ class FlowModel:
     def __init__(self, dim, layers=None, seed=0):
         if layers is None:
             if not isinstance(dim, (tuple, list)) or not dim or not isinstance(dim[0], InputLayer):
-                raise ValueError(f"a FlowModel has a dimension, FlowModel(dim, layers) or FlowModel((InputLayer(dim), ...)); got {dim!r}")
+                raise ValueError(
+                    f"a FlowModel has a dimension, FlowModel(dim, layers) or FlowModel((InputLayer(dim), ...)); got "
+                    f"{dim!r}"
+                )
             dim, layers = dim[0].dim, dim[1:]
         check_integers(dim=dim)
         if dim < 2:
@@ -136,7 +150,9 @@ class FlowModel:
                     raise ValueError(f"a PermutationLayer in {dim} dimensions has as many indices; got {layer.order}")
                 self.layers.append(layer)
             else:
-                raise TypeError(f"the layers of a FlowModel are AdditiveCouplingLayers and PermutationLayers; got {layer!r}")
+                raise TypeError(
+                    f"the layers of a FlowModel are AdditiveCouplingLayers and PermutationLayers; got {layer!r}"
+                )
 
 
 def nr_params(model):
@@ -153,15 +169,22 @@ def compile(model, params=None, seed=None):
         seed: of the numbers that are drawn, an int or a numpy Generator; None is 0.
 
     Raises:
-        ValueError: another number of parameters, one that is not finite, an alpha that is not positive, or a seed beside params.
+        ValueError: another number of parameters, one that is not finite, an alpha that is not positive, or a seed
+            beside params.
     """
     n = nr_params(model)
     if params is not None:
         check_unused("beside params, where nothing is drawn", seed=seed)
     else:
         rng = generator(0 if seed is None else seed)
-        params = np.concatenate([layer.flow.random(layer.partition_dim, rng) for layer in _couplings(model)
-                                 for _ in range(layer.nets(model.dim))] or [np.zeros(0)])
+        params = np.concatenate(
+            [
+                layer.flow.random(layer.partition_dim, rng)
+                for layer in _couplings(model)
+                for _ in range(layer.nets(model.dim))
+            ]
+            or [np.zeros(0)]
+        )
     params = vectors(params, "params")
     if params.shape != (n,):
         raise ValueError(f"this model has {n} parameters; got an array of shape {params.shape}")
@@ -172,7 +195,7 @@ def compile(model, params=None, seed=None):
             continue
         size, nets = layer.flow.nr_params(layer.partition_dim), []
         for _ in range(layer.nets(model.dim)):
-            nets.append(layer.flow.net(layer.partition_dim, params[at:at + size]))
+            nets.append(layer.flow.net(layer.partition_dim, params[at : at + size]))
             at += size
         layers.append(PartitionedAdditiveCoupling(model.dim, nets))
     return Chain(*layers)
@@ -271,5 +294,7 @@ def Unscented(dim):
 
 
 def Adam(parameters, lr):
-    """Adam with the original's 1e-20 below the fraction. Its learning rate is by default 1e-8, which learns nothing: say one."""
+    """Adam with the original's 1e-20 below the fraction. Its learning rate is by default 1e-8, which learns nothing:
+    say one.
+    """
     return optim.Adam(parameters, lr, eps=1e-20)

@@ -11,11 +11,11 @@ from .jacobians import dual, tangents_added, vjp
 def tutorial_energy(net, X, s, a, precision):
     """KL(q(x') || N(x, I / precision)) + E[-log Phi(s z)], summed; adds its gradient to the parameters of `net`.
 
-    It is the Bethe free energy of FlowProbit but for two defects of the original, which this function has too. Points are taken
-    for others: the message forward has the Jacobian at g^-1(x) where x is meant, the one back that at b where g^-1(b) is meant,
-    b being the mean of the message to g(x'). And that message has the singular precision w a a^T, of which a Cholesky
-    factorisation with zero pivots made one gives the mean b = (xi / (w a_1), 0, ..., 0). Where Phi underflows, at |z| above
-    38.5, the original is NaN, on which the first steps of its line search depend: so is this.
+    It is the Bethe free energy of FlowProbit but for two defects of the original, which this function has too. Points
+    are taken for others: the message forward has the Jacobian at g^-1(x) where x is meant, the one back that at b where
+    g^-1(b) is meant, b being the mean of the message to g(x'). And that message has the singular precision w a a^T, of
+    which a Cholesky factorisation with zero pivots made one gives the mean b = (xi / (w a_1), 0, ..., 0). Where Phi
+    underflows, at |z| above 38.5, the original is NaN, on which the first steps of its line search depend: so is this.
 
     Args:
         net: a Layer with inverse_backward.
@@ -34,8 +34,13 @@ def tutorial_energy(net, X, s, a, precision):
     b[:, 0] = mean_back
     x_back = net.inverse(b)
     _, u = vjp(net, b, A)
-    value, (dm, dv, dq, dp) = probit.derivatives(lambda m, v, q, p: _free_energy(m, v, q, p, s, precision), m, v, (u * u).sum(axis=1),
-                                                 (u * (x_back - X)).sum(axis=1))
+    value, (dm, dv, dq, dp) = probit.derivatives(
+        lambda m, v, q, p: _free_energy(m, v, q, p, s, precision),
+        m,
+        v,
+        (u * u).sum(axis=1),
+        (u * (x_back - X)).sum(axis=1),
+    )
 
     # u = J(b)^T a and x_back = g^-1(b); both depend on b
     db = _add_gradient_of_product(net, b, A, 2 * dq[:, None] * u + dp[:, None] * (x_back - X))

@@ -10,15 +10,35 @@ from .coupling import AdditiveCoupling, AffineCoupling
 from .exact import Exact
 from .leaky_relu import LeakyReLU
 from .logit import Logit, Sigmoid
+from .partitioned_coupling import PartitionedAdditiveCoupling
 from .permute import Permute
 from .planar import Planar, Radial
 from .spline_coupling import SplineCoupling
 from .split_tokens import SplitTokens
 from .squeeze import Squeeze, Unsqueeze
-from .partitioned_coupling import PartitionedAdditiveCoupling
 
-__all__ = ["ActNorm", "AdditiveCoupling", "AffineCoupling", "AutoregressiveAffine", "AutoregressiveSpline", "Chain", "Conv1x1",
-           "Exact", "FactorOut", "LeakyReLU", "Logit", "Permute", "Planar", "Radial", "Reverse", "Sigmoid", "SplineCoupling", "SplitTokens",
-           "Squeeze", "PartitionedAdditiveCoupling", "Unsqueeze"]
+__all__ = [
+    "ActNorm",
+    "AdditiveCoupling",
+    "AffineCoupling",
+    "AutoregressiveAffine",
+    "AutoregressiveSpline",
+    "Chain",
+    "Conv1x1",
+    "Exact",
+    "FactorOut",
+    "LeakyReLU",
+    "Logit",
+    "Permute",
+    "Planar",
+    "Radial",
+    "Reverse",
+    "Sigmoid",
+    "SplineCoupling",
+    "SplitTokens",
+    "Squeeze",
+    "PartitionedAdditiveCoupling",
+    "Unsqueeze",
+]
 
 __getattr__ = renamed(__name__, {"Staircase": "invnet.layers.PartitionedAdditiveCoupling"})

@@ -14,9 +14,9 @@ from .channel_affine import ChannelAffine
 class ActNorm(ChannelAffine):
     """Per-channel scale and shift, Z = exp(log_s) X + b.
 
-    `initialize(X)` makes every channel of Z zero-mean with variance one over batch and positions; of several processes that
-    train together, over the batches of all. A channel's variance counts as at least `floor` times the mean variance of all
-    channels, so that a constant channel is not blown up; where all are constant the scale is one.
+    `initialize(X)` makes every channel of Z zero-mean with variance one over batch and positions; of several processes
+    that train together, over the batches of all. A channel's variance counts as at least `floor` times the mean
+    variance of all channels, so that a constant channel is not blown up; where all are constant the scale is one.
 
     Args:
         channels: C.
@@ -44,7 +44,9 @@ class ActNorm(ChannelAffine):
         mean, variance = process_group.current().moments(ops, R)
         typical = float(ops.xp.mean(variance))
         if not math.isfinite(typical):
-            raise ValueError("ActNorm needs finite values to initialize; got X with NaN, inf or a variance beyond its dtype")
+            raise ValueError(
+                "ActNorm needs finite values to initialize; got X with NaN, inf or a variance beyond its dtype"
+            )
         least = self.floor * typical if typical > 0 else 1.0
         variance = ops.xp.where(variance > least, variance, ops.xp.full_like(variance, least))
         self.log_s.data[...] = -0.5 * ops.xp.log(variance)

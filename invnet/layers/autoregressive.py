@@ -1,23 +1,24 @@
 """Autoregressive layers: every channel is changed given those before it, through a masked conditioner."""
 
 from ..core import get_ops
-from ..nets import MaskedDenseNet
 from ..fused.spec import DenseSpec, LayerSpec
-from ..passes.current import current
+from ..nets import MaskedDenseNet
 from ..passes.activation_cache import aside
+from ..passes.current import current
 from .coupling import AffineCoupling, Coupling
 
 
 class Autoregressive(Coupling):
-    """What autoregressive layers share: a coupling in which no channel passes, each being changed given those before it.
+    """What autoregressive layers share: a coupling in which no channel passes, each being changed given those before
+    it.
 
-    The conditioner sees one side of the layer, u, which is X with fast="forward" and Z with fast="inverse": h = net(u), where
-    the outputs for a channel depend on the channels before it. From u to the other side, v, is one evaluation. From v to u
-    is a triangular system of equations, which is solved channel by channel, as is that of its gradient. A MaskedDenseNet
-    does so in no more multiplications than one evaluation has, each unit being computed once (`substitute`). Another
-    conditioner is evaluated again and again, all channels at once, until nothing changes: one more channel is right each
-    time, so that C times are enough, and what comes out has the same bits however few it took. Hence the cost, in
-    evaluations, where a pullback is worth two:
+    The conditioner sees one side of the layer, u, which is X with fast="forward" and Z with fast="inverse": h = net(u),
+    where the outputs for a channel depend on the channels before it. From u to the other side, v, is one evaluation.
+    From v to u is a triangular system of equations, which is solved channel by channel, as is that of its gradient. A
+    MaskedDenseNet does so in no more multiplications than one evaluation has, each unit being computed once
+    (`substitute`). Another conditioner is evaluated again and again, all channels at once, until nothing changes: one
+    more channel is right each time, so that C times are enough, and what comes out has the same bits however few it
+    took. Hence the cost, in evaluations, where a pullback is worth two:
 
     | | fast="forward" | fast="inverse" | where "substitution" is another conditioner's |
     |---|---|---|---|
@@ -26,8 +27,8 @@ class Autoregressive(Coupling):
     | backward: training by likelihood | 3 + substitution | 3 | at most C - 1; C pullbacks |
     | inverse_backward: training by samples | 3 | 3 + substitution | C pullbacks; at most C - 1 |
 
-    A subclass has the methods of a coupling, couple_, uncouple_ and their gradients, which go channel by channel. To inherit
-    from a coupling and from this class, in this order, is enough.
+    A subclass has the methods of a coupling, couple_, uncouple_ and their gradients, which go channel by channel. To
+    inherit from a coupling and from this class, in this order, is enough.
     """
 
     least, any_dtype = 1, False
@@ -111,7 +112,9 @@ class Autoregressive(Coupling):
         """V becomes U; gives logdet."""
         ops, c = get_ops(V), self._condition_of(V, cond)
         nearly = self._nearly_solved(ops, uncouple_, V, c)
-        return self._logdet_of_tiles(ops, V, lambda tile, v: (uncouple_(ops, v, self._h(nearly(tile), tile.condition(c))), None))
+        return self._logdet_of_tiles(
+            ops, V, lambda tile, v: (uncouple_(ops, v, self._h(nearly(tile), tile.condition(c))), None)
+        )
 
     def _nearly_solved(self, ops, uncouple_, V, c):
         """A function of a tile that gives u, right but for the last channel, which no h sees."""
@@ -120,7 +123,7 @@ class Autoregressive(Coupling):
 
         def substituted(tile):
             u = ops.copy_channels_last(tile.core(V))
-            self.net.substitute(u, lambda i, h: uncouple_(ops, u[:, i:i + 1], self._of_one(h)), tile.condition(c))
+            self.net.substitute(u, lambda i, h: uncouple_(ops, u[:, i : i + 1], self._of_one(h)), tile.condition(c))
             return u
 
         return substituted
@@ -148,7 +151,7 @@ class Autoregressive(Coupling):
 
         def substituted_vjp(tile, u, du, dlogdet):
             def step(i, h, dx):
-                u_i, du_i = u[:, i:i + 1], du[:, i:i + 1]
+                u_i, du_i = u[:, i : i + 1], du[:, i : i + 1]
                 du_i += dx
                 return uncouple_vjp_(ops, du_i, u_i, self._of_one(h), dlogdet)
 
@@ -182,7 +185,10 @@ class Autoregressive(Coupling):
 
     def _of_one(self, h):
         if h.shape[1] != self.outputs:
-            raise ValueError(f"the conditioner of {type(self).__name__} must give {self.outputs} outputs for each channel; got {h.shape[1]}")
+            raise ValueError(
+                f"the conditioner of {type(self).__name__} must give {self.outputs} outputs for each channel; got "
+                f"{h.shape[1]}"
+            )
         return h
 
     def _kept_bytes(self, X):
@@ -190,8 +196,11 @@ class Autoregressive(Coupling):
 
     def _tiles(self, ops, X):
         if hasattr(self.net, "rng_state") and self.net.rng_state() is not None:
-            raise TypeError(f"{type(self).__name__} solves with one map in many evaluations, and its conditioner draws random numbers in "
-                            "each: put it in evaluation, with module.eval()")
+            raise TypeError(
+                f"{type(self).__name__} solves with one map in many evaluations, and its conditioner draws random "
+                f"numbers in "
+                "each: put it in evaluation, with module.eval()"
+            )
         return ops.tiles(X.shape, self._floats, None, self._weights)
 
     def _logdet_of_tiles(self, ops, X, work, saved=None, memory=None):
@@ -216,15 +225,16 @@ def _in_its_own_memory(ops, function, argument):
 
 
 class AutoregressiveAffine(AffineCoupling, Autoregressive):
-    """Z = (X + t) s with [t, raw] = net(X), or X = Z / s - t with [t, raw] = net(Z); s = scale(raw), and logdet is sum log s.
+    """Z = (X + t) s with [t, raw] = net(X), or X = Z / s - t with [t, raw] = net(Z); s = scale(raw), and logdet is sum
+    log s.
 
     The net's outputs for a channel depend on the channels before it only. The first, fast="forward", is the masked
     autoregressive flow (MAF), z_i = (x_i - mu_i) exp(-alpha_i) with mu and alpha of x_1 ... x_{i-1}: densities are
-    fast. The second, fast="inverse", is the inverse autoregressive flow (IAF), x = z exp(alpha(z)) + mu(z): samples are fast.
-    In both mu = -t and alpha = -log s. A zero conditioner makes the layer the identity, with the "bounded" scale.
+    fast. The second, fast="inverse", is the inverse autoregressive flow (IAF), x = z exp(alpha(z)) + mu(z): samples are
+    fast. In both mu = -t and alpha = -log s. A zero conditioner makes the layer the identity, with the "bounded" scale.
 
-    The other direction goes channel by channel: with a MaskedDenseNet as many multiplications as two evaluations, in C small
-    steps; with a conditioner of your own up to C evaluations, and C pullbacks. `Autoregressive` has the table.
+    The other direction goes channel by channel: with a MaskedDenseNet as many multiplications as two evaluations, in C
+    small steps; with a conditioner of your own up to C evaluations, and C pullbacks. `Autoregressive` has the table.
 
     Args:
         channels: C, at least 1.
@@ -234,18 +244,33 @@ class AutoregressiveAffine(AffineCoupling, Autoregressive):
         hidden, cond_channels, seed, dtype: of a new MaskedDenseNet; None is 0, 0 and "float32" of the last three.
 
     Raises:
-        ValueError: `fast` or `scale` is unknown, a number is out of range, `bound` is given with another scale than "bounded", or an
-            option of a new conditioner beside `net`.
+        ValueError: `fast` or `scale` is unknown, a number is out of range, `bound` is given with another scale than
+            "bounded", or an option of a new conditioner beside `net`.
         TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
 
     References:
-        Papamakarios, Pavlakou & Murray, Masked Autoregressive Flow for Density Estimation, 2017, section 3. Kingma et al.,
-        Improving Variational Inference with Inverse Autoregressive Flow, 2016, section 3. Song, Meng, Liao & Ermon,
-        Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving, 2021, section 3 (the sweeps).
+        Papamakarios, Pavlakou & Murray, Masked Autoregressive Flow for Density Estimation, 2017, section 3. Kingma et
+        al., Improving Variational Inference with Inverse Autoregressive Flow, 2016, section 3. Song, Meng, Liao &
+        Ermon, Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving, 2021, section 3 (the
+        sweeps).
     """
 
-    def __init__(self, channels, net=None, fast="forward", scale=None, bound=None, *, hidden=None, cond_channels=None, seed=None, dtype=None):
-        super().__init__(channels, net, scale, bound, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype)
+    def __init__(
+        self,
+        channels,
+        net=None,
+        fast="forward",
+        scale=None,
+        bound=None,
+        *,
+        hidden=None,
+        cond_channels=None,
+        seed=None,
+        dtype=None,
+    ):
+        super().__init__(
+            channels, net, scale, bound, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype
+        )
         self._turn(fast)
 
     def specs(self):

@@ -6,33 +6,50 @@ from .spline_coupling import SplineCoupling
 
 
 class AutoregressiveSpline(SplineCoupling, Autoregressive):
-    """Z = spline(X; net(X)), or X = spline^-1(Z; net(Z)), each number by a monotone rational quadratic spline of its own: see Spline.
+    """Z = spline(X; net(X)), or X = spline^-1(Z; net(Z)), each number by a monotone rational quadratic spline of its
+    own: see Spline.
 
-    The net's outputs for a channel depend on the channels before it only. With fast="forward" it is the first of the two that
-    holds and densities are fast, with fast="inverse" the second, and samples are fast; `Autoregressive` says what the other
-    direction costs. Unlike the affine map of AutoregressiveAffine, a spline makes several modes of one, given the channels before.
+    The net's outputs for a channel depend on the channels before it only. With fast="forward" it is the first of the
+    two that holds and densities are fast, with fast="inverse" the second, and samples are fast; `Autoregressive` says
+    what the other direction costs. Unlike the affine map of AutoregressiveAffine, a spline makes several modes of one,
+    given the channels before.
 
     Its pieces reach from -bound to bound, outside it is the identity. A zero conditioner makes the layer the identity.
 
     Args:
         channels: C, at least 1.
-        net: a conditioner from C to (3 bins - 1) C channels: the first parameter of all channels, then the second, and so on, as
-            MaskedDenseNet(C, hidden, 3 * bins - 1) has them, which None makes.
+        net: a conditioner from C to (3 bins - 1) C channels: the first parameter of all channels, then the second, and
+            so on, as MaskedDenseNet(C, hidden, 3 * bins - 1) has them, which None makes.
         bins, bound, tails: as in SplineCoupling.
         fast: "forward" or "inverse", the direction that is one evaluation.
         hidden, cond_channels, seed, dtype: of a new MaskedDenseNet, see AutoregressiveAffine.
 
     Raises:
         TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
-        ValueError: `fast` is unknown, a number is out of range, or an option of a new conditioner is given beside `net`; without tails, an array has a value outside the domain, or NaN.
+        ValueError: `fast` is unknown, a number is out of range, or an option of a new conditioner is given beside
+            `net`; without tails, an array has a value outside the domain, or NaN.
 
     References:
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 4, RQ-NSF (AR).
     """
 
-    def __init__(self, channels, net=None, bins=8, bound=3.0, tails="linear", fast="forward", *, hidden=None, cond_channels=None, seed=None,
-                 dtype=None):
-        super().__init__(channels, net, bins, bound, tails, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype)
+    def __init__(
+        self,
+        channels,
+        net=None,
+        bins=8,
+        bound=3.0,
+        tails="linear",
+        fast="forward",
+        *,
+        hidden=None,
+        cond_channels=None,
+        seed=None,
+        dtype=None,
+    ):
+        super().__init__(
+            channels, net, bins, bound, tails, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype
+        )
         self._turn(fast)
 
     @classmethod
@@ -42,9 +59,17 @@ class AutoregressiveSpline(SplineCoupling, Autoregressive):
 
     def specs(self):
         spec, groups = self.net.spec(), tuple(range(self.channels + 1))
-        if not isinstance(spec, DenseSpec) or self._spline.tails is None or spec.ends[-1] != tuple(self.outputs * g for g in groups):
+        if (
+            not isinstance(spec, DenseSpec)
+            or self._spline.tails is None
+            or spec.ends[-1] != tuple(self.outputs * g for g in groups)
+        ):
             return []
-        return [LayerSpec("spline", (), spec, spec.inputs, groups, self._fast == "inverse", spline=self._spline.bins_and_bound)]
+        return [
+            LayerSpec(
+                "spline", (), spec, spec.inputs, groups, self._fast == "inverse", spline=self._spline.bins_and_bound
+            )
+        ]
 
     def _of_numbers(self, ops, x, h):
         return ops.xp.permute_dims(ops.xp.reshape(ops.rows(h), (-1, self.outputs, x.shape[1])), (0, 2, 1))

@@ -36,7 +36,10 @@ class ChannelAffine(InPlaceLayer):
             return 1 / M
         ops = get_ops(M)
         Minv = ops.inverse(M)
-        if not ops.condition_bound(M, Minv) * float(ops.xp.finfo(M.dtype).eps) < TOLERANCE and not self._condition_reported:
+        if (
+            not ops.condition_bound(M, Minv) * float(ops.xp.finfo(M.dtype).eps) < TOLERANCE
+            and not self._condition_reported
+        ):
             self._report_condition(ops, M.dtype)
         return Minv
 
@@ -53,12 +56,19 @@ class ChannelAffine(InPlaceLayer):
         condition, part = max(conditions, key=lambda pair: pair[0])
         found = f"{name_in_pass(part)} maps channels by a matrix of condition number {condition:.1e}"
         if condition == math.inf:
-            raise FloatingPointError(f"{found}: it is singular and has no inverse. Train with a lower lr, or mix=\"householder\" (docs/stability.md)")
+            raise FloatingPointError(
+                f"{found}: it is singular and has no inverse. "
+                'Train with a lower lr, or mix="householder" (docs/stability.md)'
+            )
         if condition * float(ops.xp.finfo(dtype).eps) > TOLERANCE:
             self._condition_reported = True
-            warnings.warn(f"{found}: rebuilding its input multiplies rounding errors of {ops.xp.finfo(dtype).dtype} by as much. "
-                          "Train with a lower lr, or mix=\"householder\", whose is 1, or set state_dtype = \"float64\" "
-                          "(docs/stability.md)", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"{found}: rebuilding its input multiplies rounding errors of {ops.xp.finfo(dtype).dtype} by as much. "
+                'Train with a lower lr, or mix="householder", whose is 1, or set state_dtype = "float64" '
+                "(docs/stability.md)",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def forward_(self, X, cond=None):
         M, b, logdet, _ = self._affine_in(X)
@@ -96,7 +106,9 @@ class ChannelAffine(InPlaceLayer):
         if M.dtype == X.dtype:
             return M, b, logdet, pullback
         ops, own = get_ops(M), M.dtype
-        pullback_in = lambda dM, db, dlogdet: pullback(ops.astype(dM, own), ops.astype(db, own), ops.astype(dlogdet, own))
+        pullback_in = lambda dM, db, dlogdet: pullback(
+            ops.astype(dM, own), ops.astype(db, own), ops.astype(dlogdet, own)
+        )
         return ops.astype(M, X.dtype), ops.astype(b, X.dtype), logdet, pullback_in
 
     def _logdet(self, logdet, X):

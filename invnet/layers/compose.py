@@ -18,7 +18,8 @@ class Chain(InPlaceLayer):
     alive, whatever the number of layers. Neighbours that map channels at every position are folded into one product,
     and neighbours that say what they compute are a FusedGroup, which an engine may do in one call.
 
-    `len(chain)`, `chain[3]`, iteration and slices, which are Chains with the same parameters, are those of `chain.layers`.
+    `len(chain)`, `chain[3]`, iteration and slices, which are Chains with the same parameters, are those of
+    `chain.layers`.
 
     Args:
         *layers: Layers, or one list of them.
@@ -37,7 +38,12 @@ class Chain(InPlaceLayer):
         if name == "layers":
             value = tuple(value)
             folded = _folded(value)  # an error leaves the chain as it was
-            self._folded, self._steps, self._beginning, self._short = folded, group_neighbours(folded), _beginning(value), None
+            self._folded, self._steps, self._beginning, self._short = (
+                folded,
+                group_neighbours(folded),
+                _beginning(value),
+                None,
+            )
             if type(self) is Chain:
                 self._arguments = value, {}  # which repr shows and save writes
         super().__setattr__(name, value)
@@ -186,7 +192,7 @@ def _beginning(layers):
     """The steps that start from data: what starts by itself is not part of a group."""
     steps = []
     for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
-        steps += group_neighbours(some) if plain else some
+        steps += group_neighbours(some) if plain else some  # noqa: B031
     return steps
 
 
@@ -230,7 +236,7 @@ class FactorOut(InPlaceLayer):
 
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)
-        self.inner.check_shape(X[:, :self._C1], name)
+        self.inner.check_shape(X[:, : self._C1], name)
         if self.prior is not None:
             self.prior.check_shape(X, name)
 
@@ -272,7 +278,8 @@ class FactorOut(InPlaceLayer):
 
 
 class Reverse(InPlaceLayer):
-    """The inverse of a layer as a layer: shares its weights, Z = layer.inverse(X). `initialize` leaves them as they are.
+    """The inverse of a layer as a layer: shares its weights, Z = layer.inverse(X). `initialize` leaves them as they
+    are.
 
     Args:
         layer: a Layer with inverse_backward, as all of invnet have.

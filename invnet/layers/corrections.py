@@ -9,7 +9,9 @@ _current = threading.local()
 
 
 class Note:
-    """The correction bits of a tile: an array of uint8, () for none, None where the nearest numbers are wanted instead."""
+    """The correction bits of a tile: an array of uint8, () for none, None where the nearest numbers are wanted
+    instead.
+    """
 
     __slots__ = ("bits",)
 
@@ -37,7 +39,10 @@ class Corrections:
         """The notes of the last call, or notes of nothing where there is none."""
         notes = self.calls.pop() if self.calls else [Note() for _ in range(tiles)]
         if len(notes) != tiles:
-            raise ValueError(f"the correction bits are of {len(notes)} tiles where there are {tiles}: they are of an array of another shape")
+            raise ValueError(
+                f"the correction bits are of {len(notes)} tiles where there are {tiles}: they are of an array of "
+                f"another shape"
+            )
         return notes
 
     def copy(self):
@@ -63,21 +68,23 @@ class Corrections:
             ValueError: it is something else.
         """
         packed = np.ascontiguousarray(packed, np.uint8)
-        sizes, at = packed[:packed.size // 4 * 4].view("<u4").tolist(), 2
+        sizes, at = packed[: packed.size // 4 * 4].view("<u4").tolist(), 2
         try:
             source, calls = sizes[0], [[] for _ in range(min(sizes[1], len(sizes)))]
             for call in calls:
-                call += sizes[at + 1:at + 1 + sizes[at]]
+                call += sizes[at + 1 : at + 1 + sizes[at]]
                 at += 1 + sizes[at]
         except IndexError:
             raise ValueError(f"these {packed.size} bytes are no correction bits") from None
         start = 4 * at
         for call in calls:
             for i, size in enumerate(call):
-                call[i] = Note(ops.from_numpy(packed[start:start + size]) if size else ())
+                call[i] = Note(ops.from_numpy(packed[start : start + size]) if size else ())
                 start += size
         if start != packed.size:
-            raise ValueError(f"correction bits of {start} bytes are expected by what they begin with; got {packed.size}")
+            raise ValueError(
+                f"correction bits of {start} bytes are expected by what they begin with; got {packed.size}"
+            )
         return cls(source, calls)
 
 

@@ -4,13 +4,12 @@ import itertools
 import math
 
 from ..arguments import check_integers, check_numbers, check_unused, shown
-from ..core import Condition, InPlaceLayer, Conditioner, condition_array, get_ops
-from ..nets import ConvNet, DenseNet
+from ..core import Condition, Conditioner, InPlaceLayer, condition_array, get_ops
 from ..fused.spec import LayerSpec
-from ..passes.current import current
+from ..nets import ConvNet, DenseNet
 from ..passes.activation_cache import aside
+from ..passes.current import current
 from ..passes.replay import TileNets
-
 
 #: what the options of a conditioner that a coupling makes stand for where they are None
 DEFAULTS_OF_NETS = {"ndim": 0, "cond_channels": 0, "seed": 0, "dtype": "float32"}
@@ -23,8 +22,8 @@ class Coupling(InPlaceLayer):
     conditioner sees around it: all its activations live for one tile only, so memory grows neither with depth nor with
     the batch nor with the size of the images.
 
-    A conditioner is given as `net`; or `hidden` is, and a new one is made, which for vectors is a DenseNet, for arrays with `ndim`
-    spatial axes a ConvNet.
+    A conditioner is given as `net`; or `hidden` is, and a new one is made, which for vectors is a DenseNet, for arrays
+    with `ndim` spatial axes a ConvNet.
     """
 
     #: channels of h for each channel of x2
@@ -40,13 +39,19 @@ class Coupling(InPlaceLayer):
         if net is not None:
             check_unused("beside a net, which is a whole conditioner", hidden=hidden, **options)
         elif hidden is None:
-            raise TypeError(f"{type(self).__name__} takes a conditioner, net=..., or the width of one to make, hidden=...; got neither")
+            raise TypeError(
+                f"{type(self).__name__} takes a conditioner, net=..., or the width of one to make, hidden=...; got "
+                f"neither"
+            )
         else:
             options = {name: DEFAULTS_OF_NETS[name] if value is None else value for name, value in options.items()}
             net, self._meant = self.make_net(channels, hidden, **options), {**self._meant, **options}
         for method in ("forward", "vjp", "parameters"):
             if isinstance(net, type) or not callable(getattr(net, method, None)):
-                raise TypeError(f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Conditioner has; got {shown(net)}")
+                raise TypeError(
+                    f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Conditioner has; got "
+                    f"{shown(net)}"
+                )
         self.channels, self.net = channels, net
         self._C1 = self.conditioner_channels(channels)[0]
 
@@ -61,8 +66,10 @@ class Coupling(InPlaceLayer):
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
         if name == "net":
-            self._floats, self._reach, self._overhead = (getattr(value, name, getattr(Conditioner, name))
-                                                         for name in ("floats_per_position", "reach", "overhead"))
+            self._floats, self._reach, self._overhead = (
+                getattr(value, name, getattr(Conditioner, name))
+                for name in ("floats_per_position", "reach", "overhead")
+            )
             self._kept_floats = getattr(value, "kept_per_position", None) or self._floats
 
     @property
@@ -103,7 +110,7 @@ class Coupling(InPlaceLayer):
     def _map(self, couple_, X, cond, *notes):
         ops, c, kept = get_ops(X), self._condition_of(X, cond), current.kept
         logdet, tiles = ops.full(X.shape[0], 0.0, X), self._tiles(ops, X)
-        x1, x2 = X[:, :self._C1], X[:, self._C1:]
+        x1, x2 = X[:, : self._C1], X[:, self._C1 :]
         saved = None if kept is None else kept.place(self, self._kept_bytes(X), self._weights / self._kept_floats)
 
         nets = TileNets(self.net)
@@ -111,7 +118,9 @@ class Coupling(InPlaceLayer):
         def work(turn):
             i, tile, *note = turn
             x, net = self._narrowed(ops, tile.region(x1)), nets.of(i)
-            h, pullback = net.vjp(x, tile.condition(c)) if saved is not None else (net.forward(x, tile.condition(c)), None)
+            h, pullback = (
+                net.vjp(x, tile.condition(c)) if saved is not None else (net.forward(x, tile.condition(c)), None)
+            )
             nets.check()
             self._checked(h, x)
             return tile, couple_(ops, tile.core(x2), tile.inner(ops.astype(h, X.dtype)), *note), (h, pullback)
@@ -129,7 +138,7 @@ class Coupling(InPlaceLayer):
 
     def _vjp(self, couple_vjp_, dZ, Z, dlogdet, cond, *notes):
         ops, c, kept = get_ops(Z), self._condition_of(Z, cond), current.kept
-        z1, z2, dz1, dz2 = Z[:, :self._C1], Z[:, self._C1:], dZ[:, :self._C1], dZ[:, self._C1:]
+        z1, z2, dz1, dz2 = Z[:, : self._C1], Z[:, self._C1 :], dZ[:, : self._C1], dZ[:, self._C1 :]
         tiles, saved = self._tiles(ops, Z), None if kept is None else kept.take(self)
         nets = TileNets(self.net)
 
@@ -161,8 +170,8 @@ class Coupling(InPlaceLayer):
 
     @staticmethod
     def _turns(nets, *of_tiles):
-        """The numbered tiles, with what each has, that may be at work at the same time: all, or each by itself where a net
-        counts on their order."""
+        """The numbered tiles, with what each has, that may be at work at the same time: all, or each by itself where a
+        net counts on their order."""
         turns = list(zip(itertools.count(), *of_tiles))
         return [[turn] for turn in turns] if nets.in_order else [turns]
 
@@ -176,12 +185,19 @@ class Coupling(InPlaceLayer):
         return ops.copy(dcond) if isinstance(cond, Condition) and dcond is not None else None
 
     def _add(self, cond, tile, dcond, gradients):
-        """Adds what the pullback of a tile gave to the gradients of the conditioner's parameters and of the condition."""
+        """Adds what the pullback of a tile gave to the gradients of the conditioner's parameters and of the
+        condition.
+        """
         if len(gradients) != len(self._parameters):
-            raise ValueError(f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients")
+            raise ValueError(
+                f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients"
+            )
         for parameter, gradient in zip(self._parameters, gradients):
             if gradient.shape != parameter.data.shape:
-                raise ValueError(f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient {tuple(gradient.shape)}")
+                raise ValueError(
+                    f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; its gradient "
+                    f"{tuple(gradient.shape)}"
+                )
             parameter.add(gradient)
         if dcond is not None:
             cond.add(dcond, tile)
@@ -191,8 +207,10 @@ class Coupling(InPlaceLayer):
 
     def _same(self, dx, x):
         if dx.shape != x.shape or dx.dtype != x.dtype:
-            raise ValueError(f"the pullback of a conditioner gives dx of the shape and dtype of x, {tuple(x.shape)} {x.dtype}; "
-                             f"got {tuple(dx.shape)} {dx.dtype}")
+            raise ValueError(
+                f"the pullback of a conditioner gives dx of the shape and dtype of x, {tuple(x.shape)} {x.dtype}; "
+                f"got {tuple(dx.shape)} {dx.dtype}"
+            )
         return dx
 
     def _tiles(self, ops, X):
@@ -205,14 +223,18 @@ class Coupling(InPlaceLayer):
             return None
         times = [n // m if m and n % m == 0 else 0 for n, m in zip(c.shape[2:], X.shape[2:])]
         if c.shape[0] != X.shape[0] or (c.ndim != 2 and (c.ndim != X.ndim or len(set(times)) != 1 or 0 in times)):
-            raise ValueError(f"the condition of X {tuple(X.shape)} has shape ({X.shape[0]}, K), or ({X.shape[0]}, K, *spatial) with "
-                             f"X's spatial axes, all the same number of times; got {tuple(c.shape)}")
+            raise ValueError(
+                f"the condition of X {tuple(X.shape)} has shape ({X.shape[0]}, K), or ({X.shape[0]}, K, *spatial) with "
+                f"X's spatial axes, all the same number of times; got {tuple(c.shape)}"
+            )
         return c
 
     def _checked(self, h, x):
         expected = (x.shape[0], self.outputs * (self.channels - self._C1), *x.shape[2:])
         if tuple(h.shape) != expected:
-            raise ValueError(f"the conditioner of {type(self).__name__} must give shape {expected}; got {tuple(h.shape)}")
+            raise ValueError(
+                f"the conditioner of {type(self).__name__} must give shape {expected}; got {tuple(h.shape)}"
+            )
         if h.dtype != x.dtype:
             raise TypeError(f"the conditioner of {type(self).__name__} must give dtype {x.dtype}; got {h.dtype}")
         return h
@@ -262,7 +284,8 @@ LARGEST_SCALE = 4.0
 
 
 def scale_and_bound(scale, bound):
-    """The scale of affine couplings and its bound, where None is the default; a bound is that of "bounded" only, of others None.
+    """The scale of affine couplings and its bound, where None is the default; a bound is that of "bounded" only, of
+    others None.
 
     Raises:
         ValueError: one of them is out of its range, or the bound would have no effect.
@@ -289,19 +312,20 @@ class AffineCoupling(Coupling):
     | "sigmoid" | sigmoid(raw + 2), as in Glow | 0 to 1 | without limit, and at the start already by 1.135 |
     | "doubled" | 2 sigmoid(raw), as in Jet | 0 to 2 | without limit |
 
-    With "bounded" and "doubled" a zero conditioner makes the layer the identity. The sigmoid only contracts from x to z, so that
-    everything rebuilt from z grows with depth: 1.135 ** 100 is 3e5 before any training.
+    With "bounded" and "doubled" a zero conditioner makes the layer the identity. The sigmoid only contracts from x to
+    z, so that everything rebuilt from z grows with depth: 1.135 ** 100 is 3e5 before any training.
 
     Args:
         channels: C, at least 2; x1 has ceil(C/2) of them.
-        net: a conditioner from ceil(C/2) to 2 floor(C/2) channels, t, then raw; or None, and `hidden` says how to make one.
+        net: a conditioner from ceil(C/2) to 2 floor(C/2) channels, t, then raw; or None, and `hidden` says how to make
+            one.
         scale: "bounded", "sigmoid" or "doubled"; None is "bounded".
         bound: the largest scale of "bounded", above 1; None is 4.
         hidden, ndim, cond_channels, seed, dtype: of a new conditioner, see AdditiveCoupling.
 
     Raises:
-        ValueError: `scale` or `bound` is out of its range; `bound` is given with another scale than "bounded", or an option of a
-            new conditioner beside `net`.
+        ValueError: `scale` or `bound` is out of its range; `bound` is given with another scale than "bounded", or an
+            option of a new conditioner beside `net`.
         TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
 
     Example:
@@ -311,13 +335,26 @@ class AffineCoupling(Coupling):
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.2. Kingma & Dhariwal, Glow,
-        2018, section 3.3, and its code for the shift before the scale and sigmoid(raw + 2). Kolesnikov et al., Jet, 2024,
-        section 3 (2 sigmoid). On the amplification: Behrmann et al., Understanding and mitigating exploding inverses in invertible neural networks, 2021.
+        2018, section 3.3, and its code for the shift before the scale and sigmoid(raw + 2). Kolesnikov et al., Jet,
+        2024, section 3 (2 sigmoid). On the amplification: Behrmann et al., Understanding and mitigating exploding
+        inverses in invertible neural networks, 2021.
     """
 
     outputs = 2
 
-    def __init__(self, channels, net=None, scale=None, bound=None, *, hidden=None, ndim=None, cond_channels=None, seed=None, dtype=None):
+    def __init__(
+        self,
+        channels,
+        net=None,
+        scale=None,
+        bound=None,
+        *,
+        hidden=None,
+        ndim=None,
+        cond_channels=None,
+        seed=None,
+        dtype=None,
+    ):
         scale, bound = scale_and_bound(scale, bound)
         self._meant = {"scale": scale, "bound": bound}
         super().__init__(channels, net, hidden=hidden, ndim=ndim, cond_channels=cond_channels, seed=seed, dtype=dtype)

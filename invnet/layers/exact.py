@@ -13,15 +13,17 @@ from .grid_layers import on_grid
 
 
 class Exact(InPlaceLayer):
-    """The map of `layer` with every state rounded to a grid, and the bits kept that rounding loses: X is rebuilt to the bit at any depth.
+    """The map of `layer` with every state rounded to a grid, and the bits kept that rounding loses: X is rebuilt to the
+    bit at any depth.
 
-    The numbers of the grid are the multiples of limit / 2^24 in float32, of limit / 2^50 in float64, up to `limit` in absolute
-    value. X is rounded to it first, and Z lies on it. Logdet and the gradients are those of `layer`, without rounding, at
-    these states.
+    The numbers of the grid are the multiples of limit / 2^24 in float32, of limit / 2^50 in float64, up to `limit` in
+    absolute value. X is rounded to it first, and Z lies on it. Logdet and the gradients are those of `layer`, without
+    rounding, at these states.
 
-    Where a layer contracts, several states become one; `forward` keeps which of them it was, about log2(1/s) bits for a scale
-    s < 1, until the next forward. `backward` takes the Z of the last forward. Any other Z is rebuilt where this needs no bits,
-    as with additive couplings and orthogonal mixes, and refused elsewhere. `inverse` takes any Z and gives the nearest X.
+    Where a layer contracts, several states become one; `forward` keeps which of them it was, about log2(1/s) bits for a
+    scale s < 1, until the next forward. `backward` takes the Z of the last forward. Any other Z is rebuilt where this
+    needs no bits, as with additive couplings and orthogonal mixes, and refused elsewhere. `inverse` takes any Z and
+    gives the nearest X.
 
     `encode` and `decode` are the same map without loss between integers, the multiples of the grid's step.
 
@@ -35,8 +37,9 @@ class Exact(InPlaceLayer):
         ValueError: a state leaves the grid; a Z needs bits that are not there.
 
     References:
-        MacKay, Vicol, Ba & Grosse, Reversible Recurrent Neural Networks, 2018 (what is forgotten must be stored). Hao & Shi,
-        Matrix factorizations for reversible integer mapping, 2001 (lifting). Hoogeboom et al., Integer Discrete Flows, 2019.
+        MacKay, Vicol, Ba & Grosse, Reversible Recurrent Neural Networks, 2018 (what is forgotten must be stored). Hao &
+        Shi, Matrix factorizations for reversible integer mapping, 2001 (lifting). Hoogeboom et al., Integer Discrete
+        Flows, 2019.
     """
 
     uses_condition = False
@@ -109,8 +112,8 @@ class Exact(InPlaceLayer):
             X: integers, (N, C, *spatial): x = X * step with step = limit / 2^24 in float32, limit / 2^50 in float64.
 
         Returns:
-            Z, an array of int64 of X's shape, and bits, a NumPy array of uint8, from which `decode` makes X again, with an engine
-            and on a processor whose floating-point results are the same bits.
+            Z, an array of int64 of X's shape, and bits, a NumPy array of uint8, from which `decode` makes X again, with
+            an engine and on a processor whose floating-point results are the same bits.
         """
         ops = get_ops(X)
         floats = self._floats(ops, X)
@@ -133,8 +136,11 @@ class Exact(InPlaceLayer):
             X, _ = self._on_grid.inverse_logdet_(floats, cond)
         X = ops.integers(X, ops.grid(self.limit, X))
         if _checksum(ops, X) != corrections.source:
-            raise ValueError("what was decoded is not what was encoded: the parameters, the condition, Z or the bits are others, or this "
-                             "machine computes other bits")
+            raise ValueError(
+                "what was decoded is not what was encoded: the parameters, the condition, Z or the bits are others, or "
+                "this "
+                "machine computes other bits"
+            )
         return X
 
     def _floats(self, ops, X):
@@ -152,8 +158,11 @@ class Exact(InPlaceLayer):
     @staticmethod
     def _confirm(ops, X, corrections):
         if corrections.source not in (None, ops.checksum(X)):
-            raise RuntimeError("the X that was rebuilt is not that of forward, and the gradients just added are wrong: between the two the "
-                               "parameters or the condition changed, or a conditioner does not give the same bits twice")
+            raise RuntimeError(
+                "the X that was rebuilt is not that of forward, and the gradients just added are wrong: between the "
+                "two the "
+                "parameters or the condition changed, or a conditioner does not give the same bits twice"
+            )
 
 
 def _checksum(ops, X):

@@ -3,9 +3,9 @@
 import math
 
 from ..core import InPlaceLayer, get_ops
-from .corrections import current
 from .channel_affine import ChannelAffine
 from .compose import Chain, FactorOut
+from .corrections import current
 from .coupling import AdditiveCoupling, AffineCoupling
 from .permute import Permute
 from .squeeze import Squeeze
@@ -20,15 +20,20 @@ def on_grid(layer, limit):
     if isinstance(layer, Chain):
         return Chain(*[on_grid(step, limit) for step in layer._folded])
     if isinstance(layer, FactorOut):
-        return FactorOut(layer.channels, on_grid(layer.inner, limit), None if layer.prior is None else on_grid(layer.prior, limit))
+        return FactorOut(
+            layer.channels, on_grid(layer.inner, limit), None if layer.prior is None else on_grid(layer.prior, limit)
+        )
     if type(layer) in (AdditiveCoupling, AffineCoupling):
         return (GridAffine if type(layer) is AffineCoupling else GridAdditive)(layer, limit)
     if isinstance(layer, ChannelAffine):
         return GridMix(layer, limit)
     if isinstance(layer, (Permute, Squeeze)):
         return layer
-    raise TypeError(f"Exact takes Chain, FactorOut, AffineCoupling, AdditiveCoupling, ActNorm, Conv1x1, Permute, Squeeze and Unsqueeze; "
-                    f"got {layer!r} within")
+    raise TypeError(
+        f"Exact takes Chain, FactorOut, AffineCoupling, AdditiveCoupling, ActNorm, Conv1x1, Permute, Squeeze and "
+        f"Unsqueeze; "
+        f"got {layer!r} within"
+    )
 
 
 class GridLayer(InPlaceLayer):

@@ -7,7 +7,8 @@ from ..core import InPlaceLayer, get_ops
 
 
 class LeakyReLU(InPlaceLayer):
-    """Z = X where X is positive, slope X elsewhere, element by element; logdet is log(slope) times the number of the latter.
+    """Z = X where X is positive, slope X elsewhere, element by element; logdet is log(slope) times the number of the
+    latter.
 
     Args:
         slope: below zero, positive; the inverse multiplies an error there by 1 / slope.

@@ -43,7 +43,9 @@ class Logit(InPlaceLayer):
     def backward_(self, dZ, Z, dlogdet, cond=None):
         ops, xp = get_ops(Z), get_ops(Z).xp
         p, e = self._p(xp, ops.rows(Z)), xp.exp(-xp.abs(ops.rows(Z)))
-        slope = (1 - 2 * self._alpha) * (1 + e) ** 2 / e  # of Z in X: 1 / p (1 - p) without the difference, which cancels
+        slope = (
+            (1 - 2 * self._alpha) * (1 + e) ** 2 / e
+        )  # of Z in X: 1 / p (1 - p) without the difference, which cancels
         dR = (ops.rows(dZ) + ops.at_positions(dlogdet, Z) * (2 * p - 1)) * slope
         return ops.images(dR, Z.shape), ops.images((p - self._alpha) / (1 - 2 * self._alpha), Z.shape)
 
@@ -58,7 +60,10 @@ class Logit(InPlaceLayer):
         p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
         if not ops.lies_within(p, 0, 1, ends=False):
             least, most = ops.min_max(X)
-            raise ValueError(f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from {least:.6g} to {most:.6g}")
+            raise ValueError(
+                f"Logit takes values in [0, 1], or a little beyond with p in (0, 1); got values from {least:.6g} to "
+                f"{most:.6g}"
+            )
         return p
 
     def _p(self, xp, R):
@@ -80,8 +85,8 @@ class Sigmoid(Reverse):
         alpha: the margin, from 0 to below 1/2.
 
     Raises:
-        ValueError: inverse or backward meets a value not between 0 and 1, as where the sigmoid was rounded to 1: in float32 of
-            numbers above 17.
+        ValueError: inverse or backward meets a value not between 0 and 1, as where the sigmoid was rounded to 1: in
+            float32 of numbers above 17.
     """
 
     def __init__(self, alpha=0.0):

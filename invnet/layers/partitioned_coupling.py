@@ -1,15 +1,16 @@
 """PartitionedAdditiveCoupling: the additive coupling in several parts, each shifted by the part before it."""
 
 from ..arguments import check_integers, shown
-from ..core import InPlaceLayer, Conditioner, get_ops
+from ..core import Conditioner, InPlaceLayer, get_ops
 from .coupling import AdditiveCoupling
 
 
 class PartitionedAdditiveCoupling(InPlaceLayer):
     """Z_1 = X_1 and Z_k = X_k + net_{k-1}(X_{k-1}) for K parts of the channels, of the same size; logdet is 0.
 
-    What shifts a part is the part before it as it came in, so that forward computes all at once; the inverse goes from part to
-    part. With two parts it is an AdditiveCoupling. The Jacobian has ones on its diagonal and the nets' Jacobians below.
+    What shifts a part is the part before it as it came in, so that forward computes all at once; the inverse goes from
+    part to part. With two parts it is an AdditiveCoupling. The Jacobian has ones on its diagonal and the nets'
+    Jacobians below.
 
     Args:
         channels: C, a multiple of the number of parts.
@@ -19,8 +20,8 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
         ValueError: there is no net, the channels cannot be divided into so many parts, or a net gives another shape.
 
     References:
-        Dinh, Krueger & Bengio, NICE: Non-linear Independent Components Estimation, 2014, section 3.2 (two parts). Bocharov et
-        al., ReactiveMP.jl, its AdditiveCouplingLayer (one channel a part).
+        Dinh, Krueger & Bengio, NICE: Non-linear Independent Components Estimation, 2014, section 3.2 (two parts).
+        Bocharov et al., ReactiveMP.jl, its AdditiveCouplingLayer (one channel a part).
     """
 
     measures_logdet = False
@@ -31,8 +32,11 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
             raise TypeError(f"nets is a list of conditioners; got {shown(nets)}")
         nets = tuple(nets)
         if not nets or channels % (len(nets) + 1):
-            raise ValueError(f"a PartitionedAdditiveCoupling of K parts has K - 1 nets, at least one, and a multiple of K channels; got {len(nets)} nets "
-                             f"and {channels} channels")
+            raise ValueError(
+                f"a PartitionedAdditiveCoupling of K parts has K - 1 nets, at least one, and a multiple of K channels; "
+                f"got {len(nets)} nets "
+                f"and {channels} channels"
+            )
         for net in nets:
             if not isinstance(net, Conditioner):
                 raise TypeError(f"the nets are conditioners, of a subclass of invnet.Conditioner; got {shown(net)}")
@@ -48,7 +52,9 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
         if name == "nets":
             size = self.channels // (len(value) + 1)
             # part k - 1 passes and shifts part k, which is an additive coupling of the two
-            self._couplings = [(slice(k * size, (k + 2) * size), AdditiveCoupling(2 * size, net)) for k, net in enumerate(value)]
+            self._couplings = [
+                (slice(k * size, (k + 2) * size), AdditiveCoupling(2 * size, net)) for k, net in enumerate(value)
+            ]
 
     def forward_(self, X, cond=None):
         for parts, coupling in reversed(self._couplings):  # from the last: what shifts it is still as it came in
@@ -61,11 +67,16 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
         return Z, get_ops(Z).full(Z.shape[0], 0.0, Z)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        for parts, coupling in self._couplings:  # the first of both parts is X's by now, and the gradient of the second still that of Z
+        for (
+            parts,
+            coupling,
+        ) in self._couplings:  # the first of both parts is X's by now, and the gradient of the second still that of Z
             coupling.backward_(dZ[:, parts], Z[:, parts], dlogdet, cond)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        for parts, coupling in reversed(self._couplings):  # the gradient of a part is whole before it goes on to the part before it
+        for parts, coupling in reversed(
+            self._couplings
+        ):  # the gradient of a part is whole before it goes on to the part before it
             coupling.inverse_backward_(dX[:, parts], X[:, parts], dlogdet, cond)
         return dX, X

@@ -13,9 +13,9 @@ ONE = math.log(math.e - 1)  # softplus(ONE) = 1
 class Planar(InPlaceLayer):
     """Stretches space across the plane w.x + b = 0, z = x + uh tanh(w.x + b); logdet is log(1 + w.uh (1 - tanh^2)).
 
-    The layer is invertible for w.uh > -1, which uh = u + (softplus(w.u) - 1 - w.u) w / w.w keeps for every u; where w is
-    zero, uh = u and the layer is a shift. The inverse finds w.x, the root of a monotone function of one number, to the
-    precision of the dtype. A new layer is the identity, with a plane at random.
+    The layer is invertible for w.uh > -1, which uh = u + (softplus(w.u) - 1 - w.u) w / w.w keeps for every u; where w
+    is zero, uh = u and the layer is a shift. The inverse finds w.x, the root of a monotone function of one number, to
+    the precision of the dtype. A new layer is the identity, with a plane at random.
 
     On arrays with spatial axes it acts at each position alone.
 
@@ -66,9 +66,9 @@ class Planar(InPlaceLayer):
 class Radial(InPlaceLayer):
     """Pushes space away from a point or draws it near, z = x + beta_h (x - x0) / (alpha + r), r = |x - x0|.
 
-    alpha = exp(log_alpha) is positive, and beta_h = softplus(beta) - alpha > -alpha, which makes the layer invertible; its
-    inverse solves a quadratic equation in r. Logdet is (C - 1) log(1 + beta_h h) + log(1 + alpha beta_h h^2), h = 1 / (alpha + r).
-    A new layer is the identity, with a point at random.
+    alpha = exp(log_alpha) is positive, and beta_h = softplus(beta) - alpha > -alpha, which makes the layer invertible;
+    its inverse solves a quadratic equation in r. Logdet is (C - 1) log(1 + beta_h h) + log(1 + alpha beta_h h^2), h = 1
+    / (alpha + r). A new layer is the identity, with a point at random.
 
     On arrays with spatial axes it acts at each position alone.
 

@@ -9,16 +9,17 @@ from ..core import get_ops
 class Spline:
     """Each number x of [-bound, bound] becomes a number z of it, by K rational quadratic pieces; the identity outside.
 
-    With knots (x_k, y_k), slopes d_k at them, widths w_k, heights h_k, delta_k = h_k / w_k and xi = (x - x_k) / w_k from 0 to 1,
+    With knots (x_k, y_k), slopes d_k at them, widths w_k, heights h_k, delta_k = h_k / w_k and xi = (x - x_k) / w_k
+    from 0 to 1,
 
         z = y_k + h_k (delta_k xi^2 + d_k xi (1 - xi)) / (delta_k + (d_k + d_{k+1} - 2 delta_k) xi (1 - xi)).
 
-    A number has 3 K - 1 parameters: softmax of the first K gives the widths, of the next K the heights, softplus of the others the
-    slopes at the inner knots; those at the two ends are 1. A bin has a thousandth of the domain at least, a slope is 0.001 at
-    least. Parameters of zero make the identity.
+    A number has 3 K - 1 parameters: softmax of the first K gives the widths, of the next K the heights, softplus of the
+    others the slopes at the inner knots; those at the two ends are 1. A bin has a thousandth of the domain at least, a
+    slope is 0.001 at least. Parameters of zero make the identity.
 
-    All methods take rows: numbers (rows, C), their parameters (rows, C, 3 K - 1), of any strides, logdet and its gradient (rows,),
-    summed over C. What they return may lie in a tile's memory.
+    All methods take rows: numbers (rows, C), their parameters (rows, C, 3 K - 1), of any strides, logdet and its
+    gradient (rows,), summed over C. What they return may lie in a tile's memory.
 
     Args:
         bins: K, from 2 to 500.
@@ -29,8 +30,8 @@ class Spline:
         ValueError: without tails, a number is outside the domain, or NaN.
 
     References:
-        Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 3.1. Gregory & Delbourgo, Piecewise rational
-        quadratic interpolation to monotonic data, 1982.
+        Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 3.1. Gregory & Delbourgo, Piecewise
+        rational quadratic interpolation to monotonic data, 1982.
     """
 
     def __init__(self, bins=8, bound=3.0, tails="linear"):
@@ -68,6 +69,8 @@ class Spline:
         ops = get_ops(x)
         if self.tails is None and not ops.lies_within(x, -self.bound, self.bound):
             least, most = ops.min_max(x)
-            raise ValueError(f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from "
-                             f"{least:.6g} to {most:.6g}")
+            raise ValueError(
+                f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from "
+                f"{least:.6g} to {most:.6g}"
+            )
         return ops

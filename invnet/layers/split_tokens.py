@@ -9,23 +9,26 @@ PATTERNS = ("checkerboard", "rows", "columns")
 
 
 class SplitTokens(Isometry):
-    """Exchanges positions for channels: one half of the positions becomes the first half of the channels, the other the second.
+    """Exchanges positions for channels: one half of the positions becomes the first half of the channels, the other the
+    second.
 
     So a coupling between a SplitTokens and its Reverse changes half of the positions given the other half, while its
     conditioner sees as many positions as before, with half of the channels. The k-th position of a half, in row-major
     order, becomes positions 2k and 2k + 1, of which the first gets the first half of its channels.
 
     Args:
-        pattern: which positions are the first half: "checkerboard", "rows" or "columns", every other one from the first.
+        pattern: which positions are the first half: "checkerboard", "rows" or "columns", every other one from the
+            first.
         inverted: the others.
 
     Raises:
-        ValueError: the pattern is another; at the first array, it has not two spatial axes, of which the one that is halved is
-            even (of a checkerboard, one of the two), or its number of channels is odd.
+        ValueError: the pattern is another; at the first array, it has not two spatial axes, of which the one that is
+            halved is even (of a checkerboard, one of the two), or its number of channels is odd.
 
     References:
-        Kolesnikov, Pinto & Tschannen, Jet: A Modern Transformer-Based Normalizing Flow, 2024, section 3 (spatial couplings).
-        Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.4 (the checkerboard).
+        Kolesnikov, Pinto & Tschannen, Jet: A Modern Transformer-Based Normalizing Flow, 2024, section 3 (spatial
+        couplings). Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.4 (the
+        checkerboard).
     """
 
     def __init__(self, pattern="checkerboard", inverted=False):
@@ -36,11 +39,20 @@ class SplitTokens(Isometry):
 
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)
-        even = X.ndim == 4 and {"rows": X.shape[2] % 2 == 0, "columns": X.shape[3] % 2 == 0,
-                                "checkerboard": X.shape[2] * X.shape[3] % 2 == 0}[self.pattern]
+        even = (
+            X.ndim == 4
+            and {
+                "rows": X.shape[2] % 2 == 0,
+                "columns": X.shape[3] % 2 == 0,
+                "checkerboard": X.shape[2] * X.shape[3] % 2 == 0,
+            }[self.pattern]
+        )
         if not even or X.shape[1] % 2:
-            raise ValueError(f"SplitTokens halves the channels, and the positions of two spatial axes by {self.pattern}: both must be "
-                             f"even; got {name} of shape {tuple(X.shape)}")
+            raise ValueError(
+                f"SplitTokens halves the channels, and the positions of two spatial axes by {self.pattern}: both must "
+                f"be "
+                f"even; got {name} of shape {tuple(X.shape)}"
+            )
 
     def apply(self, X):
         ops, (N, C, H, W) = get_ops(X), X.shape

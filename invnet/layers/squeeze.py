@@ -17,12 +17,16 @@ class Squeeze(Isometry):
 
     def apply(self, X):
         if X.ndim < 3 or any(size % 2 for size in X.shape[2:]):
-            raise ValueError(f"Squeeze halves the spatial axes, which must exist and be even; got shape {tuple(X.shape)}")
+            raise ValueError(
+                f"Squeeze halves the spatial axes, which must exist and be even; got shape {tuple(X.shape)}"
+            )
         return get_ops(X).squeeze_(X)
 
     def unapply(self, Z):
         if Z.ndim < 3 or Z.shape[1] % 2 ** (Z.ndim - 2):
-            raise ValueError(f"Unsqueeze divides the channels by 2 for each spatial axis, which must go; got shape {tuple(Z.shape)}")
+            raise ValueError(
+                f"Unsqueeze divides the channels by 2 for each spatial axis, which must go; got shape {tuple(Z.shape)}"
+            )
         return get_ops(Z).unsqueeze_(Z)
 
 

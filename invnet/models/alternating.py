@@ -7,7 +7,8 @@ from ..layers import ActNorm, Conv1x1, Permute
 
 
 def alternating(channels, steps, couple, mix, actnorm, seed, dtype, swaps=True):
-    """Yields, `steps` times, what couple(step) makes, before it ActNorm and a Conv1x1 or a swap of the halves as asked for.
+    """Yields, `steps` times, what couple(step) makes, before it ActNorm and a Conv1x1 or a swap of the halves as asked
+    for.
 
     swaps=False: with mix="swap" couple(step) sees to the change itself.
     """

@@ -11,7 +11,8 @@ from ..nets.dense import depth_of
 
 
 class MAF(Chain):
-    """Masked autoregressive flow: `steps` times z_i = (x_i + t_i) s_i with t and s of the channels before i, densities fast.
+    """Masked autoregressive flow: `steps` times z_i = (x_i + t_i) s_i with t and s of the channels before i, densities
+    fast.
 
     The channels' order changes from step to step, which is a permutation between the steps that moves no data.
 
@@ -27,8 +28,8 @@ class MAF(Chain):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: `order` is unknown, a number is out of range, or an option has no effect: `depth` beside a list of widths, `bound`
-            with another scale than "bounded".
+        ValueError: `order` is unknown, a number is out of range, or an option has no effect: `depth` beside a list of
+            widths, `bound` with another scale than "bounded".
 
     References:
         Papamakarios, Pavlakou & Murray, Masked Autoregressive Flow for Density Estimation, 2017, section 3.
@@ -37,8 +38,20 @@ class MAF(Chain):
     #: the direction of every layer that is one evaluation of its conditioner
     fast = "forward"
 
-    def __init__(self, channels, hidden, steps, depth=None, order="reversal", scale=None, bound=None, activation="relu",
-                 cond_channels=0, seed=0, dtype="float32"):
+    def __init__(
+        self,
+        channels,
+        hidden,
+        steps,
+        depth=None,
+        order="reversal",
+        scale=None,
+        bound=None,
+        activation="relu",
+        cond_channels=0,
+        seed=0,
+        dtype="float32",
+    ):
         check_integers(channels=channels, steps=steps)
         if channels < 1 or steps < 0:
             raise ValueError(f"channels is positive and steps not negative; got {channels} and {steps}")
@@ -48,8 +61,14 @@ class MAF(Chain):
         self._meant = {"depth": depth, "scale": scale, "bound": bound}
         rng, layers = generator(seed), []
         for step in range(steps):
-            own_order = {"reversal": np.arange(channels)[::-1 if step % 2 else 1], "random": rng.permutation(channels), "same": None}[order]
-            net = MaskedDenseNet(channels, hidden, AutoregressiveAffine.outputs, depth, own_order, activation, cond_channels, rng, dtype)
+            own_order = {
+                "reversal": np.arange(channels)[:: -1 if step % 2 else 1],
+                "random": rng.permutation(channels),
+                "same": None,
+            }[order]
+            net = MaskedDenseNet(
+                channels, hidden, AutoregressiveAffine.outputs, depth, own_order, activation, cond_channels, rng, dtype
+            )
             layers.append(AutoregressiveAffine(channels, net, self.fast, scale, bound))
         super().__init__(*layers)
         self.channels = channels
@@ -61,7 +80,8 @@ class MAF(Chain):
 
 
 class IAF(MAF):
-    """Inverse autoregressive flow: `steps` times x_i = z_i / s_i - t_i with t and s of the noise's channels before i, samples fast.
+    """Inverse autoregressive flow: `steps` times x_i = z_i / s_i - t_i with t and s of the noise's channels before i,
+    samples fast.
 
     Args:
         as MAF's.

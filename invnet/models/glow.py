@@ -21,8 +21,8 @@ class Glow(Chain):
         coupling: "affine" or "additive".
         scale, bound: of affine couplings, the priors' too, see AffineCoupling.
         mix: parametrisation of the 1x1 convolution, "lu", "householder" or "full".
-        prior: learn the density of the channels that leave, given those that stay (Glow's split prior); None is True where channels
-            leave, that is with two levels or more.
+        prior: learn the density of the channels that leave, given those that stay (Glow's split prior); None is True
+            where channels leave, that is with two levels or more.
         kernels: kernel sizes of the conditioners; with ndim=0 their number is what counts.
         activation: of the conditioners.
         cond_channels: K of the condition, an array (N, K) or (N, K, *spatial) with the data's spatial axes; 0 for none.
@@ -31,8 +31,9 @@ class Glow(Chain):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: a number or a name is out of range; an array's spatial axes are not divisible by 2 ** levels. An option has no
-            effect: `scale` or `bound` where no coupling is affine, `bound` with another scale than "bounded", `prior` with one level,
+        ValueError: a number or a name is out of range; an array's spatial axes are not divisible by 2 ** levels. An
+            option has no effect: `scale` or `bound` where no coupling is affine, `bound` with another scale than
+                "bounded", `prior` with one level,
             `cond_spatial` without a condition or without spatial axes.
         TypeError: a size is no integer.
 
@@ -40,12 +41,31 @@ class Glow(Chain):
         Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018.
     """
 
-    def __init__(self, channels, hidden, levels, steps, ndim=2, coupling="affine", scale=None, bound=None, mix="lu",
-                 prior=None, kernels=(3, 1, 3), activation="relu", cond_channels=0, cond_spatial=False, seed=0, dtype="float32"):
+    def __init__(
+        self,
+        channels,
+        hidden,
+        levels,
+        steps,
+        ndim=2,
+        coupling="affine",
+        scale=None,
+        bound=None,
+        mix="lu",
+        prior=None,
+        kernels=(3, 1, 3),
+        activation="relu",
+        cond_channels=0,
+        cond_spatial=False,
+        seed=0,
+        dtype="float32",
+    ):
         if coupling not in ("affine", "additive"):
             raise ValueError(f'coupling is "affine" or "additive"; got {coupling!r}')
         _check_sizes(channels, hidden, levels, steps, ndim, cond_channels)
-        scale, bound, prior = self._check_effects(coupling, scale, bound, levels, prior, ndim, cond_channels, cond_spatial)
+        scale, bound, prior = self._check_effects(
+            coupling, scale, bound, levels, prior, ndim, cond_channels, cond_spatial
+        )
         self._meant = {"scale": scale, "bound": bound, "prior": prior}
         self._levels, self._ndim = levels, ndim
         rng = generator(seed)
@@ -92,7 +112,10 @@ class Glow(Chain):
         elif prior is None:
             prior = True
         if cond_spatial and (ndim == 0 or not cond_channels):
-            check_unused("with ndim=0, without spatial axes" if ndim == 0 else "without a condition: give cond_channels", cond_spatial=True)
+            check_unused(
+                "with ndim=0, without spatial axes" if ndim == 0 else "without a condition: give cond_channels",
+                cond_spatial=True,
+            )
         if coupling == "affine" or prior:
             return *scale_and_bound(scale, bound), prior
         check_unused('with coupling="additive" and no prior', scale=scale, bound=bound)
@@ -101,8 +124,10 @@ class Glow(Chain):
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)
         if X.ndim != self._ndim + 2 or any(size % 2**self._levels for size in X.shape[2:]):
-            raise ValueError(f"this Glow takes {SHAPES[self._ndim + 2]} with spatial axes divisible by {2**self._levels}, for "
-                             f"levels={self._levels}; got {name} of shape {tuple(X.shape)}")
+            raise ValueError(
+                f"this Glow takes {SHAPES[self._ndim + 2]} with spatial axes divisible by {2**self._levels}, for "
+                f"levels={self._levels}; got {name} of shape {tuple(X.shape)}"
+            )
 
 
 def _check_sizes(channels, hidden, levels, steps, ndim, cond_channels):
@@ -110,7 +135,13 @@ def _check_sizes(channels, hidden, levels, steps, ndim, cond_channels):
     if ndim not in (0, 1, 2, 3):
         raise ValueError(f"ndim is the number of spatial axes, 0 to 3; got {ndim}")
     if min(channels, hidden, levels) < 1 or steps < 0:
-        raise ValueError(f"channels, hidden and levels are positive and steps not negative; got {channels}, {hidden}, {levels}, {steps}")
+        raise ValueError(
+            f"channels, hidden and levels are positive and steps not negative; got {channels}, {hidden}, {levels}, "
+            f"{steps}"
+        )
     if ndim == 0 and channels < 2**levels:
-        raise ValueError(f"with ndim=0 each level but the last halves the features, and 2 must remain: levels={levels} needs {2**levels}; "
-                         f"got channels={channels}")
+        raise ValueError(
+            f"with ndim=0 each level but the last halves the features, and 2 must remain: levels={levels} needs "
+            f"{2**levels}; "
+            f"got channels={channels}"
+        )

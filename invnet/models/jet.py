@@ -1,22 +1,29 @@
 """Jet: couplings with a vision transformer in each."""
 
 from ..arguments import generator, is_integer
-from ..layers import AffineCoupling, Chain, Permute, Reverse, Squeeze, SplitTokens, Unsqueeze
+from ..layers import AffineCoupling, Chain, Permute, Reverse, SplitTokens, Squeeze, Unsqueeze
 
 #: the couplings in turn: four of channels, and one of positions, each time another
-SPATIAL = (("checkerboard", False), ("rows", False), ("columns", False), ("checkerboard", True), ("rows", True), ("columns", True))
+SPATIAL = (
+    ("checkerboard", False),
+    ("rows", False),
+    ("columns", False),
+    ("checkerboard", True),
+    ("rows", True),
+    ("columns", True),
+)
 
 
 class Jet(Chain):
     """Patches of the image become channels once; then couplings, with a vision transformer as conditioner of each.
 
     Four couplings split the channels of every patch, after a fixed random permutation of them, and the fifth splits the
-    positions, and so on in turn. s = 2 sigmoid(raw), so that a new one is the identity. There is nothing else: no ActNorm,
-    no learned mix, no levels. It is published with every coupling checkpointed; here it trains with neither stored
-    boundaries nor another pass, and memory does not grow with the number of couplings.
+    positions, and so on in turn. s = 2 sigmoid(raw), so that a new one is the identity. There is nothing else: no
+    ActNorm, no learned mix, no levels. It is published with every coupling checkpointed; here it trains with neither
+    stored boundaries nor another pass, and memory does not grow with the number of couplings.
 
-    Z has the shape of X, of which Jet expects values in [-1, 1]. It needs PyTorch, whose autograd differentiates one tile of
-    one transformer at a time; arrays may be of any engine.
+    Z has the shape of X, of which Jet expects values in [-1, 1]. It needs PyTorch, whose autograd differentiates one
+    tile of one transformer at a time; arrays may be of any engine.
 
     Args:
         channels: C of the data.
@@ -33,26 +40,32 @@ class Jet(Chain):
         ImportError: PyTorch is missing.
 
     References:
-        Kolesnikov, Pinto & Tschannen, Jet: A Modern Transformer-Based Normalizing Flow, 2024, section 3, and its code in
-        google-research/big_vision.
+        Kolesnikov, Pinto & Tschannen, Jet: A Modern Transformer-Based Normalizing Flow, 2024, section 3, and its code
+        in google-research/big_vision.
     """
 
     def __init__(self, channels, size, patch=4, couplings=32, depth=2, width=512, heads=8, seed=0, dtype="float32"):
         if not all(is_integer(n) and n > 0 for n in (channels, patch, couplings, depth, width, heads)):
-            raise ValueError("channels, patch, couplings, depth, width and heads are positive integers; "
-                             f"got {channels}, {patch}, {couplings}, {depth}, {width} and {heads}")
+            raise ValueError(
+                "channels, patch, couplings, depth, width and heads are positive integers; "
+                f"got {channels}, {patch}, {couplings}, {depth}, {width} and {heads}"
+            )
         if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(map(is_integer, size)):
             raise TypeError(f"size is (H, W), two integers; got {size!r}")
         H, W = size
         if patch < 2 or patch & (patch - 1) or H % patch or W % patch:
-            raise ValueError(f"patch is a power of two from 2 that divides both of size; got patch={patch} and size={tuple(size)}")
+            raise ValueError(
+                f"patch is a power of two from 2 that divides both of size; got patch={patch} and size={tuple(size)}"
+            )
         self.channels, self._size = channels, (H, W)
         C, grid, squeezes = channels * patch**2, (H // patch, W // patch), patch.bit_length() - 1
         rng = generator(seed)
 
         def layers():
             for i in range(couplings):
-                coupling = AffineCoupling(C, _transformer(C // 2, C, grid, width, depth, heads, int(rng.integers(2**62)), dtype), "doubled")
+                coupling = AffineCoupling(
+                    C, _transformer(C // 2, C, grid, width, depth, heads, int(rng.integers(2**62)), dtype), "doubled"
+                )
                 if i % 5 < 4:
                     yield from (Permute.random(C, rng), coupling)
                 else:
@@ -64,7 +77,9 @@ class Jet(Chain):
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)
         if tuple(X.shape[2:]) != self._size:
-            raise ValueError(f"this Jet is for images of {self._size[0]}x{self._size[1]}; got {name} of shape {tuple(X.shape)}")
+            raise ValueError(
+                f"this Jet is for images of {self._size[0]}x{self._size[1]}; got {name} of shape {tuple(X.shape)}"
+            )
 
 
 def _transformer(*arguments):

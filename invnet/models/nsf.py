@@ -12,11 +12,13 @@ from .alternating import alternating, checked
 class NSF(Chain):
     """Neural spline flow: spline couplings of vectors with dense conditioners, between which the halves change places.
 
-    With `autoregressive` the layers are autoregressive splines with masked conditioners instead, and the order of the channels is
-    reversed from step to step, which moves no data. They fit more in fewer layers, and one of the two directions is slow.
+    With `autoregressive` the layers are autoregressive splines with masked conditioners instead, and the order of the
+    channels is reversed from step to step, which moves no data. They fit more in fewer layers, and one of the two
+    directions is slow.
 
-    The splines work on [-bound, bound]: scale the data so that they lie within, or take `actnorm`. A new one is the identity but
-    for the order of the channels, or a rotation with another `mix`. On arrays with spatial axes it acts at each position alone.
+    The splines work on [-bound, bound]: scale the data so that they lie within, or take `actnorm`. A new one is the
+    identity but for the order of the channels, or a rotation with another `mix`. On arrays with spatial axes it acts at
+    each position alone.
 
     Args:
         channels: C, at least 2; 1 if autoregressive.
@@ -25,13 +27,14 @@ class NSF(Chain):
         bins, bound: of the splines, see SplineCoupling.
         depth: hidden layers of a conditioner, where `hidden` is a number; None is 2.
         activation: of the conditioners, see ConvNet.
-        mix: "swap" for halves that change places, or the order reversed; or a Conv1x1 before every layer: "lu", as in the paper, "householder" or "full".
+        mix: "swap" for halves that change places, or the order reversed; or a Conv1x1 before every layer: "lu", as in
+            the paper, "householder" or "full".
         actnorm: an ActNorm before every layer; `initialize` sets them.
         cond_channels: K of a condition (N, K), 0 for none.
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
-        autoregressive: None for couplings, RQ-NSF (C) in the paper. "forward" for autoregressive layers, RQ-NSF (AR), whose densities
-            are fast, "inverse" for those whose samples are.
+        autoregressive: None for couplings, RQ-NSF (C) in the paper. "forward" for autoregressive layers, RQ-NSF (AR),
+            whose densities are fast, "inverse" for those whose samples are.
 
     Raises:
         ValueError: `autoregressive` is unknown, a number is out of range, or `depth` is given beside a list of widths.
@@ -40,8 +43,22 @@ class NSF(Chain):
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 3.
     """
 
-    def __init__(self, channels, hidden, steps, bins=8, bound=3.0, depth=None, activation="relu", mix="swap", actnorm=False,
-                 cond_channels=0, seed=0, dtype="float32", autoregressive=None):
+    def __init__(
+        self,
+        channels,
+        hidden,
+        steps,
+        bins=8,
+        bound=3.0,
+        depth=None,
+        activation="relu",
+        mix="swap",
+        actnorm=False,
+        cond_channels=0,
+        seed=0,
+        dtype="float32",
+        autoregressive=None,
+    ):
         if autoregressive not in (None, "forward", "inverse"):
             raise ValueError(f'autoregressive is None, "forward" or "inverse"; got {autoregressive!r}')
         checked("NSF", channels, steps, 2 if autoregressive is None else 1)
@@ -57,7 +74,7 @@ class NSF(Chain):
             return SplineCoupling(channels, net, bins, bound)
 
         def regress(step):
-            order = np.arange(channels)[::-1 if step % 2 and mix == "swap" else 1]
+            order = np.arange(channels)[:: -1 if step % 2 and mix == "swap" else 1]
             net = MaskedDenseNet(channels, hidden, 3 * bins - 1, depth, order, activation, cond_channels, rng, dtype)
             return AutoregressiveSpline(channels, net, bins, bound, fast=autoregressive)
 

@@ -9,10 +9,11 @@ from .alternating import alternating, checked
 
 
 class RealNVP(Chain):
-    """Affine couplings of vectors with dense conditioners; between two of them the halves of the channels change places.
+    """Affine couplings of vectors with dense conditioners; between two of them the halves of the channels change
+    places.
 
-    A new one is the identity but for the order of the channels, or a rotation with another `mix`. On arrays with spatial axes it
-    acts at each position alone.
+    A new one is the identity but for the order of the channels, or a rotation with another `mix`. On arrays with
+    spatial axes it acts at each position alone.
 
     Args:
         channels: C, at least 2.
@@ -28,16 +29,29 @@ class RealNVP(Chain):
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: a number or a name is out of range, or an option has no effect: `depth` beside a list of widths, `bound` with
-            another scale than "bounded".
+        ValueError: a number or a name is out of range, or an option has no effect: `depth` beside a list of widths,
+            `bound` with another scale than "bounded".
         TypeError: a size is no integer.
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, sections 3.2 to 3.5.
     """
 
-    def __init__(self, channels, hidden, steps, depth=None, scale=None, bound=None, activation="relu", mix="swap", actnorm=False,
-                 cond_channels=0, seed=0, dtype="float32"):
+    def __init__(
+        self,
+        channels,
+        hidden,
+        steps,
+        depth=None,
+        scale=None,
+        bound=None,
+        activation="relu",
+        mix="swap",
+        actnorm=False,
+        cond_channels=0,
+        seed=0,
+        dtype="float32",
+    ):
         checked("RealNVP", channels, steps)
         check_flags(actnorm=actnorm)
         depth, (scale, bound) = depth_of(hidden, depth), scale_and_bound(scale, bound)

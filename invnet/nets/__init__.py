@@ -1,8 +1,8 @@
 """Conditioners: networks inside couplings, which need not be invertible."""
 
-from .planar import PlanarNet, RadialNet
 from .conv import ConvNet
 from .dense import DenseNet
 from .masked import MaskedDenseNet
+from .planar import PlanarNet, RadialNet
 
 __all__ = ["ConvNet", "DenseNet", "MaskedDenseNet", "PlanarNet", "RadialNet"]

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..arguments import check_integers, generator, is_integer
 from ..core import SHAPES, Conditioner, Parameter, check_gradient, condition_array, float_dtype, get_ops
-from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 from ..fused.spec import ConvSpec
+from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 
 
 def widths_of(hidden, depth):
@@ -41,15 +41,26 @@ class ConvNet(Conditioner):
     rearranging. V has shape (K, hidden).
 
     Raises:
-        ValueError: a number or a name is out of range, or kernels are not one more than hidden layers; x or the condition
-            has other channels or axes.
+        ValueError: a number or a name is out of range, or kernels are not one more than hidden layers; x or the
+            condition has other channels or axes.
         TypeError: a size is no integer; x has another dtype.
 
     References:
         Kingma & Dhariwal, Glow, 2018, section 3.3. He et al., Delving Deep into Rectifiers, 2015 (the start).
     """
 
-    def __init__(self, C_in, hidden, C_out, kernels=(3, 1, 3), ndim=2, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+    def __init__(
+        self,
+        C_in,
+        hidden,
+        C_out,
+        kernels=(3, 1, 3),
+        ndim=2,
+        activation="relu",
+        cond_channels=0,
+        seed=0,
+        dtype="float32",
+    ):
         check_integers(C_in=C_in, C_out=C_out, ndim=ndim, cond_channels=cond_channels)
         if not isinstance(kernels, (tuple, list)) or not all(map(is_integer, kernels)) or ndim not in (0, 1, 2, 3):
             raise ValueError(f"kernels is a list of sizes and ndim from 0 to 3; got kernels={kernels} and ndim={ndim}")
@@ -61,7 +72,10 @@ class ConvNet(Conditioner):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}; got {activation!r}")
         if min(C_in, C_out, *hidden) < 1 or cond_channels < 0:
-            raise ValueError(f"channels and widths are positive and cond_channels not negative; got {C_in}, {hidden}, {C_out} and {cond_channels}")
+            raise ValueError(
+                f"channels and widths are positive and cond_channels not negative; got {C_in}, {hidden}, {C_out} and "
+                f"{cond_channels}"
+            )
         rng, widths = generator(seed), (C_in, *hidden, C_out)
         W, b, self._layers = [], [], ()
         for i, (m, n, k) in enumerate(zip(widths, widths[1:], kernels)):
@@ -73,7 +87,11 @@ class ConvNet(Conditioner):
             self._layers += ((shape, None if last else activation, transposed),)
         self.W, self.b = tuple(W), tuple(b)
         if cond_channels:
-            V = rng.standard_normal((cond_channels, widths[1])) / math.sqrt(cond_channels) if hidden else np.zeros((cond_channels, C_out))
+            V = (
+                rng.standard_normal((cond_channels, widths[1])) / math.sqrt(cond_channels)
+                if hidden
+                else np.zeros((cond_channels, C_out))
+            )
             self.V = Parameter(V.astype(dtype))
         else:
             self.V = None
@@ -107,7 +125,9 @@ class ConvNet(Conditioner):
     def spec(self):
         if self.V is not None:
             return None
-        return ConvSpec(self._layers, tuple(self._pairs()), self.floats_per_position, self.kept_per_position, self.reach)
+        return ConvSpec(
+            self._layers, tuple(self._pairs()), self.floats_per_position, self.kept_per_position, self.reach
+        )
 
     def _weights(self):
         return [parameter.data for parameter in self._pairs()]
@@ -120,8 +140,11 @@ class ConvNet(Conditioner):
         for i, (W, b, (shape, _, transposed)) in enumerate(zip(self.W, self.b, self._layers, strict=True)):
             shapes = shape, (shape[-2 if transposed else -1],)
             if (tuple(W.data.shape), tuple(b.data.shape)) != shapes:  # compiled functions would read beyond them
-                raise ValueError(f"layer {i} of this {type(self).__name__} has weights and biases of shapes {shapes[0]} and {shapes[1]}; "
-                                 f"got {tuple(W.data.shape)} and {tuple(b.data.shape)}")
+                raise ValueError(
+                    f"layer {i} of this {type(self).__name__} has weights and biases of shapes {shapes[0]} and "
+                    f"{shapes[1]}; "
+                    f"got {tuple(W.data.shape)} and {tuple(b.data.shape)}"
+                )
         return [parameter for pair in zip(self.W, self.b) for parameter in pair]
 
     def _activations(self):
@@ -130,7 +153,10 @@ class ConvNet(Conditioner):
     def _check(self, ops, x, cond):
         kind, own = type(self).__name__, get_ops(self.b[0].data)
         if own.name != ops.name:
-            raise TypeError(f'this {kind} computes on arrays of {own.name}; got x of {ops.name}: convert it, or the {kind} with .to("{ops.name}")')
+            raise TypeError(
+                f"this {kind} computes on arrays of {own.name}; got x of {ops.name}: "
+                f'convert it, or the {kind} with .to("{ops.name}")'
+            )
         if x.ndim not in SHAPES or x.shape[1] != self._C_in or (self._ndim and x.ndim != self._ndim + 2):
             axes = f"{self._ndim} spatial axes" if self._ndim else "any spatial axes"
             raise ValueError(f"this {kind} takes {self._C_in} channels and {axes}; got x of shape {tuple(x.shape)}")
@@ -153,15 +179,20 @@ class ConvNet(Conditioner):
                 cond = ops.squeeze_(ops.copy_channels_last(cond))
         fits = cond.ndim > 1 and cond.shape[0] == shape[0] and cond.shape[1] == self.V.data.shape[0]
         if not fits or (cond.ndim > 2 and tuple(cond.shape[2:]) != tuple(shape[2:])):
-            raise ValueError(f"the condition of x {tuple(shape)} has shape ({shape[0]}, K), or (..., *spatial) with x's axes times a power "
-                             f"of two, and {self.V.data.shape[0]} channels after squeezing; got {given}")
+            raise ValueError(
+                f"the condition of x {tuple(shape)} has shape ({shape[0]}, K), or (..., *spatial) with x's axes times "
+                f"a power "
+                f"of two, and {self.V.data.shape[0]} channels after squeezing; got {given}"
+            )
         return ops.rows(cond)
 
     def _added(self, ops, x, cond):
         self._check(ops, x, cond)
         if cond is None:
             return None
-        return ops.astype(self._condition(ops, cond, x.shape) @ self.V.data, self.V.data.dtype)  # of any dtype, as one-hot often is
+        return ops.astype(
+            self._condition(ops, cond, x.shape) @ self.V.data, self.V.data.dtype
+        )  # of any dtype, as one-hot often is
 
     def _condition_vjp(self, ops, dadded, cond, shape):
         dcond = dadded @ self.V.data.T

@@ -6,7 +6,8 @@ from .conv import ConvNet, widths_of
 
 
 def depth_of(hidden, depth):
-    """The number of hidden layers, where `hidden` is one width for all, by default 2; None where it is a list, which says it.
+    """The number of hidden layers, where `hidden` is one width for all, by default 2; None where it is a list, which
+    says it.
 
     Raises:
         ValueError: `depth` is negative, or is given beside a list.
@@ -41,12 +42,28 @@ class DenseNet(ConvNet):
     def __init__(self, C_in, hidden, C_out, depth=None, activation="relu", cond_channels=0, seed=0, dtype="float32"):
         depth = depth_of(hidden, depth)
         hidden, self._meant = widths_of(hidden, depth), {"depth": depth}
-        super().__init__(C_in, hidden, C_out, kernels=(1,) * (len(hidden) + 1), ndim=0, activation=activation,
-                         cond_channels=cond_channels, seed=seed, dtype=dtype)
+        super().__init__(
+            C_in,
+            hidden,
+            C_out,
+            kernels=(1,) * (len(hidden) + 1),
+            ndim=0,
+            activation=activation,
+            cond_channels=cond_channels,
+            seed=seed,
+            dtype=dtype,
+        )
 
     def spec(self):
         if self.V is not None:
             return None
         widths = (self._C_in, *(b.data.shape[0] for b in self.b))
         ends = tuple((0, 0, width) for width in widths)
-        return DenseSpec(tuple(self._pairs()), self._activations(), ends, tuple(range(widths[0])), tuple(range(widths[-1])), ConvNet.spec(self))
+        return DenseSpec(
+            tuple(self._pairs()),
+            self._activations(),
+            ends,
+            tuple(range(widths[0])),
+            tuple(range(widths[-1])),
+            ConvNet.spec(self),
+        )

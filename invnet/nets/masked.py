@@ -9,20 +9,22 @@ from .dense import DenseNet
 
 
 class MaskedDenseNet(DenseNet):
-    """y = W_k act(... act(W_1 x + V cond + b_1)) + b_k with masked W, so that y for a channel sees the channels before it only.
+    """y = W_k act(... act(W_1 x + V cond + b_1)) + b_k with masked W, so that y for a channel sees the channels before
+    it only.
 
-    The channels come in an order, and have degrees 1 to C in it. A hidden unit of degree m sees the channels and units of
-    degrees up to m, and the outputs of a channel of degree d see the units of degrees below d: those of the first channel
-    see nothing but their biases, and the condition, which no mask concerns. Hidden units have degrees 1 to C - 1, about the
-    same number of each, in ascending order; with a condition they begin at 0, so that it reaches the first channel too.
-    The last layer starts at zero.
+    The channels come in an order, and have degrees 1 to C in it. A hidden unit of degree m sees the channels and units
+    of degrees up to m, and the outputs of a channel of degree d see the units of degrees below d: those of the first
+    channel see nothing but their biases, and the condition, which no mask concerns. Hidden units have degrees 1 to C -
+    1, about the same number of each, in ascending order; with a condition they begin at 0, so that it reaches the first
+    channel too. The last layer starts at zero.
 
     `substitute` and `substitute_vjp` compute every unit once, in the order of degrees, where x itself depends on y.
 
     Args:
         channels: C of x, at least 1.
         hidden: width of the hidden layers, a number or one for each.
-        outputs: p for each channel. Output j of channel i is y[:, j C + i], so that p = 2 makes the halves [first, second].
+        outputs: p for each channel. Output j of channel i is y[:, j C + i], so that p = 2 makes the halves [first,
+            second].
         depth: number of hidden layers, where `hidden` is a number; None is 2.
         order: a permutation of 0 ... C-1, channel order[0] being the first, which sees nothing; None is 0 ... C-1.
         activation, cond_channels, seed, dtype: as in ConvNet.
@@ -31,10 +33,22 @@ class MaskedDenseNet(DenseNet):
         ValueError: `order` is no permutation, or a number is out of range.
 
     References:
-        Germain, Gregor, Murray & Larochelle, MADE: Masked Autoencoder for Distribution Estimation, 2015, sections 3 and 4.
+        Germain, Gregor, Murray & Larochelle, MADE: Masked Autoencoder for Distribution Estimation, 2015, sections 3 and
+        4.
     """
 
-    def __init__(self, channels, hidden, outputs=2, depth=None, order=None, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+    def __init__(
+        self,
+        channels,
+        hidden,
+        outputs=2,
+        depth=None,
+        order=None,
+        activation="relu",
+        cond_channels=0,
+        seed=0,
+        dtype="float32",
+    ):
         check_integers(channels=channels, outputs=outputs, cond_channels=cond_channels)
         if channels < 1 or outputs < 1:
             raise ValueError(f"channels and outputs are positive; got {channels} and {outputs}")
@@ -67,13 +81,15 @@ class MaskedDenseNet(DenseNet):
 
         def pullback(dy):
             dx, dcond, gradients = pullback_of_masked(dy)
-            return dx, dcond, [*map(_masked, gradients, self.mask), *gradients[len(self.mask):]]
+            return dx, dcond, [*map(_masked, gradients, self.mask), *gradients[len(self.mask) :]]
 
         return y, pullback
 
     def _weights(self):
         pairs = self._pairs()
-        return [array for W, b, mask in zip(pairs[::2], pairs[1::2], self.mask) for array in (_masked(W.data, mask), b.data)]
+        return [
+            array for W, b, mask in zip(pairs[::2], pairs[1::2], self.mask) for array in (_masked(W.data, mask), b.data)
+        ]
 
     def spec(self):
         if self.V is not None:
@@ -104,13 +120,13 @@ class MaskedDenseNet(DenseNet):
                     A = A + added[:, new]
                 T[l + 1][:, new] = ops.activate(A, activation)[0] if activation else A
             step(i, ops.images(T[-1][:, new], (x.shape[0], new.stop - new.start, *x.shape[2:])))
-            T[0][:, k] = ops.rows(x[:, i:i + 1])[:, 0]
+            T[0][:, k] = ops.rows(x[:, i : i + 1])[:, 0]
 
     def substitute_vjp(self, x, step, cond=None):
         """dcond (None without cond) and the gradients, in the order of parameters(), where dy depends on dx.
 
-        step(i, y_i, dx_i) -> dy_i is called for all channels, from the last to the first: dx_i (N, 1, *spatial) is what the
-        calls before it make of it. The multiplications are at most those of a vjp.
+        step(i, y_i, dx_i) -> dy_i is called for all channels, from the last to the first: dx_i (N, 1, *spatial) is what
+        the calls before it make of it. The multiplications are at most those of a vjp.
         """
         ops, ends = get_ops(x), self._ends
         added = self._added_rows(ops, x, cond)
@@ -129,7 +145,7 @@ class MaskedDenseNet(DenseNet):
         shaped = lambda R: ops.images(R, (x.shape[0], R.shape[1], *x.shape[2:]))
         for k, i in reversed(list(enumerate(self._order))):
             later, new = slice(ends[1][k + 1], None), slice(ends[-1][k], ends[-1][k + 1])
-            dx = ops.product(dA[0][:, later], W[0][k:k + 1, later].T)
+            dx = ops.product(dA[0][:, later], W[0][k : k + 1, later].T)
             dA[-1][:, new] = ops.rows(step(i, shaped(T[-1][:, new]), shaped(dx)))
             for l in reversed(range(len(W) - 1)):
                 later, new = slice(ends[l + 2][k], None), slice(ends[l + 1][k], ends[l + 1][k + 1])
@@ -138,7 +154,9 @@ class MaskedDenseNet(DenseNet):
                 dA[l][:, new] = ops.product(dA[l + 1][:, later], W[l + 1][new, later].T) * slopes[l][:, new]
         dW, db, dcond, dV = [t.T @ da for t, da in zip(T, dA)], [ops.xp.sum(da, axis=0) for da in dA], None, []
         dW[0] = ops.xp.take(dW[0], self.original[0].data, axis=0)
-        dW[-1], db[-1], dA[-1] = (ops.xp.take(d, self.original[1].data, axis=d.ndim - 1) for d in (dW[-1], db[-1], dA[-1]))
+        dW[-1], db[-1], dA[-1] = (
+            ops.xp.take(d, self.original[1].data, axis=d.ndim - 1) for d in (dW[-1], db[-1], dA[-1])
+        )
         if cond is not None:
             rows = self._condition(ops, cond, x.shape)
             dadded = ops.xp.sum(ops.xp.reshape(dA[0], (rows.shape[0], -1, dA[0].shape[1])), axis=1)
@@ -158,7 +176,9 @@ class MaskedDenseNet(DenseNet):
         if added is None:
             return None
         positions = ops.rows(x).shape[0] // max(1, added.shape[0])
-        added = ops.xp.reshape(ops.xp.broadcast_to(added[:, None, :], (added.shape[0], positions, added.shape[1])), (-1, added.shape[1]))
+        added = ops.xp.reshape(
+            ops.xp.broadcast_to(added[:, None, :], (added.shape[0], positions, added.shape[1])), (-1, added.shape[1])
+        )
         return added if len(self.W) > 1 else ops.xp.take(added, self.ascending[1].data, axis=1)
 
 

@@ -53,7 +53,8 @@ class PlanarNet(Conditioner):
 
 
 class RadialNet(Conditioner):
-    """y = x + beta (x - x0) / (alpha + r), r = |x - x0|, alpha = exp(log_alpha), for vectors (N, C), or at each position alone.
+    """y = x + beta (x - x0) / (alpha + r), r = |x - x0|, alpha = exp(log_alpha), for vectors (N, C), or at each
+    position alone.
 
     With beta > -alpha it would be invertible, which it need not be.
 

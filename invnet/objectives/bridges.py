@@ -38,10 +38,14 @@ def from_torch(function):
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"the function of from_torch gives a torch tensor; got {type(value).__name__}")
         if tuple(value.shape) != (X.shape[0],):
-            raise ValueError(f"the function of from_torch gives a tensor (N,), here ({X.shape[0]},); got {tuple(value.shape)}")
+            raise ValueError(
+                f"the function of from_torch gives a tensor (N,), here ({X.shape[0]},); got {tuple(value.shape)}"
+            )
         if not value.requires_grad:
-            raise ValueError("the function of from_torch is differentiated by autograd; its value does not depend on x or was "
-                             "detached from it")
+            raise ValueError(
+                "the function of from_torch is differentiated by autograd; its value does not depend on x or was "
+                "detached from it"
+            )
         (gradient,) = torch.autograd.grad(value, x, torch.ones_like(value))
         return ops.xp.from_dlpack(value.detach()), ops.xp.from_dlpack(gradient)
 
@@ -71,7 +75,9 @@ def from_jax(function):
         ops = get_ops(X)
         (_, value), gradient = with_gradient(jax.numpy.asarray(ops.to_numpy(X)))
         if tuple(value.shape) != (X.shape[0],):
-            raise ValueError(f"the function of from_jax gives an array (N,), here ({X.shape[0]},); got {tuple(value.shape)}")
+            raise ValueError(
+                f"the function of from_jax gives an array (N,), here ({X.shape[0]},); got {tuple(value.shape)}"
+            )
         return ops.asarray(np.asarray(value), X), ops.asarray(np.asarray(gradient), X)
 
     return log_p
@@ -100,8 +106,10 @@ def from_differences(function, step=1e-5):
         def value_at(Y):
             value = function(Y)
             if tuple(getattr(value, "shape", ())) != (X.shape[0],):
-                raise ValueError(f"the function of from_differences gives an array (N,), here ({X.shape[0]},); got "
-                                 f"{getattr(value, 'shape', value)!r}")
+                raise ValueError(
+                    f"the function of from_differences gives an array (N,), here ({X.shape[0]},); got "
+                    f"{getattr(value, 'shape', value)!r}"
+                )
             return value
 
         value, gradient = value_at(Y), xp.zeros_like(Y)

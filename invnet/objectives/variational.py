@@ -15,8 +15,8 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
     The samples are a smooth map of noise, x = layer^-1(z), and the gradient goes back through it; memory does not grow
     with depth.
 
-    The path gradient leaves out the score, d log q(x) at fixed x, whose mean is zero: it is as unbiased, has no variance
-    where q = p, and costs one more backward.
+    The path gradient leaves out the score, d log q(x) at fixed x, whose mean is zero: it is as unbiased, has no
+    variance where q = p, and costs one more backward.
 
     Args:
         flow: a Flow. Its base must be reparametrised, which a learned GaussianMixture is not.
@@ -48,8 +48,10 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
     if not 0 <= beta < math.inf:
         raise ValueError(f"beta is a number from 0; got {beta}")
     if not flow.base.reparametrised:
-        raise ValueError(f"reverse_kl differentiates samples; those of a learned {type(flow.base).__name__} have no gradient in its "
-                         "parameters: give it learn=False, or train by forward_kl")
+        raise ValueError(
+            f"reverse_kl differentiates samples; those of a learned {type(flow.base).__name__} have no gradient in its "
+            "parameters: give it learn=False, or train by forward_kl"
+        )
     Z = flow.noise(n, seed=seed)
     X, logdet = flow.layer.inverse_logdet(Z, cond)  # log|det dX/dZ|
     log_q = flow.base.log_prob(Z) - logdet
@@ -71,13 +73,18 @@ def evaluate(log_p, X):
         raise TypeError(f"log_p is a function from X to {_value_and_gradient_of(X)}; got {shown(log_p)}")
     ops, result = get_ops(X), log_p(X)
     if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(f"log_p gives a pair, {_value_and_gradient_of(X)}; got {_described(result)}: from_torch, from_jax and from_differences make "
-                        "such a log_p of a function that gives the value alone")
+        raise TypeError(
+            f"log_p gives a pair, {_value_and_gradient_of(X)}; got {_described(result)}: from_torch, from_jax and "
+            f"from_differences make "
+            "such a log_p of a function that gives the value alone"
+        )
     for array, shape in zip(result, ((X.shape[0],), tuple(X.shape))):
         if not isinstance(array, type(X)):
             raise TypeError(f"log_p gives arrays as it is given, {type(X).__name__}; got {type(array).__name__}")
         if tuple(getattr(array, "shape", ())) != shape:
-            raise ValueError(f"log_p gives {_value_and_gradient_of(X)}; got {_described(result[0])} and {_described(result[1])}")
+            raise ValueError(
+                f"log_p gives {_value_and_gradient_of(X)}; got {_described(result[0])} and {_described(result[1])}"
+            )
     value, gradient = (ops.detach(ops.astype(array, X.dtype)) for array in result)
     check_finite(value, "log p", X)
     check_finite(gradient, "the gradient of log p", X)

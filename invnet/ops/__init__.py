@@ -4,8 +4,6 @@ import importlib
 
 import numpy as np
 
-from .reference import Ops
-
 #: engine, a folder here -> its class. An engine is imported when the first of its arrays is seen.
 ENGINES = {"numpy": "NumpyOps", "torch": "TorchOps", "cupy": "CupyOps"}
 
@@ -40,7 +38,10 @@ def get_ops(array):
         libraries = (cls.__module__.partition(".")[0] for cls in type(array).__mro__)  # those of subclasses too
         engine = next((library for library in libraries if library in ENGINES), None)
         if engine is None or not hasattr(array, "ndim"):
-            raise TypeError(f"invnet computes on arrays of {', '.join(ENGINES)}; got {type(array).__module__}.{type(array).__qualname__}")
+            raise TypeError(
+                f"invnet computes on arrays of {', '.join(ENGINES)}; got "
+                f"{type(array).__module__}.{type(array).__qualname__}"
+            )
         find = _of_type[type(array)] = _class_of(engine).of
     return find(array)
 

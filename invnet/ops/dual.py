@@ -1,8 +1,10 @@
-"""Dual numbers: arrays that carry their derivative in one direction along, through every layer and through its backward.
+"""Dual numbers: arrays that carry their derivative in one direction along, through every layer and through its
+backward.
 
-A `Dual` is a value and a tangent of the same shape. What a function of NumPy arrays makes of it is the function's value and
-its directional derivative, exact to rounding: no step size. The layers' forward gives a Jacobian times a vector in this way;
-their backward gives second derivatives, the change of a gradient in a direction. Its operations are the reference's.
+A `Dual` is a value and a tangent of the same shape. What a function of NumPy arrays makes of it is the function's value
+and its directional derivative, exact to rounding: no step size. The layers' forward gives a Jacobian times a vector in
+this way; their backward gives second derivatives, the change of a gradient in a direction. Its operations are the
+reference's.
 
 References:
     Griewank & Walther, Evaluating Derivatives, 2008, sections 3.1 (tangents) and 5.1 (tangents of a gradient).
@@ -59,10 +61,40 @@ PRODUCTS = {
     np.minimum: (lambda a, b, da: np.where(a <= b, da, 0), lambda a, b, db: np.where(a <= b, 0, db)),
 }
 #: what is decided by values, and constant between its jumps
-DECISIONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal, np.isfinite, np.isnan, np.sign, np.floor}
+DECISIONS = {
+    np.less,
+    np.less_equal,
+    np.greater,
+    np.greater_equal,
+    np.equal,
+    np.not_equal,
+    np.isfinite,
+    np.isnan,
+    np.sign,
+    np.floor,
+}
 #: functions that move and add entries of their first argument, an array or several
-LINEAR = {np.sum, np.mean, np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.broadcast_to, np.concatenate, np.stack, np.take,
-          np.tril, np.triu, np.diagonal, np.flip, np.repeat, np.cumsum, np.copy, np.squeeze, np.expand_dims}
+LINEAR = {
+    np.sum,
+    np.mean,
+    np.reshape,
+    np.transpose,
+    np.swapaxes,
+    np.moveaxis,
+    np.broadcast_to,
+    np.concatenate,
+    np.stack,
+    np.take,
+    np.tril,
+    np.triu,
+    np.diagonal,
+    np.flip,
+    np.repeat,
+    np.cumsum,
+    np.copy,
+    np.squeeze,
+    np.expand_dims,
+}
 #: arrays of the shape of their first argument, which are constant but may be written to
 CONSTANT = {np.zeros_like, np.ones_like, np.full_like, np.empty_like}
 
@@ -149,13 +181,18 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
         if function in LINEAR:
             first, *others = arguments
             if isinstance(first, (list, tuple)):
-                return Dual(function([*map(value_of, first)], *others, **options), function([*map(tangent_of, first)], *others, **options))
+                return Dual(
+                    function([*map(value_of, first)], *others, **options),
+                    function([*map(tangent_of, first)], *others, **options),
+                )
             return Dual(function(first.value, *others, **options), function(first.tangent, *others, **options))
         if function in CONSTANT:
             return Dual(function(self.value, *arguments[1:], **options))
         if function is np.where:
             condition, a, b = arguments
-            return Dual(np.where(condition, value_of(a), value_of(b)), np.where(condition, tangent_of(a), tangent_of(b)))
+            return Dual(
+                np.where(condition, value_of(a), value_of(b)), np.where(condition, tangent_of(a), tangent_of(b))
+            )
         if function in (np.max, np.min, np.amax, np.amin):
             return self._extreme(function, **options)
         if function is np.clip:
@@ -167,9 +204,14 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
         """The largest or smallest entry, with the tangent of the first that is."""
         y = function(self.value, axis=axis, keepdims=True)
         chosen = self.value == y
-        first = chosen & (np.cumsum(chosen.reshape(-1) if axis is None else chosen, axis=axis).reshape(chosen.shape) == 1)
-        return Dual(y, np.sum(np.where(first, self.tangent, 0.0), axis=axis, keepdims=True)) if keepdims else \
-            Dual(function(self.value, axis=axis), np.sum(np.where(first, self.tangent, 0.0), axis=axis))
+        first = chosen & (
+            np.cumsum(chosen.reshape(-1) if axis is None else chosen, axis=axis).reshape(chosen.shape) == 1
+        )
+        return (
+            Dual(y, np.sum(np.where(first, self.tangent, 0.0), axis=axis, keepdims=True))
+            if keepdims
+            else Dual(function(self.value, axis=axis), np.sum(np.where(first, self.tangent, 0.0), axis=axis))
+        )
 
 
 class DualNamespace:

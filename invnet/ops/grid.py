@@ -4,7 +4,8 @@ import functools
 import math
 import numbers
 
-#: Integers to 2 ** 24 are exact in float32. Those of float64 leave three bits, in which a product and a quotient may round.
+#: Integers to 2 ** 24 are exact in float32. Those of float64 leave three bits, in which a product and a quotient may
+#: round.
 DIGITS = {4: 24, 8: 50}
 
 
@@ -23,8 +24,11 @@ class Grid:
     def check(self, largest):
         """ValueError where a state of `largest` steps, or NaN, is no number of the grid."""
         if not largest <= self.most:
-            raise ValueError(f"an exact state lies from -{self.limit:g} to {self.limit:g}, in steps of {self.step:.3g}; got "
-                             f"{largest * self.step:.6g}: scale the data, or give Exact a larger limit, with larger steps, or float64")
+            raise ValueError(
+                f"an exact state lies from -{self.limit:g} to {self.limit:g}, in steps of {self.step:.3g}; got "
+                f"{largest * self.step:.6g}: scale the data, or give Exact a larger limit, with larger steps, or "
+                f"float64"
+            )
 
 
 @functools.cache
@@ -33,4 +37,9 @@ def grid_of(limit, itemsize):
 
 
 def is_power_of_two(number):
-    return isinstance(number, numbers.Real) and not isinstance(number, bool) and 0 < number < math.inf and math.frexp(number)[0] == 0.5
+    return (
+        isinstance(number, numbers.Real)
+        and not isinstance(number, bool)
+        and 0 < number < math.inf
+        and math.frexp(number)[0] == 0.5
+    )

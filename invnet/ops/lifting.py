@@ -30,8 +30,8 @@ def lifting_of(M):
         down, right = divmod(int(np.argmax(np.abs(A[i:, i:]))), C - i)
         rows[[i, i + down]], A[[i, i + down]] = rows[[i + down, i]], A[[i + down, i]]
         columns[[i, i + right]], A[:, [i, i + right]] = columns[[i + right, i]], A[:, [i + right, i]]
-        A[i + 1:, i] /= A[i, i]
-        A[i + 1:, i + 1:] -= np.outer(A[i + 1:, i], A[i, i + 1:])
+        A[i + 1 :, i] /= A[i, i]
+        A[i + 1 :, i + 1 :] -= np.outer(A[i + 1 :, i], A[i, i + 1 :])
     d = np.diag(A).copy()
     A[np.triu_indices(C, 1)] /= np.repeat(d, range(C - 1, -1, -1))
     pairs, k = _balanced(np.log(np.abs(d)))

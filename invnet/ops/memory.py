@@ -97,7 +97,9 @@ class Pool:
                     self.unused.clear()
                 self.total += size
                 memory = np.empty(size, np.uint8)
-        lent = (ctypes.c_char * size).from_buffer(memory)  # whatever views an array has, this lives as long as one of them
+        lent = (ctypes.c_char * size).from_buffer(
+            memory
+        )  # whatever views an array has, this lives as long as one of them
         weakref.finalize(lent, self._take_back, size, memory).atexit = False
         return np.ndarray(shape, dtype, lent)
 
@@ -107,13 +109,19 @@ class Pool:
 
 
 def pages(size):
-    """Bytes on pages of their own, which go back to the system at once; a heap keeps what lies below a block that is in use."""
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # not shared with forked children
+    """Bytes on pages of their own, which go back to the system at once; a heap keeps what lies below a block that is in
+    use.
+    """
+    private = (
+        {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    )  # not shared with forked children
     return np.frombuffer(mmap.mmap(-1, size, **private), np.uint8)
 
 
 class Arena:
-    """Memory for the arrays of one tile, used again for the next: fresh pages cost as much as the arithmetic on them."""
+    """Memory for the arrays of one tile, used again for the next: fresh pages cost as much as the arithmetic on
+    them.
+    """
 
     LARGEST_KEPT, LEAST_PAGES = 64 << 20, 1 << 20
 

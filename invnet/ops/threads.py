@@ -49,7 +49,9 @@ class SingleThreadedBlas:
             if not self.users:
                 if self.blas is None:
                     self.blas = ThreadpoolController().select(user_api="blas").lib_controllers
-                self.held = [(library, n) for library in (*self.blas, *self.others) if (n := library.get_num_threads()) != 1]
+                self.held = [
+                    (library, n) for library in (*self.blas, *self.others) if (n := library.get_num_threads()) != 1
+                ]
                 for library, _ in self.held:
                     library.set_num_threads(1)
             self.users += 1
@@ -81,7 +83,11 @@ def _quiet():
 def _executor(size):
     with _lock:
         if _pool["pid"] != os.getpid() or _pool["size"] < size:
-            _pool.update(executor=ThreadPoolExecutor(size, thread_name_prefix="invnet", initializer=_quiet), pid=os.getpid(), size=size)
+            _pool.update(
+                executor=ThreadPoolExecutor(size, thread_name_prefix="invnet", initializer=_quiet),
+                pid=os.getpid(),
+                size=size,
+            )
         return _pool["executor"]
 
 

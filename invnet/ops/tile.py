@@ -48,7 +48,9 @@ class Tile:
         if cond.ndim == 2 or self.whole:
             return cond[samples]
         times = [n // m for n, m in zip(cond.shape[2:], self.spatial)]
-        return cond[(samples, slice(None)) + tuple(slice(t * s.start, t * s.stop) for t, s in zip(times, self._region[2:]))]
+        return cond[
+            (samples, slice(None)) + tuple(slice(t * s.start, t * s.stop) for t, s in zip(times, self._region[2:]))
+        ]
 
 
 def tiles_of(shape, samples, most, reach):

@@ -5,5 +5,9 @@ import warnings
 
 from . import torch
 
-warnings.warn("invnet.ops.torch_engine is invnet.ops.torch now; the old name goes with invnet 0.3", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "invnet.ops.torch_engine is invnet.ops.torch now; the old name goes with invnet 0.3",
+    DeprecationWarning,
+    stacklevel=2,
+)
 sys.modules[__name__] = torch

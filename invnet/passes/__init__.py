@@ -1,8 +1,9 @@
 """What a public pass through a layer leaves for its backward, and who looks on.
 
-policy.py has the settings that users know, and says what a pass leaves; saved.py is what it left: activations (activation_cache.py), states to
-compare with (drift.py), random states of conditioners (replay.py). healing.py computes a backward again that drifted too far; backward_hook.py
-lets an observer look on. current.py says what of this belongs to the pass that runs in this thread.
+policy.py has the settings that users know, and says what a pass leaves; saved.py is what it left: activations
+(activation_cache.py), states to compare with (drift.py), random states of conditioners (replay.py). healing.py computes
+a backward again that drifted too far; backward_hook.py lets an observer look on. current.py says what of this belongs
+to the pass that runs in this thread.
 """
 
 from .current import evaluation

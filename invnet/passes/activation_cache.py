@@ -1,4 +1,6 @@
-"""ActivationCache: what conditioners computed in a forward pass, as much as a budget of memory holds, for the backward pass after it."""
+"""ActivationCache: what conditioners computed in a forward pass, as much as a budget of memory holds, for the backward
+pass after it.
+"""
 
 from .current import within
 
@@ -11,7 +13,8 @@ class ActivationCache:
     Args:
         budget: bytes.
         memory: where the engine puts what is kept, of its `lasting_memory`.
-        before: the ActivationCache of the forward pass before, whose choices hold again while the calls are the same; or None.
+        before: the ActivationCache of the forward pass before, whose choices hold again while the calls are the same;
+            or None.
     """
 
     def __init__(self, budget, memory, before=None):

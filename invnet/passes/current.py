@@ -40,5 +40,7 @@ class within:
 
 
 def evaluation():
-    """A context for passes that no backward follows: they leave nothing, and what a pass before them left stays as it is."""
+    """A context for passes that no backward follows: they leave nothing, and what a pass before them left stays as it
+    is.
+    """
     return within(evaluating=True)

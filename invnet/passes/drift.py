@@ -18,16 +18,17 @@ MEASURED, LOGDETS = 3, 256
 class Drift:
     """What a backward pass measured, where the forward pass before it left what to compare with.
 
-    The drift of a state is the error of the sample that is furthest off, relative to the root mean square over the samples. It is
-    exact for the array that the network's method was given, and at anchors. The states between are known by their projections on
-    directions of random signs, other ones in each pass; a projection has the size of the error on average.
+    The drift of a state is the error of the sample that is furthest off, relative to the root mean square over the
+    samples. It is exact for the array that the network's method was given, and at anchors. The states between are known
+    by their projections on directions of random signs, other ones in each pass; a projection has the size of the error
+    on average.
 
     Attributes:
         states: (layer, drift) of the input of each layer that was rebuilt and compared, in the order of the pass.
-        logdets: (layer, difference) of log-determinants computed again from what was rebuilt, against those of forward, in nats for
-            each number of a sample; the largest of the samples that were looked at.
-        redone: how many segments drifted too far, and were computed again from their anchor. Their states are those of forward to the
-            bit, and count as zero.
+        logdets: (layer, difference) of log-determinants computed again from what was rebuilt, against those of forward,
+            in nats for each number of a sample; the largest of the samples that were looked at.
+        redone: how many segments drifted too far, and were computed again from their anchor. Their states are those of
+            forward to the bit, and count as zero.
         healed: the drift for which the whole backward was computed again from stored states, or None where it was not.
     """
 
@@ -57,15 +58,19 @@ class Drift:
             return "None" if value is None else f"{value:.1e}"
 
         healed = "" if self.healed is None else f", healed={shown(self.healed)}"
-        return f"Drift(error={shown(self.error)}, logdet_error={shown(self.logdet_error)}, redone={self.redone}{healed})"
+        return (
+            f"Drift(error={shown(self.error)}, logdet_error={shown(self.logdet_error)}, redone={self.redone}{healed})"
+        )
 
 
 class DriftMonitor:
-    """What a forward pass leaves for its backward to compare with and to start again from: a ChainTrace of each Chain on the way.
+    """What a forward pass leaves for its backward to compare with and to start again from: a ChainTrace of each Chain
+    on the way.
 
     Args:
         ops: the operations of the arrays.
-        anchors: a copy of every `anchors`-th state is left, "auto" for the square root of the number of steps, 0 for none.
+        anchors: a copy of every `anchors`-th state is left, "auto" for the square root of the number of steps, 0 for
+            none.
         strict: the drift above which a segment between two anchors is computed again from the first; or None.
         restarts: whether an anchor takes the place of what was rebuilt.
         window: where in a long sequence of random signs the directions of projections begin.
@@ -122,7 +127,10 @@ class DriftMonitor:
         error, size = self.ops.deviation(X, rebuilt)
         known = not self.ops.asynchronous and error <= tolerance * tolerance * size or self.confirm(X)
         if not known:
-            error, size = self.ops.largest_square(self.fingerprint(rebuilt), self.X_mark), self.ops.mean_square(self.X_mark)
+            error, size = (
+                self.ops.largest_square(self.fingerprint(rebuilt), self.X_mark),
+                self.ops.mean_square(self.X_mark),
+            )
         self.errors.append((self.first, error, size))
         return known
 
@@ -132,7 +140,9 @@ class DriftMonitor:
         return self.traces.pop() if mirrored else None
 
     def rebuilt_logdet(self, layer, logdet):
-        """Takes the log-determinants (N,) of forward that `layer` computed from what it rebuilt, from who has them for nothing."""
+        """Takes the log-determinants (N,) of forward that `layer` computed from what it rebuilt, from who has them for
+        nothing.
+        """
         state = self.rebuilding
         if state is not None and state.layer is layer:
             state.again = logdet
@@ -210,7 +220,8 @@ class ChainTrace:
             measured = len(monitor.errors), len(monitor.logdets)
             n = next(n for n, state in enumerate(reversed(self.states), 1) if state.anchor is not None)
             within = self._has_traces_within(self.states[-1])
-            if within:  # that layer's segments are within it; what it rebuilt has drifted since, and counts for the steps before
+            # that layer's segments are within it; what it rebuilt has drifted since, and counts for the steps before
+            if within:
                 dZ, Z = self._through(1, back, out, dZ, Z)
                 n -= 1
             if n:
@@ -225,7 +236,7 @@ class ChainTrace:
             rng.seek(state.random_after, False)
             dZ, Z = back(state.layer, dZ, Z)
             if len(monitor.traces) > state.traces_before:  # of layers that do not go back as they went
-                del monitor.traces[state.traces_before:]
+                del monitor.traces[state.traces_before :]
             if state.size is not None or state.logdet is not None:
                 self._measure(state, Z, out)
         monitor.rebuilding = None
@@ -236,17 +247,25 @@ class ChainTrace:
         if state.logdet is not None:
             self._measure_logdet(state, X, out)
         if state.anchor is not None:
-            monitor.errors.append((state.layer, ops.xp.max(squares(ops, ops.rows(X - state.anchor), X.shape[0])), state.size))
+            monitor.errors.append(
+                (state.layer, ops.xp.max(squares(ops, ops.rows(X - state.anchor), X.shape[0])), state.size)
+            )
             if monitor.restarts:
                 X[...] = state.anchor
         elif state.size is not None:
-            monitor.errors.append((state.layer, ops.largest_square(monitor.fingerprint(X), state.fingerprint), state.size))
+            monitor.errors.append(
+                (state.layer, ops.largest_square(monitor.fingerprint(X), state.fingerprint), state.size)
+            )
 
     def _measure_logdet(self, state, X, out):
-        """Of the samples whose log-determinant the layer computed on its way; else, at the state nearest to the input, of the first sample."""
+        """Of the samples whose log-determinant the layer computed on its way; else, at the state nearest to the input,
+        of the first sample.
+        """
         monitor, ops, again = self.monitor, self.monitor.ops, state.again
         if again is None:
-            if state is not self._nearest or state.random_before != state.random_after:  # one sample alone would get other random numbers
+            if (
+                state is not self._nearest or state.random_before != state.random_after
+            ):  # one sample alone would get other random numbers
                 return
             try:
                 with within(kept=None, observer=None, monitor=None):
@@ -258,7 +277,8 @@ class ChainTrace:
         monitor.logdets.append((state.layer, square, float(math.prod(X.shape[1:])) ** 2))
 
     def _through_segment(self, n, measured, exact, back, out, dZ, Z, kept_gradients):
-        """n steps back to an anchor, which are computed again from there if they drift too far, counted from what was `measured`.
+        """n steps back to an anchor, which are computed again from there if they drift too far, counted from what was
+        `measured`.
 
         `exact` says that Z is what it was in the forward pass, to the bit.
         """
@@ -268,19 +288,19 @@ class ChainTrace:
             before = [(a, ops.copy(a)) for a in (*gradients, *kept_gradients)]
             given, exact = ops.copy(dZ), False
             dZ, Z = self._through(n, back, out, dZ, Z)
-            if max(drift for _, drift in ratios(ops, monitor.errors[measured[0]:])) <= monitor.strict:
+            if max(drift for _, drift in ratios(ops, monitor.errors[measured[0] :])) <= monitor.strict:
                 return dZ, Z
             dZ = given
             for a, value in before:
                 a[...] = value
         else:
             del self.states[-n:]
-        del monitor.errors[measured[0]:], monitor.logdets[measured[1]:]
+        del monitor.errors[measured[0] :], monitor.logdets[measured[1] :]
         monitor.redone += 1
         anchor, rng = states[0].anchor, self._rng_now()
         with within(kept=None, observer=None):
             passed = [anchor]
-            for state in states[:n - 1 if exact else n]:
+            for state in states[: n - 1 if exact else n]:
                 rng.seek(state.random_before, True)
                 passed.append(out(state.layer, ops.copy(passed[-1]), slice(None))[0])
             if exact:
@@ -293,7 +313,8 @@ class ChainTrace:
 
 
 class Snapshot:
-    """The state before a layer: its fingerprint, or as an anchor a copy of it, and the mean square of a sample, where it is measured.
+    """The state before a layer: its fingerprint, or as an anchor a copy of it, and the mean square of a sample, where
+    it is measured.
 
     Attributes:
         measured: whether it is one of those that are compared without anchors.
@@ -301,10 +322,26 @@ class Snapshot:
         random_before, random_after: how many random states conditioners had drawn before the layer, and after it.
     """
 
-    __slots__ = ("layer", "traces_before", "random_before", "random_after", "fingerprint", "anchor", "size", "measured", "logdet", "again")
+    __slots__ = (
+        "layer",
+        "traces_before",
+        "random_before",
+        "random_after",
+        "fingerprint",
+        "anchor",
+        "size",
+        "measured",
+        "logdet",
+        "again",
+    )
 
     def __init__(self, layer, traces_before, random_before):
-        self.layer, self.traces_before, self.random_before, self.random_after = layer, traces_before, random_before, random_before
+        self.layer, self.traces_before, self.random_before, self.random_after = (
+            layer,
+            traces_before,
+            random_before,
+            random_before,
+        )
         self.fingerprint = self.anchor = self.size = self.logdet = self.again = None
 
 
@@ -312,7 +349,10 @@ def ratios(ops, measured):
     """(layer, root of the square of an error over that of a size) of each, computed at one time."""
     if measured and ops.asynchronous:
         like = next(number for each in measured for number in each[1:] if hasattr(number, "dtype"))
-        pairs = [[number if hasattr(number, "dtype") else ops.full(1, number, like)[0] for number in each[1:]] for each in measured]
+        pairs = [
+            [number if hasattr(number, "dtype") else ops.full(1, number, like)[0] for number in each[1:]]
+            for each in measured
+        ]
         pairs = ops.to_numpy(ops.xp.stack([ops.xp.stack(pair) for pair in pairs])).tolist()
         measured = [(layer, *pair) for (layer, *_), pair in zip(measured, pairs)]
     return [(layer, _ratio(float(error), float(size))) for layer, error, size in measured]

@@ -1,6 +1,9 @@
-"""Healing: a backward whose states drifted too far is computed again, from the array that forward was given, with stored states between."""
+"""Healing: a backward whose states drifted too far is computed again, from the array that forward was given, with
+stored states between.
+"""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from .current import within
 from .drift import DriftMonitor, ratios
@@ -16,7 +19,9 @@ def defer(ops, read):
 
 
 def settle():
-    """Reads the drift of every backward whose gradients nobody has read yet, and computes those again that drifted too far."""
+    """Reads the drift of every backward whose gradients nobody has read yet, and computes those again that drifted too
+    far.
+    """
     while _unread:
         ops, read = _unread.pop(0)
         with ops.at_work():
@@ -24,7 +29,8 @@ def settle():
 
 
 class DeferredHealing(NamedTuple):
-    """What a backward leaves to the owner of `current.deferred`: whether it drifted too far, and how it is computed again.
+    """What a backward leaves to the owner of `current.deferred`: whether it drifted too far, and how it is computed
+    again.
 
     `again` is None where that is not possible.
     """
@@ -35,12 +41,17 @@ class DeferredHealing(NamedTuple):
 
 
 class GradientBackup:
-    """The gradients of a layer's parameters, and of a Condition, before a backward. What is known to be zero is not copied."""
+    """The gradients of a layer's parameters, and of a Condition, before a backward. What is known to be zero is not
+    copied.
+    """
 
     def __init__(self, layer, ops, cond):
         self._gradients = layer.gradients()
-        self._others = {id(held): (held.array, ops.copy(held.array) if held.array is not None else None)
-                        for held in self._gradients if not held.is_zero or held.array is None}
+        self._others = {
+            id(held): (held.array, ops.copy(held.array) if held.array is not None else None)
+            for held in self._gradients
+            if not held.is_zero or held.array is None
+        }
         grad = getattr(cond, "grad", None)
         self._cond = None if grad is None else (grad, ops.copy(grad))
 
@@ -72,7 +83,14 @@ class Recomputation:
     """
 
     def __init__(self, layer, ops, recorded, Z, forward, backward, cond):
-        self.layer, self.ops, self.recorded, self.Z, self.forward, self.backward = layer, ops, recorded, Z, forward, backward
+        self.layer, self.ops, self.recorded, self.Z, self.forward, self.backward = (
+            layer,
+            ops,
+            recorded,
+            Z,
+            forward,
+            backward,
+        )
         self.output_error = 0.0  # of Z as it was computed again: large where parameters or the condition are others now
         self.backup, self.precision = GradientBackup(layer, ops, cond), ops.precision()
         self.results = ()  # dX and X that the caller has already
@@ -82,11 +100,17 @@ class Recomputation:
         self.backup.restore()
 
     def run(self, anchors):
-        """Restores the gradients and computes them again, to the bit from stored states, dX and X too; gives what it measured."""
+        """Restores the gradients and computes them again, to the bit from stored states, dX and X too; gives what it
+        measured.
+        """
         self.restore()
         self.layer.make_gradients()
         monitor, rng = DriftMonitor(self.ops, anchors, strict=0.0), RngReplay(self.recorded)
-        with self.ops.at_work(), self.precision(), within(layer=self.layer, rng=rng, kept=None, monitor=monitor, observer=None, deferred=None):
+        with (
+            self.ops.at_work(),
+            self.precision(),
+            within(layer=self.layer, rng=rng, kept=None, monitor=monitor, observer=None, deferred=None),
+        ):
             rng.seek(0, forward=True)
             Z = self.forward()
             self.output_error = ratios(self.ops, [(None, *self.ops.deviation(self.Z, Z))])[0][1]

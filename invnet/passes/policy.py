@@ -8,9 +8,9 @@ from ..arguments import is_integer, is_number
 from ..ops import float_dtype
 from ..ops.reference.arrays import WINDOWS
 from . import drift
+from .activation_cache import ActivationCache
 from .current import current, within
 from .healing import DeferredHealing, Recomputation, defer, settle
-from .activation_cache import ActivationCache
 from .saved import NAMES, LastPass, SavedPass
 
 #: backward passes without a segment that is computed again, after which a network goes back to the default
@@ -26,12 +26,12 @@ def name_in_pass(layer):
 class BackwardPolicy:
     """The settings of a layer for its public methods; those of layers within do not count.
 
-    forward, and inverse_logdet, leave a SavedPass: a few numbers for each sample of a few states, the array that they were given, and what
-    the settings ask for. It stays until the backward that is given its output, or until the next such pass in the same thread. The
-    parameters stay as they are between the two.
+    forward, and inverse_logdet, leave a SavedPass: a few numbers for each sample of a few states, the array that they
+    were given, and what the settings ask for. It stays until the backward that is given its output, or until the next
+    such pass in the same thread. The parameters stay as they are between the two.
 
-    A backward whose states drifted beyond `drift_tolerance` is computed again from that array, with stored states between. The
-    network then leaves anchors and measures every segment, until `CALM` backward passes needed none of it.
+    A backward whose states drifted beyond `drift_tolerance` is computed again from that array, with stored states
+    between. The network then leaves anchors and measures every segment, until `CALM` backward passes needed none of it.
     """
 
     _kept_before, _drift, _warned = None, None, False
@@ -39,7 +39,11 @@ class BackwardPolicy:
     _passes, _on_guard = 0, 0
 
     def __getstate__(self):
-        return {name: value for name, value in super().__getstate__().items() if name not in ("_last_pass", "_kept_before", "_drift")}
+        return {
+            name: value
+            for name, value in super().__getstate__().items()
+            if name not in ("_last_pass", "_kept_before", "_drift")
+        }
 
     @property
     def saved_pass(self):
@@ -61,17 +65,20 @@ class BackwardPolicy:
 
     @property
     def on_guard(self):
-        """How many more calm backward passes it takes for a network whose gradients were computed again to go back to the default; or 0."""
+        """How many more calm backward passes it takes for a network whose gradients were computed again to go back to
+        the default; or 0.
+        """
         return self._on_guard
 
     def go_on(self, passes, on_guard):
-        """Goes on as after so many passes, each of which projects errors on other directions, with that `on_guard`: for a training that
-        is resumed."""
+        """Goes on as after so many passes, each of which projects errors on other directions, with that `on_guard`: for
+        a training that is resumed."""
         vars(self).update(_passes=passes, _on_guard=on_guard)
 
     @property
     def memory_budget(self):
-        """Bytes, or a share of the free memory below 1, for activations that spare backward its recomputing; 0 for none.
+        """Bytes, or a share of the free memory below 1, for activations that spare backward its recomputing; 0 for
+        none.
 
         `forward` keeps what its couplings' conditioners computed, as far as that fits. Gradients are the same.
         """
@@ -80,13 +87,16 @@ class BackwardPolicy:
     @memory_budget.setter
     def memory_budget(self, budget):
         if not is_number(budget) or not budget >= 0 or budget == math.inf:
-            raise ValueError(f"memory_budget is a number of bytes, or a share of the free memory below 1; got {budget!r}")
+            raise ValueError(
+                f"memory_budget is a number of bytes, or a share of the free memory below 1; got {budget!r}"
+            )
         self._memory_budget, self._kept_before = budget, None
         self.keep_pass(None)
 
     @property
     def anchors(self):
-        """k: of every k-th state of a Chain a copy is left, from which backward goes on when it comes there; 0 for none.
+        """k: of every k-th state of a Chain a copy is left, from which backward goes on when it comes there; 0 for
+        none.
 
         "auto" is the square root of the number of steps. It costs steps / k arrays of the state's size.
         """
@@ -95,7 +105,9 @@ class BackwardPolicy:
     @anchors.setter
     def anchors(self, k):
         if k != "auto" and not (is_integer(k) and k >= 0):
-            raise ValueError(f'anchors is a number of steps from state to state that is kept, 0 for none, or "auto"; got {k!r}')
+            raise ValueError(
+                f'anchors is a number of steps from state to state that is kept, 0 for none, or "auto"; got {k!r}'
+            )
         self._anchors = k
         self.keep_pass(None)
 
@@ -103,9 +115,9 @@ class BackwardPolicy:
     def strict(self):
         """The drift above which backward computes a segment between two anchors again from the first, or None.
 
-        Gradients are then those of stored states, to that drift; with 0.0 every segment is computed again, at the cost of
-        another forward, and gradients are to the bit those of stored states. It needs `anchors`, and takes "auto" where
-        there are none. Each backward is then given what the last forward gave, or raises ValueError.
+        Gradients are then those of stored states, to that drift; with 0.0 every segment is computed again, at the cost
+        of another forward, and gradients are to the bit those of stored states. It needs `anchors`, and takes "auto"
+        where there are none. Each backward is then given what the last forward gave, or raises ValueError.
         """
         return self._strict
 
@@ -118,9 +130,11 @@ class BackwardPolicy:
 
     @property
     def drift_tolerance(self):
-        """The drift above which a backward is computed again from the array that forward was given, and warns, once for this layer.
+        """The drift above which a backward is computed again from the array that forward was given, and warns, once for
+        this layer.
 
-        Where that array is not there, or was changed in place, it only warns. None turns both off: drift is then measured at anchors only.
+        Where that array is not there, or was changed in place, it only warns. None turns both off: drift is then
+        measured at anchors only.
         """
         return self._drift_tolerance
 
@@ -135,8 +149,9 @@ class BackwardPolicy:
     def state_dtype(self):
         """The dtype of the states between layers, where it is not that of the parameters, or None.
 
-        With "float64" states are rebuilt in double precision, conditioners compute in the parameters' float32, and their
-        activations, which are nearly all of a step's memory, stay as they are. X is taken in either dtype; Z is of this one.
+        With "float64" states are rebuilt in double precision, conditioners compute in the parameters' float32, and
+        their activations, which are nearly all of a step's memory, stay as they are. X is taken in either dtype; Z is
+        of this one.
         """
         return self._state_dtype
 
@@ -145,8 +160,11 @@ class BackwardPolicy:
         dtype = None if dtype is None else float_dtype(dtype)
         fixed = {type(layer).__name__ for layer in self.layers_within() if not layer.any_dtype} if dtype else ()
         if fixed:
-            raise TypeError(f"state_dtype is for couplings and maps of the channels; {', '.join(sorted(fixed))} computes in the dtype "
-                            "of its parameters")
+            raise TypeError(
+                f"state_dtype is for couplings and maps of the channels; {', '.join(sorted(fixed))} computes in the "
+                f"dtype "
+                "of its parameters"
+            )
         self._state_dtype = dtype
         self.keep_pass(None)
 
@@ -198,14 +216,28 @@ class BackwardPolicy:
             settle()
         saved, vars(self)["_drift"] = self.saved_pass, None
         # On a device the comparison is made later, where nothing but the measurement depends on it.
-        waits = not ops.asynchronous or (saved is not None and (saved.kept is not None or saved.rng.is_random or
-                                                                (saved.monitor is not None and saved.monitor.has_anchors)))
-        found = saved is not None and saved.out_ == out_ and saved.shape == tuple(Z.shape) and (not waits or saved.is_of(ops, Z))
+        waits = not ops.asynchronous or (
+            saved is not None
+            and (
+                saved.kept is not None
+                or saved.rng.is_random
+                or (saved.monitor is not None and saved.monitor.has_anchors)
+            )
+        )
+        found = (
+            saved is not None
+            and saved.out_ == out_
+            and saved.shape == tuple(Z.shape)
+            and (not waits or saved.is_of(ops, Z))
+        )
         if not found:
             # this is the backward of another pass, or there was none
             if self._strict is not None and Z.shape[0] and bool(ops.xp.all(ops.xp.isfinite(Z))):
                 out, back = NAMES[out_]
-                raise ValueError(f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; got other values")
+                raise ValueError(
+                    f"with strict, {back} takes what the last {out} gave, once, to go back to the states of that pass; "
+                    f"got other values"
+                )
             return SavedPass(out_)
         if saved.rng.is_random:
             left = saved.once_more()
@@ -221,17 +253,25 @@ class BackwardPolicy:
         return saved.monitor is not None and self._strict is None and self._drift_tolerance is not None
 
     def _recomputation(self, ops, saved, Z, forward, backward, cond):
-        """What computes the gradients of this backward again; None where X is not at hand, or where `strict` sees to it."""
+        """What computes the gradients of this backward again; None where X is not at hand, or where `strict` sees to
+        it.
+        """
         return None if saved.X is None else Recomputation(self, ops, saved.rng.recorded, Z, forward, backward, cond)
 
     def _finish(self, ops, saved, again, results):
-        """Takes the drift that a backward measured; its results, dX and X, are computed again where that is too large."""
+        """Takes the drift that a backward measured; its results, dX and X, are computed again where that is too
+        large.
+        """
         monitor = saved.monitor
         if monitor is None:
             return
         if again is not None:
             X, again.results = self._in_state_dtype(ops, saved.X), results
-            known = monitor.confirm(X) if monitor.anchored_at_X else monitor.compare(X, results[1], self._drift_tolerance or 0.0)
+            known = (
+                monitor.confirm(X)
+                if monitor.anchored_at_X
+                else monitor.compare(X, results[1], self._drift_tolerance or 0.0)
+            )
             again = again if known else None
         if saved.Z_mark_now is None:
             self._judge(saved, again)
@@ -272,23 +312,35 @@ class BackwardPolicy:
         layer, error = next(pair for pair in measured.states if pair[1] > self._drift_tolerance)
         with within(layer=current.layer or self):
             name = name_in_pass(layer.known_as)
-        found = (f"the input of {name} was rebuilt with a relative error of {error:.1e}, and X with at most {measured.error:.1e}, above "
-                 f"drift_tolerance={self._drift_tolerance:g}")
+        found = (
+            f"the input of {name} was rebuilt with a relative error of {error:.1e}, and X with at most "
+            f"{measured.error:.1e}, above "
+            f"drift_tolerance={self._drift_tolerance:g}"
+        )
         parts = list(self.layers_within())
         advice = [step for part in parts for step in part.steadier]
         if all(part.any_dtype for part in parts):
             advice.append('state_dtype="float64"')
         advice = " or ".join(dict.fromkeys(advice))
         if again is not None and again.output_error > self._drift_tolerance:
-            text = (f"{found}. What forward gives now is off by {again.output_error:.1e} from the Z that it gave: parameters or the condition "
-                    "changed between forward and backward. The gradients are those of now")
+            text = (
+                f"{found}. What forward gives now is off by {again.output_error:.1e} from the Z that it gave: "
+                f"parameters or the condition "
+                "changed between forward and backward. The gradients are those of now"
+            )
             remedy = ""
         elif again is not None:
-            text = (f"{found}. The gradients of this {type(self).__name__} were computed again from X, with stored states between, and are right. "
-                    f"The next steps take longer, and memory for some states, until {CALM} in a row were calm.")
+            text = (
+                f"{found}. The gradients of this {type(self).__name__} were computed again from X, with stored states "
+                f"between, and are right. "
+                f"The next steps take longer, and memory for some states, until {CALM} in a row were calm."
+            )
             remedy = f" To avoid this, choose {advice}" if advice else ""
         else:
-            text = (f"{found}. The gradients of this {type(self).__name__} may be as wrong: they are computed again only where backward gets the Z of "
-                    "the last forward, and X is unchanged.")
+            text = (
+                f"{found}. The gradients of this {type(self).__name__} may be as wrong: they are computed again only "
+                f"where backward gets the Z of "
+                "the last forward, and X is unchanged."
+            )
             remedy = f" What helps besides: `anchors` or `strict`{' or ' * bool(advice)}{advice}"
         warnings.warn(f"{text}{remedy} (docs/stability.md)", RuntimeWarning, stacklevel=6)

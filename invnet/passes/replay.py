@@ -1,4 +1,6 @@
-"""Replayed randomness: a conditioner that draws random numbers, as dropout does, gets the same ones when a pass evaluates it again."""
+"""Replayed randomness: a conditioner that draws random numbers, as dropout does, gets the same ones when a pass
+evaluates it again.
+"""
 
 from .current import current
 
@@ -6,8 +8,8 @@ from .current import current
 class RngReplay:
     """The random states that conditioners drew in a pass, in the order of their calls.
 
-    A forward pass records them. Its backward reads them from the last to the first, and a segment that is computed again reads its
-    own from the first to the last.
+    A forward pass records them. Its backward reads them from the last to the first, and a segment that is computed
+    again reads its own from the first to the last.
 
     Args:
         recorded: the (conditioner, random state) pairs of the pass that this one goes back through; None records.
@@ -29,7 +31,9 @@ class RngReplay:
         self.position, self.forward = position, forward
 
     def random_state_of(self, net):
-        """The random state of this call of `net`, or None where it draws nothing; whether it was recorded before; and whether it should have been."""
+        """The random state of this call of `net`, or None where it draws nothing; whether it was recorded before; and
+        whether it should have been.
+        """
         if self.recording:
             state = net.rng_state()
             if state is not None:
@@ -55,7 +59,9 @@ class TileNets:
         if not hasattr(net, "rng_state"):
             return
         rng = current.rng
-        self.state, self.again, self.missing = (net.rng_state(), False, False) if rng is None else rng.random_state_of(net)
+        self.state, self.again, self.missing = (
+            (net.rng_state(), False, False) if rng is None else rng.random_state_of(net)
+        )
         self.call = rng and rng.missing
 
     @property
@@ -70,5 +76,9 @@ class TileNets:
     def check(self):
         """ValueError where an evaluation took random numbers that its forward pass did not leave."""
         if self.missing and self.state is not None and getattr(self.state, "random", True):
-            raise ValueError(f"the conditioner draws random numbers, and backward needs those of the pass that gave its argument: call {self.call} "
-                             f"right before it, with no other {self.call} between, or put the conditioner in evaluation with module.eval()")
+            raise ValueError(
+                f"the conditioner draws random numbers, and backward needs those of the pass that gave its argument: "
+                f"call {self.call} "
+                f"right before it, with no other {self.call} between, or put the conditioner in evaluation with "
+                f"module.eval()"
+            )

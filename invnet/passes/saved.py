@@ -1,4 +1,6 @@
-"""SavedPass: what a public pass through a layer, forward or inverse_logdet, leaves for the backward that is given its output."""
+"""SavedPass: what a public pass through a layer, forward or inverse_logdet, leaves for the backward that is given its
+output.
+"""
 
 import threading
 
@@ -12,7 +14,8 @@ NAMES = {"forward_": ("forward", "backward"), "inverse_logdet_": ("inverse_logde
 
 
 class SavedPass:
-    """One pass: the random states of its conditioners, activations, states to compare with, and the array that it was given.
+    """One pass: the random states of its conditioners, activations, states to compare with, and the array that it was
+    given.
 
     Args:
         out_: "forward_" or "inverse_logdet_".
@@ -57,7 +60,9 @@ class SavedPass:
         return False
 
     def once_more(self):
-        """What another backward from the same output needs: random states, and the array that was given, but no states between."""
+        """What another backward from the same output needs: random states, and the array that was given, but no states
+        between.
+        """
         other = SavedPass(self.out_, None, None if self.X is None else self.monitor.of_X_alone())
         other.rng, other.Z_mark, other.shape, other.X = self.rng, self.Z_mark, self.shape, self.X
         return other

@@ -32,7 +32,9 @@ def classes(model, X, y, box=None, title="P(y = 1)"):
     p = np.asarray(model.predict_proba(grid)).reshape(CELLS, CELLS)
     figure = new_figure(5, 4.2)
     axes = figure.add_subplot()
-    image = axes.imshow(p, origin="lower", extent=(*box[0], *box[1]), cmap="RdBu_r", vmin=0, vmax=1, alpha=0.6, aspect="auto")
+    image = axes.imshow(
+        p, origin="lower", extent=(*box[0], *box[1]), cmap="RdBu_r", vmin=0, vmax=1, alpha=0.6, aspect="auto"
+    )
     if p.min() < 0.5 < p.max():
         axes.contour(*axes_of, p, levels=[0.5], colors="black", linewidths=1)
     for label, color in ((0, DATA), (1, MODEL)):

@@ -46,8 +46,11 @@ def likelihood_terms(rows, dimensions):
     """
     rows = list(rows)
     figure = new_figure(10.5, 3.3)
-    panels = {"$|z|^2 / 2$": lambda row: row["l2"], "logdet": lambda row: row["logdet"],
-              "$|z|^2 / 2\\ -$ logdet": lambda row: row["l2"] - row["logdet"]}  # fmt: skip
+    panels = {
+        "$|z|^2 / 2$": lambda row: row["l2"],
+        "logdet": lambda row: row["logdet"],
+        "$|z|^2 / 2\\ -$ logdet": lambda row: row["l2"] - row["logdet"],
+    }
     for axes, (title, term), color in zip(figure.subplots(1, 3), panels.items(), (MODEL, DATA, "black")):
         steps, values = [row["step"] for row in rows], [term(row) for row in rows]
         axes.plot(steps, values, color=color, linewidth=0.6, alpha=0.35)

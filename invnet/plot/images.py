@@ -69,10 +69,12 @@ def _mosaic(images, columns, gap=1):
     picture = np.ones((rows * (H + gap) + gap, columns * (W + gap) + gap, 3))
     for i, image in enumerate(images):
         y, x = gap + i // columns * (H + gap), gap + i % columns * (W + gap)
-        picture[y:y + H, x:x + W] = image.transpose(1, 2, 0)
+        picture[y : y + H, x : x + W] = image.transpose(1, 2, 0)
     return picture
 
 
 def _show(axes, picture):
-    axes.imshow(np.rint(255 * picture).astype(np.uint8), interpolation="nearest")  # of floats matplotlib drops the fraction
+    axes.imshow(
+        np.rint(255 * picture).astype(np.uint8), interpolation="nearest"
+    )  # of floats matplotlib drops the fraction
     axes.set_axis_off()

@@ -29,7 +29,9 @@ def density(model, X, box=None, title="density"):
     p = np.exp(ops.to_numpy(model.log_prob(ops.asarray(grid, X))).astype(float)).reshape(CELLS, CELLS)
     mass = p.sum() * math.prod(high - low for low, high in box) / CELLS**2
     figure, (left, right) = _panels(box, 2)
-    left.imshow(p, origin="lower", extent=(*box[0], *box[1]), cmap="magma", vmin=0, aspect="auto", interpolation="bilinear")
+    left.imshow(
+        p, origin="lower", extent=(*box[0], *box[1]), cmap="magma", vmin=0, aspect="auto", interpolation="bilinear"
+    )
     left.set_title(f"{title}, {100 * mass:.1f} % in view", fontsize=10)
     _scatter(right, points, MODEL)
     right.set_title(_count(points, "samples"), fontsize=10)
@@ -86,7 +88,9 @@ def latent(Z):
     right.fill_between(normal, *band, color="gray", alpha=0.25, linewidth=0, label="99 % band")
     right.plot(normal, normal, color="black", linewidth=0.8)
     for i, (name, values) in enumerate(lines.items()):
-        right.plot(normal, np.sort(values)[ranks - 1], color=f"C{i}" if len(lines) > 1 else MODEL, linewidth=1.4, label=name)
+        right.plot(
+            normal, np.sort(values)[ranks - 1], color=f"C{i}" if len(lines) > 1 else MODEL, linewidth=1.4, label=name
+        )
     right.set(xlabel="quantile of the standard normal", ylabel="quantile of $z$")
     right.set_title("QQ plot", fontsize=10)
     right.grid(alpha=0.3)
@@ -107,8 +111,14 @@ def path(states, titles=None, columns=5):
     check_integers(columns=columns)
     states = [_pairs(state) for state in states]
     if not states or len({len(state) for state in states}) > 1:
-        raise ValueError(f"a path has at least one state, all of the same samples; got {[len(state) for state in states]} samples")
-    titles = [str(title) for title in titles] if titles is not None else ["start", *[f"after {i}" for i in range(1, len(states))]]
+        raise ValueError(
+            f"a path has at least one state, all of the same samples; got {[len(state) for state in states]} samples"
+        )
+    titles = (
+        [str(title) for title in titles]
+        if titles is not None
+        else ["start", *[f"after {i}" for i in range(1, len(states))]]
+    )
     if len(titles) != len(states):
         raise ValueError(f"a path of {len(states)} states has a title for each; got {len(titles)}")
     from matplotlib.colors import hsv_to_rgb
@@ -124,7 +134,7 @@ def path(states, titles=None, columns=5):
     for column in range(columns):  # the lowest picture of a column has the numbers
         lowest = (len(states) - 1 - column) // columns
         grid[lowest, column].tick_params(labelbottom=True)
-    for axes in grid.flat[len(states):]:
+    for axes in grid.flat[len(states) :]:
         axes.set_axis_off()
     for axes, points, title in zip(grid.flat, states, titles):
         _scatter(axes, points, colors)

@@ -41,8 +41,10 @@ def close(what, got, expected, tolerance):
     error = np.abs(got - expected)
     worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
     if not error[worst] <= tolerance * max(1.0, np.abs(expected).max()):
-        raise AssertionError(f"{what}: {got[worst]:.12g} and {expected[worst]:.12g} at {tuple(map(int, worst))} differ by "
-                             f"{error[worst]:.3g}, more than {tolerance:.1g} relative")
+        raise AssertionError(
+            f"{what}: {got[worst]:.12g} and {expected[worst]:.12g} at {tuple(map(int, worst))} differ by "
+            f"{error[worst]:.3g}, more than {tolerance:.1g} relative"
+        )
 
 
 def differences_agree(module, loss, X, cond, dX, dcond, rng):
@@ -55,7 +57,9 @@ def differences_agree(module, loss, X, cond, dX, dcond, rng):
         bound = CLOSE * max(1.0, np.linalg.norm(gradient) * np.linalg.norm(direction))
         got = np.sum(gradient * direction)
         if not abs(got - difference) <= bound:
-            raise AssertionError(f"the gradient of {name} gives {got:.12g} in a direction, central differences {difference:.12g}")
+            raise AssertionError(
+                f"the gradient of {name} gives {got:.12g} in a direction, central differences {difference:.12g}"
+            )
 
     for _ in range(3):
         agree("the input", dX, lambda E: loss(X + E, cond))

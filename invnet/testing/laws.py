@@ -12,8 +12,8 @@ import numpy as np
 from ..arguments import shown
 from ..core import Condition, Layer, get_ops
 from .comparisons import CLOSE, EXACT, STEP, close, differences_agree, equal, normal, numbers, same_shape, total
-from .reachable import reachable_bytes
 from .layouts import c_order, every_second, fortran_order, in_dtype
+from .reachable import reachable_bytes
 
 #: a relative move of a few roundings of float32
 ROUNDINGS = 1e-6
@@ -47,7 +47,9 @@ def inverse_undoes_forward(layer, X, cond, rng):
 
 def forward_undoes_inverse(layer, X, cond, rng):
     Z = layer.forward(X, cond)[0]
-    Z = Z + 0.1 * get_ops(Z).asarray(rng.random(tuple(Z.shape)), Z) * (Z[[*range(1, Z.shape[0]), 0]] - Z)  # between what forward gave
+    Z = Z + 0.1 * get_ops(Z).asarray(rng.random(tuple(Z.shape)), Z) * (
+        Z[[*range(1, Z.shape[0]), 0]] - Z
+    )  # between what forward gave
     close("forward(inverse(Z)) against Z", layer.forward(layer.inverse(Z, cond), cond)[0], Z, EXACT)
 
 
@@ -56,7 +58,9 @@ def logdet_is_that_of_the_jacobian(layer, X, cond, rng):
     equal("the shape of logdet", tuple(logdet.shape), (X.shape[0],))
     (N, *shape), D = X.shape, math.prod(X.shape[1:])
     E = STEP * np.eye(D).reshape(D, 1, *shape)
-    moved = np.concatenate([numbers(X) + E, numbers(X) - E]).reshape(-1, *shape)  # every entry of every sample, up and down
+    moved = np.concatenate([numbers(X) + E, numbers(X) - E]).reshape(
+        -1, *shape
+    )  # every entry of every sample, up and down
     repeated = None if cond is None else np.concatenate([numbers(cond)] * 2 * D)
     Z = layer.forward(*(array if array is None else get_ops(X).asarray(array, X) for array in (moved, repeated)))[0]
     up, down = numbers(Z).reshape(2, D, N, D)
@@ -148,22 +152,38 @@ def float32_is_kept(layer, X, cond, rng):
     def moved(array):
         return array * (1 + ROUNDINGS * normal(rng, array))
 
-    exact, moves = _step(layer, X, cond), []  # so much results may move: as where X, Z and the parameters move by some roundings of float32
+    exact, moves = (
+        _step(layer, X, cond),
+        [],
+    )  # so much results may move: as where X, Z and the parameters move by some roundings of float32
     for _ in range(3):
         near, X_near, cond_near = in_dtype("float64", layer, X, cond)
         for parameter in near.parameters():
             parameter.data[...] = moved(parameter.data)
-        moves.append([np.abs(a - e).max(initial=0) for a, e in zip(_step(near, moved(X_near), cond_near, moved), exact)])
+        moves.append(
+            [np.abs(a - e).max(initial=0) for a, e in zip(_step(near, moved(X_near), cond_near, moved), exact)]
+        )
     layer, X, cond = in_dtype("float32", layer, X, cond)
     Z, logdet = layer.forward(X, cond)
     dX, X_back = layer.backward(Z, Z, None, cond)
-    for name, array in {"Z": Z, "logdet": logdet, "dX": dX, "the rebuilt X": X_back, "X of inverse": layer.inverse(Z, cond)}.items():
+    for name, array in {
+        "Z": Z,
+        "logdet": logdet,
+        "dX": dX,
+        "the rebuilt X": X_back,
+        "X of inverse": layer.inverse(Z, cond),
+    }.items():
         equal(f"the dtype of {name}", str(numbers(array).dtype), "float32")
     for name, parameter in layer.named_parameters():
         equal(f"the dtype of the gradient of {name}", str(numbers(parameter.grad).dtype), "float32")
     found = {"Z": Z, "dX": dX, "the rebuilt X": X_back, "the gradients": _gradients(layer)}
     for (name, array), e, moved in zip(found.items(), exact, np.max(moves, axis=0)):
-        close(f"{name} in float32 against float64", numbers(array).astype("float64"), e, max(1e-4, moved / max(1.0, np.abs(e).max(initial=0))))
+        close(
+            f"{name} in float32 against float64",
+            numbers(array).astype("float64"),
+            e,
+            max(1e-4, moved / max(1.0, np.abs(e).max(initial=0))),
+        )
 
 
 def initialize_gives_what_forward_gives_after(layer, X, cond, rng):
@@ -201,11 +221,23 @@ def batch_size_may_change_between_calls(layer, X, cond, rng):
 
 
 LAYER_LAWS = (
-    inverse_undoes_forward, forward_undoes_inverse, logdet_is_that_of_the_jacobian, inverse_logdet_is_minus_logdet,
-    backward_rebuilds_the_input, gradients_are_those_of_differences, no_dlogdet_means_the_mean_likelihood,
-    gradients_are_added, arguments_are_unchanged, outputs_are_arrays_of_their_own, samples_do_not_mix, strides_do_not_matter,
-    float32_is_kept, initialize_gives_what_forward_gives_after, nothing_is_kept_between_calls, batch_size_may_change_between_calls,
-)  # fmt: skip
+    inverse_undoes_forward,
+    forward_undoes_inverse,
+    logdet_is_that_of_the_jacobian,
+    inverse_logdet_is_minus_logdet,
+    backward_rebuilds_the_input,
+    gradients_are_those_of_differences,
+    no_dlogdet_means_the_mean_likelihood,
+    gradients_are_added,
+    arguments_are_unchanged,
+    outputs_are_arrays_of_their_own,
+    samples_do_not_mix,
+    strides_do_not_matter,
+    float32_is_kept,
+    initialize_gives_what_forward_gives_after,
+    nothing_is_kept_between_calls,
+    batch_size_may_change_between_calls,
+)
 
 
 def _gradients_of(layer, dZ, Z, dlogdet, cond):

@@ -29,6 +29,9 @@ def every_second(X):
 def _laid_out(X, axes):
     """The values of X in memory in which the last of the axes varies fastest."""
     axes, xp = tuple(axes), get_ops(X).xp
-    laid_out = xp.permute_dims(xp.zeros([X.shape[i] for i in axes], dtype=X.dtype, device=X.device), sorted(range(X.ndim), key=axes.__getitem__))
+    laid_out = xp.permute_dims(
+        xp.zeros([X.shape[i] for i in axes], dtype=X.dtype, device=X.device),
+        sorted(range(X.ndim), key=axes.__getitem__),
+    )
     laid_out[...] = X
     return laid_out

@@ -1,12 +1,14 @@
-"""The laws that every conditioner obeys, as `check_net(net, x)`, which is to conditioners what check_layer is to layers."""
+"""The laws that every conditioner obeys, as `check_net(net, x)`, which is to conditioners what check_layer is to
+layers.
+"""
 
 import numpy as np
 
 from ..arguments import shown
 from .comparisons import EXACT, close, differences_agree, equal, normal, numbers, total
-from .reachable import reachable_bytes
 from .laws import two_samples
 from .layouts import c_order, every_second, fortran_order, in_dtype
+from .reachable import reachable_bytes
 
 
 def check_net(net, x, cond=None, seed=0):
@@ -75,6 +77,11 @@ def net_keeps_nothing_between_calls(net, x, cond, rng):
 
 
 NET_LAWS = (
-    vjp_gives_what_forward_gives, pullback_is_that_of_differences, net_leaves_arguments_unchanged, net_samples_do_not_mix,
-    net_strides_do_not_matter, net_keeps_float32, net_keeps_nothing_between_calls,
-)  # fmt: skip
+    vjp_gives_what_forward_gives,
+    pullback_is_that_of_differences,
+    net_leaves_arguments_unchanged,
+    net_samples_do_not_mix,
+    net_strides_do_not_matter,
+    net_keeps_float32,
+    net_keeps_nothing_between_calls,
+)

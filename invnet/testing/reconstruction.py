@@ -15,11 +15,13 @@ class Reconstruction:
     """What reconstruction_error found.
 
     Attributes:
-        layers: (name, error) of the input of each layer within chains, from the first, as rebuilt from Z through all layers
-            after it: the norm of the error of the sample that is furthest off, over the root mean square of the samples'
+        layers: (name, error) of the input of each layer within chains, from the first, as rebuilt from Z through all
+            layers after it: the norm of the error of the sample that is furthest off, over the root mean square of the
+                samples'
             norms.
         error: that of X.
-        logdet_error: the largest difference between forward's logdet and the inverse's, in nats for each number of a sample.
+        logdet_error: the largest difference between forward's logdet and the inverse's, in nats for each number of a
+            sample.
     """
 
     layers: list

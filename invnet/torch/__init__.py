@@ -1,4 +1,6 @@
-"""PyTorch around invnet and within it: as_module makes a layer an nn.Module, TorchNet any nn.Module a conditioner. Imported on request."""
+"""PyTorch around invnet and within it: as_module makes a layer an nn.Module, TorchNet any nn.Module a conditioner.
+Imported on request.
+"""
 
 import torch
 

@@ -21,23 +21,24 @@ MEMORY = ("rebuild", "store")
 def as_module(layer, memory="rebuild", logdet=True):
     """A layer or a flow as an nn.Module.
 
-    Of a layer, module(x, cond) gives z and logdet (N,), and module.inverse(z, cond) gives x. Of a Flow, module(x, cond) is
-    module.log_prob(x, cond), (N,), and module.sample(n, cond) gives samples.
+    Of a layer, module(x, cond) gives z and logdet (N,), and module.inverse(z, cond) gives x. Of a Flow, module(x, cond)
+    is module.log_prob(x, cond), (N,), and module.sample(n, cond) gives samples.
 
-    Its parameters and buffers are those of the layer, under the same names and in the same memory: an optimizer of PyTorch
-    changes the layer, and `layer.load_state_dict` changes the module. Where one of the two is moved, to another dtype or device,
-    the other follows. An nn.Module inside the layer, in a TorchNet, is a submodule. Gradients go where autograd takes them: to
-    x, to cond, and to the module's parameters; `grad` of the layer's own parameters stays as it is.
+    Its parameters and buffers are those of the layer, under the same names and in the same memory: an optimizer of
+    PyTorch changes the layer, and `layer.load_state_dict` changes the module. Where one of the two is moved, to another
+    dtype or device, the other follows. An nn.Module inside the layer, in a TorchNet, is a submodule. Gradients go where
+    autograd takes them: to x, to cond, and to the module's parameters; `grad` of the layer's own parameters stays as it
+    is.
 
     Args:
         layer: a Layer, or a Flow.
-        memory: "rebuild" saves the output only, so that memory does not grow with depth; "store" lets autograd store all
-            activations, for second derivatives, the transforms of torch.func, torch.export and ONNX.
+        memory: "rebuild" saves the output only, so that memory does not grow with depth; "store" lets autograd store
+            all activations, for second derivatives, the transforms of torch.func, torch.export and ONNX.
         logdet: False for a module that gives z alone, as nn.Sequential needs it.
 
     Raises:
-        TypeError: `layer` is neither, or Exact is to store, or a TorchNet has other state than its nn.Module; in a call, an input
-            has not the layer's dtype.
+        TypeError: `layer` is neither, or Exact is to store, or a TorchNet has other state than its nn.Module; in a
+            call, an input has not the layer's dtype.
         ValueError: `memory` is another, or a Flow is to give no logdet; in a call, an input lies on another device.
 
     Example:
@@ -45,13 +46,18 @@ def as_module(layer, memory="rebuild", logdet=True):
         loss = -flow.log_prob(x).mean()
     """
     if not isinstance(layer, (Layer, Flow)):
-        raise TypeError(f"as_module takes a Layer or a Flow of invnet; got {shown(layer) if isinstance(layer, type) else type(layer).__name__}")
+        raise TypeError(
+            f"as_module takes a Layer or a Flow of invnet; got "
+            f"{shown(layer) if isinstance(layer, type) else type(layer).__name__}"
+        )
     if memory not in MEMORY:
         raise ValueError(f'memory is "rebuild" or "store"; got {memory!r}')
     if isinstance(layer, Layer):
         return LayerModule(layer, memory, logdet)
     if not logdet:
-        raise ValueError("a module of a Flow gives the log density, of which logdet is a part; logdet=False is for a Layer")
+        raise ValueError(
+            "a module of a Flow gives the log density, of which logdet is a part; logdet=False is for a Layer"
+        )
     return FlowModule(layer, memory)
 
 
@@ -66,13 +72,17 @@ class Bridge(nn.Module):
     def __init__(self, part, memory):
         super().__init__()
         shares = mount(self, part)
-        if memory == "store" and any(isinstance(module, Exact) for module in (part, *(m.part for m in self.modules() if isinstance(m, Part)))):
+        if memory == "store" and any(
+            isinstance(module, Exact) for module in (part, *(m.part for m in self.modules() if isinstance(m, Part)))
+        ):
             raise TypeError("Exact rounds its states, so that autograd finds no derivative: it has no storing mode")
         self._part, self._memory, self._shares, self._states = part, memory, list(shares.values()), None
         self._learned = [share for share in self._shares if isinstance(share.state, Parameter)]
         of_layer = {id(parameter) for parameter in (part.layer if isinstance(part, Flow) else part).parameters()}
         self._learned_of_layer = [share for share in self._learned if id(share.state) in of_layer]
-        self._frozen = [share for share in self._shares if isinstance(share.tensor, nn.Parameter) and share not in self._learned]
+        self._frozen = [
+            share for share in self._shares if isinstance(share.tensor, nn.Parameter) and share not in self._learned
+        ]
         floats = [share for share in self._shares if share.tensor.is_floating_point()]
         self._typical = next(iter([*self._learned, *floats, *self._shares]), None)
         registered = {id(tensor) for tensor in (*self.parameters(), *self.buffers())}
@@ -90,7 +100,9 @@ class Bridge(nn.Module):
 
     def _through(self, layer, x, cond):
         """z and logdet of a layer of this module."""
-        if "torch._dynamo" in sys.modules and not torch.compiler.is_exporting():  # which would look at what is called from here
+        if (
+            "torch._dynamo" in sys.modules and not torch.compiler.is_exporting()
+        ):  # which would look at what is called from here
             return torch.compiler.disable(self._computed)(layer, x, cond)
         return self._computed(layer, x, cond)
 
@@ -109,8 +121,11 @@ class Bridge(nn.Module):
         x, cond = self._inputs(x, cond)
         for share in self._frozen:
             if share.tensor.requires_grad:
-                raise RuntimeError(f"{share.key} was frozen when its TorchNet was made, and is not learned: give requires_grad=True before, and "
-                                   "freeze by requires_grad_(False) afterwards")
+                raise RuntimeError(
+                    f"{share.key} was frozen when its TorchNet was made, and is not learned: give requires_grad=True "
+                    f"before, and "
+                    "freeze by requires_grad_(False) afterwards"
+                )
         learned = self._learned_of_layer
         return Through.apply(layer, learned, self._layer_array(), x, cond, *[share.tensor for share in learned])
 
@@ -125,25 +140,38 @@ class Bridge(nn.Module):
             if not isinstance(tensor, torch.Tensor) and (name == "x" or tensor is not None):
                 raise TypeError(f"{name} is a tensor; got {type(tensor).__name__}")
             if tensor is not None and own is not None and tensor.device != own.device:
-                raise ValueError(f"the module is on {own.device}, {name} on {tensor.device}: move one of them with .to(...)")
+                raise ValueError(
+                    f"the module is on {own.device}, {name} on {tensor.device}: move one of them with .to(...)"
+                )
         dtype = own.dtype if own is not None and own.is_floating_point() else None
         if torch.is_autocast_enabled(x.device.type):
-            x, cond = [None if tensor is None else tensor.to(dtype or torch.promote_types(tensor.dtype, torch.float32)) for tensor in (x, cond)]
+            x, cond = [
+                None if tensor is None else tensor.to(dtype or torch.promote_types(tensor.dtype, torch.float32))
+                for tensor in (x, cond)
+            ]
         if cond is not None and cond.dtype in (torch.bfloat16, torch.float16):
             cond = cond.float()  # any real dtype of a condition is converted
         for name, tensor, dtypes in (("x", x, FLOATS), ("cond", cond, (*FLOATS, *INTEGERS))):
             if tensor is not None and tensor.dtype not in dtypes:
-                raise TypeError(f"the module computes in {dtype or 'torch.float32 or torch.float64'}; got {name} of {tensor.dtype}: convert it "
-                                "with .to(...), or call the module under torch.autocast, which does so")
+                raise TypeError(
+                    f"the module computes in {dtype or 'torch.float32 or torch.float64'}; got {name} of "
+                    f"{tensor.dtype}: convert it "
+                    "with .to(...), or call the module under torch.autocast, which does so"
+                )
         return x, cond
 
     def _check_states(self):
         """RuntimeError where the layer has other Parameters or Buffers than when this module was made."""
-        states = self._part.derived("states of the module", lambda: {id(state): state for _, state in self._part.named_state()})
+        states = self._part.derived(
+            "states of the module", lambda: {id(state): state for _, state in self._part.named_state()}
+        )
         if states is not self._states:
             if states.keys() != {id(share.state) for share in self._shares}:
-                raise RuntimeError(f"parts of the {type(self._part).__name__} were replaced since as_module(layer) made this module, whose "
-                                   "parameters are those of before: call as_module again")
+                raise RuntimeError(
+                    f"parts of the {type(self._part).__name__} were replaced since as_module(layer) made this module, "
+                    f"whose "
+                    "parameters are those of before: call as_module again"
+                )
             self._states = states
 
     def _layer_array(self):
@@ -151,7 +179,9 @@ class Bridge(nn.Module):
 
     @torch.no_grad()
     def _apply(self, function, recurse=True):
-        for tensor in {share.dtype: share.tensor for share in self._shares if share.tensor.is_floating_point()}.values():
+        for tensor in {
+            share.dtype: share.tensor for share in self._shares if share.tensor.is_floating_point()
+        }.values():
             check_dtype(function(tensor.new_empty(0)).dtype)  # before anything has changed
         super()._apply(function, recurse)
         for share in self._unregistered:
@@ -180,7 +210,9 @@ INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 
 
 class LayerModule(Bridge):
-    """What as_module gives of a layer; `layer` is the layer, or where that has a part of this name, as Reverse has, its submodule."""
+    """What as_module gives of a layer; `layer` is the layer, or where that has a part of this name, as Reverse has, its
+    submodule.
+    """
 
     def __init__(self, layer, memory, logdet):
         super().__init__(layer, memory)
@@ -210,7 +242,9 @@ class LayerModule(Bridge):
 
 
 class FlowModule(Bridge):
-    """What as_module gives of a Flow; `flow` is the Flow. Its base is computed on tensors, and autograd differentiates it."""
+    """What as_module gives of a Flow; `flow` is the Flow. Its base is computed on tensors, and autograd differentiates
+    it.
+    """
 
     def __init__(self, flow, memory):
         super().__init__(flow, memory)
@@ -264,7 +298,11 @@ class FlowModule(Bridge):
         with recorded(self._shares, self._device):
             z = self._part.noise(n, temperature, seed)
         learned = [share.tensor for share in self._shares if share.state in self._part.base.parameters()]
-        return z if getattr(self._part.base, "reparametrised", True) else NoPath.apply(self._part.base, z.detach(), *learned)
+        return (
+            z
+            if getattr(self._part.base, "reparametrised", True)
+            else NoPath.apply(self._part.base, z.detach(), *learned)
+        )
 
     def _sampled(self, z, cond):
         if cond is not None and len(cond) not in (1, len(z)):
@@ -281,7 +319,9 @@ class FlowModule(Bridge):
 
 
 class NoPath(torch.autograd.Function):
-    """Samples of a base that are no smooth map of noise: they have no gradient in its parameters, and backward says so."""
+    """Samples of a base that are no smooth map of noise: they have no gradient in its parameters, and backward says
+    so.
+    """
 
     @staticmethod
     def forward(ctx, base, z, *parameters):
@@ -300,6 +340,15 @@ def _initialized(module, layer, x, cond):
 
 
 # PyTorch's compiler would follow a call into the layer, and trace what NumPy does there: its graph ends at these.
-for _method in (LayerModule.forward, LayerModule.inverse, LayerModule.initialize, FlowModule.forward, FlowModule.log_prob, FlowModule.sample,
-                FlowModule.sample_and_log_prob, FlowModule.sample_for, FlowModule.initialize):
+for _method in (
+    LayerModule.forward,
+    LayerModule.inverse,
+    LayerModule.initialize,
+    FlowModule.forward,
+    FlowModule.log_prob,
+    FlowModule.sample,
+    FlowModule.sample_and_log_prob,
+    FlowModule.sample_for,
+    FlowModule.initialize,
+):
     _method._torchdynamo_disable = True

@@ -21,27 +21,32 @@ from .tensors import array_of, tensor_of
 
 BATCH_NORM = ("refuse", "update once")
 
-_states = WeakTensorKeyDictionary()  # nn.Parameter or buffer -> Parameter or Buffer, which several TorchNets of one module share
+_states = (
+    WeakTensorKeyDictionary()
+)  # nn.Parameter or buffer -> Parameter or Buffer, which several TorchNets of one module share
 
 
 class TorchNet(Conditioner):
-    """Any nn.Module as a conditioner, y = module(x) or module(x, cond): its own autograd differentiates one tile at a time.
+    """Any nn.Module as a conditioner, y = module(x) or module(x, cond): its own autograd differentiates one tile at a
+    time.
 
-    So memory does not grow with depth, whatever the module contains. The parameters of the layer are those of the module:
-    they share memory, on every engine, and after `to` as well. Those with requires_grad=False when the TorchNet is made are
-    not learned; buffers are saved with the layer. A module may be used in several TorchNets.
+    So memory does not grow with depth, whatever the module contains. The parameters of the layer are those of the
+    module: they share memory, on every engine, and after `to` as well. Those with requires_grad=False when the TorchNet
+    is made are not learned; buffers are saved with the layer. A module may be used in several TorchNets.
 
     A module in training mode draws its dropout masks once for each pass forth, and the pass back uses them again; as
     anywhere in PyTorch, `module.eval()` is to be called before densities are evaluated or samples drawn.
 
     Args:
         module: from x (N, C_in, *spatial), contiguous, and cond if there is one, to y (N, C_out, *spatial).
-        shape: of one sample of x, (C_in, *spatial), to measure what an evaluation holds (`floats_per_position`); None is 1024.
+        shape: of one sample of x, (C_in, *spatial), to measure what an evaluation holds (`floats_per_position`); None
+            is 1024.
         cond_shape: of one sample of the condition, where the module takes one.
-        reach: how far an output position sees along each spatial axis; None where it sees everything, as with attention.
-            Images too large for a tile are cut with what is seen around; without a reach a tile is whole samples.
-        batch_norm: "refuse" batch norm that normalises by the batch, which here is a tile, or "update once": it does so, and the
-            running statistics are updated on the way forth, never on the way back.
+        reach: how far an output position sees along each spatial axis; None where it sees everything, as with
+            attention. Images too large for a tile are cut with what is seen around; without a reach a tile is whole
+            samples.
+        batch_norm: "refuse" batch norm that normalises by the batch, which here is a tile, or "update once": it does
+            so, and the running statistics are updated on the way forth, never on the way back.
 
     Raises:
         ValueError: `batch_norm` is another, or an option has no effect.
@@ -49,8 +54,8 @@ class TorchNet(Conditioner):
         RuntimeError: in an evaluation, batch norm is to normalise by the batch, or the module changes a buffer.
 
     References:
-        Gomez, Ren, Urtasun & Grosse, The Reversible Residual ConvStack, 2017 (any network inside). Chen, Xu, Zhang & Guestrin,
-        Training Deep Nets with Sublinear Memory Cost, 2016 (recomputing, and its random numbers).
+        Gomez, Ren, Urtasun & Grosse, The Reversible Residual ConvStack, 2017 (any network inside). Chen, Xu, Zhang &
+        Guestrin, Training Deep Nets with Sublinear Memory Cost, 2016 (recomputing, and its random numbers).
     """
 
     #: A ViT of width 64 on 1024 positions at once takes two thirds of the time that it takes on 256 at a time.
@@ -58,7 +63,10 @@ class TorchNet(Conditioner):
 
     def __init__(self, module, shape=None, cond_shape=None, reach=None, batch_norm="refuse"):
         if not isinstance(module, nn.Module):
-            raise TypeError(f"a TorchNet takes a torch.nn.Module; got {shown(module) if isinstance(module, type) else type(module).__name__}")
+            raise TypeError(
+                f"a TorchNet takes a torch.nn.Module; got "
+                f"{shown(module) if isinstance(module, type) else type(module).__name__}"
+            )
         if batch_norm not in BATCH_NORM:
             raise ValueError(f"batch_norm is one of {', '.join(BATCH_NORM)}; got {batch_norm!r}")
         check_integers(reach=0 if reach is None else reach)
@@ -67,14 +75,19 @@ class TorchNet(Conditioner):
                 raise TypeError(f"{name} is that of one sample, integers (C, *spatial); got {shown(sizes)}")
         dtypes = {tensor.dtype for tensor in module.parameters()}
         if len(dtypes) > 1 or dtypes - {torch.float32, torch.float64}:
-            raise TypeError(f"a TorchNet computes in float32 or in float64; the module has parameters of {sorted(map(str, dtypes))}")
+            raise TypeError(
+                f"a TorchNet computes in float32 or in float64; the module has parameters of {sorted(map(str, dtypes))}"
+            )
         self.module, self.reach, self._batch_norm = module, reach, batch_norm
         places = {}
         for tensors in (tensors for part in module.modules() for tensors in (part._parameters, part._buffers)):
             for key, tensor in tensors.items():
                 places.setdefault(id(tensor), []).append((tensors, key))
-        self.shares = {name: Share(_state_of(tensor), places[id(tensor)], inner=True)
-                       for named in (module.named_parameters(), module.named_buffers()) for name, tensor in named}
+        self.shares = {
+            name: Share(_state_of(tensor), places[id(tensor)], inner=True)
+            for named in (module.named_parameters(), module.named_buffers())
+            for name, tensor in named
+        }
         self._norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
         if batch_norm != "refuse" and not self._norms:
             check_unused("on a module without batch norm", batch_norm=batch_norm)
@@ -99,7 +112,9 @@ class TorchNet(Conditioner):
     def rng_state(self):
         training = any(module.training for module in self.module.modules())
         if training and torch.compiler.is_exporting():
-            raise RuntimeError(f"{name_in_pass(self)} may draw random numbers in training: call eval() before it is exported")
+            raise RuntimeError(
+                f"{name_in_pass(self)} may draw random numbers in training: call eval() before it is exported"
+            )
         return Draw(any(norm.training for norm in self._norms)) if training else None
 
     def with_rng(self, draw, tile, again):
@@ -134,12 +149,21 @@ class TorchNet(Conditioner):
         def pullback(dy):
             tensors, dy = [*inputs, *learned], tensor_of(dy).clone()  # a gradient may be a view of it
             wanted = [i for i, tensor in enumerate(tensors) if tensor.requires_grad and y.requires_grad]
-            found = dict.fromkeys(range(len(tensors)))  # None, as autograd gives it, where y does not depend on a tensor
+            found = dict.fromkeys(
+                range(len(tensors))
+            )  # None, as autograd gives it, where y does not depend on a tensor
             if wanted:
                 run = _at_once if draw is None else draw.run_back
-                found.update(zip(wanted, run(lambda: torch.autograd.grad(y, [tensors[i] for i in wanted], dy, allow_unused=True))))
-            arrays = [array_of(torch.zeros_like(tensors[i]) if gradient is None else gradient, x) for i, gradient in found.items()]
-            return arrays[0], None if cond is None else arrays[1], arrays[len(inputs):]
+                found.update(
+                    zip(
+                        wanted, run(lambda: torch.autograd.grad(y, [tensors[i] for i in wanted], dy, allow_unused=True))
+                    )
+                )
+            arrays = [
+                array_of(torch.zeros_like(tensors[i]) if gradient is None else gradient, x)
+                for i, gradient in found.items()
+            ]
+            return arrays[0], None if cond is None else arrays[1], arrays[len(inputs) :]
 
         return array_of(y, x), pullback
 
@@ -149,8 +173,11 @@ class TorchNet(Conditioner):
 
     def _check_norms(self):
         if self._batch_norm == "refuse" and any(norm.training or norm.running_mean is None for norm in self._norms):
-            raise RuntimeError("batch norm would normalise by the batch, so that no sample has an inverse of its own: call module.eval(), "
-                               'use GroupNorm or LayerNorm, or choose batch_norm="update once" to normalise by tiles in training')
+            raise RuntimeError(
+                "batch norm would normalise by the batch, so that no sample has an inverse of its own: call "
+                "module.eval(), "
+                'use GroupNorm or LayerNorm, or choose batch_norm="update once" to normalise by tiles in training'
+            )
 
     def _evaluate(self, inputs, precision, draw=None, tile=0, again=False):
         # Copies, since a module may work in place, or take views that ask for contiguous memory.
@@ -165,7 +192,9 @@ class TorchNet(Conditioner):
 
     def _call(self, inputs):
         if is_recording():
-            return functional_call(self.module, {name: share.state.data for name, share in self.shares.items()}, tuple(inputs))
+            return functional_call(
+                self.module, {name: share.state.data for name, share in self.shares.items()}, tuple(inputs)
+            )
         for share in self.shares.values():
             share.meet()
         return self.module(*inputs)
@@ -186,17 +215,26 @@ class TorchNet(Conditioner):
     def _still_buffers(self):
         """RuntimeError where a buffer changes within, but for those of batch norm."""
         known = {id(buffer) for norm in self._norms for buffer in norm.buffers()}
-        versions = [(name, buffer, buffer._version) for name, buffer in self.module.named_buffers() if id(buffer) not in known]
+        versions = [
+            (name, buffer, buffer._version) for name, buffer in self.module.named_buffers() if id(buffer) not in known
+        ]
         yield
         changed = [name for name, buffer, version in versions if buffer._version != version]
         if changed:
-            raise RuntimeError(f"an evaluation of the module changed its buffers {', '.join(changed[:3])}: forward, inverse and backward are "
-                               "then of different maps; module.eval() may stop that")
+            raise RuntimeError(
+                f"an evaluation of the module changed its buffers {', '.join(changed[:3])}: forward, inverse and "
+                f"backward are "
+                "then of different maps; module.eval() may stop that"
+            )
 
     def _measured(self, shape, cond_shape):
         """Floats for each position that autograd keeps, and that an evaluation and its pullback hold."""
         like = next(self.module.parameters(), torch.zeros(()))
-        inputs = [torch.zeros((2, *size), dtype=like.dtype, device=like.device) for size in (shape, cond_shape) if size is not None]
+        inputs = [
+            torch.zeros((2, *size), dtype=like.dtype, device=like.device)
+            for size in (shape, cond_shape)
+            if size is not None
+        ]
         sizes, own = {}, {share.tensor.untyped_storage().data_ptr() for share in self.shares.values()}
 
         def pack(tensor):
@@ -205,7 +243,11 @@ class TorchNet(Conditioner):
                 sizes[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with torch.random.fork_rng(), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with (
+            torch.random.fork_rng(),
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        ):
             y = self._evaluate([tensor.requires_grad_() for tensor in inputs], None, again=True)
         sizes[None] = y.nbytes
         floats = like.element_size() * 2 * math.prod(shape[1:])
@@ -227,7 +269,9 @@ class _OnTile:
 
 
 def _precision(x):
-    """The dtype of autocast, which the engine of tensors has for conditioners, the same forth and back; None for NumPy's arrays."""
+    """The dtype of autocast, which the engine of tensors has for conditioners, the same forth and back; None for
+    NumPy's arrays.
+    """
     return reduced(x.device.type) if isinstance(x, torch.Tensor) else None
 
 
@@ -236,7 +280,9 @@ def _at_once(function):
 
 
 def _state_of(tensor):
-    """The Parameter of an nn.Parameter that is learned, the Buffer of another tensor: the same for every TorchNet that has it."""
+    """The Parameter of an nn.Parameter that is learned, the Buffer of another tensor: the same for every TorchNet that
+    has it.
+    """
     kind, known = Parameter if tensor.requires_grad else Buffer, _states.get(tensor)
     if type(known) is not kind:
         known = _states[tensor] = kind(array_of(tensor))

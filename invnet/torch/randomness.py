@@ -12,8 +12,8 @@ _generators = threading.Lock()
 class Draw:
     """The seed of one pass of a module over the tiles of a coupling, itself drawn from PyTorch's generator.
 
-    The first tile finds out whether the module takes random numbers at all; where it does not, the others may be at work at
-    the same time.
+    The first tile finds out whether the module takes random numbers at all; where it does not, the others may be at
+    work at the same time.
 
     Args:
         in_order: the tiles are to be evaluated in their order.
@@ -32,7 +32,9 @@ class Draw:
             return result
 
     def run_back(self, function):
-        """function(), a pullback, which may draw again what its evaluation drew, as a checkpoint within the module does."""
+        """function(), a pullback, which may draw again what its evaluation drew, as a checkpoint within the module
+        does.
+        """
         with contextlib.nullcontext() if self.random is False else _generators:
             return function()
 

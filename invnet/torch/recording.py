@@ -18,7 +18,11 @@ def recorded(shares, device):
     """
     states = [share.state for share in shares]
     arrays = [state.data for state in states]
-    engine = None if is_recording() else get_ops(arrays[0] if arrays else np.empty(0) if device.type == "cpu" else torch.empty(0, device=device))
+    engine = (
+        None
+        if is_recording()
+        else get_ops(arrays[0] if arrays else np.empty(0) if device.type == "cpu" else torch.empty(0, device=device))
+    )
     try:
         for state, share in zip(states, shares):
             state.data = share.tensor.view_as(share.tensor)

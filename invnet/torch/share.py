@@ -11,7 +11,8 @@ from .tensors import array_of, tensor_of
 
 
 class Share:
-    """An array of a layer and a tensor of a module in the same memory; where one of them is replaced, the other follows.
+    """An array of a layer and a tensor of a module in the same memory; where one of them is replaced, the other
+    follows.
 
     Args:
         state: the Parameter or Buffer of the layer.
@@ -76,9 +77,11 @@ def check_dtype(dtype):
 
 @contextlib.contextmanager
 def holding(shares, tensors):
-    """Within, the modules hold these tensors, which they had when a graph was made, as torch.func.functional_call puts others there.
+    """Within, the modules hold these tensors, which they had when a graph was made, as torch.func.functional_call puts
+    others there.
 
-    An nn.Module of a TorchNet holds others in the same memory, since hooks of its own parameters are called by the graph around.
+    An nn.Module of a TorchNet holds others in the same memory, since hooks of its own parameters are called by the
+    graph around.
     """
     others = []
     try:

@@ -5,7 +5,9 @@ import torch
 
 
 def tensor_of(array):
-    """A tensor that shares memory with an array of any engine; a copy where PyTorch cannot: read-only, or of negative strides."""
+    """A tensor that shares memory with an array of any engine; a copy where PyTorch cannot: read-only, or of negative
+    strides.
+    """
     if isinstance(array, torch.Tensor):
         return array.detach()
     if not isinstance(array, np.ndarray):

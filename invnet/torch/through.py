@@ -10,7 +10,9 @@ from .share import holding
 from .tensors import array_of, tensor_of, transforms_are_active
 
 INSTEAD = 'as_module(layer, memory="store"), which stores activations, has them'
-NOT_IN_TRANSFORMS = f"a rebuilding module takes no part in vmap, grad, jvp and other transforms of torch.func; {INSTEAD}"
+NOT_IN_TRANSFORMS = (
+    f"a rebuilding module takes no part in vmap, grad, jvp and other transforms of torch.func; {INSTEAD}"
+)
 
 
 class Through(Function):
@@ -19,14 +21,20 @@ class Through(Function):
 
     @staticmethod
     def forward(ctx, layer, shares, like, x, cond, *parameters):
-        ctx.autocast = functools.partial(torch.autocast, x.device.type, dtype=torch.get_autocast_dtype(x.device.type),
-                                         enabled=torch.is_autocast_enabled(x.device.type))
+        ctx.autocast = functools.partial(
+            torch.autocast,
+            x.device.type,
+            dtype=torch.get_autocast_dtype(x.device.type),
+            enabled=torch.is_autocast_enabled(x.device.type),
+        )
         before = getattr(layer, "saved_pass", None)  # of the layer's own methods, which the module leaves as it is
         with ctx.autocast():
             Z, logdet = layer.forward(array_of(x, like), None if cond is None else array_of(cond, like))
         Z, logdet = tensor_of(Z), tensor_of(logdet)
         ctx.layer, ctx.shares, ctx.like, ctx.saved = layer, shares, like, _exchanged(layer, before)
-        ctx.save_for_backward(Z, cond, *parameters)  # the parameters, so that PyTorch notices if one is changed before backward
+        ctx.save_for_backward(
+            Z, cond, *parameters
+        )  # the parameters, so that PyTorch notices if one is changed before backward
         ctx.set_materialize_grads(False)
         return Z, logdet
 
@@ -37,7 +45,11 @@ class Through(Function):
         if transforms_are_active():
             raise RuntimeError(NOT_IN_TRANSFORMS)
         Z, cond, *parameters = ctx.saved_tensors
-        with torch.no_grad(), ctx.autocast(), holding(ctx.shares, parameters):  # what conditioners compute in is the same again
+        with (
+            torch.no_grad(),
+            ctx.autocast(),
+            holding(ctx.shares, parameters),
+        ):  # what conditioners compute in is the same again
             dZ = torch.zeros_like(Z) if dZ is None else dZ
             gradients = [None, None, None, *_gradients_of(ctx, dZ, Z, dlogdet, cond)]
         gradients = [gradient if needed else None for gradient, needed in zip(gradients, ctx.needs_input_grad)]
@@ -52,7 +64,9 @@ class Through(Function):
 
 
 def _gradients_of(ctx, dZ, Z, dlogdet, cond):
-    """The gradients of x, cond and the parameters, by the layer's backward, which adds to arrays of zeros of this call."""
+    """The gradients of x, cond and the parameters, by the layer's backward, which adds to arrays of zeros of this
+    call.
+    """
     like, states = ctx.like, [share.state for share in ctx.shares]
     c = None if cond is None else array_of(cond, like)
     if ctx.needs_input_grad[4]:
@@ -64,7 +78,9 @@ def _gradients_of(ctx, dZ, Z, dlogdet, cond):
     try:
         for state in states:
             state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)
-        dX, _ = ctx.layer.backward(array_of(dZ, like), array_of(Z, like), 0.0 if dlogdet is None else array_of(dlogdet, like), c)
+        dX, _ = ctx.layer.backward(
+            array_of(dZ, like), array_of(Z, like), 0.0 if dlogdet is None else array_of(dlogdet, like), c
+        )
         gradients = [state.held.array for state in states]
     finally:
         for state, gradient in zip(states, own):
@@ -74,7 +90,9 @@ def _gradients_of(ctx, dZ, Z, dlogdet, cond):
 
 
 def _exchanged(layer, saved):
-    """Gives the layer a SavedPass, and returns the one that it had: each call of the module has its own, until its backward."""
+    """Gives the layer a SavedPass, and returns the one that it had: each call of the module has its own, until its
+    backward.
+    """
     before = getattr(layer, "saved_pass", None)
     if before is not None or saved is not None:
         layer.keep_pass(saved)

@@ -1,4 +1,6 @@
-"""The tree of modules that stands for a layer: a submodule for every part, and the nn.Modules of its conditioners in their places."""
+"""The tree of modules that stands for a layer: a submodule for every part, and the nn.Modules of its conditioners in
+their places.
+"""
 
 import textwrap
 
@@ -25,8 +27,13 @@ class Part(nn.Module):
         return "list" if self.part is None else type(self.part).__name__
 
     def extra_repr(self):
-        return "" if self.part is None else ", ".join(f"{name}={_shown(value)}" for name, value in self.part.arguments().items()
-                                                      if not _holds_modules(value))
+        return (
+            ""
+            if self.part is None
+            else ", ".join(
+                f"{name}={_shown(value)}" for name, value in self.part.arguments().items() if not _holds_modules(value)
+            )
+        )
 
     def __repr__(self):
         return printed(self)
@@ -34,8 +41,11 @@ class Part(nn.Module):
 
 def printed(module):
     """The text of a module and of those within it, without the lists of tensors."""
-    children = [f"({name}): {child!r}" for name, child in module._modules.items()
-                if not (isinstance(child, Part) and child.part is None and not child._modules)]
+    children = [
+        f"({name}): {child!r}"
+        for name, child in module._modules.items()
+        if not (isinstance(child, Part) and child.part is None and not child._modules)
+    ]
     if not children:
         return f"{module._get_name()}({module.extra_repr()})"
     lines = "\n".join(filter(None, [module.extra_repr(), *children]))
@@ -43,7 +53,8 @@ def printed(module):
 
 
 def mount(root, module):
-    """Gives `root` a submodule for every part of `module`, with the tensors of its arrays; gives a Share for the id of every state.
+    """Gives `root` a submodule for every part of `module`, with the tensors of its arrays; gives a Share for the id of
+    every state.
 
     Raises:
         TypeError: a TorchNet has state besides that of its nn.Module, whose place the nn.Module takes.
@@ -62,15 +73,19 @@ def mount(root, module):
     def own_module(net):
         foreign = [name for name, _ in net._within() if name not in net.shares]
         if foreign:
-            raise TypeError("a TorchNet has the state of its nn.Module alone, to be a submodule; "
-                            f"this {type(net).__name__} also has {foreign[0]}")
+            raise TypeError(
+                "a TorchNet has the state of its nn.Module alone, to be a submodule; "
+                f"this {type(net).__name__} also has {foreign[0]}"
+            )
         for share in net.shares.values():
             share.meet()
             shares.setdefault(id(share.state), share)
         return net.module
 
     def tensors_of(holder, state, key):
-        """The dict of an nn.Module that a state belongs to. What torch.export makes of a module has no buffer named as a method."""
+        """The dict of an nn.Module that a state belongs to. What torch.export makes of a module has no buffer named as
+        a method.
+        """
         if isinstance(state, Parameter):
             return holder._parameters
         return vars(holder).setdefault("_beside", {}) if hasattr(nn.Module, key) else holder._buffers
@@ -94,10 +109,11 @@ def mount(root, module):
 
 
 class Keys:
-    """What makes the keys of a module's state_dict the names of its layer's state, whatever its nn.Modules save by themselves.
+    """What makes the keys of a module's state_dict the names of its layer's state, whatever its nn.Modules save by
+    themselves.
 
-    A TorchNet saves a tensor that an nn.Module has in two places once, and buffers that are not persistent too; `_beside` is what
-    `mount` does not make a buffer.
+    A TorchNet saves a tensor that an nn.Module has in two places once, and buffers that are not persistent too;
+    `_beside` is what `mount` does not make a buffer.
 
     Args:
         root: the nn.Module.
@@ -110,7 +126,9 @@ class Keys:
         #: name -> Share of what the nn.Modules do not save
         self.unsaved = {name: share for name, share in named.items() if name not in saved}
         #: another key of a tensor -> its name
-        self.others = {key: of_tensor[id(tensor)] for key, tensor in saved.items() if key not in named and id(tensor) in of_tensor}
+        self.others = {
+            key: of_tensor[id(tensor)] for key, tensor in saved.items() if key not in named and id(tensor) in of_tensor
+        }
 
     def save(self, state, prefix):
         for key in self.others:

@@ -19,8 +19,8 @@ class ViT(nn.Module):
         heads: of the attention.
 
     References:
-        Dosovitskiy et al., An Image is Worth 16x16 Words, 2020, section 3.1. Kolesnikov, Pinto & Tschannen, Jet: A Modern
-        Transformer-Based Normalizing Flow, 2024, section 3 (as a conditioner).
+        Dosovitskiy et al., An Image is Worth 16x16 Words, 2020, section 3.1. Kolesnikov, Pinto & Tschannen, Jet: A
+        Modern Transformer-Based Normalizing Flow, 2024, section 3 (as a conditioner).
     """
 
     def __init__(self, C_in, C_out, size, width=64, depth=2, heads=4):

@@ -23,8 +23,12 @@ def save(trainer, path, weights=None, notes=None):
     """
     if weights is None:
         weights = trainer.best or trainer.average()
-    parts = {"net": trainer.net.state_dict(), "optimizer": trainer.optimizer.state_dict(), "ema": trainer.ema.state_dict(),
-             "best": trainer.best or {}}
+    parts = {
+        "net": trainer.net.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "ema": trainer.ema.state_dict(),
+        "best": trainer.best or {},
+    }
     state = {f"training/{part}/{name}": array for part in PARTS for name, array in parts[part].items()}
     training = {
         "recipe": dataclasses.asdict(trainer.recipe),
@@ -51,19 +55,26 @@ def restore(trainer, path):
     arrays, text = io.read(path)
     training = _training(arrays, text, path)
     began, now = training["recipe"], dataclasses.asdict(trainer.recipe)
-    changed = [f"{name}={began[name]!r}, now {value!r}" for name, value in now.items()
-               if name != "epochs" and began.get(name, value) != value]
+    changed = [
+        f"{name}={began[name]!r}, now {value!r}"
+        for name, value in now.items()
+        if name != "epochs" and began.get(name, value) != value
+    ]
     if changed:
         raise ValueError(f"a training goes on with the options it began with; {path} has {'; '.join(changed)}")
     if completed(text["architecture"]) != json.loads(json.dumps(describe(trainer.net))):
         raise ValueError(f"{path} is a training of another architecture than the network given")
     if training["fingerprint"] != trainer.images.fingerprint:
-        raise ValueError(f"{path} was trained on other data than {trainer.images!r}: the images, their levels or the split "
-                         "differ")
+        raise ValueError(
+            f"{path} was trained on other data than {trainer.images!r}: the images, their levels or the split differ"
+        )
     progress = Progress(**training["progress"])
     if trainer.total < progress.step:
         done = -(-progress.step // trainer.steps_per_epoch)
-        raise ValueError(f"{path} has trained into epoch {done} and goes on to that or a later one; got epochs={trainer.recipe.epochs}")
+        raise ValueError(
+            f"{path} has trained into epoch {done} and goes on to that or a later one; got "
+            f"epochs={trainer.recipe.epochs}"
+        )
     parts = {part: {} for part in PARTS}
     for name, array in arrays.items():
         if name.startswith("training/"):
@@ -83,10 +94,20 @@ def _training(arrays, text, path):
     training, progress = text["training"], {field.name for field in dataclasses.fields(Progress)}
     kinds = {"recipe": dict, "progress": dict, "fingerprint": object}
     if not isinstance(training, dict) or any(not isinstance(training.get(name), kind) for name, kind in kinds.items()):
-        raise ValueError(f"{path} holds no training: it has recipe, progress and fingerprint; got {str(training)[:200]}")
+        raise ValueError(
+            f"{path} holds no training: it has recipe, progress and fingerprint; got {str(training)[:200]}"
+        )
     if not training["progress"].keys() <= progress:
-        raise ValueError(f"{path} holds no training: its progress has {sorted(progress)}; got {sorted(training['progress'])}")
-    foreign = [name for name in arrays if "/" in name and (name.count("/") != 2 or not name.startswith(tuple(f"training/{part}/" for part in PARTS)))]
+        raise ValueError(
+            f"{path} holds no training: its progress has {sorted(progress)}; got {sorted(training['progress'])}"
+        )
+    foreign = [
+        name
+        for name in arrays
+        if "/" in name and (name.count("/") != 2 or not name.startswith(tuple(f"training/{part}/" for part in PARTS)))
+    ]
     if foreign:
-        raise ValueError(f"{path} holds no training: its arrays are training/<{', '.join(PARTS)}>/<name>; got {foreign[0]}")
+        raise ValueError(
+            f"{path} holds no training: its arrays are training/<{', '.join(PARTS)}>/<name>; got {foreign[0]}"
+        )
     return training

@@ -25,7 +25,9 @@ log = logging.getLogger("invnet.train")
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a training, after step `step`; the checkpoint `path`, None without a run, was saved before."""
+    """Ctrl-C or SIGTERM during a training, after step `step`; the checkpoint `path`, None without a run, was saved
+    before.
+    """
 
     def __init__(self, step, path):
         saved = f"{path} is saved; fit(..., resume=True) goes on"
@@ -40,16 +42,19 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
     With a folder `run`, a checkpoint and the metrics are kept there. A training that was stopped, by Ctrl-C, SIGTERM,
     `max_seconds` or a crash, goes on with `resume=True`, and ends with the same bits as one that was never stopped.
 
-    Of several processes that train together (see `invnet.distributed`) all call it alike; rank 0 writes and shows the bar.
+    Of several processes that train together (see `invnet.distributed`) all call it alike; rank 0 writes and shows the
+    bar.
 
     Args:
-        net: a Layer, whose parameters are overwritten; its `anchors`, `strict` and `state_dtype` hold, and are not in the checkpoint.
+        net: a Layer, whose parameters are overwritten; its `anchors`, `strict` and `state_dtype` hold, and are not in
+            the checkpoint.
         images: Images; or an array (N, C, H, W), integers from 0 to 255 or floats in [0, 1], of which a tenth each is
             taken for validation and test.
         run: a folder, made where it is missing.
-        resume: go on from the checkpoint in `run`, with the options of its beginning. `epochs` may be another number: where the
-            learning rate does not depend on it (cosine=False, and a warmup of at most a tenth of the steps) the result has the bits
-            of a training with as many from the start; else the rate follows the new schedule from here on, and a line says so.
+        resume: go on from the checkpoint in `run`, with the options of its beginning. `epochs` may be another number:
+            where the learning rate does not depend on it (cosine=False, and a warmup of at most a tenth of the steps)
+            the result has the bits of a training with as many from the start; else the rate follows the new schedule
+            from here on, and a line says so.
         max_seconds: stop after this time; the steps until then are the same as without.
         progress: show a bar with training bits/dim, steps/s and the peak of memory.
         on_epoch: called with the Trainer and the row of metrics after each validation.
@@ -57,12 +62,13 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         **options: of the Recipe.
 
     Returns:
-        The rows of metrics, dicts with step, epoch, seconds, train (bits/dim since the row before), lr, grad_norm, drift (the
-        largest of rebuilt states since the row before), skipped, skipped_at and peak_mb; those of a validation also have
-        validation and best (bits/dim).
+        The rows of metrics, dicts with step, epoch, seconds, train (bits/dim since the row before), lr, grad_norm,
+        drift (the largest of rebuilt states since the row before), skipped, skipped_at and peak_mb; those of a
+        validation also have validation and best (bits/dim).
 
     Raises:
-        FloatingPointError: loss or gradient was not finite in `most_skipped` steps in a row; the checkpoint was saved before.
+        FloatingPointError: loss or gradient was not finite in `most_skipped` steps in a row; the checkpoint was saved
+            before.
         Interrupted: Ctrl-C was pressed or SIGTERM came; the checkpoint was saved before.
         WorkerLost: another process of the training is gone; the checkpoint was saved before.
     """
@@ -118,25 +124,42 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
 
 
 def _mention_epochs(trainer, path, began):
-    """Says that a training that is resumed is finished, or that its learning rates are no longer those it began with."""
+    """Says that a training that is resumed is finished, or that its learning rates are no longer those it began
+    with.
+    """
     recipe, progress = trainer.recipe, trainer.progress
     if not trainer.world.writes:
         return
     if trainer.finished:
         out_of_patience = 0 < recipe.patience <= progress.stale
-        why = f"no better validation in {progress.stale} epochs, its patience" if out_of_patience else f"all {recipe.epochs} epochs are done"
+        why = (
+            f"no better validation in {progress.stale} epochs, its patience"
+            if out_of_patience
+            else f"all {recipe.epochs} epochs are done"
+        )
         prolongs = "" if out_of_patience else "; more of them (epochs=N, --epochs N) prolong it"
         log.warning("%s is finished: %s%s", path.parent, why, prolongs)
         return
     before, now = began.rate(began.epochs * trainer.steps_per_epoch), recipe.rate(trainer.total)
     if any(before(step) != now(step) for step in range(progress.step)):
-        log.warning("%s: from step %d on the learning rate is that of a training with %d epochs, %.3g, where that with %d ends as %.3g; "
-                    "the result is not that of %d epochs from the start", path.parent, progress.step, recipe.epochs, now(progress.step),
-                    began.epochs, before(progress.step), recipe.epochs)  # fmt: skip
+        log.warning(
+            "%s: from step %d on the learning rate is that of a training with %d epochs, %.3g, where that with %d ends "
+            "as %.3g; "
+            "the result is not that of %d epochs from the start",
+            path.parent,
+            progress.step,
+            recipe.epochs,
+            now(progress.step),
+            began.epochs,
+            before(progress.step),
+            recipe.epochs,
+        )
 
 
 def _loop(trainer, metrics, save, max_seconds, on_epoch, interrupts, bar):
-    """Advances until the training is finished, its time is up or it is interrupted, on whichever rank; tells the latter."""
+    """Advances until the training is finished, its time is up or it is interrupted, on whichever rank; tells the
+    latter.
+    """
     progress, ranks = trainer.progress, trainer.world
     begun = saved = time.monotonic()
     before = progress.seconds
@@ -147,7 +170,9 @@ def _loop(trainer, metrics, save, max_seconds, on_epoch, interrupts, bar):
         now = time.monotonic()
         progress.seconds = before + now - begun
         best = f", validation {progress.best:.3f}" if progress.best < math.inf else ""
-        bar.set_postfix_str(f"{trainer.recent_bits():.3f} bits/dim{best}, peak {peak_megabytes():.0f} MB", refresh=False)
+        bar.set_postfix_str(
+            f"{trainer.recent_bits():.3f} bits/dim{best}, peak {peak_megabytes():.0f} MB", refresh=False
+        )
         bar.update(progress.step - bar.n)
         if bits is not None:
             row = metrics.add({**trainer.row(), "validation": bits, "best": progress.best})
@@ -169,8 +194,8 @@ def _loop(trainer, metrics, save, max_seconds, on_epoch, interrupts, bar):
 def _saved_if_stopped(trainer, path, notes):
     """Saves a checkpoint where training cannot go on.
 
-    Where another process is lost, on every rank that is left, since nobody knows which these are: what they write is the
-    state of the same step, or of the next; each replaces the file as a whole.
+    Where another process is lost, on every rank that is left, since nobody knows which these are: what they write is
+    the state of the same step, or of the next; each replaces the file as a whole.
     """
     try:
         yield
@@ -184,12 +209,16 @@ def _saved_if_stopped(trainer, path, notes):
         if path is None:
             raise
         checkpoint.save(trainer, path, notes=notes)
-        raise process_group.WorkerLost(f"{error}; {path} is saved as of step {trainer.progress.step}, resume {path.parent} to go on") from error
+        raise process_group.WorkerLost(
+            f"{error}; {path} is saved as of step {trainer.progress.step}, resume {path.parent} to go on"
+        ) from error
 
 
 @contextlib.contextmanager
 def _interrupts():
-    """Collects Ctrl-C and SIGTERM instead of raising them, so that no step is cut in half; a second one is raised at once."""
+    """Collects Ctrl-C and SIGTERM instead of raising them, so that no step is cut in half; a second one is raised at
+    once.
+    """
     pressed = []
 
     def handler(number, frame):
@@ -215,5 +244,11 @@ def _bar(trainer, shown):
     from tqdm.auto import tqdm
 
     interval = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 15  # in a notebook stderr is no terminal
-    return tqdm(total=trainer.total, initial=trainer.progress.step, unit="step", dynamic_ncols=True, mininterval=interval,
-                disable=not (shown and trainer.world.writes))
+    return tqdm(
+        total=trainer.total,
+        initial=trainer.progress.step,
+        unit="step",
+        dynamic_ncols=True,
+        mininterval=interval,
+        disable=not (shown and trainer.world.writes),
+    )

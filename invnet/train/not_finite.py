@@ -5,7 +5,9 @@ from ..layers import Chain, FactorOut
 
 
 def first_in_forward(net, X):
-    """The name of what is not finite first on the way from X through `net`, layer by layer; None where all is finite."""
+    """The name of what is not finite first on the way from X through `net`, layer by layer; None where all is
+    finite.
+    """
     if not _finite(X):
         return "the images"
     for name, parameter in net.named_parameters():
@@ -15,13 +17,21 @@ def first_in_forward(net, X):
 
 
 def first_in_gradients(net):
-    """The name of the parameter whose gradient was the first that is not finite: backward comes to the last layer first."""
-    names = [name for name, parameter in net.named_parameters() if parameter.held.array is not None and not _finite(parameter.held.array)]
+    """The name of the parameter whose gradient was the first that is not finite: backward comes to the last layer
+    first.
+    """
+    names = [
+        name
+        for name, parameter in net.named_parameters()
+        if parameter.held.array is not None and not _finite(parameter.held.array)
+    ]
     return f"the gradient of {names[-1]}" if names else None
 
 
 def _walk(layer, X, name):
-    """Z of a layer, and the name of the layer within it, or its own, whose Z or logdet is not finite first; None for none."""
+    """Z of a layer, and the name of the layer within it, or its own, whose Z or logdet is not finite first; None for
+    none.
+    """
     if isinstance(layer, Chain):
         for i, step in enumerate(layer.layers):
             X, found = _walk(step, X, f"{name}layers.{i}.")
@@ -30,7 +40,7 @@ def _walk(layer, X, name):
         return X, None
     if isinstance(layer, FactorOut):
         between, found = (X, None) if layer.prior is None else _walk(layer.prior, X, f"{name}prior.")
-        found = found or _walk(layer.inner, between[:, :layer.channels - layer.channels // 2], f"{name}inner.")[1]
+        found = found or _walk(layer.inner, between[:, : layer.channels - layer.channels // 2], f"{name}inner.")[1]
         if found:
             return X, found
     Z, logdet = layer.forward(X)

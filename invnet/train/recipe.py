@@ -23,7 +23,8 @@ class Recipe:
         decay: factor on the rate at each step after the warm-up, from 0 to 1.
         weight_decay: of Adam, decoupled from the gradient.
         clip: the largest global norm of the gradients.
-        ema: decay of the moving average of the weights, which is what is validated and kept; 0 is the weights themselves.
+        ema: decay of the moving average of the weights, which is what is validated and kept; 0 is the weights
+            themselves.
         patience: epochs without a better validation after which training ends; 0 is never.
         most_skipped: steps in a row whose loss or gradient is not finite, which are skipped, after which training ends.
         initial: images for the data-dependent initialization.
@@ -53,7 +54,12 @@ class Recipe:
             if not condition:
                 raise ValueError(f"{name} is {what}; got {getattr(self, name)!r}")
 
-        check_integers(**{name: getattr(self, name) for name in ("epochs", "batch", "warmup", "patience", "most_skipped", "initial", "seed")})
+        check_integers(
+            **{
+                name: getattr(self, name)
+                for name in ("epochs", "batch", "warmup", "patience", "most_skipped", "initial", "seed")
+            }
+        )
         check_numbers(**{name: getattr(self, name) for name in ("lr", "clip", "decay", "ema", "weight_decay")})
         check_flags(cosine=self.cosine)
         for name in ("epochs", "batch", "most_skipped", "initial"):
@@ -62,7 +68,11 @@ class Recipe:
             require(getattr(self, name) >= 0, name, "a number from 0")
         for name in ("lr", "clip"):
             require(0 < getattr(self, name) < math.inf, name, "a positive number")
-        require(isinstance(self.optimizer, str) and self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
+        require(
+            isinstance(self.optimizer, str) and self.optimizer in OPTIMIZERS,
+            "optimizer",
+            f"one of {', '.join(OPTIMIZERS)}",
+        )
         require(0 < self.decay <= 1, "decay", "above 0 and at most 1")
         require(0 <= self.ema < 1, "ema", "at least 0 and below 1")
         require(self.weight_decay >= 0, "weight_decay", "a number from 0")

@@ -20,9 +20,9 @@ ORDER, NOISE, INITIAL = 1, 2, 3
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training is: `nats` over `losses` steps and the largest `drift` since the last row of metrics, `stale` epochs
-    since the best, `validated` the step of the last validation, `on_guard` that of the network, `skipped_at` what was not finite first in the last step that was
-    skipped."""
+    """How far a training is: `nats` over `losses` steps and the largest `drift` since the last row of metrics, `stale`
+    epochs since the best, `validated` the step of the last validation, `on_guard` that of the network, `skipped_at`
+    what was not finite first in the last step that was skipped."""
 
     step: int = 0
     validated: int = 0
@@ -47,7 +47,7 @@ def evaluate(net, images, levels, batch=256, seed=0):
     check_integers(batch=batch, levels=levels)
     rng, nats, ranks = generator(seed), np.zeros(1), process_group.current()
     for start in range(0, len(images), batch):
-        chunk = images[start:start + batch]
+        chunk = images[start : start + batch]
         X = continuous(net, chunk, levels, rng, ranks.shard(len(chunk)))
         if len(X):
             with evaluation():
@@ -56,7 +56,9 @@ def evaluate(net, images, levels, batch=256, seed=0):
 
 
 def continuous(net, images, levels, rng, part=slice(None)):
-    """Integer images dequantised, as an array of the network's engine and dtype; or a part of them, with the same noise."""
+    """Integer images dequantised, as an array of the network's engine and dtype; or a part of them, with the same
+    noise.
+    """
     like = next((p.data for p in net.parameters()), np.zeros(0, "float32"))
     return get_ops(like).asarray(dequantise(images, levels, rng)[part], like)
 
@@ -64,8 +66,8 @@ def continuous(net, images, levels, rng, part=slice(None)):
 class Trainer:
     """Trains a layer as a flow with a standard normal base.
 
-    Of several processes that train together (`process_group.current()`) each has one, and all have the same state: batches and noise
-    are drawn for all of them alike, and each learns from its part of the batch.
+    Of several processes that train together (`process_group.current()`) each has one, and all have the same state:
+    batches and noise are drawn for all of them alike, and each learns from its part of the batch.
 
     Its state is the weights of `net`, `optimizer`, `ema`, `progress` and `best`, the best validated weights.
 
@@ -82,8 +84,10 @@ class Trainer:
         self.net, self.images, self.recipe, self.world = net, images, recipe, process_group.current()
         self.batch = min(recipe.batch, len(images.train))
         if min(self.batch, recipe.initial) < self.world.size:
-            raise ValueError(f"each of {self.world.size} processes needs an image of every batch; got batch={self.batch}, "
-                             f"initial={recipe.initial}")
+            raise ValueError(
+                f"each of {self.world.size} processes needs an image of every batch; got batch={self.batch}, "
+                f"initial={recipe.initial}"
+            )
         self.steps_per_epoch = len(images.train) // self.batch
         self.total = recipe.epochs * self.steps_per_epoch
         self.world.broadcast(net)
@@ -111,7 +115,7 @@ class Trainer:
     def initialize(self):
         """The data-dependent start."""
         rng = np.random.default_rng((self.recipe.seed, INITIAL))
-        first = rng.permutation(len(self.images.train))[:self.recipe.initial]
+        first = rng.permutation(len(self.images.train))[: self.recipe.initial]
         part = self.world.shard(len(first))
         self.net.initialize(continuous(self.net, self.images.train[first], self.images.levels, rng, part))
         self.world.broadcast(self.net)  # of layers that initialize from their own rank's images
@@ -120,7 +124,8 @@ class Trainer:
     def advance(self):
         """One step, and at the end of an epoch the validation: its bits per dimension, else None.
 
-        Where it raises WorkerLost or FloatingPointError, the state is that between two steps, or that before a validation, which then comes next.
+        Where it raises WorkerLost or FloatingPointError, the state is that between two steps, or that before a
+        validation, which then comes next.
         """
         if not self._due:
             self._step()
@@ -130,15 +135,21 @@ class Trainer:
         progress = self.progress
         epoch, position = divmod(progress.step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng((self.recipe.seed, ORDER, epoch)).permutation(len(self.images.train))
-        chosen = self._order[1][position * self.batch:(position + 1) * self.batch]
+            self._order = (
+                epoch,
+                np.random.default_rng((self.recipe.seed, ORDER, epoch)).permutation(len(self.images.train)),
+            )
+        chosen = self._order[1][position * self.batch : (position + 1) * self.batch]
         self._learn(self.images.train[chosen], np.random.default_rng((self.recipe.seed, NOISE, progress.step)))
         progress.step += 1
         if progress.skipped_in_a_row >= self.recipe.most_skipped:
             raise FloatingPointError(
-                f"loss or gradient was not finite in {progress.skipped_in_a_row} steps in a row, the last of them step {progress.step}, "
-                f"where it first was in {progress.skipped_at}; try a lower lr (it is {self.recipe.lr}), a longer warmup "
-                f"({self.recipe.warmup}) or a smaller clip ({self.recipe.clip})")
+                f"loss or gradient was not finite in {progress.skipped_in_a_row} steps in a row, the last of them step "
+                f"{progress.step}, "
+                f"where it first was in {progress.skipped_at}; try a lower lr (it is {self.recipe.lr}), a longer "
+                f"warmup "
+                f"({self.recipe.warmup}) or a smaller clip ({self.recipe.clip})"
+            )
 
     def _validated(self):
         progress = self.progress
@@ -152,7 +163,9 @@ class Trainer:
     def _learn(self, images, rng):
         progress, part = self.progress, self.world.shard(len(images))
         X = continuous(self.net, images, self.images.levels, rng, part)
-        if isinstance(self.net, BackwardPolicy):  # what it decides follows from the state of the training, also after it is resumed
+        if isinstance(
+            self.net, BackwardPolicy
+        ):  # what it decides follows from the state of the training, also after it is resumed
             self.net.go_on(progress.step, progress.on_guard)
         Z, logdet = self.net.forward(X)
         loss, dZ, dlogdet = gaussian_nll(Z, logdet)

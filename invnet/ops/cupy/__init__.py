@@ -10,17 +10,20 @@ try:
     import cupy
     from cupy_backends.cuda.libs import cublas  # noqa: F401, which CuPy itself looks for when it is first used
 except ImportError as error:
-    raise ImportError(f"the CuPy engine needs CuPy and the CUDA libraries: pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' for CUDA 13; got: {error}") from error
+    raise ImportError(
+        f"the CuPy engine needs CuPy and the CUDA libraries: pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]' "
+        f"for CUDA 13; got: {error}"
+    ) from error
 import array_api_compat.cupy
 
 from ..reference import Ops
 from ..tile import tiles_of
 from . import settings
-from .pointwise import Pointwise
 from .channels import Channels
+from .conv_stack import ConvStack
 from .couplings import Couplings
 from .device import OnDevice, checked_device
-from .conv_stack import ConvStack
+from .pointwise import Pointwise
 from .products import product
 from .settings import set_tf32, set_workspace
 
@@ -85,7 +88,9 @@ class CupyOps(Channels, ConvStack, Couplings, Pointwise, Ops):
         if X.size > LARGEST:
             raise ValueError(f"an array on a GPU has at most {LARGEST} numbers; got shape {tuple(X.shape)}")
         with self.device:
-            last = cupy.empty((X.shape[0], *X.shape[2:], X.shape[1]), X.dtype).transpose(0, X.ndim - 1, *range(1, X.ndim - 1))
+            last = cupy.empty((X.shape[0], *X.shape[2:], X.shape[1]), X.dtype).transpose(
+                0, X.ndim - 1, *range(1, X.ndim - 1)
+            )
         last[...] = X
         return last
 

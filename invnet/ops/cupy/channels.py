@@ -62,7 +62,9 @@ class Channels:
 def _squeeze(fine, coarse, to_coarse):
     (fine, fine_strides, _), (coarse, strides, sizes) = axes(fine), axes(coarse)
     halved = [int(i < fine.ndim - 2) for i in (2, 1, 0)]
-    launch("squeeze", fine.dtype.char, coarse.size, fine, *fine_strides, coarse, *strides, *sizes, *halved, int(to_coarse))
+    launch(
+        "squeeze", fine.dtype.char, coarse.size, fine, *fine_strides, coarse, *strides, *sizes, *halved, int(to_coarse)
+    )
 
 
 def _mix(R, M, before, after):
@@ -72,7 +74,7 @@ def _mix(R, M, before, after):
         launch(f"mix_{C}", R.dtype.char, rows, *strided(R), rows, *strided(M), before, after)
         return
     for start in range(0, rows, ROWS):
-        part = R[start:start + ROWS]
+        part = R[start : start + ROWS]
         mixed = product(part if before is None else part - before, M.T)
         part[...] = mixed if after is None else mixed + after
 

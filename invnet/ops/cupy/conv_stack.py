@@ -13,11 +13,13 @@ KINDS = {None: 0, "relu": 1, "leaky_relu": 2, "softplus": 3, "silu": 4, "gelu": 
 
 
 class ConvStack:
-    # The tape of a convolution is its input, whose taps are gathered again in the backward pass, and S of activate_vjp. The taps are
-    # 9 C numbers for each position where gathering them takes the time of reading C.
+    # The tape of a convolution is its input, whose taps are gathered again in the backward pass, and S of activate_vjp.
+    # The taps are 9 C numbers for each position where gathering them takes the time of reading C.
 
     def conv_stack(self, X, layers, parameters, added=None, keep=True):
-        return super().conv_stack(self.copy_channels_last(X) if keep else X, layers, parameters, added, keep)  # what is kept must not change
+        return super().conv_stack(
+            self.copy_channels_last(X) if keep else X, layers, parameters, added, keep
+        )  # what is kept must not change
 
     def _convolve(self, X, W, b, activation, transposed, added):
         kernel, M = W.shape[:-2], W.reshape(-1, W.shape[-1])
@@ -52,7 +54,9 @@ class ConvStack:
         (rows, C), H = A.shape, cupy.empty_like(A) if activation in FROM_ARGUMENT else A
         each = 1 if added is None else rows // max(1, added.shape[0])
         added = None if added is None else cupy.ascontiguousarray(added)
-        launch("activate", A.dtype.char, A.size, A, cupy.ascontiguousarray(b), added, each, rows, C, KINDS[activation], H)
+        launch(
+            "activate", A.dtype.char, A.size, A, cupy.ascontiguousarray(b), added, each, rows, C, KINDS[activation], H
+        )
         return H
 
     def _activate_vjp(self, dH, S, activation):

@@ -25,7 +25,20 @@ class Couplings:
         positions = math.prod(X.shape[2:])
         parts = parts_of(positions)
         out = cupy.empty((N, parts, C), X.dtype)
-        launch("couple", X.dtype.char, out.size, *strided(R), h, N, positions, C, self._bound(scale), int(inverse), parts, out)
+        launch(
+            "couple",
+            X.dtype.char,
+            out.size,
+            *strided(R),
+            h,
+            N,
+            positions,
+            C,
+            self._bound(scale),
+            int(inverse),
+            parts,
+            out,
+        )
         write_back()
         return summed(out, N, parts * C, 1)[:, 0]
 
@@ -33,7 +46,19 @@ class Couplings:
         (dR, write_back_d), (R, write_back), shape = in_place(self, dX), in_place(self, X), h.shape
         h = cupy.ascontiguousarray(self.rows(h))
         dh, sizes = cupy.empty_like(h), (X.shape[0], math.prod(X.shape[2:]), X.shape[1])
-        launch("couple_vjp", X.dtype.char, R.size, *strided(dR), *strided(R), h, vector(dlogdet), *sizes, self._bound(scale), int(inverse), dh)
+        launch(
+            "couple_vjp",
+            X.dtype.char,
+            R.size,
+            *strided(dR),
+            *strided(R),
+            h,
+            vector(dlogdet),
+            *sizes,
+            self._bound(scale),
+            int(inverse),
+            dh,
+        )
         write_back_d()
         write_back()
         return self.images(dh, shape)

@@ -21,7 +21,10 @@ def checked_device(text):
     if not text:
         return cupy.cuda.Device().id
     if not text.isdigit() or int(text) >= count:
-        raise ValueError(f'this machine has {count} CUDA device{"s" if count > 1 else ""}, "cupy:0" to "cupy:{count - 1}"; got "cupy:{text}"')
+        raise ValueError(
+            f"this machine has {count} CUDA device{'s' if count > 1 else ''}, "
+            f'"cupy:0" to "cupy:{count - 1}"; got "cupy:{text}"'
+        )
     return int(text)
 
 
@@ -30,21 +33,29 @@ def device_count():
     runtime = cupy.cuda.runtime
     driver, own = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     if not driver:
-        raise OSError("the CuPy engine needs NVIDIA's driver, and none was found: install it, or compute with the engine numpy")
+        raise OSError(
+            "the CuPy engine needs NVIDIA's driver, and none was found: install it, or compute with the engine numpy"
+        )
     if driver // 1000 < own // 1000:
-        raise OSError(f"this CuPy is for CUDA {own // 1000}, and the driver takes CUDA {_version(driver)} at most: "
-                      f"install cupy-cuda{driver // 1000}x in place of cupy-cuda{own // 1000}x, or a newer driver")
+        raise OSError(
+            f"this CuPy is for CUDA {own // 1000}, and the driver takes CUDA {_version(driver)} at most: "
+            f"install cupy-cuda{driver // 1000}x in place of cupy-cuda{own // 1000}x, or a newer driver"
+        )
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
-        raise OSError(f"no CUDA device can be used: {error}; nvidia-smi lists those that the driver sees, CUDA_VISIBLE_DEVICES "
-                      f"hides some") from error
+        raise OSError(
+            f"no CUDA device can be used: {error}; nvidia-smi lists those that the driver sees, CUDA_VISIBLE_DEVICES "
+            f"hides some"
+        ) from error
     if not count:
         raise OSError("the CuPy engine needs a CUDA device, and the driver sees none; CUDA_VISIBLE_DEVICES may hide it")
     try:
         cupy.cuda.nvrtc.getVersion()
     except (RuntimeError, ImportError) as error:
-        raise OSError(f"CuPy finds no compiler for its kernels, NVRTC: pip install 'cupy-cuda{own // 1000}x[ctk]' brings it") from error
+        raise OSError(
+            f"CuPy finds no compiler for its kernels, NVRTC: pip install 'cupy-cuda{own // 1000}x[ctk]' brings it"
+        ) from error
     return count
 
 
@@ -68,6 +79,13 @@ class OnDevice(contextlib.AbstractContextManager):
         traceback.clear_frames(trace)  # which hold what the call had made
         free, tile = self.ops.free_memory(), settings.workspace()
         fits = min(free // 2, tile // 2) // MiB * MiB
-        advice = f"a tile of {fits // MiB} MiB would fit: invnet.ops.cupy.set_workspace({fits})" if fits >= MiB else "use a smaller batch"
-        raise MemoryError(f"the memory of GPU {self.device.id} ends: {free // MiB} MiB are free, a tile may take {tile // MiB} MiB, and a step "
-                          f"holds four arrays of the input's size beside it; {advice}") from error
+        advice = (
+            f"a tile of {fits // MiB} MiB would fit: invnet.ops.cupy.set_workspace({fits})"
+            if fits >= MiB
+            else "use a smaller batch"
+        )
+        raise MemoryError(
+            f"the memory of GPU {self.device.id} ends: {free // MiB} MiB are free, a tile may take {tile // MiB} MiB, "
+            f"and a step "
+            f"holds four arrays of the input's size beside it; {advice}"
+        ) from error

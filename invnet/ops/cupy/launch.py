@@ -51,7 +51,9 @@ def strided(R):
 
 
 def axes(X):
-    """X (N, C, *spatial) as an array, the strides and the sizes of N, C and three spatial axes, of which absent ones have 1."""
+    """X (N, C, *spatial) as an array, the strides and the sizes of N, C and three spatial axes, of which absent ones
+    have 1.
+    """
     absent, strides = [1] * (5 - X.ndim), [s // X.itemsize for s in X.strides]
     return X, [*strides[:2], *absent, *strides[2:]], [*X.shape[:2], *absent, *X.shape[2:]]
 

@@ -26,7 +26,18 @@ class Pointwise:
 
     def _spline(self, R, P, bound, inverse):
         S, logdet = cupy.empty(R.shape, R.dtype), cupy.empty(R.shape, R.dtype)
-        launch("spline", R.dtype.char, R.size, *strided(R), *strided(P), *R.shape, *_constants(P, bound), int(inverse), S, logdet)
+        launch(
+            "spline",
+            R.dtype.char,
+            R.size,
+            *strided(R),
+            *strided(P),
+            *R.shape,
+            *_constants(P, bound),
+            int(inverse),
+            S,
+            logdet,
+        )
         return S, summed(logdet, R.shape[0], R.shape[1], 1)[:, 0]
 
     def _spline_vjp(self, dS, S, P, bound, dlogdet, inverse):

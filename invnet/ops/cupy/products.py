@@ -19,7 +19,22 @@ def product(A, B, tf32=False):
         return out
     (A, ta, lda), (B, tb, ldb), handle = _layout(A), _layout(B), cupy.cuda.device.get_cublas_handle()
     # cuBLAS has columns where we have rows: what it is given is the transposed product, B^T A^T.
-    arguments = (handle, tb, ta, n, m, k, _ONE[char].ctypes.data, B.data.ptr, ldb, A.data.ptr, lda, _ZERO[char].ctypes.data, out.data.ptr, n)
+    arguments = (
+        handle,
+        tb,
+        ta,
+        n,
+        m,
+        k,
+        _ONE[char].ctypes.data,
+        B.data.ptr,
+        ldb,
+        A.data.ptr,
+        lda,
+        _ZERO[char].ctypes.data,
+        out.data.ptr,
+        n,
+    )
     if not tf32 or char == "d":
         _GEMM[char](*arguments)
         return out
@@ -33,7 +48,9 @@ def product(A, B, tf32=False):
 
 
 def _layout(A):
-    """A, or a copy where its numbers lie in no way that cuBLAS takes; whether columns are contiguous; numbers from line to line."""
+    """A, or a copy where its numbers lie in no way that cuBLAS takes; whether columns are contiguous; numbers from line
+    to line.
+    """
     (rows, columns), (down, along) = A.shape, (s // A.itemsize for s in A.strides)
     if (along == 1 or columns == 1) and (rows == 1 or down >= columns):
         return A, cublas.CUBLAS_OP_N, max(down, columns) if rows > 1 else columns

@@ -24,8 +24,8 @@ def workspace():
 def set_tf32(allowed):
     """Whether the products of conditioners may round float32 factors to TensorFloat-32, of 10 bits; not unless set.
 
-    It concerns the convolutions and dense layers of conditioners, but for masked ones. The channel mix, ActNorm and all that rebuilds activations
-    stay float32. Leave CuPy's own CUPY_TF32 unset, which concerns every product.
+    It concerns the convolutions and dense layers of conditioners, but for masked ones. The channel mix, ActNorm and all
+    that rebuilds activations stay float32. Leave CuPy's own CUPY_TF32 unset, which concerns every product.
     """
     if not isinstance(allowed, bool):
         raise TypeError(f"set_tf32 takes True or False; got {allowed!r}")

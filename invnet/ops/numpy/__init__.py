@@ -10,22 +10,24 @@ from .. import threads, tile
 from ..memory import Pool
 from ..reference import Ops
 from .arrays import Arrays
-from .pointwise import Pointwise
 from .channels import Channels
+from .conv_stack import ConvStack
 from .couplings import Couplings
 from .fused_images import FusedImages
 from .fused_vectors import FusedVectors
 from .grid import GridNumbers
+from .pointwise import Pointwise
 from .squeeze import Squeezes
-from .conv_stack import ConvStack
 
-# A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be worth
-# the waking of one, and positions enough for a matrix product to reach its rate. Where one image needs more memory than a
-# tile may have, a tile is a block of it.
+# A tile is a few images: a part of the batch that leaves work for some threads, but with multiplications enough to be
+# worth the waking of one, and positions enough for a matrix product to reach its rate. Where one image needs more
+# memory than a tile may have, a tile is a block of it.
 TILES, TILE_WORK, TILE_POSITIONS, TILE_BYTES = 4, 1 << 24, 2048, 28 << 20
 
 
-class NumpyOps(Arrays, Channels, ConvStack, Couplings, Squeezes, GridNumbers, Pointwise, FusedVectors, FusedImages, Ops):
+class NumpyOps(
+    Arrays, Channels, ConvStack, Couplings, Squeezes, GridNumbers, Pointwise, FusedVectors, FusedImages, Ops
+):
     """The operations on NumPy's arrays; `compiled` has what Numba makes of them."""
 
     name = "numpy"
@@ -40,7 +42,9 @@ class NumpyOps(Arrays, Channels, ConvStack, Couplings, Squeezes, GridNumbers, Po
     @classmethod
     def on(cls, device):
         if device:
-            raise ValueError(f"NumPy's arrays lie in the host's memory, and its engine is \"numpy\"; got \"numpy:{device}\"")
+            raise ValueError(
+                f'NumPy\'s arrays lie in the host\'s memory, and its engine is "numpy"; got "numpy:{device}"'
+            )
         return _numpy
 
     def tiles(self, shape, floats_per_position, reach, weights):
@@ -66,7 +70,9 @@ _numpy = NumpyOps()
 
 
 class _AtWork:
-    """BLAS has one thread, and NumPy is quiet: what is told of infinity and NaN is told once, by who sees what they did."""
+    """BLAS has one thread, and NumPy is quiet: what is told of infinity and NaN is told once, by who sees what they
+    did.
+    """
 
     def __enter__(self):
         self.errstate = _numpy.errstate()

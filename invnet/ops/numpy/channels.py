@@ -18,7 +18,7 @@ class Channels:
     def mix_vjp_(self, dZ, Z, M, Minv, b):
         def work(dR, R):
             part = np.zeros(M.size + b.size, b.dtype)
-            kernel(dR, R, flat, flat_inverse, c, part[:M.size], part[M.size:])
+            kernel(dR, R, flat, flat_inverse, c, part[: M.size], part[M.size :])
             return part
 
         def commit(part):
@@ -30,7 +30,7 @@ class Channels:
         flat, flat_inverse, total, c = M.reshape(-1), Minv.reshape(-1), None, -(Minv @ b if M.ndim == 2 else Minv * b)
         self._map_rows(work, commit, dZ, Z)
         total = np.zeros(M.size + b.size, b.dtype) if total is None else total
-        return total[:M.size].reshape(M.shape), total[M.size:]
+        return total[: M.size].reshape(M.shape), total[M.size :]
 
     def _map_rows(self, work, commit, *arrays):
         """commit(work(rows)) for the rows, in place, of parts of the arrays."""
@@ -56,4 +56,8 @@ class Channels:
             size = max(1, most // max(1, numbers))
             return [slice(i, i + size) for i in range(0, X.shape[0], size)]
         size = max(1, most * X.shape[2] // numbers)
-        return [(slice(n, n + 1), slice(None), slice(i, i + size)) for n in range(X.shape[0]) for i in range(0, X.shape[2], size)]
+        return [
+            (slice(n, n + 1), slice(None), slice(i, i + size))
+            for n in range(X.shape[0])
+            for i in range(0, X.shape[2], size)
+        ]

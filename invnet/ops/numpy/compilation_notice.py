@@ -8,7 +8,10 @@ from numba.core import event
 
 #: `logging.getLogger("invnet.compile").setLevel("ERROR")` silences it
 log = logging.getLogger("invnet.compile")
-LINE = "invnet: compiling kernels for this processor, 20 seconds or more for a first model; they are kept for the next time"
+LINE = (
+    "invnet: compiling kernels for this processor, 20 seconds or more for a first model; "
+    "they are kept for the next time"
+)
 
 
 class _Once(event.Listener):

@@ -18,9 +18,14 @@ class ConvStack:
         x, arrays, dtype = five(X), [readable(a).reshape(-1) for a in parameters], X.dtype
         N, D, H, W, _ = x.shape
         how = convolutions.plan(layers, N, D, H, W, dtype.itemsize, keep)
-        tape, (work, offsets) = scratch((how.tape,), dtype), self._work(how, how.backward if keep else how.forward, dtype)
+        tape, (work, offsets) = (
+            scratch((how.tape,), dtype),
+            self._work(how, how.backward if keep else how.forward, dtype),
+        )
         y, rows = scratch((N * D * H * W, parameters[-1].size), dtype), _none(dtype) if added is None else added
-        convolutions.forward(dtype.char)(_addresses(arrays), how.table, x, rows, tape, work, offsets, y, _LANES[dtype.itemsize])
+        convolutions.forward(dtype.char)(
+            _addresses(arrays), how.table, x, rows, tape, work, offsets, y, _LANES[dtype.itemsize]
+        )
         kept = (work, offsets) if in_tile() else None
         groups = None if added is None else added.shape
         return self.images(y, (N, y.shape[1], *X.shape[2:])), (how, arrays, tape, kept, groups, X.shape)
@@ -31,10 +36,12 @@ class ConvStack:
         dy, dx = five(dY), scratch((dY.size // dY.shape[1], shape[1]), dtype)
         work, offsets = kept or self._work(how, how.backward, dtype)
         flat, dadded = np.zeros(how.gradients, dtype), _none(dtype) if groups is None else np.zeros(groups, dtype)
-        convolutions.backward(dtype.char)(_addresses(arrays), how.table, tape, work, offsets, dy, dx, flat, dadded, _LANES[dtype.itemsize])
+        convolutions.backward(dtype.char)(
+            _addresses(arrays), how.table, tape, work, offsets, dy, dx, flat, dadded, _LANES[dtype.itemsize]
+        )
         gradients, start = [], 0
         for a in parameters:
-            gradients.append(flat[start:start + a.size].reshape(a.shape))
+            gradients.append(flat[start : start + a.size].reshape(a.shape))
             start += a.size
         return self.images(dx, shape), gradients, None if groups is None else dadded
 

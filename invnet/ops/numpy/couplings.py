@@ -37,7 +37,11 @@ class Couplings:
 
     def couple_vjp_(self, dz2, z2, h, scale, dlogdet):
         shape, (h, log_s) = h.shape, self._scale(h, scale)
-        s, dh, a = scratch(log_s.shape, h.dtype), scratch(h.shape, h.dtype), math.log(scale[1]) if scale[0] == "bounded" else -self.log_top(scale[0])
+        s, dh, a = (
+            scratch(log_s.shape, h.dtype),
+            scratch(h.shape, h.dtype),
+            math.log(scale[1]) if scale[0] == "bounded" else -self.log_top(scale[0]),
+        )
         dR, R = self.rows(dz2), self.rows(z2)
         simple.couple_vjp(R.dtype.char)(dR, R, h, log_s, np.exp(log_s, out=s), a, dlogdet, dh)
         self._write_back(dR, dz2)
@@ -47,7 +51,7 @@ class Couplings:
     def _scale(self, h, scale):
         """Rows of h, and log s."""
         R = self.rows(h)
-        return R, self.log_scale(R[:, R.shape[1] // 2:], scale)
+        return R, self.log_scale(R[:, R.shape[1] // 2 :], scale)
 
     def add_(self, X, Y):
         R = self.rows(X)

@@ -24,8 +24,21 @@ class FusedVectors:
 
         def work(tile):
             P = np.empty(plan.size, X.dtype)
-            return kernel(P, plan.addresses, plan.parts, plan.table, plan.limits, plan.layers, plan.index, inverse, plan.reflections,
-                          X[tile], logdet[tile], passing((size,), X.dtype), places)
+            return kernel(
+                P,
+                plan.addresses,
+                plan.parts,
+                plan.table,
+                plan.limits,
+                plan.layers,
+                plan.index,
+                inverse,
+                plan.reflections,
+                X[tile],
+                logdet[tile],
+                passing((size,), X.dtype),
+                places,
+            )
 
         bounds = []
         threads.map_tiles(work, tiles, bounds.append)
@@ -38,15 +51,37 @@ class FusedVectors:
         logdet = self.full(Z.shape[0], 0.0, Z)
 
         def work(tile, parts, G, alone):
-            bounds.append(kernel(np.empty_like(G), G, plan.addresses, plan.gradients, parts, plan.table, plan.limits, plan.layers,
-                                 plan.index, inverse, alone, plan.reflections, dZ[tile], Z[tile], dlogdet[tile], logdet[tile], total,
-                                 passing((size,), Z.dtype), places))
+            bounds.append(
+                kernel(
+                    np.empty_like(G),
+                    G,
+                    plan.addresses,
+                    plan.gradients,
+                    parts,
+                    plan.table,
+                    plan.limits,
+                    plan.layers,
+                    plan.index,
+                    inverse,
+                    alone,
+                    plan.reflections,
+                    dZ[tile],
+                    Z[tile],
+                    dlogdet[tile],
+                    logdet[tile],
+                    total,
+                    passing((size,), Z.dtype),
+                    places,
+                )
+            )
             return G
 
         if len(tiles) == 1:
-            threads.map_tiles(lambda tile: work(tile, plan.parts, np.empty(plan.size, Z.dtype), True), tiles, lambda _: None)
+            threads.map_tiles(
+                lambda tile: work(tile, plan.parts, np.empty(plan.size, Z.dtype), True), tiles, lambda _: None
+            )
         else:
-            for parts in plan.parts_apart[::1 if inverse else -1]:
+            for parts in plan.parts_apart[:: 1 if inverse else -1]:
                 G = None
 
                 def commit(sums):
@@ -55,8 +90,17 @@ class FusedVectors:
 
                 threads.map_tiles(lambda tile: work(tile, parts, np.empty(plan.size, Z.dtype), False), tiles, commit)
                 fused_vectors.add_gradients(Z.dtype.char, plan.reflections)(
-                    np.empty_like(G), G, plan.addresses, plan.gradients, plan.table[slice(*parts)], plan.layers, plan.index,
-                    total, Z.shape[1], plan.reflections)
+                    np.empty_like(G),
+                    G,
+                    plan.addresses,
+                    plan.gradients,
+                    plan.table[slice(*parts)],
+                    plan.layers,
+                    plan.index,
+                    total,
+                    Z.shape[1],
+                    plan.reflections,
+                )
         return dZ, Z, np.negative(logdet, out=logdet), max(bounds)
 
 

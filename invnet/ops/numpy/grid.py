@@ -26,7 +26,9 @@ class GridNumbers:
     def _scale_on_grid(self, X, t, s, grid):
         R = self.rows(X)
         bits = passing((8 * R.size,), np.dtype(np.uint8))
-        largest, used = fixed_point.scale(R.dtype.char)(R, _at_each_row(t, R), _at_each_row(s, R), grid.step, grid.most, bits)
+        largest, used = fixed_point.scale(R.dtype.char)(
+            R, _at_each_row(t, R), _at_each_row(s, R), grid.step, grid.most, bits
+        )
         grid.check(largest)
         self._write_back(R, X)
         return bits[:used].copy()
@@ -34,7 +36,9 @@ class GridNumbers:
     def _unscale_on_grid(self, Z, t, s, grid, bits):
         R = self.rows(Z)
         given = np.asarray(() if bits is None else bits, np.uint8)
-        largest, found = fixed_point.unscale(R.dtype.char)(R, _at_each_row(t, R), _at_each_row(s, R), grid.step, grid.most, given, bits is None)
+        largest, found = fixed_point.unscale(R.dtype.char)(
+            R, _at_each_row(t, R), _at_each_row(s, R), grid.step, grid.most, given, bits is None
+        )
         if not found:
             raise ValueError(MISSING)
         grid.check(largest)
@@ -60,5 +64,7 @@ class GridNumbers:
 
 
 def _at_each_row(v, R):
-    """A view with v (C,) in each row of R, or v itself where it is rows; one that may be written to, as compiled functions take it."""
+    """A view with v (C,) in each row of R, or v itself where it is rows; one that may be written to, as compiled
+    functions take it.
+    """
     return v if v.ndim == 2 else np.lib.stride_tricks.as_strided(readable(v), R.shape, (0, *v.strides))

@@ -80,7 +80,12 @@ class Pointwise:
     def _spline_vjp(self, dS, S, P, bound, dlogdet, inverse):
         dR, R, dP = (scratch(a.shape, a.dtype) for a in (dS, S, P))
         kernel = spline.spline_vjp(S.dtype.char)
-        self._by_rows(lambda rows: kernel(dS[rows], S[rows], P[rows], bound, LEAST, dlogdet[rows], inverse, dR[rows], R[rows], dP[rows]), S)
+        self._by_rows(
+            lambda rows: kernel(
+                dS[rows], S[rows], P[rows], bound, LEAST, dlogdet[rows], inverse, dR[rows], R[rows], dP[rows]
+            ),
+            S,
+        )
         return dR, R, dP
 
     @staticmethod

@@ -70,7 +70,7 @@ class Squeezes:
         return samples if samples is not None and np.may_share_memory(samples, X) else None
 
     def _first(self, samples, X, C1):
-        return self.images(samples[:, :samples.shape[1] // X.shape[1] * C1], (X.shape[0], C1, *X.shape[2:]))
+        return self.images(samples[:, : samples.shape[1] // X.shape[1] * C1], (X.shape[0], C1, *X.shape[2:]))
 
     def _regroup(self, samples, X, C1, apart):
         def work(n):
@@ -78,7 +78,10 @@ class Squeezes:
             before[...] = samples[n]
             channels, parts = (before, samples[n]) if apart else (samples[n], before)
             channels, cut = channels.reshape(-1, X.shape[1]), channels.size // X.shape[1] * C1
-            pairs = (channels[:, :C1], parts[:cut].reshape(-1, C1)), (channels[:, C1:], parts[cut:].reshape(-1, X.shape[1] - C1))
+            pairs = (
+                (channels[:, :C1], parts[:cut].reshape(-1, C1)),
+                (channels[:, C1:], parts[cut:].reshape(-1, X.shape[1] - C1)),
+            )
             for one, part in pairs:
                 if apart:
                     part[...] = one

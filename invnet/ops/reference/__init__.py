@@ -7,11 +7,11 @@ it does measurably faster; these files say what is computed.
 
 from .activations import Activations
 from .arrays import Arrays
-from .pointwise import Pointwise
 from .channels import Channels
+from .conv_stack import ConvStack
 from .coupling import Couplings
 from .fixed_point import FixedPoint
-from .conv_stack import ConvStack
+from .pointwise import Pointwise
 from .spline import LEAST, Splines
 
 __all__ = ["LEAST", "Ops"]

@@ -52,7 +52,9 @@ class Activations:
         return dH
 
     def normal_cdf(self, A):
-        """The distribution function of the standard normal; the array-API standard has no erf, and SciPy's is for NumPy's arrays."""
+        """The distribution function of the standard normal; the array-API standard has no erf, and SciPy's is for
+        NumPy's arrays.
+        """
         from scipy.special import ndtr  # a tenth of a second to import
 
         return ndtr(A)

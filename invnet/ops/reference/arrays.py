@@ -102,11 +102,15 @@ class Arrays:
         return low <= least and most <= high if ends else low < least and most < high
 
     def all_hold(self, mask):
-        """Whether a boolean array is True everywhere; also False where values are not known yet, in a program that is being exported."""
+        """Whether a boolean array is True everywhere; also False where values are not known yet, in a program that is
+        being exported.
+        """
         return bool(self.xp.all(mask))
 
     def adam_(self, data, grad, m, v, b1, b2, rate, root, eps):
-        """A step of Adam: m and v become the means of the gradient and of its square, data -= rate m / (root sqrt(v) + eps)."""
+        """A step of Adam: m and v become the means of the gradient and of its square, data -= rate m / (root sqrt(v) +
+        eps).
+        """
         m *= b1
         m += (1 - b1) * grad
         v *= b2
@@ -118,18 +122,22 @@ class Arrays:
         return float(self.xp.sum(X)), float(self.xp.sum(X * X))
 
     def fingerprint(self, X, window=0):
-        """(G, B): the projection of each sample on a direction of random signs, those from `window` on in a long sequence; of few samples,
-        of B equal parts, up to 4, of each; of more than 1,024, the sums of those of as many groups."""
+        """(G, B): the projection of each sample on a direction of random signs, those from `window` on in a long
+        sequence; of few samples, of B equal parts, up to 4, of each; of more than 1,024, the sums of those of as many
+        groups."""
         N, n = X.shape[0], math.prod(X.shape[1:])
         B = next(B for B in (4, 3, 2, 1) if n % B == 0) if N < 64 else 1
         some = max(1, PROJECTED // max(1, n))
-        projections = (self._project(X, B, window) if N <= some else
-                       self.xp.concat([self._project(X[i:i + some], B, window) for i in range(0, N, some)]))
+        projections = (
+            self._project(X, B, window)
+            if N <= some
+            else self.xp.concat([self._project(X[i : i + some], B, window) for i in range(0, N, some)])
+        )
         if N <= 1024:
             return projections
         whole = N // 1024 * 1024
         groups = self.xp.sum(self.xp.reshape(projections[:whole], (-1, 1024)), axis=0)
-        groups[:N - whole] += projections[whole:, 0]
+        groups[: N - whole] += projections[whole:, 0]
         return self.xp.reshape(groups, (1024, 1))
 
     def _project(self, X, B, window):
@@ -152,12 +160,12 @@ class Arrays:
         return F.shape == other.shape and bool(self.xp.all(F == other))
 
     def deviation(self, X, other):
-        """The largest sum of squares of a sample of the difference of two arrays, and the mean over the samples of that of X, in double
-        precision."""
+        """The largest sum of squares of a sample of the difference of two arrays, and the mean over the samples of that
+        of X, in double precision."""
         N, some = X.shape[0], max(1, PROJECTED // max(1, math.prod(X.shape[1:])))
         largest, sizes = [], []
         for i in range(0, N, some):
-            R, S = self.rows(X[i:i + some]), self.rows(other[i:i + some])
+            R, S = self.rows(X[i : i + some]), self.rows(other[i : i + some])
             n = min(some, N - i)
             largest.append(self.xp.max(self._sums_of_squares(S - R, n)))
             sizes.append(self.xp.sum(self._sums_of_squares(R, n)))
@@ -172,8 +180,10 @@ class Arrays:
         """(n,) numbers 1 and -1, those from `window` on in a sequence that is the same for every n."""
         signs = self._of_dtype.get(key := self._key(like))
         if signs is None or signs.shape[0] < n + window:
-            signs = self._of_dtype[key] = self.asarray(2.0 * numpy.random.default_rng(0).integers(0, 2, n + WINDOWS) - 1, like)
-        return signs[window:window + n]
+            signs = self._of_dtype[key] = self.asarray(
+                2.0 * numpy.random.default_rng(0).integers(0, 2, n + WINDOWS) - 1, like
+            )
+        return signs[window : window + n]
 
     def _key(self, like):
         return str(like.dtype)  # of a device there is an Ops
@@ -188,7 +198,9 @@ class Arrays:
         return psutil.virtual_memory().available
 
     def update_(self, update, *arrays):
-        """update(operations, *arrays) of flat arrays, in place and number by number, so that it may be done part by part."""
+        """update(operations, *arrays) of flat arrays, in place and number by number, so that it may be done part by
+        part.
+        """
         update(self, *arrays)
 
     # ---- tiles
@@ -214,8 +226,10 @@ class Arrays:
         return contextlib.nullcontext()
 
     def host_array(self, X):
-        """X as a NumPy array of the same memory where this engine has the operations of fused groups (`fused_vectors_` ...), else None."""
-        return None
+        """X as a NumPy array of the same memory where this engine has the operations of fused groups (`fused_vectors_`
+        ...), else None.
+        """
+        return
 
     def at_work(self):
         """A context for a layer's public call: what an engine prepares once for all the operations within."""

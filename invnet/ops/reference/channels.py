@@ -7,7 +7,9 @@ class Channels:
     # ---- the channel mix, in place
 
     def inverse(self, M):
-        """The inverse of M, computed in double precision, since it rebuilds activations at every layer; NaN of a singular one."""
+        """The inverse of M, computed in double precision, since it rebuilds activations at every layer; NaN of a
+        singular one.
+        """
         try:
             return self.astype(self.xp.linalg.inv(self.astype(M, "float64")), M.dtype)
         except (ValueError, RuntimeError):  # what NumPy and PyTorch make of a singular matrix
@@ -18,7 +20,9 @@ class Channels:
         return self.xp.linalg.slogdet(M)[1]
 
     def condition_bound(self, M, Minv):
-        """|M| |Minv|, which is M's condition number or more, as a number; 0.0 where nothing is rebuilt, or a device would have to be waited for."""
+        """|M| |Minv|, which is M's condition number or more, as a number; 0.0 where nothing is rebuilt, or a device
+        would have to be waited for.
+        """
         if self.asynchronous or not self.guarded:
             return 0.0
         m, n = (self.astype(self.xp.reshape(A, (-1,)), "float64") for A in (M, Minv))
@@ -50,13 +54,15 @@ class Channels:
 
     def join_(self, X, z1):
         """X with z1 in the place of the channels that `split_` gave."""
-        X[:, :z1.shape[1]] = z1
+        X[:, : z1.shape[1]] = z1
         return X
 
     # ---- space to depth
 
     def squeeze_(self, X):
-        """(N, C, *spatial) to (N, C * 2**d, *spatial / 2), channel c * 2**d + offset in the block; X's memory may be used."""
+        """(N, C, *spatial) to (N, C * 2**d, *spatial / 2), channel c * 2**d + offset in the block; X's memory may be
+        used.
+        """
         xp, d = self.xp, X.ndim - 2
         N, C, *spatial = X.shape
         half = [s // 2 for s in spatial]

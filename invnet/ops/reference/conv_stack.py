@@ -8,9 +8,9 @@ class ConvStack:
 
     # ---- a network: convolutions one after the other, each one matrix product of rows
 
-    # The weights (*kernel, narrow, wide) are a matrix M (taps * narrow, wide). To more channels, the taps of the input are
-    # gathered and multiplied by M. To fewer (`transposed`) the input times M^T has a column for every tap and channel,
-    # and these are shifted and added: the transpose of the first kind.
+    # The weights (*kernel, narrow, wide) are a matrix M (taps * narrow, wide). To more channels, the taps of the input
+    # are gathered and multiplied by M. To fewer (`transposed`) the input times M^T has a column for every tap and
+    # channel, and these are shifted and added: the transpose of the first kind.
 
     def conv_stack(self, X, layers, parameters, added=None, keep=True):
         """Y = act(W_k * ... act(W_1 * X + added + b_1) ... + b_k), and a tape for conv_stack_vjp.
@@ -23,7 +23,7 @@ class ConvStack:
         """
         tapes = []
         for i, (_, activation, transposed) in enumerate(layers):
-            X, tape = self._convolve(X, *parameters[2 * i:2 * i + 2], activation, transposed, None if i else added)
+            X, tape = self._convolve(X, *parameters[2 * i : 2 * i + 2], activation, transposed, None if i else added)
             if keep:
                 tapes.append(tape)
         return X, (tapes, None if added is None else added.shape[0])
@@ -85,7 +85,7 @@ class ConvStack:
         """The transpose of taps: columns (N * positions, taps * C) to an array of `shape` (N, C, *spatial)."""
         C, X = shape[1], None
         for j, offsets in enumerate(self._offsets(kernel)):
-            part = self.images(T[:, j * C:(j + 1) * C], shape)
+            part = self.images(T[:, j * C : (j + 1) * C], shape)
             if X is None:
                 X = self.xp.zeros_like(part)
             here, there = self._overlap(offsets, shape)

@@ -1,4 +1,6 @@
-"""The coupling: z2 = (x2 + t) s(raw), with h = [t, raw]; the scale is ("sigmoid", _), ("doubled", _) or ("bounded", bound)."""
+"""The coupling: z2 = (x2 + t) s(raw), with h = [t, raw]; the scale is ("sigmoid", _), ("doubled", _) or ("bounded",
+bound).
+"""
 
 import math
 

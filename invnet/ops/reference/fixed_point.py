@@ -1,4 +1,6 @@
-"""Maps of numbers on a grid that are undone to the bit: an affine map keeps what it rounds away, a lifting loses nothing."""
+"""Maps of numbers on a grid that are undone to the bit: an affine map keeps what it rounds away, a lifting loses
+nothing.
+"""
 
 import math
 
@@ -7,11 +9,12 @@ from ..lifting import lifting_of
 
 
 class FixedPoint:
-    """Operations in place on arrays whose numbers are n * grid.step, with integers n; they raise where one leaves the grid.
+    """Operations in place on arrays whose numbers are n * grid.step, with integers n; they raise where one leaves the
+    grid.
 
     A scale s < 1 sends several n to one m = round(n s), the *fibre* of m; which of them it was takes ceil(log2 of its
-    length) bits, none where it has one. `bits` is what such a map gives and its inverse needs, packed as an engine likes;
-    None asks the inverse for the nearest number instead.
+    length) bits, none where it has one. `bits` is what such a map gives and its inverse needs, packed as an engine
+    likes; None asks the inverse for the nearest number instead.
     """
 
     def grid(self, limit, X):
@@ -134,7 +137,9 @@ class FixedPoint:
         return self.xp.clip(self.astype(s, "float64"), 1e-18, None)
 
     def _scaled(self, n, s):
-        """round(n s), halves upwards: halves to even numbers would make fibres of 3 and 5 where s is 1/4, and not all of 4."""
+        """round(n s), halves upwards: halves to even numbers would make fibres of 3 and 5 where s is 1/4, and not all
+        of 4.
+        """
         return self.xp.floor(n * s + 0.5)
 
     def _first(self, m, s, grid):
@@ -146,7 +151,9 @@ class FixedPoint:
         return xp.clip(n, -grid.most, grid.most + 1)
 
     def _pack(self, rank, length):
-        """The ranks, 0 <= rank < length, in bits: all lowest bits first, where a length needs them, then the second ones."""
+        """The ranks, 0 <= rank < length, in bits: all lowest bits first, where a length needs them, then the second
+        ones.
+        """
         xp, where = self.xp, dict(dtype=self.xp.uint8, device=rank.device)
         planes = [xp.zeros(0, **where)]
         rank, last = self.astype(rank, "int64"), self.astype(length, "int64") - 1
@@ -186,5 +193,8 @@ class FixedPoint:
         grid.check(float(self.xp.max(self.xp.abs(n))) if math.prod(n.shape) else 0.0)
 
 
-MISSING = ("this Z is rebuilt to the bit only with the correction bits that the forward of this Z left: backward takes the Z of the last "
-           "forward, decode the bits of the same encode, both with the same parameters and condition")
+MISSING = (
+    "this Z is rebuilt to the bit only with the correction bits that the forward of this Z left: backward takes the Z "
+    "of the last "
+    "forward, decode the bits of the same encode, both with the same parameters and condition"
+)

@@ -51,8 +51,8 @@ class Pointwise:
     def _tanh(self, c, s, solve):
         """v = c, or where `solve` the v with v + (s - 1) tanh(v) = c; t = tanh(v), and 1 - t^2.
 
-        Halley's method from that end of a bracket of the root that lies on the good side by convexity; where a step would
-        leave the bracket, its middle is taken.
+        Halley's method from that end of a bracket of the root that lies on the good side by convexity; where a step
+        would leave the bracket, its middle is taken.
         """
         xp, y, tiny, eps = self.xp, self.xp.abs(c), self.xp.finfo(c.dtype).smallest_normal, self.xp.finfo(c.dtype).eps
         v = y
@@ -67,7 +67,8 @@ class Pointwise:
                 low, high = xp.where(f > 0, v, low), xp.where(f < 0, v, high)
                 inside = (v + step >= low) & (v + step <= high)
                 step = xp.where(inside, step, (low + high) / 2 - v)
-                # Convergence is cubic: after a step this small comes none. Where f is rounding alone, steps say nothing.
+                # Convergence is cubic: after a step this small comes none. Where f is rounding alone, steps say
+                # nothing.
                 done = self.all_hold(~((xp.abs(step) > eps**0.35 * v) & (xp.abs(f) > 4 * eps * (v + y))))
                 v = v + step
                 if done:

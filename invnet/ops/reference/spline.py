@@ -3,20 +3,19 @@
 import math
 from collections import namedtuple
 
-
 #: The least width and height of a bin, as a share of the domain, and the least slope at a knot.
 LEAST = 1e-3
 ZERO_IS_SLOPE_ONE = math.log(math.expm1(1 - LEAST))  # softplus of it is 1 - LEAST
-#: For each value: which is its bin, whether it is in the domain, the value there and 0 elsewhere, the left and lower knot of the
-#: bin, its width, height and mean slope, and the slopes at its ends.
+#: For each value: which is its bin, whether it is in the domain, the value there and 0 elsewhere, the left and lower
+#: knot of the bin, its width, height and mean slope, and the slopes at its ends.
 SplineBin = namedtuple("SplineBin", "bins inside value x y w h delta d0 d1")
 
 
 class Splines:
     """Splines of numbers R (rows, C), with parameters P (rows, C, 3 K - 1)."""
 
-    # R holds values (rows, C), P their parameters (rows, C, 3 bins - 1): widths and heights of the bins as logits, then the
-    # slopes at the knots between them. Log-determinants and their gradients are of rows, (rows,).
+    # R holds values (rows, C), P their parameters (rows, C, 3 bins - 1): widths and heights of the bins as logits, then
+    # the slopes at the knots between them. Log-determinants and their gradients are of rows, (rows,).
 
     def spline(self, R, P, bound):
         """The image S of R, and log|det|."""
@@ -61,14 +60,14 @@ class Splines:
         """What belongs to the bin of each value, found among the knots in x (axis 0) or in y (axis 1)."""
         xp, K = self.xp, (P.shape[2] + 1) // 3
         sizes, knots = [], []
-        for logits in (P[..., :K], P[..., K:2 * K]):
+        for logits in (P[..., :K], P[..., K : 2 * K]):
             p = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
             p = p / xp.sum(p, axis=-1, keepdims=True)
             sizes.append(2 * bound * (LEAST + (1 - K * LEAST) * p))
             before = xp.triu(xp.ones((K, K), dtype=P.dtype, device=P.device), k=1)
             knots.append(sizes[-1] @ before - bound)
         ends = xp.ones((*R.shape, 1), dtype=P.dtype, device=P.device)
-        slopes = xp.concat([ends, LEAST + self._softplus(P[..., 2 * K:] + ZERO_IS_SLOPE_ONE), ends], axis=-1)
+        slopes = xp.concat([ends, LEAST + self._softplus(P[..., 2 * K :] + ZERO_IS_SLOPE_ONE), ends], axis=-1)
         inside = (R > -bound) & (R < bound)
         value = xp.where(inside, R, xp.zeros_like(R))
         passed = value[..., None] >= knots[axis][..., 1:]
@@ -76,8 +75,18 @@ class Splines:
         bins = xp.concat([first, passed], axis=-1) & ~xp.concat([passed, last], axis=-1)
         pick = lambda of_bins: xp.sum(xp.where(bins, of_bins, xp.zeros_like(of_bins)), axis=-1)
         w, h = pick(sizes[0]), pick(sizes[1])
-        return SplineBin(bins, inside, value, pick(knots[0]), pick(knots[1]), w, h, h / w,
-                         pick(slopes[..., :-1]), pick(slopes[..., 1:]))
+        return SplineBin(
+            bins,
+            inside,
+            value,
+            pick(knots[0]),
+            pick(knots[1]),
+            w,
+            h,
+            h / w,
+            pick(slopes[..., :-1]),
+            pick(slopes[..., 1:]),
+        )
 
     def _spline_result(self, R, S, log_slope, at):
         xp = self.xp
@@ -95,7 +104,9 @@ class Splines:
         return 2 * xp.log(at.delta) + xp.log(rest) - 2 * xp.log(at.delta + (at.d0 + at.d1 - 2 * at.delta) * between)
 
     def _spline_root(self, eta, at):
-        """xi with rise(xi) = eta: the root of a xi^2 + b xi = delta eta in [0, 1]; its discriminant is a sum of squares."""
+        """xi with rise(xi) = eta: the root of a xi^2 + b xi = delta eta in [0, 1]; its discriminant is a sum of
+        squares.
+        """
         xp, u = self.xp, at.d0 * (1 - eta) - at.d1 * eta
         a, b = at.delta * (1 - 2 * eta) - u, u + 2 * at.delta * eta
         D, one = xp.sqrt(u * u + 4 * at.delta**2 * eta * (1 - eta)), xp.ones_like(b)
@@ -108,14 +119,16 @@ class Splines:
         between, left = xi * (1 - xi), 1 - xi
         below = delta + (d0 + d1 - 2 * delta) * between
         rest = d1 * xi**2 + 2 * delta * between + d0 * left**2
-        return (delta * rest / below**2,
-                2 * (d1 * xi + delta * (1 - 2 * xi) - d0 * left) / rest - 2 * (d0 + d1 - 2 * delta) * (1 - 2 * xi) / below,
-                between * (d1 * xi**2 - d0 * left**2) / below**2,
-                2 / delta + 2 * between / rest - 2 * (1 - 2 * between) / below,
-                between * (delta * left**2 + d1 * between) / below**2,
-                left**2 / rest - 2 * between / below,
-                -between * (delta * xi**2 + d0 * between) / below**2,
-                xi**2 / rest - 2 * between / below)
+        return (
+            delta * rest / below**2,
+            2 * (d1 * xi + delta * (1 - 2 * xi) - d0 * left) / rest - 2 * (d0 + d1 - 2 * delta) * (1 - 2 * xi) / below,
+            between * (d1 * xi**2 - d0 * left**2) / below**2,
+            2 / delta + 2 * between / rest - 2 * (1 - 2 * between) / below,
+            between * (delta * left**2 + d1 * between) / below**2,
+            left**2 / rest - 2 * between / below,
+            -between * (delta * xi**2 + d0 * between) / below**2,
+            xi**2 / rest - 2 * between / below,
+        )
 
     def _spline_gradient(self, dS, dlogdet, xi, at, P, bound):
         """dR, where that is in the domain, and dP."""
@@ -130,11 +143,11 @@ class Splines:
         here = xp.astype(at.bins, P.dtype)
         before = here @ xp.tril(xp.ones((K, K), dtype=P.dtype, device=P.device), k=-1)
         parts = []
-        for logits, dsize, dknot in ((P[..., :K], dw, -dR), (P[..., K:2 * K], dh, dS)):
+        for logits, dsize, dknot in ((P[..., :K], dw, -dR), (P[..., K : 2 * K], dh, dS)):
             p = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
             p = p / xp.sum(p, axis=-1, keepdims=True)
             dp = 2 * bound * (1 - K * LEAST) * (here * dsize[..., None] + before * dknot[..., None])
             parts.append(p * (dp - xp.sum(p * dp, axis=-1, keepdims=True)))
         dslopes = here[..., 1:] * dd0[..., None] + here[..., :-1] * dd1[..., None]
-        parts.append(dslopes * self._sigmoid(P[..., 2 * K:] + ZERO_IS_SLOPE_ONE))
+        parts.append(dslopes * self._sigmoid(P[..., 2 * K :] + ZERO_IS_SLOPE_ONE))
         return dR, xp.concat(parts, axis=-1)

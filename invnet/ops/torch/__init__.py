@@ -16,7 +16,8 @@ from .conv_stack import ConvStack
 from .precision import in_full, never_reduced, reduced
 from .recording import RecordingOps, is_recording
 
-#: Bytes of a tile, which come one after the other: as much work as fills a device, and on the CPU what an allocator gives quickly.
+#: Bytes of a tile, which come one after the other: as much work as fills a device, and on the CPU what an allocator
+#: gives quickly.
 TILE_BYTES = {"cpu": 32 << 20}
 TILE_BYTES_ELSEWHERE = 256 << 20
 
@@ -92,7 +93,9 @@ class TorchOps(ConvStack, Ops):
         if self.device.type != "cuda":
             return super().free_memory()
         free, _ = torch.cuda.mem_get_info(self.device)
-        held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)  # by PyTorch, and unused
+        held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(
+            self.device
+        )  # by PyTorch, and unused
         return free + held
 
     # ---- the channel mix, in full precision of the dtype as long as torch.backends.cuda.matmul.allow_tf32 is off
@@ -142,7 +145,9 @@ class TorchOps(ConvStack, Ops):
         log_s = self.log_scale(raw, scale)
         dh = torch.empty_like(h)
         dt, draw = dh.chunk(2, 1)
-        torch.mul(dz2, z2, out=draw).add_(dlogdet.reshape(-1, *[1] * (h.ndim - 1))).mul_(self.log_scale_slope(log_s, scale))
+        torch.mul(dz2, z2, out=draw).add_(dlogdet.reshape(-1, *[1] * (h.ndim - 1))).mul_(
+            self.log_scale_slope(log_s, scale)
+        )
         s = log_s.exp_()
         z2.div_(s).sub_(t)
         dt.copy_(dz2.mul_(s))
@@ -159,7 +164,9 @@ class TorchOps(ConvStack, Ops):
 
     def precision(self):
         kind = self.device.type
-        return functools.partial(torch.autocast, kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
+        return functools.partial(
+            torch.autocast, kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
+        )
 
     def in_full_precision(self):
         return never_reduced(self.device.type)

@@ -11,7 +11,8 @@ from . import TorchOps
 
 
 class ByCupy(TorchOps):
-    """Operations that the CuPy engine has kernels for are handed to it, on PyTorch's current stream; convolutions are aten's.
+    """Operations that the CuPy engine has kernels for are handed to it, on PyTorch's current stream; convolutions are
+    aten's.
 
     A tensor and its CuPy array are one memory. Args as of TorchOps.
     """
@@ -26,10 +27,11 @@ class ByCupy(TorchOps):
 
 
 def share_with_torch():
-    """From now on the CuPy engine's kernels serve PyTorch's tensors on CUDA devices, and one allocator, PyTorch's, serves both.
+    """From now on the CuPy engine's kernels serve PyTorch's tensors on CUDA devices, and one allocator, PyTorch's,
+    serves both.
 
-    So neither library holds memory that the other could use, and torch.cuda.max_memory_allocated counts all of it. Call it
-    before the first array or tensor is made.
+    So neither library holds memory that the other could use, and torch.cuda.max_memory_allocated counts all of it. Call
+    it before the first array or tensor is made.
 
     Raises:
         ImportError: CuPy or its CUDA libraries are missing.
@@ -74,6 +76,19 @@ def _handed_over(name):
     return call
 
 
-for _name in ("mix_", "mix_vjp_", "squeeze_", "unsqueeze_", "couple_", "uncouple_", "couple_vjp_", "uncouple_vjp_", "_tanh",
-              "spline", "spline_inverse", "spline_vjp", "spline_inverse_vjp"):
+for _name in (
+    "mix_",
+    "mix_vjp_",
+    "squeeze_",
+    "unsqueeze_",
+    "couple_",
+    "uncouple_",
+    "couple_vjp_",
+    "uncouple_vjp_",
+    "_tanh",
+    "spline",
+    "spline_inverse",
+    "spline_vjp",
+    "spline_inverse_vjp",
+):
     setattr(ByCupy, _name, _handed_over(_name))

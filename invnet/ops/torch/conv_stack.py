@@ -14,7 +14,9 @@ ACTIVATE = {
     None: lambda A: A,
     "relu": torch.relu_,
     "leaky_relu": lambda A: torch.nn.functional.leaky_relu_(A, 0.01),
-    "softplus": lambda A: torch.nn.functional.softplus(A, threshold=40),  # beyond which it is its argument in float64 too
+    "softplus": lambda A: torch.nn.functional.softplus(
+        A, threshold=40
+    ),  # beyond which it is its argument in float64 too
     "silu": torch.nn.functional.silu,
     "gelu": torch.nn.functional.gelu,
     "tanh": torch.tanh_,
@@ -37,7 +39,11 @@ class ConvStack:
     def conv_stack(self, X, layers, parameters, added=None, keep=True):
         with in_full(self.device.type):
             dtype = reduced(self.device.type) or X.dtype
-            low, H, tapes = [p.to(dtype) for p in parameters], self.copy_channels_last(X).to(dtype), []  # a tape outlives X
+            low, H, tapes = (
+                [p.to(dtype) for p in parameters],
+                self.copy_channels_last(X).to(dtype),
+                [],
+            )  # a tape outlives X
             for i, (shape, activation, transposed) in enumerate(layers):
                 A = _convolve(self, H, low[2 * i], low[2 * i + 1], transposed)
                 if i == 0 and added is not None:
@@ -79,12 +85,16 @@ def _convolve_vjp(ops, dA, X, W, transposed):
         T, dR = ops.rows(X), ops.rows(dA)
         dX = ops.images(dR @ (M if transposed else M.T), X.shape)
         return dX, (dR.T @ T if transposed else T.T @ dR).reshape(W.shape), dR.sum(0)
-    dX, dW, db = aten.convolution_backward(dA, X, weight_of(W), [dA.shape[1]], *how(kernel, transposed), [True, True, True])
+    dX, dW, db = aten.convolution_backward(
+        dA, X, weight_of(W), [dA.shape[1]], *how(kernel, transposed), [True, True, True]
+    )
     return dX, dW.permute(*range(2, dW.ndim), 1, 0).contiguous(), db
 
 
 def weight_of(W):
-    """aten's (wide, narrow, *kernel) of (*kernel, narrow, wide): (out, in) of a convolution, (in, out) of a transposed one."""
+    """aten's (wide, narrow, *kernel) of (*kernel, narrow, wide): (out, in) of a convolution, (in, out) of a transposed
+    one.
+    """
     return W.permute(W.ndim - 1, W.ndim - 2, *range(W.ndim - 2))
 
 

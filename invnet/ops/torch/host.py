@@ -15,8 +15,8 @@ _numpy = NumpyOps.on("")
 class HostOps(TorchOps):
     """Operations that NumPy's engine has kernels for are handed to it; a tensor and its NumPy array are one memory.
 
-    That takes about a microsecond for each array. What is left to aten are element-wise layers, and where no group is fused the
-    small matrices of 1x1 convolutions and the sums of gradients.
+    That takes about a microsecond for each array. What is left to aten are element-wise layers, and where no group is
+    fused the small matrices of 1x1 convolutions and the sums of gradients.
     """
 
     def __init__(self):
@@ -38,7 +38,9 @@ class HostOps(TorchOps):
         return torch.from_numpy(y), tape
 
     def conv_stack_vjp(self, dY, tape, layers, parameters):
-        dx, gradients, dadded = _numpy.conv_stack_vjp(dY.detach().numpy(), tape, layers, [p.numpy() for p in parameters])
+        dx, gradients, dadded = _numpy.conv_stack_vjp(
+            dY.detach().numpy(), tape, layers, [p.numpy() for p in parameters]
+        )
         return torch.from_numpy(dx), [torch.from_numpy(gradient) for gradient in gradients], _tensor(dadded)
 
     # ---- tiles: those of NumPy's engine, in its threads
@@ -118,7 +120,29 @@ def _handed_over(name):
     return call
 
 
-for _name in ("product", "mix_", "mix_vjp_", "split_", "join_", "squeeze_", "unsqueeze_", "log_scale", "couple_", "uncouple_",
-              "couple_vjp_", "uncouple_vjp_", "add_", "planar_", "planar_vjp_", "radial_", "radial_vjp_", "spline",
-              "spline_inverse", "spline_vjp", "spline_inverse_vjp", "sum_positions", "deviation"):
+for _name in (
+    "product",
+    "mix_",
+    "mix_vjp_",
+    "split_",
+    "join_",
+    "squeeze_",
+    "unsqueeze_",
+    "log_scale",
+    "couple_",
+    "uncouple_",
+    "couple_vjp_",
+    "uncouple_vjp_",
+    "add_",
+    "planar_",
+    "planar_vjp_",
+    "radial_",
+    "radial_vjp_",
+    "spline",
+    "spline_inverse",
+    "spline_vjp",
+    "spline_inverse_vjp",
+    "sum_positions",
+    "deviation",
+):
     setattr(HostOps, _name, _handed_over(_name))

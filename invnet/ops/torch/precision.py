@@ -1,4 +1,6 @@
-"""Precision: what torch.autocast asks for is for conditioners alone; the state and all else stay in the layer's dtype."""
+"""Precision: what torch.autocast asks for is for conditioners alone; the state and all else stay in the layer's
+dtype.
+"""
 
 import contextlib
 import threading

@@ -1,4 +1,6 @@
-"""Recording: operations that autograd records, for derivatives of derivatives, the transforms of torch.func and torch.export."""
+"""Recording: operations that autograd records, for derivatives of derivatives, the transforms of torch.func and
+torch.export.
+"""
 
 import contextlib
 import math
@@ -10,8 +12,9 @@ import torch
 from ..reference import Ops
 from .conv_stack import how, weight_of
 
-#: Steps of Newton's method for the inverse of a matrix: 2 log2 of its condition number, and some ten more (Söderström & Stewart, On the
-#: Numerical Properties of an Iterative Method for Computing the Moore-Penrose Generalized Inverse, 1974).
+#: Steps of Newton's method for the inverse of a matrix: 2 log2 of its condition number, and some ten more (Söderström &
+#: Stewart, On the Numerical Properties of an Iterative Method for Computing the Moore-Penrose Generalized Inverse,
+#: 1974).
 NEWTON = 60
 
 _here = threading.local()
@@ -40,8 +43,9 @@ def engine_outside():
 class RecordingOps(Ops):
     """The reference, of which nothing that autograd keeps shares memory with what is overwritten later.
 
-    New arrays that are written to are made with `like`, so that they have the batch which vmap gave to that. What depends on
-    values looks at those of all samples, through the wrappers of vmap; in a program that is being exported there are none yet.
+    New arrays that are written to are made with `like`, so that they have the batch which vmap gave to that. What
+    depends on values looks at those of all samples, through the wrappers of vmap; in a program that is being exported
+    there are none yet.
     """
 
     name, guarded = "recording", False
@@ -92,14 +96,16 @@ class RecordingOps(Ops):
         if not torch.compiler.is_exporting():
             return super().lies_within(X, low, high, ends)
         inside = (X >= low) & (X <= high) if ends else (X > low) & (X < high)
-        torch._assert_async(inside.all(), f"values between {low:g} and {high:g} are required")  # the program looks when it runs
+        torch._assert_async(
+            inside.all(), f"values between {low:g} and {high:g} are required"
+        )  # the program looks when it runs
         return True
 
     def all_hold(self, mask):
         return not torch.compiler.is_exporting() and super().all_hold(_values(mask))
 
-    # ONNX has no operator for an inverse, nor for the logarithm of a determinant. Nothing of this depends on the input, so that its
-    # exporter may fold it into a constant.
+    # ONNX has no operator for an inverse, nor for the logarithm of a determinant. Nothing of this depends on the input,
+    # so that its exporter may fold it into a constant.
 
     def inverse(self, M):
         if not torch.onnx.is_in_onnx_export():

@@ -1,8 +1,8 @@
 """Activations and their derivatives over rows, compiled one by one when a network first has them.
 
-Other compiled functions call them by their addresses. As branches of these they would be compiled with every network, for a second.
-An activation is two kernels here: `gelu` has H = act(H), and of those FROM_ARGUMENT A gets what went in; `gelu_vjp` has
-dH = dH act'(A), of the rows H and A that the first left.
+Other compiled functions call them by their addresses. As branches of these they would be compiled with every network,
+for a second. An activation is two kernels here: `gelu` has H = act(H), and of those FROM_ARGUMENT A gets what went in;
+`gelu_vjp` has dH = dH act'(A), of the rows H and A that the first left.
 """
 
 import functools
@@ -12,7 +12,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .exponentials import normal_tail, tanh as tanh_of
+from .exponentials import normal_tail
+from .exponentials import tanh as tanh_of
 from .simple import inner, kernel
 
 SLOPE, DENSITY = 0.01, 1 / math.sqrt(2 * math.pi)
@@ -31,7 +32,7 @@ def _lying(*addresses):
 
 
 def _entry(dispatcher):
-    version, = dispatcher.overloads.values()
+    (version,) = dispatcher.overloads.values()
     return version.library.get_pointer_to_function(version.fndesc.llvm_func_name)
 
 
@@ -130,7 +131,9 @@ def silu_vjp(dH, H, A):
 @kernel("void($[::1], $[::1])")
 def gelu(H, A):
     zero = H.dtype.type(0)
-    for i in range(H.size):  # apart, since A is H where nothing is kept, and LLVM makes vectors of one array or of two that do not overlap
+    for i in range(
+        H.size
+    ):  # apart, since A is H where nothing is kept, and LLVM makes vectors of one array or of two that do not overlap
         A[i] = H[i]
     for i in range(H.size):
         a = H[i]

@@ -1,10 +1,12 @@
-"""The affine map of a row of numbers, given rows t and raw, and its gradient, for use inside compiled functions: (x + t) s, s = scale(raw)."""
+"""The affine map of a row of numbers, given rows t and raw, and its gradient, for use inside compiled functions: (x +
+t) s, s = scale(raw).
+"""
 
 import math
 
 from .exponentials import log1p, split
-from .simple import ZERO, inner
 from .matrices import copy
+from .simple import ZERO, inner
 from .spline import MANY
 
 
@@ -12,9 +14,17 @@ from .spline import MANY
 def scales(raw, s, logdet, sigmoid, a, sign, Y, E):
     """s of raw, which becomes the slope of log s; adds log s to logdet with a sign. Y and E are scratch.
 
-    Rows may be longer than logdet, by what makes them whole vectors: up to 15 numbers more take less time than these one by one.
+    Rows may be longer than logdet, by what makes them whole vectors: up to 15 numbers more take less time than these
+    one by one.
     """
-    n, zero, one, two, four, over_a = s.size, s.dtype.type(0), s.dtype.type(1), s.dtype.type(2), s.dtype.type(4), s.dtype.type(1 / a)
+    n, zero, one, two, four, over_a = (
+        s.size,
+        s.dtype.type(0),
+        s.dtype.type(1),
+        s.dtype.type(2),
+        s.dtype.type(4),
+        s.dtype.type(1 / a),
+    )
     a, sign = s.dtype.type(a), s.dtype.type(sign)
     if sigmoid:
         for i in range(n):
@@ -44,7 +54,7 @@ def scales(raw, s, logdet, sigmoid, a, sign, Y, E):
 def shift_and_scale(x, shift, raw, s, to_z, sigmoid, a, sign, logdet, at):
     """x becomes z, or z becomes x; s is set, raw becomes the slope of log s, and sign log s is added to logdet."""
     n = x.size
-    scales(raw, s, logdet, sigmoid, a, sign, at[:n], at[MANY:MANY + n])
+    scales(raw, s, logdet, sigmoid, a, sign, at[:n], at[MANY : MANY + n])
     if to_z:
         for i in range(n):
             x[i] = (x[i] + shift[i]) * s[i]

@@ -1,19 +1,37 @@
 """Layers of a group that have a conditioner: couplings and autoregressive layers with dense ones, and their gradients.
 
-A conditioner's units come step by step, as fused/spec.py says, each once: so a layer costs the same in both directions. Its units
-are rows of `work`, samples along them, after a row of ones: a bias is the weight of an input that is one. What a channel becomes given
-its rows of outputs is said in affine.py and spline.py.
+A conditioner's units come step by step, as fused/spec.py says, each once: so a layer costs the same in both directions.
+Its units are rows of `work`, samples along them, after a row of ones: a bias is the weight of an input that is one.
+What a channel becomes given its rows of outputs is said in affine.py and spline.py.
 """
 
 from .activations import activate, multiply_by_slope
 from .affine import shift_and_scale, shift_and_scale_vjp
-from .simple import ZERO, inner
 from .matrices import add, copy
 from .products import place_transposed, product, rounded
+from .simple import ZERO, inner
 from .spline import SIZE, bend, bend_vjp
 from .tables import (
-    ACTIVATION, BEFORE, BINS, COLUMNS, D, ENDS, ENDS_IN, ENDS_OUT, FIRST, GROUPS, IN, INPUTS, LAST, ORDER, OUT, READS_Z, ROWS, SIGMOID, UNITS,
+    ACTIVATION,
+    BEFORE,
+    BINS,
+    COLUMNS,
+    ENDS,
+    ENDS_IN,
+    ENDS_OUT,
+    FIRST,
+    GROUPS,
+    IN,
+    INPUTS,
+    LAST,
+    ORDER,
+    OUT,
+    READS_Z,
+    ROWS,
+    SIGMOID,
+    UNITS,
     WEIGHTS,
+    D,
 )
 
 
@@ -26,25 +44,45 @@ def units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes):
         if new == stop:
             continue
         o = (t[OUT] + new) * pitch
-        product(P, t[WEIGHTS], index[t[COLUMNS]:], new, stop, index[t[ROWS]:], 1 + seen, work, t[IN] * pitch, pitch, n, work, zeros, ZERO,
-                work, o, pitch, lanes)
+        product(
+            P,
+            t[WEIGHTS],
+            index[t[COLUMNS] :],
+            new,
+            stop,
+            index[t[ROWS] :],
+            1 + seen,
+            work,
+            t[IN] * pitch,
+            pitch,
+            n,
+            work,
+            zeros,
+            ZERO,
+            work,
+            o,
+            pitch,
+            lanes,
+        )
         before = (t[BEFORE] + new) * pitch
-        activate(work[o:o + (stop - new) * pitch], work[before:before + (stop - new) * pitch], t[ACTIVATION])
+        activate(work[o : o + (stop - new) * pitch], work[before : before + (stop - new) * pitch], t[ACTIVATION])
 
 
 @inner
 def row(work, r, pitch, n):
-    return work[r * pitch:r * pitch + n]
+    return work[r * pitch : r * pitch + n]
 
 
 @inner
 def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, lanes, at):
-    """A layer to Z or to X: the rows of the channels are changed; what `couple_vjp` needs stays in those of scales and outputs, and in `at`."""
+    """A layer to Z or to X: the rows of the channels are changed; what `couple_vjp` needs stays in those of scales and
+    outputs, and in `at`.
+    """
     first, last = t[FIRST], t[LAST]
     net, outputs = layers[first], layers[last]
     reads_before, sign, whole = t[READS_Z] != to_z, 1.0 if to_z else -1.0, rounded(n, lanes)
     for l in range(first, last + 1):
-        work[layers[l, IN] * pitch:(layers[l, IN] + 1) * pitch] = 1
+        work[layers[l, IN] * pitch : (layers[l, IN] + 1) * pitch] = 1
     for g in range(t[GROUPS]):
         units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes)
         start, stop = index[t[ENDS] + g], index[t[ENDS] + g + 1]
@@ -56,10 +94,26 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
                 copy(x, ZERO, seen, ZERO, pitch)
             if changed and t[BINS]:
                 o = outputs[OUT] + out + (j - start) * (3 * t[BINS] - 1)
-                bend(x[:n], work, o * pitch, pitch, t[BINS], limits[0], limits[1], not to_z, sign, logdet, at[c * SIZE:(c + 1) * SIZE])
+                bend(
+                    x[:n],
+                    work,
+                    o * pitch,
+                    pitch,
+                    t[BINS],
+                    limits[0],
+                    limits[1],
+                    not to_z,
+                    sign,
+                    logdet,
+                    at[c * SIZE : (c + 1) * SIZE],
+                )
             elif changed:
                 o = outputs[OUT] + out + j - start
-                shift, raw, s = row(work, o, pitch, whole), row(work, o + stop - start, pitch, whole), row(work, 2 * C + c, pitch, whole)
+                shift, raw, s = (
+                    row(work, o, pitch, whole),
+                    row(work, o + stop - start, pitch, whole),
+                    row(work, 2 * C + c, pitch, whole),
+                )
                 shift_and_scale(x[:whole], shift, raw, s, to_z, t[SIGMOID], limits[0], sign, logdet, at)
             if not reads_before and j < net[INPUTS]:
                 copy(x, ZERO, seen, ZERO, pitch)
@@ -77,10 +131,28 @@ def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, sp
         out, changed = index[outputs[ENDS_OUT] + g], index[outputs[ENDS_OUT] + g + 1] > index[outputs[ENDS_OUT] + g]
         seen = net[UNITS] > later and start < net[INPUTS]
         if seen:
-            product(P, net[WEIGHTS], index[net[ROWS] + 1:], start, stop, index[net[COLUMNS] + later:], net[UNITS] - later,
-                    work, (net[D] + later) * pitch, pitch, n, work, zeros, ZERO, work, spare, pitch, lanes)
+            product(
+                P,
+                net[WEIGHTS],
+                index[net[ROWS] + 1 :],
+                start,
+                stop,
+                index[net[COLUMNS] + later :],
+                net[UNITS] - later,
+                work,
+                (net[D] + later) * pitch,
+                pitch,
+                n,
+                work,
+                zeros,
+                ZERO,
+                work,
+                spare,
+                pitch,
+                lanes,
+            )
         for o in range(outputs[D] + out, outputs[D] + index[outputs[ENDS_OUT] + g + 1]):
-            work[o * pitch + n:(o + 1) * pitch] = 0
+            work[o * pitch + n : (o + 1) * pitch] = 0
         for j in range(start, stop):
             c, arrived = index[t[ORDER] + j], row(work[spare:], j - start, pitch, n)
             x, d, s = row(work, c, pitch, n), row(work, C + c, pitch, n), row(work, 2 * C + c, pitch, n)
@@ -89,8 +161,20 @@ def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, sp
                     d[i] += arrived[i]
             if changed and t[BINS]:
                 o = out + (j - start) * (3 * t[BINS] - 1)
-                bend_vjp(d, work, (outputs[OUT] + o) * pitch, work, (outputs[D] + o) * pitch, pitch, t[BINS], limits[0], limits[1], inverse,
-                          dlogdet, at[c * SIZE:(c + 1) * SIZE])
+                bend_vjp(
+                    d,
+                    work,
+                    (outputs[OUT] + o) * pitch,
+                    work,
+                    (outputs[D] + o) * pitch,
+                    pitch,
+                    t[BINS],
+                    limits[0],
+                    limits[1],
+                    inverse,
+                    dlogdet,
+                    at[c * SIZE : (c + 1) * SIZE],
+                )
             elif changed:
                 o, more = out + j - start, stop - start
                 shift, slope = row(work, outputs[OUT] + o, pitch, n), row(work, outputs[OUT] + o + more, pitch, n)
@@ -106,19 +190,38 @@ def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, sp
                 continue
             o, H, before = (h[D] + new) * pitch, (h[OUT] + new) * pitch, (h[BEFORE] + new) * pitch
             if after[UNITS] > later:
-                product(P, after[WEIGHTS], index[after[ROWS] + 1:], new, stop, index[after[COLUMNS] + later:], after[UNITS] - later,
-                        work, (after[D] + later) * pitch, pitch, n, work, zeros, ZERO, work, o, pitch, lanes)
+                product(
+                    P,
+                    after[WEIGHTS],
+                    index[after[ROWS] + 1 :],
+                    new,
+                    stop,
+                    index[after[COLUMNS] + later :],
+                    after[UNITS] - later,
+                    work,
+                    (after[D] + later) * pitch,
+                    pitch,
+                    n,
+                    work,
+                    zeros,
+                    ZERO,
+                    work,
+                    o,
+                    pitch,
+                    lanes,
+                )
             else:
-                work[o:o + (stop - new) * pitch] = 0
+                work[o : o + (stop - new) * pitch] = 0
             size = (stop - new) * pitch
-            multiply_by_slope(work[o:o + size], work[H:H + size], work[before:before + size], h[ACTIVATION])
+            multiply_by_slope(work[o : o + size], work[H : H + size], work[before : before + size], h[ACTIVATION])
 
 
 @inner
 def gradients_of_units(t, layers, index, work, zeros, panel, steps, ones, pitch, n, G, lanes):
     """Adds the gradients of a conditioner's weights and biases to G: sums over samples.
 
-    Of the two factors, inputs and gradients of units, the one with more rows becomes a panel, with a row for each sample.
+    Of the two factors, inputs and gradients of units, the one with more rows becomes a panel, with a row for each
+    sample.
     """
     for l in range(t[FIRST], t[LAST] + 1):
         h = layers[l]
@@ -126,22 +229,62 @@ def gradients_of_units(t, layers, index, work, zeros, panel, steps, ones, pitch,
         left, right, count = (h[D], h[IN], 1 + h[INPUTS]) if narrowing else (h[IN], h[D], h[UNITS])
         width = rounded(count, lanes)
         out = panel + pitch * width
-        place_transposed(work[right * pitch:], width, pitch, work, panel, width, lanes)  # rows beyond `count` become columns of no use
+        place_transposed(
+            work[right * pitch :], width, pitch, work, panel, width, lanes
+        )  # rows beyond `count` become columns of no use
         for g in range(t[GROUPS]):
             seen, new, stop = 1 + index[h[ENDS_IN] + g + 1], index[h[ENDS_OUT] + g], index[h[ENDS_OUT] + g + 1]
-            rows, columns, W = index[h[ROWS]:], index[h[COLUMNS] + new:], h[WEIGHTS]
+            rows, columns, W = index[h[ROWS] :], index[h[COLUMNS] + new :], h[WEIGHTS]
             if new == stop:
                 continue
             if narrowing:
-                product(work, left * pitch, steps, new, stop, ones, n, work, panel, width, seen, work, zeros, ZERO, work, out, width, lanes)
+                product(
+                    work,
+                    left * pitch,
+                    steps,
+                    new,
+                    stop,
+                    ones,
+                    n,
+                    work,
+                    panel,
+                    width,
+                    seen,
+                    work,
+                    zeros,
+                    ZERO,
+                    work,
+                    out,
+                    width,
+                    lanes,
+                )
                 for i in range(stop - new):
                     for k in range(seen):
                         G[W + rows[k] + columns[i]] += work[out + i * width + k]
                 continue
-            product(work, left * pitch, steps, ZERO, seen, ones, n, work, panel + new, width, stop - new, work, zeros, ZERO, work, out, width, lanes)
+            product(
+                work,
+                left * pitch,
+                steps,
+                ZERO,
+                seen,
+                ones,
+                n,
+                work,
+                panel + new,
+                width,
+                stop - new,
+                work,
+                zeros,
+                ZERO,
+                work,
+                out,
+                width,
+                lanes,
+            )
             for k in range(seen):
                 if l < t[LAST]:  # units are in order, but for the last
-                    add(work, out + k * width, G[W + rows[k] + new:W + rows[k] + stop])
+                    add(work, out + k * width, G[W + rows[k] + new : W + rows[k] + stop])
                 else:
                     for i in range(stop - new):
                         G[W + rows[k] + columns[i]] += work[out + k * width + i]

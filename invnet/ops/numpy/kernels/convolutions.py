@@ -1,8 +1,8 @@
 """A stack of convolutions and its gradients, each one compiled call: what a conditioner does with a tile.
 
 In one call there is no Python between layers, and no lock of Python's between threads. What gradients need lies in one
-array, `tape`, everything else in another, `work`, at the offsets of a plan: rows of whole vectors, one for each position,
-and padded images where a convolution reads taps.
+array, `tape`, everything else in another, `work`, at the offsets of a plan: rows of whole vectors, one for each
+position, and padded images where a convolution reads taps.
 """
 
 import functools
@@ -11,30 +11,71 @@ from collections import namedtuple
 import numpy as np
 
 from ...activations import FROM_ARGUMENT
-from .activations import activate, multiply_by_slope, address_of
+from .activations import activate, address_of, multiply_by_slope
+from .products import (
+    add_to_rows,
+    clear,
+    multiples,
+    place,
+    place_transposed,
+    product,
+    product_of_transpose,
+    rounded,
+    sum_rows,
+    take_rows,
+)
 from .simple import ONE, ZERO, inner, kernel, once
-from .products import add_to_rows, clear, multiples, place, place_transposed, product, product_of_transpose, rounded, sum_rows, take_rows
 from .tables import numbers_at
 from .taps import find_taps, pad, rows_of, sum_taps
 from .vector_rows import add_rows
 from .vectors import BYTES, ROWS, SLACK
-from .winograd import ONE_POINT, PATCH, POINTS, evaluate, evaluate_vjp, evaluate_taps, evaluate_taps_vjp, interpolate, interpolate_vjp
+from .winograd import (
+    ONE_POINT,
+    PATCH,
+    POINTS,
+    evaluate,
+    evaluate_taps,
+    evaluate_taps_vjp,
+    evaluate_vjp,
+    interpolate,
+    interpolate_vjp,
+)
 
 #: rows that are worked on at one time: 16 blocks of a product, which stay near; 4 % faster than 8, and than 32
 ROWS_AT_ONCE = 224
 
-#: A row of a plan, for a layer: numbers of channels, kernel, whether it is transposed, the activation's address; at how many points
-#: patches are multiplied (1: there are no patches, and each position is one), patches in a row of positions, taps of that row that are
-#: left to products, and how far apart positions and points are in padded images; offsets in `tape` of its input's rows, of their padded
-#: image, of its output and the same before the activation; in the flat array of gradients of those of weights and bias.
-(C_IN, C_OUT, KD, KH, KW, TRANSPOSED, ACTIVATION, AT, PATCHES, ALONG, STEP, PLANE, INPUT, PADDED, OUTPUT, BEFORE, DW, DB) = range(18)
-#: The last row, offsets in `work`: zeros, the bias, weights in whole vectors, their values at points, the transpose of either, columns of
-#: taps, values of some patches, some rows; two gradients of rows, a padded gradient, the gradient of weights, a panel of a product.
-#: A forward pass uses what is before the first gradient.
+#: A row of a plan, for a layer: numbers of channels, kernel, whether it is transposed, the activation's address; at how
+#: many points patches are multiplied (1: there are no patches, and each position is one), patches in a row of
+#: positions, taps of that row that are left to products, and how far apart positions and points are in padded images;
+#: offsets in `tape` of its input's rows, of their padded image, of its output and the same before the activation; in
+#: the flat array of gradients of those of weights and bias.
+(
+    C_IN,
+    C_OUT,
+    KD,
+    KH,
+    KW,
+    TRANSPOSED,
+    ACTIVATION,
+    AT,
+    PATCHES,
+    ALONG,
+    STEP,
+    PLANE,
+    INPUT,
+    PADDED,
+    OUTPUT,
+    BEFORE,
+    DW,
+    DB,
+) = range(18)
+#: The last row, offsets in `work`: zeros, the bias, weights in whole vectors, their values at points, the transpose of
+#: either, columns of taps, values of some patches, some rows; two gradients of rows, a padded gradient, the gradient of
+#: weights, a panel of a product. A forward pass uses what is before the first gradient.
 ZEROS, BIAS, WEIGHTS, TAP_VALUES, TRANSPOSE, TAPS, VALUES, FEW_ROWS, G, OTHER, PADDED_G, PRODUCT, PANEL = range(13)
 
-#: The table, how many floats `tape` has and `work`, forward and backward, how long each array of offsets is, and how many
-#: floats all gradients are.
+#: The table, how many floats `tape` has and `work`, forward and backward, how long each array of offsets is, and how
+#: many floats all gradients are.
 Plan = namedtuple("Plan", "table tape forward backward offsets gradients")
 
 
@@ -60,11 +101,29 @@ def plan(layers, N, D, H, W, itemsize, keep):
         kd, kh, kw = (1,) * (3 - len(kernel)) + tuple(kernel)
         C_in, C_out = (wide, narrow) if transposed else (narrow, wide)
         points, Q, k = (POINTS, -(-W // PATCH), 1) if kw == 3 and W > 2 else (1, W, kw)
-        taps, pitch, K, step = kd * kh * kw, rounded(wide, lanes), kd * kh * k * narrow, rounded(narrow, lanes) if points > 1 else narrow
+        taps, pitch, K, step = (
+            kd * kh * kw,
+            rounded(wide, lanes),
+            kd * kh * k * narrow,
+            rounded(narrow, lanes) if points > 1 else narrow,
+        )
         plane, column = N * (D + kd - 1) * (H + kh - 1) * (Q + k - 1) * step, rounded(K, lanes)
         rows_in, rows = (R + PATCH) * rounded(C_in, lanes), (R + PATCH) * rounded(C_out, lanes)
         t = table[i]
-        t[:12] = C_in, C_out, kd, kh, kw, transposed, address_of(activation, "f" if itemsize == 4 else "d"), points, Q, k, step, plane
+        t[:12] = (
+            C_in,
+            C_out,
+            kd,
+            kh,
+            kw,
+            transposed,
+            address_of(activation, "f" if itemsize == 4 else "d"),
+            points,
+            Q,
+            k,
+            step,
+            plane,
+        )
         t[INPUT] = table[i - 1, OUTPUT] if i else take("tape", rows_in)
         t[PADDED] = take("tape", points * plane) if taps > 1 and not transposed else 0
         t[OUTPUT] = take("tape", rows) if keep else spare[i % 2]
@@ -73,12 +132,21 @@ def plan(layers, N, D, H, W, itemsize, keep):
         gradients = int(t[DB]) + C_out
         offsets = max(offsets, R, 2 * taps, taps * C_in, taps * C_out)
         patched = points > 1
-        for key, floats in ((ZEROS, max(column, pitch)), (BIAS, C_out), (WEIGHTS, taps * narrow * pitch), (TAP_VALUES, points * K * pitch * patched),
-                            (TRANSPOSE, points * pitch * column), (TAPS, points * N * D * H * Q * column if taps > 1 or transposed else 0),
-                            (VALUES, points * (ROWS_AT_ONCE // PATCH * pitch + SLACK) * patched),
-                            (FEW_ROWS, max(PATCH * pitch, (PATCH * Q + 2 + POINTS) * step) * patched),
-                            (G, max(rows_in, rows)), (OTHER, max(rows_in, rows)), (PADDED_G, points * plane if transposed else 0),
-                            (PRODUCT, points * K * pitch), (PANEL, ROWS_AT_ONCE * rounded(ROWS, lanes))):
+        for key, floats in (
+            (ZEROS, max(column, pitch)),
+            (BIAS, C_out),
+            (WEIGHTS, taps * narrow * pitch),
+            (TAP_VALUES, points * K * pitch * patched),
+            (TRANSPOSE, points * pitch * column),
+            (TAPS, points * N * D * H * Q * column if taps > 1 or transposed else 0),
+            (VALUES, points * (ROWS_AT_ONCE // PATCH * pitch + SLACK) * patched),
+            (FEW_ROWS, max(PATCH * pitch, (PATCH * Q + 2 + POINTS) * step) * patched),
+            (G, max(rows_in, rows)),
+            (OTHER, max(rows_in, rows)),
+            (PADDED_G, points * plane if transposed else 0),
+            (PRODUCT, points * K * pitch),
+            (PANEL, ROWS_AT_ONCE * rounded(ROWS, lanes)),
+        ):
             largest[key] = max(largest[key], floats)
     for key, floats in largest.items():
         if key == G:
@@ -89,8 +157,8 @@ def plan(layers, N, D, H, W, itemsize, keep):
 
 @inner
 def right_factor(V, t, narrow, wide, K, transposed, work, scratch, lanes):
-    """Weights as right factors (K, wide) of products, one after the other where there is one for each point, or the transposes: the array, and
-    where they begin."""
+    """Weights as right factors (K, wide) of products, one after the other where there is one for each point, or the
+    transposes: the array, and where they begin."""
     B, bo, pitch, column = V, 0, rounded(wide, lanes), rounded(K, lanes)
     taps = t[KD] * t[KH] * t[KW]
     if wide % lanes:  # else rows of whole vectors serve where they are
@@ -101,7 +169,9 @@ def right_factor(V, t, narrow, wide, K, transposed, work, scratch, lanes):
         B, bo = work, scratch[TAP_VALUES]
     if transposed:
         for i in range(t[AT]):
-            place_transposed(B[bo + i * K * pitch:], K, pitch, work, scratch[TRANSPOSE] + i * pitch * column, column, lanes)
+            place_transposed(
+                B[bo + i * K * pitch :], K, pitch, work, scratch[TRANSPOSE] + i * pitch * column, column, lanes
+            )
         B, bo = work, scratch[TRANSPOSE]
     return B, bo
 
@@ -119,7 +189,25 @@ def pad_images(X, x, pitch, out, o, t, narrow, N, D, H, W, work, few):
 def sum_columns(work, scratch, column, bias, Y, y, pitch, t, narrow, N, D, H, W, offsets):
     """Rows at y: the bias and the columns of all taps that reach a position."""
     if t[AT] > 1:
-        interpolate(work, scratch[TAPS], column, bias, Y, y, pitch, N, D, H, W, narrow, t[KD], t[KH], scratch[FEW_ROWS], scratch[ZEROS], offsets)
+        interpolate(
+            work,
+            scratch[TAPS],
+            column,
+            bias,
+            Y,
+            y,
+            pitch,
+            N,
+            D,
+            H,
+            W,
+            narrow,
+            t[KD],
+            t[KH],
+            scratch[FEW_ROWS],
+            scratch[ZEROS],
+            offsets,
+        )
     else:
         sum_taps(work, scratch[TAPS], column, bias, Y, y, pitch, N, D, H, W, narrow, t[KD], t[KH], t[KW], offsets)
 
@@ -134,7 +222,7 @@ def take_gradient(work, dW, t, taps, narrow, wide, pitch, gradients):
         for k in range(along):
             to, at = t[DW] + (j * along + k) * narrow * wide, dW + (k * (taps // along) + j) * size
             for r in range(narrow):
-                row, sums = work[at + r * pitch:at + (r + 1) * pitch], gradients[to + r * wide:to + (r + 1) * wide]
+                row, sums = work[at + r * pitch : at + (r + 1) * pitch], gradients[to + r * wide : to + (r + 1) * wide]
                 for c in range(wide):
                     sums[c] += row[c]
 
@@ -147,14 +235,26 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
     as many positions as there are.
     """
     R, L, scratch = N * D * H * W, table.shape[0] - 1, table[table.shape[0] - 1]
-    rows, columns, group, zeros, bias = offsets[0], offsets[1], R // max(1, added.shape[0]), scratch[ZEROS], scratch[BIAS]
+    rows, columns, group, zeros, bias = (
+        offsets[0],
+        offsets[1],
+        R // max(1, added.shape[0]),
+        scratch[ZEROS],
+        scratch[BIAS],
+    )
     clear(work, zeros, bias)
     for l in range(L):
         t = table[l]
         C_in, C_out, transposed, points, Q = t[C_IN], t[C_OUT], t[TRANSPOSED] > 0, t[AT], t[PATCHES]
         narrow, wide = (C_out, C_in) if transposed else (C_in, C_out)
         K, P, patch = t[KD] * t[KH] * t[ALONG] * narrow, N * D * H * Q, PATCH if points > 1 else 1
-        pitch_in, pitch, column, some, A = rounded(C_in, lanes), rounded(C_out, lanes), rounded(K, lanes), ROWS_AT_ONCE // patch, t[INPUT]
+        pitch_in, pitch, column, some, A = (
+            rounded(C_in, lanes),
+            rounded(C_out, lanes),
+            rounded(K, lanes),
+            ROWS_AT_ONCE // patch,
+            t[INPUT],
+        )
         values, plane = scratch[VALUES], some * rounded(wide, lanes) + SLACK
         V = numbers_at(addresses[2 * l], t[KD] * t[KH] * t[KW] * C_in * C_out, tape)
         place(numbers_at(addresses[2 * l + 1], C_out, tape), ONE, C_out, work, bias, pitch)
@@ -172,21 +272,57 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
                     evaluate(tape, A, pitch_in, r, n, Q, W, work, values, plane, scratch[FEW_ROWS])
                 for i in range(points):
                     X, x = (work, values + i * plane) if points > 1 else (tape, A + r * pitch_in)
-                    product(X, x, rows, ZERO, n, columns, wide, B, bo + i * pitch_in * column, column, K, work, zeros, ZERO,
-                            work, scratch[TAPS] + (i * P + r) * column, column, lanes)
+                    product(
+                        X,
+                        x,
+                        rows,
+                        ZERO,
+                        n,
+                        columns,
+                        wide,
+                        B,
+                        bo + i * pitch_in * column,
+                        column,
+                        K,
+                        work,
+                        zeros,
+                        ZERO,
+                        work,
+                        scratch[TAPS] + (i * P + r) * column,
+                        column,
+                        lanes,
+                    )
             else:
                 for i in range(points):
                     Y, y = (work, values + i * plane) if points > 1 else (tape, t[OUTPUT] + r * pitch)
-                    product(tape, A + i * t[PLANE], rows, r, r + n, columns, K, B, bo + i * K * pitch, pitch, wide,
-                            work, bias if points == 1 or i == ONE_POINT else zeros, ZERO, Y, y, pitch, lanes)
+                    product(
+                        tape,
+                        A + i * t[PLANE],
+                        rows,
+                        r,
+                        r + n,
+                        columns,
+                        K,
+                        B,
+                        bo + i * K * pitch,
+                        pitch,
+                        wide,
+                        work,
+                        bias if points == 1 or i == ONE_POINT else zeros,
+                        ZERO,
+                        Y,
+                        y,
+                        pitch,
+                        lanes,
+                    )
                 if points > 1:
                     evaluate_vjp(work, values, plane, tape, t[OUTPUT], pitch, r, n, Q, W)
         if transposed:
             sum_columns(work, scratch, column, bias, tape, t[OUTPUT], pitch, t, narrow, N, D, H, W, rows)
         y, before = t[OUTPUT], t[BEFORE]
         if l == 0 and added.size > 0:
-            add_to_rows(tape[y:y + R * pitch], pitch, added, group)
-        activate(tape[y:y + R * pitch], tape[before:before + R * pitch], t[ACTIVATION])
+            add_to_rows(tape[y : y + R * pitch], pitch, added, group)
+        activate(tape[y : y + R * pitch], tape[before : before + R * pitch], t[ACTIVATION])
 
 
 @once
@@ -206,18 +342,30 @@ def convolve_vjp(addresses, table, N, D, H, W, dadded, tape, work, offsets, grad
         t = table[l]
         C_in, C_out, transposed, points, Q = t[C_IN], t[C_OUT], t[TRANSPOSED] > 0, t[AT], t[PATCHES]
         narrow, wide = (C_out, C_in) if transposed else (C_in, C_out)
-        taps, K, P, patch = t[KD] * t[KH] * t[KW], t[KD] * t[KH] * t[ALONG] * narrow, N * D * H * Q, PATCH if points > 1 else 1
-        pitch_in, pitch, pitch_wide, column = rounded(C_in, lanes), rounded(C_out, lanes), rounded(wide, lanes), rounded(K, lanes)
+        taps, K, P, patch = (
+            t[KD] * t[KH] * t[KW],
+            t[KD] * t[KH] * t[ALONG] * narrow,
+            N * D * H * Q,
+            PATCH if points > 1 else 1,
+        )
+        pitch_in, pitch, pitch_wide, column = (
+            rounded(C_in, lanes),
+            rounded(C_out, lanes),
+            rounded(wide, lanes),
+            rounded(K, lanes),
+        )
         some, reads, A = ROWS_AT_ONCE // patch, taps > 1 and not transposed, t[INPUT]
         plane = some * pitch_wide + SLACK
         V = numbers_at(addresses[2 * l], taps * C_in * C_out, tape)
         clear(work, db, db + pitch)
         multiples(steps, R, pitch_wide)
         y, before = t[OUTPUT], t[BEFORE]
-        multiply_by_slope(work[g:g + R * pitch], tape[y:y + R * pitch], tape[before:before + R * pitch], t[ACTIVATION])
+        multiply_by_slope(
+            work[g : g + R * pitch], tape[y : y + R * pitch], tape[before : before + R * pitch], t[ACTIVATION]
+        )
         add_rows(work, g, pitch, R, work, db, pitch)
         if l == 0 and dadded.size > 0:
-            sum_rows(work[g:g + R * pitch], pitch, dadded, group)
+            sum_rows(work[g : g + R * pitch], pitch, dadded, group)
         B, bo = right_factor(V, t, narrow, wide, K, not transposed, work, scratch, lanes)
         if transposed:
             pad_images(work, g, pitch, work, scratch[PADDED_G], t, narrow, N, D, H, W, work, scratch[FEW_ROWS])
@@ -228,28 +376,108 @@ def convolve_vjp(addresses, table, N, D, H, W, dadded, tape, work, offsets, grad
             find_taps(rows, columns, N, D, H, Q, narrow, t[STEP], t[KD], t[KH], t[ALONG])
         if reads:
             A = t[PADDED]
-        S, s, X, x = (tape, A, work, scratch[PADDED_G]) if transposed else (work, g, tape, A)  # the wide rows and the images of narrow ones
+        S, s, X, x = (
+            (tape, A, work, scratch[PADDED_G]) if transposed else (work, g, tape, A)
+        )  # the wide rows and the images of narrow ones
         for r in range(0, P, some):
             n = min(some, P - r)
             F, f = (work, values) if points > 1 else (S, s + r * pitch_wide)
             if points > 1:
                 evaluate(S, s, pitch_wide, r, n, Q, W, work, values, plane, scratch[FEW_ROWS])
             for i in range(points):
-                to, so, lds = dW + i * K * pitch_wide, dW + i * K * pitch_wide if r else zeros, pitch_wide if r else ZERO
+                to, so, lds = (
+                    dW + i * K * pitch_wide,
+                    dW + i * K * pitch_wide if r else zeros,
+                    pitch_wide if r else ZERO,
+                )
                 if reads or transposed or wide < 256:
-                    product(X, x + i * t[PLANE], columns, ZERO, K, rows[r:], n, F, f + i * plane, pitch_wide, wide, work, so, lds,
-                            work, to, pitch_wide, lanes)
+                    product(
+                        X,
+                        x + i * t[PLANE],
+                        columns,
+                        ZERO,
+                        K,
+                        rows[r:],
+                        n,
+                        F,
+                        f + i * plane,
+                        pitch_wide,
+                        wide,
+                        work,
+                        so,
+                        lds,
+                        work,
+                        to,
+                        pitch_wide,
+                        lanes,
+                    )
                 else:
-                    product_of_transpose(X, x + r * pitch_in, pitch_in, K, n, F, f, pitch_wide, wide, work, so, lds,
-                                         work, to, pitch_wide, work, scratch[PANEL], rows, columns, lanes)
+                    product_of_transpose(
+                        X,
+                        x + r * pitch_in,
+                        pitch_in,
+                        K,
+                        n,
+                        F,
+                        f,
+                        pitch_wide,
+                        wide,
+                        work,
+                        so,
+                        lds,
+                        work,
+                        to,
+                        pitch_wide,
+                        work,
+                        scratch[PANEL],
+                        rows,
+                        columns,
+                        lanes,
+                    )
                 if transposed:  # the values of points that are done give way to those of gradients
                     to = values + i * plane if points > 1 else other + r * pitch_in
-                    product(X, x + i * t[PLANE], rows, r, r + n, columns, K, B, bo + i * K * pitch_wide, pitch_wide, wide, work, zeros, ZERO,
-                            work, to, pitch_wide, lanes)
+                    product(
+                        X,
+                        x + i * t[PLANE],
+                        rows,
+                        r,
+                        r + n,
+                        columns,
+                        K,
+                        B,
+                        bo + i * K * pitch_wide,
+                        pitch_wide,
+                        wide,
+                        work,
+                        zeros,
+                        ZERO,
+                        work,
+                        to,
+                        pitch_wide,
+                        lanes,
+                    )
                 else:
                     to = (scratch[TAPS] if reads else other) + (i * P + r) * column
-                    product(F, f + i * plane, steps, ZERO, n, ones, wide, B, bo + i * pitch_wide * column, column, K,
-                            work, zeros, ZERO, work, to, column, lanes)
+                    product(
+                        F,
+                        f + i * plane,
+                        steps,
+                        ZERO,
+                        n,
+                        ones,
+                        wide,
+                        B,
+                        bo + i * pitch_wide * column,
+                        column,
+                        K,
+                        work,
+                        zeros,
+                        ZERO,
+                        work,
+                        to,
+                        column,
+                        lanes,
+                    )
             if transposed and points > 1:
                 evaluate_vjp(work, values, plane, work, other, pitch_in, r, n, Q, W)
         if reads:
@@ -269,7 +497,7 @@ def forward(addresses, table, x, added, tape, work, offsets, y, lanes):
     L = table.shape[0] - 1
     rows_of(x, tape, table[0, INPUT], rounded(table[0, C_IN], lanes))
     convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes)
-    take_rows(tape[table[L - 1, OUTPUT]:], rounded(table[L - 1, C_OUT], lanes), y)
+    take_rows(tape[table[L - 1, OUTPUT] :], rounded(table[L - 1, C_OUT], lanes), y)
 
 
 @kernel("void(int64[::1], int64[:,::1], $[::1], $[::1], int64[:,::1], $[:,:,:,:,:], $[:,::1], $[::1], $[:,::1], int64)")

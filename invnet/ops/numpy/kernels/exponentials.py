@@ -1,8 +1,10 @@
-"""Exponentials, logarithms and the normal distribution in the dtype of their argument and without branches, so that LLVM vectorises loops over them.
+"""Exponentials, logarithms and the normal distribution in the dtype of their argument and without branches, so that
+LLVM vectorises loops over them.
 
-1.2 ns each in double precision, where libm's take 6. With x = n log 2 + r, exp(x) = 2^n exp(r), where |r| is at most log(2) / 2 and
-Taylor's series short; 2^n is made of its bits. The logarithm takes n off the bits, and the series of 2 artanh of what is left.
-The normal distribution's tail is exp(-u^2 / 2) times a function that varies little, for which one polynomial serves.
+1.2 ns each in double precision, where libm's take 6. With x = n log 2 + r, exp(x) = 2^n exp(r), where |r| is at most
+log(2) / 2 and Taylor's series short; 2^n is made of its bits. The logarithm takes n off the bits, and the series of 2
+artanh of what is left. The normal distribution's tail is exp(-u^2 / 2) times a function that varies little, for which
+one polynomial serves.
 """
 
 import functools
@@ -101,7 +103,9 @@ MIDDLE = 4.0
 
 @functools.cache
 def tail_series(degree):
-    """Coefficients, of t^0 first, of (u + MIDDLE) exp(u^2 / 2) Q(u) for t = (u - MIDDLE) / (u + MIDDLE) from -1 to 1, Q being the upper tail."""
+    """Coefficients, of t^0 first, of (u + MIDDLE) exp(u^2 / 2) Q(u) for t = (u - MIDDLE) / (u + MIDDLE) from -1 to 1, Q
+    being the upper tail.
+    """
     from numpy.polynomial import chebyshev
     from scipy.special import erfcx
 
@@ -113,14 +117,22 @@ def tail_series(degree):
 
 
 def normal_tail(u):
-    """u, at most where the tail is about the least number; exp(-u^2 / 2); the standard normal's upper tail at u. For u >= 0; NaN stays."""
+    """u, at most where the tail is about the least number; exp(-u^2 / 2); the standard normal's upper tail at u. For u
+    >= 0; NaN stays.
+    """
 
 
 @overload(normal_tail, jit_options={"forceinline": True})
 def _normal_tail(u):
     (real, whole, digits, _), single = _parts(u), u == types.float32
     most, degree = real(13 if single else 37), 11 if single else 20
-    series, one, half, third, middle = tuple(map(real, tail_series(degree))), real(1), real(0.5), real(1 / 3), real(MIDDLE)
+    series, one, half, third, middle = (
+        tuple(map(real, tail_series(degree))),
+        real(1),
+        real(0.5),
+        real(1 / 3),
+        real(MIDDLE),
+    )
     mask = whole(-1 << (digits // 2 + 1))
 
     def normal_tail(u):

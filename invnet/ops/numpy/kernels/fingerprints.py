@@ -1,4 +1,6 @@
-"""Sizes and differences of fingerprints and arrays, of which a pass measures a few: 1 us each, where NumPy's calls take five."""
+"""Sizes and differences of fingerprints and arrays, of which a pass measures a few: 1 us each, where NumPy's calls take
+five.
+"""
 
 import numpy as np
 
@@ -32,7 +34,9 @@ def largest_square(F, other):
 
 @kernel("UniTuple(float64, 2)($[:,:,:], $[:,:,:])")
 def deviation(X, other):
-    """The largest sum of squares of a sample of other - X, NaN where one has one, and the mean over the samples of that of X."""
+    """The largest sum of squares of a sample of other - X, NaN where one has one, and the mean over the samples of that
+    of X.
+    """
     largest, total = 0.0, 0.0
     for n in range(X.shape[0]):
         square = 0.0

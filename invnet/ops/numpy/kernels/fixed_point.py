@@ -1,4 +1,5 @@
-"""Kernels of shifts and scales on a grid, each beside its reference in reference/fixed_point.py: rows in place, all arithmetic in float64.
+"""Kernels of shifts and scales on a grid, each beside its reference in reference/fixed_point.py: rows in place, all
+arithmetic in float64.
 
 A bit that differed between a map and its inverse would be a wrong state, so both call the same function for what they
 round, and nothing here may be compiled with reassociation (fastmath).
@@ -9,11 +10,13 @@ from numba import njit
 
 from .simple import kernel
 
-helper = njit(nogil=True, cache=True, error_model="numpy")  # for float64 alone, so that the cache has one version of each
+helper = njit(
+    nogil=True, cache=True, error_model="numpy"
+)  # for float64 alone, so that the cache has one version of each
 
 
-# What a kernel gives is the largest number in steps where one is beyond the grid, NaN if that is one, and else 0.0: a maximum that
-# minds NaN would take as long as the rest.
+# What a kernel gives is the largest number in steps where one is beyond the grid, NaN if that is one, and else 0.0: a
+# maximum that minds NaN would take as long as the rest.
 
 
 @helper
@@ -40,7 +43,9 @@ def add(R, t, sign, step, most):
 
 @helper
 def scaled(n, s):
-    """round(n s), halves upwards: halves to even numbers would make fibres of 3 and 5 where s is 1/4, and not all of 4."""
+    """round(n s), halves upwards: halves to even numbers would make fibres of 3 and 5 where s is 1/4, and not all of
+    4.
+    """
     return np.floor(n * s + 0.5)
 
 
@@ -65,7 +70,8 @@ def width(length):
     return bits
 
 
-BLOCK = 512  # numbers that are worked on at a time: what is done for all of them in passes that are vectors, the fibres one by one
+# numbers that are worked on at a time: what is done for all of them in passes that are vectors, the fibres one by one
+BLOCK = 512
 
 
 @helper

@@ -1,47 +1,91 @@
 """A group of layers of images, or its gradients: one compiled call for all layers, for a few images at a time.
 
-Positions are rows of channels, of whole vectors, in `work`: a mix of channels is one product over them, and a coupling takes its
-first channels into the rows of its conditioner (`convolutions`). What parameters make is in P, but for weights, which are used
-where they lie; gradients are summed in an array G with the same places, and after them those of weights and biases.
+Positions are rows of channels, of whole vectors, in `work`: a mix of channels is one product over them, and a coupling
+takes its first channels into the rows of its conditioner (`convolutions`). What parameters make is in P, but for
+weights, which are used where they lie; gradients are summed in an array G with the same places, and after them those of
+weights and biases.
 
-`tables` has the plans of all conditioners, that of layer s from the first to the second number in starts[s], and its tape begins at the
-third; `places` says where in `work` there is what (`image_rows`).
+`tables` has the plans of all conditioners, that of layer s from the first to the second number in starts[s], and its
+tape begins at the third; `places` says where in `work` there is what (`image_rows`).
 """
 
 import numpy as np
 
 from .convolutions import INPUT, convolve, convolve_vjp
 from .image_rows import (
-    GRADIENTS, MATRIX, NETWORK, OTHER, ROWS, add_first, couple, couple_vjp, mix, permute, rescale, scale_vjp, sums_of_products, take_first,
+    GRADIENTS,
+    MATRIX,
+    NETWORK,
+    OTHER,
+    ROWS,
+    add_first,
+    couple,
+    couple_vjp,
+    mix,
+    permute,
+    rescale,
+    scale_vjp,
+    sums_of_products,
+    take_first,
 )
-from .simple import kernel
 from .products import rounded
+from .simple import kernel
 from .tables import CONVOLUTIONAL, GROUPS, KIND, ORDER, PERMUTE, PLACE, SCALE, STATE, prepare, prepare_vjp, uncounted
 from .taps import rows_of, rows_to
 from .vectors import BYTES
 
 
-@kernel("void($[::1], int64[::1], int64[:,::1], float64[::1], int64[:,::1], int64[:,::1], int64[::1], boolean, boolean, boolean, "
-        "$[:,:,:,:,:], $[:,:,:,:,:], $[::1], $[::1], $[::1], $[::1], $[::1], int64[:,::1], int64[::1])")
-def through(P, addresses, table, bounds, tables, starts, index, to_z, back, kept, dX, X, dlogdet, logdet, G, tapes, work, offsets, places):
+@kernel(
+    "void($[::1], int64[::1], int64[:,::1], float64[::1], int64[:,::1], int64[:,::1], int64[::1], boolean, boolean, "
+    "boolean, "
+    "$[:,:,:,:,:], $[:,:,:,:,:], $[::1], $[::1], $[::1], $[::1], $[::1], int64[:,::1], int64[::1])"
+)
+def through(
+    P,
+    addresses,
+    table,
+    bounds,
+    tables,
+    starts,
+    index,
+    to_z,
+    back,
+    kept,
+    dX,
+    X,
+    dlogdet,
+    logdet,
+    G,
+    tapes,
+    work,
+    offsets,
+    places,
+):
     """X (N, D, H, W, C) becomes Z, or Z becomes X; adds to logdet what couplings have of this map's.
 
-    On the way `back` of a pass that went the other way dX, the gradient at what is given, becomes that at what is rebuilt; adds to G.
-    Else dX, dlogdet and G are not looked at. `tapes` is what conditioners leave, and where it is `kept` from the way out they are not computed
-    again. It is one function since half of what is compiled is the same.
+    On the way `back` of a pass that went the other way dX, the gradient at what is given, becomes that at what is
+    rebuilt; adds to G. Else dX, dlogdet and G are not looked at. `tapes` is what conditioners leave, and where it is
+    `kept` from the way out they are not computed again. It is one function since half of what is compiled is the same.
     """
-    P, G, tapes, work, table, index = uncounted(P), uncounted(G), uncounted(tapes), uncounted(work), uncounted(table), uncounted(index)
+    P, G, tapes, work, table, index = (
+        uncounted(P),
+        uncounted(G),
+        uncounted(tapes),
+        uncounted(work),
+        uncounted(table),
+        uncounted(index),
+    )
     (N, D, H, W, C), lanes = X.shape, BYTES // X.itemsize
     R, pitch, rows, other, d = N * D * H * W, rounded(C, lanes), places[ROWS], places[OTHER], places[GRADIENTS]
     sign, none = X.dtype.type(-1 if to_z else 1), np.empty((0, 1), X.dtype)
-    matrix, network = work[places[MATRIX]:], work[places[NETWORK]:]
+    matrix, network = work[places[MATRIX] :], work[places[NETWORK] :]
     rows_of(X, work, rows, pitch)
     if back:
         rows_of(dX, work, d, pitch)
     for i in range(table.shape[0]):
         s = i if to_z else table.shape[0] - 1 - i
         t = table[s]
-        kind, p, g = t[KIND], P[t[PLACE]:], G[t[PLACE]:]
+        kind, p, g = t[KIND], P[t[PLACE] :], G[t[PLACE] :]
         if kind == SCALE:
             if not to_z:
                 rescale(work, rows, R, pitch, p, C, to_z, matrix)
@@ -50,14 +94,14 @@ def through(P, addresses, table, bounds, tables, starts, index, to_z, back, kept
             if to_z:
                 rescale(work, rows, R, pitch, p, C, to_z, matrix)
         elif kind == PERMUTE:
-            permute(work, rows, other, R, pitch, index[t[ORDER]:], C, not to_z)
+            permute(work, rows, other, R, pitch, index[t[ORDER] :], C, not to_z)
             rows, other = other, rows
             if back:
-                permute(work, d, other, R, pitch, index[t[ORDER]:], C, not to_z)
+                permute(work, d, other, R, pitch, index[t[ORDER] :], C, not to_z)
                 d, other = other, d
         elif kind == CONVOLUTIONAL:
-            net, weights = tables[starts[s, 0]:starts[s, 1]], addresses[t[STATE]:]
-            tape = tapes[starts[s, 2]:]
+            net, weights = tables[starts[s, 0] : starts[s, 1]], addresses[t[STATE] :]
+            tape = tapes[starts[s, 2] :]
             if not kept:
                 take_first(work, rows, pitch, tape, net[0, INPUT], R, t[GROUPS], lanes)
                 convolve(weights, net, N, D, H, W, none, tape, network, offsets, lanes)
@@ -68,13 +112,13 @@ def through(P, addresses, table, bounds, tables, starts, index, to_z, back, kept
                 add_first(network, dx, rounded(t[GROUPS], lanes), work, d, pitch, R, t[GROUPS])
         elif to_z:
             if back:
-                mix(p[C * C:], not to_z, C, R, work, d, other, pitch, offsets, places, lanes)
+                mix(p[C * C :], not to_z, C, R, work, d, other, pitch, offsets, places, lanes)
                 d, other = other, d
                 sums_of_products(work, d, rows, C, R, pitch, sign, g, offsets, places, lanes)
             mix(p, to_z, C, R, work, rows, other, pitch, offsets, places, lanes)
             rows, other = other, rows
         else:
-            mix(p[C * C:], not to_z, C, R, work, rows, other, pitch, offsets, places, lanes)
+            mix(p[C * C :], not to_z, C, R, work, rows, other, pitch, offsets, places, lanes)
             rows, other = other, rows
             if back:
                 sums_of_products(work, d, rows, C, R, pitch, sign, g, offsets, places, lanes)
@@ -86,5 +130,9 @@ def through(P, addresses, table, bounds, tables, starts, index, to_z, back, kept
 
 
 #: As functions of their own: compiled into others that only call them they take a second more.
-prepared = kernel("UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean, ?)")(prepare.py_func)
-parameter_gradients = kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64, ?)")(prepare_vjp.py_func)
+prepared = kernel(
+    "UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean, ?)"
+)(prepare.py_func)
+parameter_gradients = kernel(
+    "void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64, ?)"
+)(prepare_vjp.py_func)

@@ -1,21 +1,22 @@
 """A group of layers of vectors, and its gradients: each one compiled call for all layers.
 
-Samples lie along rows: a row of `work` has one channel, or one unit of a conditioner, of the samples that are at work at one
-time. So every loop and every product runs over samples, however few channels there are.
+Samples lie along rows: a row of `work` has one channel, or one unit of a conditioner, of the samples that are at work
+at one time. So every loop and every product runs over samples, however few channels there are.
 
-A group is done part by part: `parts` says where in the table of layers each begins and ends. What a part's parameters make is in P, where
-`table` puts it; its gradients are summed in an array G with the same places. The next part has the same memory.
+A group is done part by part: `parts` says where in the table of layers each begins and ends. What a part's parameters
+make is in P, where `table` puts it; its gradients are summed in an array G with the same places. The next part has the
+same memory.
 
-`work` has the rows of channels, those of their gradients, of scales, of one conditioner, a spare one for each channel, zeros,
-the panel of a product, and scratch memory of what changes a channel, `at`.
+`work` has the rows of channels, those of their gradients, of scales, of one conditioner, a spare one for each channel,
+zeros, the panel of a product, and scratch memory of what changes a channel, `at`.
 """
 
 import numpy as np
 
 from .conditioned import couple, couple_vjp, gradients_of_units
-from .simple import TRUE, ZERO, kernel
 from .products import multiples
 from .rows import from_rows, mix, permute, rescale, scale_vjp, sums_of_products, to_rows
+from .simple import TRUE, ZERO, kernel
 from .spline import MANY
 from .tables import CONDITIONED, KIND, ORDER, PERMUTE, PLACE, SCALE, prepare, prepare_vjp, uncounted
 from .vectors import BYTES, SLACK
@@ -24,15 +25,20 @@ from .vectors import BYTES, SLACK
 AT_ONCE = MANY
 
 
-@kernel("float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, ?, $[:,:], $[::1], $[::1], int64[::1])")
+@kernel(
+    "float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, ?, "
+    "$[:,:], $[::1], $[::1], int64[::1])"
+)
 def forward(P, addresses, parts, table, limits, layers, index, inverse, reflections, X, logdet, work, places):
-    """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of a plan."""
+    """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of
+    a plan.
+    """
     P, table, limits, work = uncounted(P), uncounted(table), uncounted(limits), uncounted(work)
     layers, index = uncounted(layers), uncounted(index)
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
-    ones, steps, zeros, spare = index, index[places[1]:], places[3] * pitch, places[2] * pitch
-    work[zeros:zeros + places[5]] = 0
-    at = work[places[7]:]
+    ones, steps, zeros, spare = index, index[places[1] :], places[3] * pitch, places[2] * pitch
+    work[zeros : zeros + places[5]] = 0
+    at = work[places[7] :]
     for part in range(parts.size - 1):
         part = parts.size - 2 - part if inverse else part
         start, stop = parts[part], parts[part + 1]
@@ -46,34 +52,89 @@ def forward(P, addresses, parts, table, limits, layers, index, inverse, reflecti
             for i in range(stop - start):
                 s = stop - 1 - i if inverse else start + i
                 t = table[s]
-                kind, p = t[KIND], P[t[PLACE]:]
+                kind, p = t[KIND], P[t[PLACE] :]
                 if kind == SCALE:
                     rescale(work, ZERO, pitch, p, C, not inverse, n)
                 elif kind == PERMUTE:
                     permute(work, ZERO, spare, pitch, index, t[ORDER], C, inverse)
                 elif kind == CONDITIONED:
-                    couple(t, limits[s], not inverse, layers, P, index, C, work, logdet[r:r + n], zeros, pitch, n, lanes, at)
+                    couple(
+                        t,
+                        limits[s],
+                        not inverse,
+                        layers,
+                        P,
+                        index,
+                        C,
+                        work,
+                        logdet[r : r + n],
+                        zeros,
+                        pitch,
+                        n,
+                        lanes,
+                        at,
+                    )
                 else:
-                    mix(P, t[PLACE] + (C * C if inverse else 0), steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
+                    mix(
+                        P,
+                        t[PLACE] + (C * C if inverse else 0),
+                        steps,
+                        ones,
+                        C,
+                        work,
+                        ZERO,
+                        spare,
+                        zeros,
+                        n,
+                        pitch,
+                        lanes,
+                    )
             from_rows(work, ZERO, pitch, X, r, n)
     return worst
 
 
-@kernel("""float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, boolean, ?, $[:,:],
-        $[:,:], $[::1], $[::1], float64, $[::1], int64[::1])""")
-def backward(P, G, addresses, gradients, parts, table, limits, layers, index, inverse, alone, reflections, dX, X, dlogdet, logdet, total, work, places):
+@kernel("""float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1],
+        int64[::1], boolean, boolean, ?, $[:,:], $[:,:], $[::1], $[::1], float64, $[::1], int64[::1])""")
+def backward(
+    P,
+    G,
+    addresses,
+    gradients,
+    parts,
+    table,
+    limits,
+    layers,
+    index,
+    inverse,
+    alone,
+    reflections,
+    dX,
+    X,
+    dlogdet,
+    logdet,
+    total,
+    work,
+    places,
+):
     """Z becomes X and dZ becomes dX, or the other way round where `inverse`; gives the bound of `prepare`.
 
-    To `logdet` is added what the forward of the opposite direction would, of the states that are rebuilt: minus the log-determinants.
-    Where these samples are `alone`, adds to the parameters' gradients, given the total of dlogdet over all samples; else there is one part,
-    and its gradients are in G.
+    To `logdet` is added what the forward of the opposite direction would, of the states that are rebuilt: minus the
+    log-determinants. Where these samples are `alone`, adds to the parameters' gradients, given the total of dlogdet
+    over all samples; else there is one part, and its gradients are in G.
     """
     P, G, table, limits, work = uncounted(P), uncounted(G), uncounted(table), uncounted(limits), uncounted(work)
     layers, index = uncounted(layers), uncounted(index)
     (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
-    ones, steps, zeros, spare, panel, d = index, index[places[1]:], places[3] * pitch, places[2] * pitch, places[4] * pitch, C * pitch
-    work[zeros:zeros + places[5]] = 0
-    at, rows = work[places[7]:], np.empty(places[6] + SLACK, np.int64)
+    ones, steps, zeros, spare, panel, d = (
+        index,
+        index[places[1] :],
+        places[3] * pitch,
+        places[2] * pitch,
+        places[4] * pitch,
+        C * pitch,
+    )
+    work[zeros : zeros + places[5]] = 0
+    at, rows = work[places[7] :], np.empty(places[6] + SLACK, np.int64)
     multiples(rows, places[6], pitch)
     sign = X.dtype.type(-1 if inverse else 1)
     for part in range(parts.size - 1):
@@ -92,7 +153,7 @@ def backward(P, G, addresses, gradients, parts, table, limits, layers, index, in
             for i in range(stop - start):
                 s = start + i if inverse else stop - 1 - i
                 t = table[s]
-                kind, p, g = t[KIND], P[t[PLACE]:], G[t[PLACE]:]
+                kind, p, g = t[KIND], P[t[PLACE] :], G[t[PLACE] :]
                 if kind == SCALE:
                     if not inverse:
                         rescale(work, ZERO, pitch, p, C, inverse, n)
@@ -103,8 +164,26 @@ def backward(P, G, addresses, gradients, parts, table, limits, layers, index, in
                     for o in (ZERO, d):
                         permute(work, o, spare, pitch, index, t[ORDER], C, not inverse)
                 elif kind == CONDITIONED:
-                    couple(t, limits[s], inverse, layers, P, index, C, work, logdet[r:r + n], zeros, pitch, n, lanes, at)
-                    couple_vjp(t, limits[s], inverse, layers, P, index, C, work, dlogdet[r:r + n], zeros, spare, pitch, n, lanes, at)
+                    couple(
+                        t, limits[s], inverse, layers, P, index, C, work, logdet[r : r + n], zeros, pitch, n, lanes, at
+                    )
+                    couple_vjp(
+                        t,
+                        limits[s],
+                        inverse,
+                        layers,
+                        P,
+                        index,
+                        C,
+                        work,
+                        dlogdet[r : r + n],
+                        zeros,
+                        spare,
+                        pitch,
+                        n,
+                        lanes,
+                        at,
+                    )
                     gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
                 elif inverse:
                     mix(P, t[PLACE] + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)

@@ -4,17 +4,18 @@ R positions are at work; row r of their channels lies at o + r * pitch in `work`
 """
 
 from .affine import scales
-from .convolutions import C_OUT, G as DY, OUTPUT
-from .simple import ONE, ZERO, inner, once
+from .convolutions import C_OUT, OUTPUT
+from .convolutions import G as DY
 from .matrices import copy
 from .products import clear, multiples, place, place_transposed, product, rounded
 from .rows import total
+from .simple import ONE, ZERO, inner, once
 from .tables import GROUPS, SIGMOID
 from .vector_rows import copy_rows, merge_rows, pack_rows
 from .vectors import SLACK
 
-#: Where in `work` there are: the rows, as many more for what becomes of them, their gradients, small matrices, what belongs to the
-#: channels that a coupling changes, and what a conditioner needs besides its tape.
+#: Where in `work` there are: the rows, as many more for what becomes of them, their gradients, small matrices, what
+#: belongs to the channels that a coupling changes, and what a conditioner needs besides its tape.
 ROWS, OTHER, GRADIENTS, MATRIX, CHANGED, NETWORK = range(6)
 
 
@@ -22,11 +23,11 @@ ROWS, OTHER, GRADIENTS, MATRIX, CHANGED, NETWORK = range(6)
 def rescale(work, o, R, pitch, p, C, to_z, fine):
     """Rows at o become Z, scaled and shifted, or X again."""
     clear(fine, 0, 2 * pitch)
-    factor, shift = fine[:pitch], fine[pitch:2 * pitch]
+    factor, shift = fine[:pitch], fine[pitch : 2 * pitch]
     for c in range(C):
         factor[c], shift[c] = (p[c], p[2 * C + c]) if to_z else (p[C + c], p[2 * C + c])
     for r in range(R):
-        row = work[o + r * pitch:o + (r + 1) * pitch]
+        row = work[o + r * pitch : o + (r + 1) * pitch]
         if to_z:
             for c in range(pitch):
                 row[c] = row[c] * factor[c] + shift[c]
@@ -39,11 +40,16 @@ def rescale(work, o, R, pitch, p, C, to_z, fine):
 def scale_vjp(work, o, d, R, pitch, p, C, inverse, sign, g, fine):
     """Gradients at d of rows X at o, from those of Z or the other way round; adds those of scale and b to g."""
     clear(fine, 0, 4 * pitch)
-    before, after, products, sums = fine[:pitch], fine[pitch:2 * pitch], fine[2 * pitch:3 * pitch], fine[3 * pitch:4 * pitch]
+    before, after, products, sums = (
+        fine[:pitch],
+        fine[pitch : 2 * pitch],
+        fine[2 * pitch : 3 * pitch],
+        fine[3 * pitch : 4 * pitch],
+    )
     for c in range(C):
         before[c], after[c] = (p[C + c], p.dtype.type(1)) if inverse else (p.dtype.type(1), p[c])
     for r in range(R):
-        row, drow = work[o + r * pitch:o + (r + 1) * pitch], work[d + r * pitch:d + (r + 1) * pitch]
+        row, drow = work[o + r * pitch : o + (r + 1) * pitch], work[d + r * pitch : d + (r + 1) * pitch]
         for c in range(pitch):
             dz = drow[c] * before[c]
             products[c] += dz * row[c]
@@ -58,7 +64,7 @@ def scale_vjp(work, o, d, R, pitch, p, C, inverse, sign, g, fine):
 def permute(work, o, to, R, pitch, order, C, back):
     """Rows at `to`: those at o with their channels in this order, or back."""
     for r in range(R):
-        row, out = work[o + r * pitch:o + (r + 1) * pitch], work[to + r * pitch:to + (r + 1) * pitch]
+        row, out = work[o + r * pitch : o + (r + 1) * pitch], work[to + r * pitch : to + (r + 1) * pitch]
         clear(out, C, pitch)
         for c in range(C):
             if back:
@@ -106,8 +112,9 @@ def take_first(work, rows, pitch, out, o, R, C, lanes):
 
 @inner
 def changed(t, table, R, C, places, lanes):
-    """Of a coupling: how many channels it changes, where in the tape the rows of t and raw lie, and how far apart; and where arrays of these
-    channels' numbers alone begin, how far apart: raw, which becomes the slope of log s, s, t, X, dX, and three more."""
+    """Of a coupling: how many channels it changes, where in the tape the rows of t and raw lie, and how far apart; and
+    where arrays of these channels' numbers alone begin, how far apart: raw, which becomes the slope of log s, s, t, X,
+    dX, and three more."""
     half, last = C - t[GROUPS], table[table.shape[0] - 2]
     return half, last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], R * half + SLACK
 
@@ -116,16 +123,31 @@ def changed(t, table, R, C, places, lanes):
 def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, places, lanes):
     """The channels that a coupling changes become Z, or X, given the conditioner's output; adds to logdet."""
     half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
-    n, width, s, shift, x, log = R * half, rounded(half, lanes), raw + size, raw + 2 * size, raw + 3 * size, raw + 5 * size
+    n, width, s, shift, x, log = (
+        R * half,
+        rounded(half, lanes),
+        raw + size,
+        raw + 2 * size,
+        raw + 3 * size,
+        raw + 5 * size,
+    )
     pack_rows(tape, y + half, apart, work, raw, half, R, width)
     pack_rows(tape, y, apart, work, shift, half, R, width)
     pack_rows(work, rows + C - half, pitch, work, x, half, R, width)
     clear(work, log, log + n)
-    scales(work[raw:raw + n], work[s:s + n], work[log:log + n], t[SIGMOID], bound, 1.0 if to_z else -1.0,
-           work[log + size:log + size + n], work[log + 2 * size:log + 2 * size + n])
+    scales(
+        work[raw : raw + n],
+        work[s : s + n],
+        work[log : log + n],
+        t[SIGMOID],
+        bound,
+        1.0 if to_z else -1.0,
+        work[log + size : log + size + n],
+        work[log + 2 * size : log + 2 * size + n],
+    )
     for i in range(N):
-        logdet[i] += total(work[log + i * (n // N):log + (i + 1) * (n // N)])
-    X, S, T = work[x:x + n], work[s:s + n], work[shift:shift + n]
+        logdet[i] += total(work[log + i * (n // N) : log + (i + 1) * (n // N)])
+    X, S, T = work[x : x + n], work[s : s + n], work[shift : shift + n]
     if to_z:
         for i in range(n):
             X[i] = (X[i] + T[i]) * S[i]
@@ -137,12 +159,18 @@ def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, plac
 
 @once
 def couple_vjp(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lanes):
-    """The gradients of what a coupling changes, after `couple` in the opposite direction; those of its conditioner's output begin
-    what goes back through that."""
+    """The gradients of what a coupling changes, after `couple` in the opposite direction; those of its conditioner's
+    output begin what goes back through that."""
     half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
     n, width, at = R * half, rounded(half, lanes), raw + 4 * size
     pack_rows(work, d + C - half, pitch, work, at, half, R, width)
-    slope, S, T, X, D = work[raw:raw + n], work[raw + size:], work[raw + 2 * size:], work[raw + 3 * size:], work[at:at + n]
+    slope, S, T, X, D = (
+        work[raw : raw + n],
+        work[raw + size :],
+        work[raw + 2 * size :],
+        work[raw + 3 * size :],
+        work[at : at + n],
+    )
     if inverse:  # X is Z now
         for i in range(n):
             T[i] = -D[i]
@@ -173,6 +201,6 @@ def couple_vjp(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lane
 def add_first(A, a, apart, B, b, pitch, R, C):
     """Adds rows at a to the first C channels of rows at b."""
     for r in range(R):
-        row, more = B[b + r * pitch:b + r * pitch + C], A[a + r * apart:a + r * apart + C]
+        row, more = B[b + r * pitch : b + r * pitch + C], A[a + r * apart : a + r * apart + C]
         for c in range(C):
             row[c] += more[c]

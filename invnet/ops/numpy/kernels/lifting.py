@@ -1,7 +1,8 @@
-"""Kernels of a map on a grid that is a lifting, and how a matrix becomes one: each beside its reference in reference/fixed_point.py.
+"""Kernels of a map on a grid that is a lifting, and how a matrix becomes one: each beside its reference in
+reference/fixed_point.py.
 
-As in fixed_point.py, a map and its inverse call the same functions for what they round, in float64, and nothing may be compiled with
-reassociation (fastmath). Some rows at a time are turned, so that the loops over them are vectors.
+As in fixed_point.py, a map and its inverse call the same functions for what they round, in float64, and nothing may be
+compiled with reassociation (fastmath). Some rows at a time are turned, so that the loops over them are vectors.
 """
 
 import numpy as np
@@ -102,7 +103,10 @@ def hold(X, m, most, largest):
     return largest
 
 
-SIGNATURE = "float64($[:,:], int64[::1], int64[::1], float64[:,::1], float64[::1], int64[:,::1], float64[::1], float64, float64)"
+SIGNATURE = (
+    "float64($[:,:], int64[::1], int64[::1], float64[:,::1], float64[::1], int64[:,::1], float64[::1], "
+    "float64, float64)"
+)
 
 
 @kernel(SIGNATURE)
@@ -111,7 +115,7 @@ def lift(R, rows, columns, F, signs, pairs, k, step, most):
     (n, C), X, total, largest = R.shape, np.empty((R.shape[1], ROWS)), np.empty(ROWS), 0.0
     for start in range(0, n, ROWS):
         m = min(ROWS, n - start)
-        turn(R[start:start + m], columns, 1 / step, X)
+        turn(R[start : start + m], columns, 1 / step, X)
         for i in range(C):
             change(X, F, i, i + 1, C, 1.0, total, m)
         largest = hold(X, m, most, largest)
@@ -128,7 +132,7 @@ def lift(R, rows, columns, F, signs, pairs, k, step, most):
         for i in range(C - 1, -1, -1):
             change(X, F, i, 0, i, 1.0, total, m)
         largest = hold(X, m, most, largest)
-        turn_back(X, rows, step, R[start:start + m])
+        turn_back(X, rows, step, R[start : start + m])
     return largest
 
 
@@ -138,7 +142,7 @@ def unlift(R, rows, columns, F, signs, pairs, k, step, most):
     (n, C), X, total, largest = R.shape, np.empty((R.shape[1], ROWS)), np.empty(ROWS), 0.0
     for start in range(0, n, ROWS):
         m = min(ROWS, n - start)
-        turn(R[start:start + m], rows, 1 / step, X)
+        turn(R[start : start + m], rows, 1 / step, X)
         for i in range(C):
             change(X, F, i, 0, i, -1.0, total, m)
         largest = hold(X, m, most, largest)
@@ -155,5 +159,5 @@ def unlift(R, rows, columns, F, signs, pairs, k, step, most):
         for i in range(C - 1, -1, -1):
             change(X, F, i, i + 1, C, -1.0, total, m)
         largest = hold(X, m, most, largest)
-        turn_back(X, columns, step, R[start:start + m])
+        turn_back(X, columns, step, R[start : start + m])
     return largest

@@ -1,4 +1,6 @@
-"""Small matrices, flat: products, inverses, and what parametrises the mixes of groups. For use inside compiled functions."""
+"""Small matrices, flat: products, inverses, and what parametrises the mixes of groups. For use inside compiled
+functions.
+"""
 
 import math
 
@@ -23,7 +25,9 @@ def add(A, a, B):
 
 @inner
 def times(A, a_row, a_column, B, b_row, b_column, m, k, n):
-    """The product (m, n) of matrices (m, k) and (k, n), flat; how far apart are rows, and columns, says which is transposed."""
+    """The product (m, n) of matrices (m, k) and (k, n), flat; how far apart are rows, and columns, says which is
+    transposed.
+    """
     C, rows, apart = np.zeros(m * n, A.dtype), B, b_row
     if b_column != 1:  # rows whose numbers lie side by side become vectors
         rows, apart = np.empty(k * n, A.dtype), n
@@ -31,9 +35,9 @@ def times(A, a_row, a_column, B, b_row, b_column, m, k, n):
             for l in range(k):
                 rows[l * n + j] = B[l * b_row + j * b_column]
     for i in range(m):
-        to = C[i * n:(i + 1) * n]
+        to = C[i * n : (i + 1) * n]
         for l in range(k):
-            a, row = A[i * a_row + l * a_column], rows[l * apart:l * apart + n]
+            a, row = A[i * a_row + l * a_column], rows[l * apart : l * apart + n]
             if a != 0:  # most are, of triangles and permutations
                 for j in range(n):
                     to[j] += a * row[j]
@@ -42,7 +46,9 @@ def times(A, a_row, a_column, B, b_row, b_column, m, k, n):
 
 @inner
 def invert(A, n, inverse):
-    """Fills `inverse`, and gives log|det A|: Gauss's and Jordan's, with pivots, in double precision, since it rebuilds activations."""
+    """Fills `inverse`, and gives log|det A|: Gauss's and Jordan's, with pivots, in double precision, since it rebuilds
+    activations.
+    """
     log, M, row, order = 0.0, np.empty((n, n)), np.empty(n), np.empty(n, np.int64)
     for i in range(n):
         order[i] = i
@@ -122,7 +128,7 @@ def reflect(V, k, C, p, inverses):
         for j in range(C):
             p[i * C + j] = (1.0 if i == j else 0.0) - M[i * C + j]
     if inverses:
-        invert(p, C, p[C * C:])  # the transpose is one but for rounding, ten times that of the inverse
+        invert(p, C, p[C * C :])  # the transpose is one but for rounding, ten times that of the inverse
 
 
 @inner

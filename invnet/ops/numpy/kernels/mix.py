@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from .convolutions import ROWS_AT_ONCE
-from .simple import ONE, ZERO, compiled
 from .products import multiples, place, place_transposed, product, rounded
+from .simple import ONE, ZERO, compiled
 from .vectors import BYTES, SLACK
 
 
@@ -17,16 +17,38 @@ def mix(char):
         (n, C), lanes, stride = R.shape, BYTES // R.itemsize, R.strides[0] // R.itemsize
         pitch = rounded(C, lanes)
         bias, out = C * pitch, (C + 1) * pitch
-        work, offsets = np.empty(out + ROWS_AT_ONCE * pitch + SLACK, R.dtype), np.empty((2, max(ROWS_AT_ONCE, C) + SLACK), np.int64)
+        work, offsets = (
+            np.empty(out + ROWS_AT_ONCE * pitch + SLACK, R.dtype),
+            np.empty((2, max(ROWS_AT_ONCE, C) + SLACK), np.int64),
+        )
         place(b, ONE, C, work, bias, pitch)
         place_transposed(M, C, C, work, 0, pitch, lanes)
         multiples(offsets[0], ROWS_AT_ONCE, stride)
         multiples(offsets[1], C, R.strides[1] // R.itemsize)
         for r in range(0, n, ROWS_AT_ONCE):
             m = min(n - r, ROWS_AT_ONCE)
-            product(R, r * stride, offsets[0], ZERO, m, offsets[1], C, work, 0, pitch, C, work, bias, ZERO, work, out, pitch, lanes)
+            product(
+                R,
+                r * stride,
+                offsets[0],
+                ZERO,
+                m,
+                offsets[1],
+                C,
+                work,
+                0,
+                pitch,
+                C,
+                work,
+                bias,
+                ZERO,
+                work,
+                out,
+                pitch,
+                lanes,
+            )
             for i in range(m):
-                row = work[out + i * pitch:out + i * pitch + C]
+                row = work[out + i * pitch : out + i * pitch + C]
                 for c in range(C):
                     R[r + i, c] = row[c]
 
@@ -41,7 +63,10 @@ def mix_vjp(char):
         pitch, stride, d_stride = rounded(C, lanes), R.strides[0] // size, dR.strides[0] // size
         forth, d, bias, zeros = C * pitch, 2 * C * pitch, 3 * C * pitch, (3 * C + 1) * pitch
         x, dx = zeros + pitch, zeros + (1 + ROWS_AT_ONCE) * pitch
-        work, offsets = np.empty(dx + ROWS_AT_ONCE * pitch + SLACK, R.dtype), np.empty((4, max(ROWS_AT_ONCE, C) + SLACK), np.int64)
+        work, offsets = (
+            np.empty(dx + ROWS_AT_ONCE * pitch + SLACK, R.dtype),
+            np.empty((4, max(ROWS_AT_ONCE, C) + SLACK), np.int64),
+        )
         rows, channels, d_rows, d_channels = offsets[0], offsets[1], offsets[2], offsets[3]
         place(c, ONE, C, work, bias, pitch)
         work[zeros:x] = 0
@@ -53,17 +78,57 @@ def mix_vjp(char):
         multiples(d_channels, C, dR.strides[1] // size)
         for r in range(0, n, ROWS_AT_ONCE):
             m = min(n - r, ROWS_AT_ONCE)
-            product(R, r * stride, rows, ZERO, m, channels, C, work, 0, pitch, C, work, bias, ZERO, work, x, pitch, lanes)
-            product(dR, r * d_stride, d_rows, ZERO, m, d_channels, C, work, forth, pitch, C, work, zeros, ZERO, work, dx, pitch, lanes)
+            product(
+                R, r * stride, rows, ZERO, m, channels, C, work, 0, pitch, C, work, bias, ZERO, work, x, pitch, lanes
+            )
+            product(
+                dR,
+                r * d_stride,
+                d_rows,
+                ZERO,
+                m,
+                d_channels,
+                C,
+                work,
+                forth,
+                pitch,
+                C,
+                work,
+                zeros,
+                ZERO,
+                work,
+                dx,
+                pitch,
+                lanes,
+            )
             for i in range(m):
-                row = work[x + i * pitch:x + i * pitch + C]
+                row = work[x + i * pitch : x + i * pitch + C]
                 for k in range(C):
                     R[r + i, k] = row[k]
                     db[k] += dR[r + i, k]
             so, lds = (d, pitch) if r else (zeros, 0)
-            product(dR, r * d_stride, d_channels, ZERO, C, d_rows, m, work, x, pitch, C, work, so, lds, work, d, pitch, lanes)
+            product(
+                dR,
+                r * d_stride,
+                d_channels,
+                ZERO,
+                C,
+                d_rows,
+                m,
+                work,
+                x,
+                pitch,
+                C,
+                work,
+                so,
+                lds,
+                work,
+                d,
+                pitch,
+                lanes,
+            )
             for i in range(m):
-                row = work[dx + i * pitch:dx + i * pitch + C]
+                row = work[dx + i * pitch : dx + i * pitch + C]
                 for k in range(C):
                     dR[r + i, k] = row[k]
         for i in range(C if n else 0):

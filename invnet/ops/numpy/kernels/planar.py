@@ -1,7 +1,8 @@
-"""Kernels of the planar layer, each beside its reference in reference/pointwise.py: rows (positions, channels), a block of them at a time.
+"""Kernels of the planar layer, each beside its reference in reference/pointwise.py: rows (positions, channels), a block
+of them at a time.
 
-All is computed in float64, whatever the dtype of the arrays. A block goes through in passes without branches: the search of a root takes
-18 ns a row, with libm's tanh 80.
+All is computed in float64, whatever the dtype of the arrays. A block goes through in passes without branches: the
+search of a root takes 18 ns a row, with libm's tanh 80.
 """
 
 import math
@@ -28,10 +29,11 @@ def tanh_pass(V, T, Q):
 
 @inner
 def root_pass(Y, s, LOW, HIGH, V, T, Q):
-    """V >= 0 with V + (s - 1) tanh(V) = Y, of Y >= 0, and T and Q of V; LOW and HIGH are scratch, the bracket of the root.
+    """V >= 0 with V + (s - 1) tanh(V) = Y, of Y >= 0, and T and Q of V; LOW and HIGH are scratch, the bracket of the
+    root.
 
-    Halley's method, which is Newton's with the second derivative, from that end of the bracket that lies on the good side by
-    convexity; where a step would leave the bracket, its middle is taken.
+    Halley's method, which is Newton's with the second derivative, from that end of the bracket that lies on the good
+    side by convexity; where a step would leave the bracket, its middle is taken.
     """
     m = s - 1
     for i in range(Y.size):
@@ -59,7 +61,9 @@ def root_pass(Y, s, LOW, HIGH, V, T, Q):
 
 @inner
 def bent_pass(R, w, b, s, back, scratch):
-    """A = w.x + b of rows R, and T = tanh(V) and Q = 1 - T^2 of V = |A|; or `back`, from Z, V and these of the root to which |A| belongs."""
+    """A = w.x + b of rows R, and T = tanh(V) and Q = 1 - T^2 of V = |A|; or `back`, from Z, V and these of the root to
+    which |A| belongs.
+    """
     A, Y, V, T, Q, LOW, HIGH = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5], scratch[6]
     rows = R.shape[0]
     for i in range(rows):
@@ -108,7 +112,7 @@ def planar(R, u, w, b, inverse, det):
     scratch = np.empty((7, BLOCK))
     for start in range(0, R.shape[0], BLOCK):
         rows = min(BLOCK, R.shape[0] - start)
-        A, V, T, Q = bent_pass(R[start:start + rows], w, b[0], s, inverse, scratch)
+        A, V, T, Q = bent_pass(R[start : start + rows], w, b[0], s, inverse, scratch)
         for i in range(rows):
             det[start + i] = T[i] * T[i] + s * Q[i]
             t = math.copysign(T[i], -A[i] if inverse else A[i])
@@ -129,7 +133,7 @@ def planar_vjp(dR, R, u, w, b, dlogdet, inverse, du, dw, db):
     scratch = np.empty((7, BLOCK))
     for start in range(0, R.shape[0], BLOCK):
         rows = min(BLOCK, R.shape[0] - start)
-        A, V, T, Q = bent_pass(R[start:start + rows], w, b[0], s, not inverse, scratch)
+        A, V, T, Q = bent_pass(R[start : start + rows], w, b[0], s, not inverse, scratch)
         for i in range(rows):
             r, q, t = start + i, Q[i], math.copysign(T[i], A[i])
             det, dl, g = t * t + s * q, np.float64(dlogdet[r]), 0.0

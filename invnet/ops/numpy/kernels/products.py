@@ -19,7 +19,8 @@ def rounded(N, lanes):
 
 @inner
 def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lanes):
-    """C[i - r0, j] = S[i - r0, j] + sum_k A[i, k] B[k, j] for rows i from r0 to r1; rows of B, S, C are ldb, lds, ldc apart.
+    """C[i - r0, j] = S[i - r0, j] + sum_k A[i, k] B[k, j] for rows i from r0 to r1; rows of B, S, C are ldb, lds, ldc
+    apart.
 
     S may be C, or with lds = 0 one row for all, such as a bias.
     """
@@ -45,7 +46,8 @@ def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lan
 
 @inner
 def product_of_transpose(A, ao, lda, M, K, B, bo, ldb, N, S, so, lds, C, co, ldc, panel, po, rows, ones, lanes):
-    """C = S + A^T B for matrices A (K, M) and B (K, N): as `product`, but a block's columns of A are copied to a panel first.
+    """C = S + A^T B for matrices A (K, M) and B (K, N): as `product`, but a block's columns of A are copied to a panel
+    first.
 
     Below 256 columns the copy does not pay. `panel` at po has room for K * ROWS
     rounded to vectors; `rows` and `ones` are scratch for offsets.
@@ -75,11 +77,13 @@ def multiples(offsets, count, step):
 
 @inner
 def place(B, K, N, out, oo, ldo):
-    """Rows of a matrix B (K, N), ldo apart, with zeros after them; B may be a user's array: no number beyond it is read."""
+    """Rows of a matrix B (K, N), ldo apart, with zeros after them; B may be a user's array: no number beyond it is
+    read.
+    """
     whole = max(0, (K * N - ldo) // N + 1)  # so many rows have `ldo` numbers of B from their first on
     copy_rows(B, 0, N, out, oo, ldo, whole, ldo, N)
     for k in range(whole, K):
-        row = out[oo + k * ldo:oo + (k + 1) * ldo]
+        row = out[oo + k * ldo : oo + (k + 1) * ldo]
         for j in range(N):
             row[j] = B[k * N + j]
         clear(row, N, ldo)
@@ -103,7 +107,7 @@ def place_transposed(B, K, N, out, oo, ldo, lanes):
 def add_to_rows(R, pitch, added, group):
     """Adds to rows `pitch` apart the rows of `added`, each to `group` of them."""
     for r in range(R.size // pitch):
-        row, more = R[r * pitch:(r + 1) * pitch], added[r // group]
+        row, more = R[r * pitch : (r + 1) * pitch], added[r // group]
         for c in range(more.size):
             row[c] += more[c]
 
@@ -112,7 +116,7 @@ def add_to_rows(R, pitch, added, group):
 def sum_rows(R, pitch, sums, group):
     """The transpose of add_to_rows: adds the rows to those of `sums`."""
     for r in range(R.size // pitch):
-        row, total = R[r * pitch:(r + 1) * pitch], sums[r // group]
+        row, total = R[r * pitch : (r + 1) * pitch], sums[r // group]
         for c in range(total.size):
             total[c] += row[c]
 
@@ -124,6 +128,6 @@ def take_rows(R, pitch, out):
     whole = max(0, (count * C - pitch) // C + 1)
     pack_rows(R, 0, pitch, out, 0, C, whole, pitch)
     for r in range(whole, count):
-        row, to = R[r * pitch:(r + 1) * pitch], out[r]
+        row, to = R[r * pitch : (r + 1) * pitch], out[r]
         for c in range(C):
             to[c] = row[c]

@@ -1,4 +1,5 @@
-"""Kernels of the radial layer, each beside its reference in reference/pointwise.py: rows (positions, channels), in float64.
+"""Kernels of the radial layer, each beside its reference in reference/pointwise.py: rows (positions, channels), in
+float64.
 
 With r = |x - x0|, z - x0 = stretch (x - x0) where stretch = (s + r) / (alpha + r).
 """

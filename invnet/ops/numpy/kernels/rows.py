@@ -5,18 +5,20 @@
 
 from numba import njit
 
-from .simple import ZERO, inner
 from .matrices import copy
 from .products import product
+from .simple import ZERO, inner
 
 reordering = njit(error_model="numpy", nogil=True, fastmath={"reassoc"})  # so that a sum becomes a sum of vectors
 
 
 @inner
 def to_rows(X, start, n, work, o, pitch):
-    """Rows of `n` samples, with zeros after them: what is computed there is never used, but could be slow with numbers near 0."""
+    """Rows of `n` samples, with zeros after them: what is computed there is never used, but could be slow with numbers
+    near 0.
+    """
     for c in range(X.shape[1]):
-        row = work[o + c * pitch:o + (c + 1) * pitch]
+        row = work[o + c * pitch : o + (c + 1) * pitch]
         for i in range(n):
             row[i] = X[start + i, c]
         row[n:] = 0
@@ -25,7 +27,7 @@ def to_rows(X, start, n, work, o, pitch):
 @inner
 def from_rows(work, o, pitch, X, start, n):
     for c in range(X.shape[1]):
-        row = work[o + c * pitch:o + c * pitch + n]
+        row = work[o + c * pitch : o + c * pitch + n]
         for i in range(n):
             X[start + i, c] = row[i]
 
@@ -34,7 +36,7 @@ def from_rows(work, o, pitch, X, start, n):
 def rescale(work, o, pitch, p, C, to_z, n):
     """Rows at o become Z, scaled and shifted, or X again."""
     for c in range(C):
-        row, scale, over, b = work[o + c * pitch:o + c * pitch + n], p[c], p[C + c], p[2 * C + c]
+        row, scale, over, b = work[o + c * pitch : o + c * pitch + n], p[c], p[C + c], p[2 * C + c]
         if to_z:
             for i in range(n):
                 row[i] = row[i] * scale + b
@@ -47,7 +49,11 @@ def rescale(work, o, pitch, p, C, to_z, n):
 def scale_vjp(work, o, d, pitch, p, C, inverse, n, sign, g):
     """Gradients at d of rows X at o, from those of Z or the other way round; adds those of scale and b to g."""
     for c in range(C):
-        row, drow, factor = work[o + c * pitch:o + c * pitch + n], work[d + c * pitch:d + c * pitch + n], p[C + c if inverse else c]
+        row, drow, factor = (
+            work[o + c * pitch : o + c * pitch + n],
+            work[d + c * pitch : d + c * pitch + n],
+            p[C + c if inverse else c],
+        )
         if inverse:
             for i in range(n):
                 drow[i] *= factor
@@ -79,7 +85,7 @@ def sums_of_products(A, a, B, b, C, n, pitch, sign, G):
     """G[i, j] += sign * sum over samples of A[i] B[j], for C rows each; G is flat."""
     for i in range(C):
         for j in range(C):
-            G[i * C + j] += sign * dot(A[a + i * pitch:a + i * pitch + n], B[b + j * pitch:b + j * pitch + n])
+            G[i * C + j] += sign * dot(A[a + i * pitch : a + i * pitch + n], B[b + j * pitch : b + j * pitch + n])
 
 
 @reordering

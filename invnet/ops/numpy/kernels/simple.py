@@ -16,10 +16,12 @@ from numba import njit
 
 from ..compilation_notice import announced
 
-#: For use inside compiled functions alone: without what makes a function ready for callers of other kinds, a fifth of what is compiled.
+#: For use inside compiled functions alone: without what makes a function ready for callers of other kinds, a fifth of
+#: what is compiled.
 inner = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
-#: As `inner`, for what is called at one place of a function: part of that from the start, which is optimised once and not twice.
+#: As `inner`, for what is called at one place of a function: part of that from the start, which is optimised once and
+#: not twice.
 once = njit(error_model="numpy", nogil=True, inline="always")
 
 #: For arguments of compiled functions: of literals Numba makes versions of their own.
@@ -29,7 +31,8 @@ TYPES = {"f": "float32", "d": "float64"}
 
 
 def compiled(function, signature, char, *constants):
-    """The function compiled for one dtype, $ in its signature, and for the constants that it closes over or what else tells it from others.
+    """The function compiled for one dtype, $ in its signature, and for the constants that it closes over or what else
+    tells it from others.
 
     Each has a name of its own and so its own file in Numba's cache. Under one name two processes that compile two
     versions at once can each find the other's code under its own key, with no sign of it but wrong numbers.
@@ -38,7 +41,9 @@ def compiled(function, signature, char, *constants):
     own = types.FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
     own.__qualname__ = name
     with announced():
-        return njit(signature.replace("$", TYPES[char]), nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(own)
+        return njit(
+            signature.replace("$", TYPES[char]), nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True
+        )(own)
 
 
 @functools.cache
@@ -49,13 +54,16 @@ def _digest():
 
 
 def kernel(signature):
-    """A decorator that compiles at the first call of kernel(char), or kernel(char, part) where ? in the signature stands for an argument that is
-    True if there is that part of a task and None if not: functions given a None are compiled without what it is for."""
+    """A decorator that compiles at the first call of kernel(char), or kernel(char, part) where ? in the signature
+    stands for an argument that is True if there is that part of a task and None if not: functions given a None are
+    compiled without what it is for."""
 
     def versions(function):
         @functools.cache
         def version(char, part=None):
-            return compiled(function, signature.replace("?", "boolean" if part else "none"), char, *(["part"] if part else []))
+            return compiled(
+                function, signature.replace("?", "boolean" if part else "none"), char, *(["part"] if part else [])
+            )
 
         return version
 
@@ -84,7 +92,9 @@ def times(A, factor, B):
 
 @kernel("void($[::1], $[::1], $[::1], $[::1], $, $, $, $, $, $, $)")
 def adam(data, grad, m, v, b1, rest1, b2, rest2, rate, root, eps):
-    """With rest = 1 - b. A mean that has decayed to almost nothing is 0: below 1e-38 arithmetic takes ten times as long."""
+    """With rest = 1 - b. A mean that has decayed to almost nothing is 0: below 1e-38 arithmetic takes ten times as
+    long.
+    """
     least, zero = data.dtype.type(1e-37), data.dtype.type(0)
     for i in range(data.size):
         mean = b1 * m[i] + rest1 * grad[i]
@@ -112,7 +122,9 @@ def uncouple(z2, h, s):
 
 @kernel("void($[:,:], $[:,:], $[:,:], $[:,::1], $[:,::1], $, $[::1], $[:,::1])")
 def couple_vjp(dz2, z2, h, log_s, s, a, dlogdet, dh):
-    """`a` is the log of the bound of a "bounded" scale, or minus that of the largest of a sigmoid, which is 0 or less."""
+    """`a` is the log of the bound of a "bounded" scale, or minus that of the largest of a sigmoid, which is 0 or
+    less.
+    """
     C = z2.shape[1]
     positions = z2.shape[0] // dlogdet.shape[0]
     for n in range(dlogdet.shape[0]):

@@ -1,8 +1,9 @@
-"""The spline of numbers that lie along a row, and its gradient, for use inside compiled functions; and kernels that do rows of samples so.
+"""The spline of numbers that lie along a row, and its gradient, for use inside compiled functions; and kernels that do
+rows of samples so.
 
-The parameters of a row are rows too: K logits of widths, K of heights, K - 1 of slopes. So every loop is over samples and has no
-branches. What is known of a number's bin lies in `at`, each for MANY samples: at a distance that LLVM knows when it compiles, since of
-arrays that might overlap it vectorises loops over a few alone.
+The parameters of a row are rows too: K logits of widths, K of heights, K - 1 of slopes. So every loop is over samples
+and has no branches. What is known of a number's bin lies in `at`, each for MANY samples: at a distance that LLVM knows
+when it compiles, since of arrays that might overlap it vectorises loops over a few alone.
 """
 
 import math
@@ -14,8 +15,9 @@ from .simple import inner, kernel
 
 #: samples at one time, at most
 MANY = 256
-#: Where in `at` lie: the number of the bin, or -1 outside; xi; its width and height; the slopes at its ends and how these change with
-#: their parameters: these are kept for the gradient. And scratch: the value, the left and lower knot, those of the next bin.
+#: Where in `at` lie: the number of the bin, or -1 outside; xi; its width and height; the slopes at its ends and how
+#: these change with their parameters: these are kept for the gradient. And scratch: the value, the left and lower knot,
+#: those of the next bin.
 BIN, XI, W, H, D0, D1, S0, S1, VALUE, X, Y, NEXT_X, NEXT_Y, SIZE = range(0, 14 * MANY, MANY)
 MOST, TOTAL = X, Y
 DX, DV, DW, DH, G0, G1, MEAN_X, MEAN_Y = X, Y, W, H, S0, S1, NEXT_X, NEXT_Y  # gradients, in memory that is free by then
@@ -29,24 +31,26 @@ def softmax(Q, q, pitch, n, K, at):
         at[MOST + i] = most
         at[TOTAL + i] = 0
     for k in range(K):
-        logits = Q[q + k * pitch:q + k * pitch + n]
+        logits = Q[q + k * pitch : q + k * pitch + n]
         for i in range(n):
             at[MOST + i] = max(at[MOST + i], logits[i])
     for k in range(K):
-        logits = Q[q + k * pitch:q + k * pitch + n]
+        logits = Q[q + k * pitch : q + k * pitch + n]
         for i in range(n):
             power, p = split(logits[i] - at[MOST + i])
             logits[i] = power * p + power
             at[TOTAL + i] += logits[i]
     for k in range(K):
-        shares = Q[q + k * pitch:q + k * pitch + n]
+        shares = Q[q + k * pitch : q + k * pitch + n]
         for i in range(n):
             shares[i] /= at[TOTAL + i]
 
 
 @inner
 def bins(v, Q, q, pitch, K, bound, least, inverse, at):
-    """The bin of each value of v, among the knots in x, or in y where `inverse`; the parameters of the slopes at its ends go to D0 and D1."""
+    """The bin of each value of v, among the knots in x, or in y where `inverse`; the parameters of the slopes at its
+    ends go to D0 and D1.
+    """
     n, real = v.size, v.dtype.type
     base, scale = real(2 * bound * least), real(2 * bound * (1 - K * least))
     low, high = real(-bound), real(bound)
@@ -56,7 +60,7 @@ def bins(v, Q, q, pitch, K, bound, least, inverse, at):
         at[NEXT_X + i] = at[NEXT_Y + i] = low
         at[D0 + i] = at[D1 + i] = 0
     for k in range(K):
-        widths, heights = Q[q + k * pitch:q + k * pitch + n], Q[q + (K + k) * pitch:q + (K + k) * pitch + n]
+        widths, heights = Q[q + k * pitch : q + k * pitch + n], Q[q + (K + k) * pitch : q + (K + k) * pitch + n]
         number = real(k)
         for i in range(n):
             x, y, w, h = at[NEXT_X + i], at[NEXT_Y + i], base + scale * widths[i], base + scale * heights[i]
@@ -69,7 +73,7 @@ def bins(v, Q, q, pitch, K, bound, least, inverse, at):
             at[NEXT_X + i] = x + w
             at[NEXT_Y + i] = y + h
     for k in range(K - 1):
-        slopes = Q[q + (2 * K + k) * pitch:q + (2 * K + k) * pitch + n]
+        slopes = Q[q + (2 * K + k) * pitch : q + (2 * K + k) * pitch + n]
         left, right = real(k), real(k + 1)
         for i in range(n):
             d = slopes[i]
@@ -104,7 +108,9 @@ def root(eta, delta, d0, d1, one):
 
 @inner
 def bend(v, Q, q, pitch, K, bound, least, inverse, sign, logdet, at):
-    """The spline of v, or its inverse, in place, and sign log|det| added to logdet; of the rows at q widths and heights become shares."""
+    """The spline of v, or its inverse, in place, and sign log|det| added to logdet; of the rows at q widths and heights
+    become shares.
+    """
     n, real = v.size, v.dtype.type
     softmax(Q, q, pitch, n, K, at)
     softmax(Q, q + K * pitch, pitch, n, K, at)
@@ -139,7 +145,9 @@ def bend(v, Q, q, pitch, K, bound, least, inverse, sign, logdet, at):
 
 @inner
 def bend_vjp(d, Q, q, dQ, dq, pitch, K, bound, least, inverse, dlogdet, at):
-    """The gradient of the spline, or of its inverse, after a `bend` in the other direction: d in place, and the rows at dq."""
+    """The gradient of the spline, or of its inverse, after a `bend` in the other direction: d in place, and the rows at
+    dq.
+    """
     n, real = d.size, d.dtype.type
     zero, one, two, scale = real(0), real(1), real(2), real(2 * bound * (1 - K * least))
     for i in range(n):
@@ -153,19 +161,24 @@ def bend_vjp(d, Q, q, dQ, dq, pitch, K, bound, least, inverse, dlogdet, at):
             dvalue, dl = -(dvalue - dl * log_xi / w) * below * below / (delta * delta * rest), -dl
         g = dvalue * h / (below * below)
         dxi = g * delta * rest + dl * log_xi
-        ddelta = g * between * (d1 * xi * xi - d0 * left * left) + dl * (two / delta + two * between / rest - two * (one - two * between) / below)
+        ddelta = g * between * (d1 * xi * xi - d0 * left * left) + dl * (
+            two / delta + two * between / rest - two * (one - two * between) / below
+        )
         dd0 = g * between * (delta * left * left + d1 * between) + dl * (left * left / rest - two * between / below)
         dd1 = -g * between * (delta * xi * xi + d0 * between) + dl * (xi * xi / rest - two * between / below)
         # xi = (value - x) / w, delta = h / w, image = y + h rise; x and y are the sums of the sizes before
         at[DX + i], at[DV + i] = -dxi / w, dvalue
-        at[DW + i], at[DH + i] = -(dxi * xi + ddelta * delta) / w, dvalue * (delta * xi * xi + d0 * between) / below + ddelta / w
+        at[DW + i], at[DH + i] = (
+            -(dxi * xi + ddelta * delta) / w,
+            dvalue * (delta * xi * xi + d0 * between) / below + ddelta / w,
+        )
         at[G0 + i], at[G1 + i] = dd0 * at[S0 + i], dd1 * at[S1 + i]
         at[MEAN_X + i] = at[MEAN_Y + i] = 0
     for i in range(n):
         change = -at[DV + i] if inverse else -at[DX + i]
         d[i] = change if at[BIN + i] >= 0 else d[i]
     for k in range(K):
-        widths, heights = Q[q + k * pitch:q + k * pitch + n], Q[q + (K + k) * pitch:q + (K + k) * pitch + n]
+        widths, heights = Q[q + k * pitch : q + k * pitch + n], Q[q + (K + k) * pitch : q + (K + k) * pitch + n]
         number = real(k)
         for i in range(n):
             here, before = at[BIN + i] == number, at[BIN + i] > number
@@ -175,13 +188,13 @@ def bend_vjp(d, Q, q, dQ, dq, pitch, K, bound, least, inverse, dlogdet, at):
         number = real(k)
         for part, (one_bin, bins_before, mean) in enumerate(((DW, DX, MEAN_X), (DH, DV, MEAN_Y))):
             row = (part * K + k) * pitch
-            shares, dlogits = Q[q + row:q + row + n], dQ[dq + row:dq + row + n]
+            shares, dlogits = Q[q + row : q + row + n], dQ[dq + row : dq + row + n]
             for i in range(n):
                 here, before = at[BIN + i] == number, at[BIN + i] > number
                 dsize = at[one_bin + i] if here else at[bins_before + i] if before else zero
                 dlogits[i] = scale * shares[i] * (dsize - at[mean + i])
     for k in range(K - 1):
-        dslopes, left, right = dQ[dq + (2 * K + k) * pitch:dq + (2 * K + k) * pitch + n], real(k), real(k + 1)
+        dslopes, left, right = dQ[dq + (2 * K + k) * pitch : dq + (2 * K + k) * pitch + n], real(k), real(k + 1)
         for i in range(n):
             dslopes[i] = at[G1 + i] if at[BIN + i] == left else at[G0 + i] if at[BIN + i] == right else zero
 
@@ -206,10 +219,10 @@ def spline(R, P, bound, least, inverse, S, logdet):
     for r in range(0, rows, MANY):
         n = min(MANY, rows - r)
         for c in range(C):
-            turned(P[r:r + n], c, Q)
+            turned(P[r : r + n], c, Q)
             for i in range(n):
                 v[i] = R[r + i, c]
-            bend(v[:n], Q, 0, MANY, K, bound, least, inverse, -1.0 if inverse else 1.0, logdet[r:r + n], at)
+            bend(v[:n], Q, 0, MANY, K, bound, least, inverse, -1.0 if inverse else 1.0, logdet[r : r + n], at)
             for i in range(n):
                 S[r + i, c] = v[i]
 
@@ -218,15 +231,20 @@ def spline(R, P, bound, least, inverse, S, logdet):
 def spline_vjp(dS, S, P, bound, least, dlogdet, inverse, dR, R, dP):
     """dR, R and dP, of S and the gradient dS in it; where `inverse`, S is of R and all else likewise."""
     (rows, C), K = S.shape, (P.shape[2] + 1) // 3
-    v, d, dl, unused, at = (np.empty(MANY, S.dtype), np.empty(MANY, S.dtype), np.empty(MANY, S.dtype), np.empty(MANY, S.dtype),
-                            np.empty(SIZE, S.dtype))
+    v, d, dl, unused, at = (
+        np.empty(MANY, S.dtype),
+        np.empty(MANY, S.dtype),
+        np.empty(MANY, S.dtype),
+        np.empty(MANY, S.dtype),
+        np.empty(SIZE, S.dtype),
+    )
     Q, dQ = np.empty(P.shape[2] * MANY, S.dtype), np.empty(P.shape[2] * MANY, S.dtype)
     for r in range(0, rows, MANY):
         n = min(MANY, rows - r)
         for i in range(n):
             dl[i] = dlogdet[r + i]
         for c in range(C):
-            turned(P[r:r + n], c, Q)
+            turned(P[r : r + n], c, Q)
             for i in range(n):
                 v[i], d[i] = S[r + i, c], dS[r + i, c]
             bend(v[:n], Q, 0, MANY, K, bound, least, not inverse, 0.0, unused, at)

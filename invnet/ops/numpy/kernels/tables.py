@@ -1,8 +1,8 @@
 """The tables of a group of layers, and its parameters as compiled functions take them.
 
-`prepare` gathers the parameters of all layers, and what they parametrise, in one array P. The gradients in P are an array G; `pullback`
-adds to the parameters' own what these make of them. Parameters are found by their addresses, so that a call has as many
-arguments for a hundred of them as for one.
+`prepare` gathers the parameters of all layers, and what they parametrise, in one array P. The gradients in P are an
+array G; `pullback` adds to the parameters' own what these make of them. Parameters are found by their addresses, so
+that a call has as many arguments for a hundred of them as for one.
 """
 
 import math
@@ -11,20 +11,23 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .simple import ONE, ZERO, inner
 from .matrices import add, copy, invert, reflect, reflect_vjp, square, times, triangles
+from .simple import ONE, ZERO, inner
 
 #: kind of a layer -> its number
 KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "spline": 5, "convolutional": 6}
 SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED, CONVOLUTIONAL = range(7)
-#: A row of the table of layers: the number of its kind, its first state's address, its place in P and G; of one with a conditioner: the
-#: first and the last row of that, how many groups, where in `index` their ends lie and the order of the channels (of a permutation as
-#: well), whether the conditioner sees Z, whether the scale is a sigmoid, and how many bins a spline has, or 0.
+#: A row of the table of layers: the number of its kind, its first state's address, its place in P and G; of one with a
+#: conditioner: the first and the last row of that, how many groups, where in `index` their ends lie and the order of
+#: the channels (of a permutation as well), whether the conditioner sees Z, whether the scale is a sigmoid, and how many
+#: bins a spline has, or 0.
 KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID, BINS = range(11)
-#: A row of the table of conditioners' layers: inputs, units, the activation's address; places of weights and bias; rows in `work` of
-#: inputs, of units, of these before the activation, of their gradients; where in `index` lie the ends of the inputs' and of the units'
-#: steps, and in a flat matrix of weights the row of each input and the column of each unit.
+#: A row of the table of conditioners' layers: inputs, units, the activation's address; places of weights and bias; rows
+#: in `work` of inputs, of units, of these before the activation, of their gradients; where in `index` lie the ends of
+#: the inputs' and of the units' steps, and in a flat matrix of weights the row of each input and the column of each
+#: unit.
 INPUTS, UNITS, ACTIVATION, WEIGHTS, BIAS, IN, OUT, BEFORE, D, ENDS_IN, ENDS_OUT, ROWS, COLUMNS = range(13)
+
 
 @intrinsic
 def _pointer(typing, address):
@@ -42,21 +45,24 @@ def numbers_at(address, size, like):
 
 @inner
 def uncounted(A):
-    """A contiguous array without Numba's count of who has it, which a slice changes twice, 5 ns each: a quarter of a small step."""
+    """A contiguous array without Numba's count of who has it, which a slice changes twice, 5 ns each: a quarter of a
+    small step.
+    """
     return carray(_pointer(A.ctypes.data), A.shape, A.dtype)
 
 
 @inner
 def prepare(P, addresses, table, layers, index, C, inverses, reflections):
-    """Fills P, and the permutations in `index`, of the mixes' inverses where these are wanted; gives the logdet of all that is the same for
-    every sample, and the largest |M| |Minv| of inverses, which is a bound of their condition numbers.
+    """Fills P, and the permutations in `index`, of the mixes' inverses where these are wanted; gives the logdet of all
+    that is the same for every sample, and the largest |M| |Minv| of inverses, which is a bound of their condition
+    numbers.
 
     `reflections` is True where mixes have some, else None: then what these take is not compiled.
     """
     logdet, worst, n = 0.0, 1.0, C * C
     for s in range(table.shape[0]):
         t = table[s]
-        kind, p, states = t[KIND], P[t[PLACE]:], addresses[t[STATE]:]
+        kind, p, states = t[KIND], P[t[PLACE] :], addresses[t[STATE] :]
         if kind == SCALE:
             log_s, b = numbers_at(states[0], C, P), numbers_at(states[1], C, P)
             for c in range(C):
@@ -78,8 +84,26 @@ def prepare(P, addresses, table, layers, index, C, inverses, reflections):
         else:
             if kind == LU:
                 log_s = numbers_at(states[2], C, P)
-                lower, upper = triangles(numbers_at(states[0], n, P), numbers_at(states[1], n, P), log_s, numbers_at(states[4], C, P), C)
-                copy(times(numbers_at(states[3], n, P), C, ONE, times(lower, C, ONE, upper, C, ONE, C, C, C), C, ONE, C, C, C), ZERO, p, ZERO, n)
+                lower, upper = triangles(
+                    numbers_at(states[0], n, P), numbers_at(states[1], n, P), log_s, numbers_at(states[4], C, P), C
+                )
+                copy(
+                    times(
+                        numbers_at(states[3], n, P),
+                        C,
+                        ONE,
+                        times(lower, C, ONE, upper, C, ONE, C, C, C),
+                        C,
+                        ONE,
+                        C,
+                        C,
+                        C,
+                    ),
+                    ZERO,
+                    p,
+                    ZERO,
+                    n,
+                )
             else:
                 copy(numbers_at(states[0], n, P), ZERO, p, ZERO, n)
             if kind == LU and not inverses:
@@ -93,11 +117,13 @@ def prepare(P, addresses, table, layers, index, C, inverses, reflections):
 
 @inner
 def prepare_vjp(P, G, dlogdet, addresses, gradients, table, layers, C, reflections):
-    """Adds to the gradients of the parameters, at the addresses `gradients`, those of what `prepare` made of them, G, and of logdet."""
+    """Adds to the gradients of the parameters, at the addresses `gradients`, those of what `prepare` made of them, G,
+    and of logdet.
+    """
     n = C * C
     for s in range(table.shape[0]):
         t = table[s]
-        kind, p, dM, states, grads = t[KIND], P[t[PLACE]:], G[t[PLACE]:], addresses[t[STATE]:], gradients[t[STATE]:]
+        kind, p, dM, states, grads = t[KIND], P[t[PLACE] :], G[t[PLACE] :], addresses[t[STATE] :], gradients[t[STATE] :]
         if kind == SCALE:
             dlog_s, db = numbers_at(grads[0], C, P), numbers_at(grads[1], C, P)
             for c in range(C):
@@ -109,8 +135,13 @@ def prepare_vjp(P, G, dlogdet, addresses, gradients, table, layers, C, reflectio
                 add(G, h[WEIGHTS], numbers_at(grads[i], h[BIAS] - h[WEIGHTS], P))
                 add(G, h[BIAS], numbers_at(grads[i + 1], h[UNITS], P))
         elif kind == LU:
-            lower, upper = triangles(numbers_at(states[0], n, P), numbers_at(states[1], n, P), numbers_at(states[2], C, P),
-                                     numbers_at(states[4], C, P), C)
+            lower, upper = triangles(
+                numbers_at(states[0], n, P),
+                numbers_at(states[1], n, P),
+                numbers_at(states[2], C, P),
+                numbers_at(states[4], C, P),
+                C,
+            )
             dLU = times(numbers_at(states[3], n, P), ONE, C, dM, C, ONE, C, C, C)
             dlower, dupper = times(dLU, C, ONE, upper, ONE, C, C, C, C), times(lower, ONE, C, dLU, C, ONE, C, C, C)
             dL, dU, dlog_s = numbers_at(grads[0], n, P), numbers_at(grads[1], n, P), numbers_at(grads[2], C, P)
@@ -127,4 +158,6 @@ def prepare_vjp(P, G, dlogdet, addresses, gradients, table, layers, C, reflectio
                     dW[i * C + j] += dM[i * C + j] + dlogdet * p[n + j * C + i]
         elif kind == HOUSEHOLDER:
             if reflections is not None:
-                reflect_vjp(numbers_at(states[0], t[GROUPS] * C, P), t[GROUPS], C, dM, numbers_at(grads[0], t[GROUPS] * C, P))
+                reflect_vjp(
+                    numbers_at(states[0], t[GROUPS] * C, P), t[GROUPS], C, dM, numbers_at(grads[0], t[GROUPS] * C, P)
+                )

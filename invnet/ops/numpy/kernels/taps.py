@@ -1,19 +1,27 @@
-"""The taps of a convolution, for use inside compiled functions: padded images that a product reads by offsets, and sums.
+"""The taps of a convolution, for use inside compiled functions: padded images that a product reads by offsets, and
+sums.
 
 An image is rows, one for each position of N images (D, H, W), of C channels; `kd, kh, kw` is the kernel.
 """
 
-from .simple import ONE, inner, once
 from .products import clear
+from .simple import ONE, inner, once
 from .vector_rows import copy_rows, pack_rows, sum_runs
 
 
 @inner
 def spacing(x):
-    """How many numbers apart the positions of an array (N, D, H, W, C) are, if that is the same for all, with channels side by side; else 0."""
+    """How many numbers apart the positions of an array (N, D, H, W, C) are, if that is the same for all, with channels
+    side by side; else 0.
+    """
     N, D, H, W, C = x.shape
     n, d, h, w, c = x.strides
-    even = (C == 1 or c == x.itemsize) and (H == 1 or h == W * w) and (D == 1 or d == H * W * w) and (N == 1 or n == D * H * W * w)
+    even = (
+        (C == 1 or c == x.itemsize)
+        and (H == 1 or h == W * w)
+        and (D == 1 or d == H * W * w)
+        and (N == 1 or n == D * H * W * w)
+    )
     return w // x.itemsize if even and W > 1 else 0
 
 
@@ -30,7 +38,7 @@ def rows_of(x, work, o, pitch):
             for h in range(H):
                 for w in range(W):
                     if r >= whole:
-                        row = work[o + r * pitch:o + (r + 1) * pitch]
+                        row = work[o + r * pitch : o + (r + 1) * pitch]
                         for c in range(C):
                             row[c] = x[n, d, h, w, c]
                         clear(row, C, pitch)
@@ -65,7 +73,7 @@ def pad(rows, pitch, work, o, N, D, H, W, C, kd, kh, kw):
             for h in range(kh // 2, kh // 2 + H):
                 to = o + (((n * Dp + d) * Hp + h) * Wp + kw // 2) * C
                 for w in range(W):
-                    row, position = rows[at:at + C], work[to + w * C:to + (w + 1) * C]
+                    row, position = rows[at : at + C], work[to + w * C : to + (w + 1) * C]
                     at += pitch
                     for c in range(C):
                         position[c] = row[c]
@@ -73,7 +81,9 @@ def pad(rows, pitch, work, o, N, D, H, W, C, kd, kh, kw):
 
 @inner
 def lattice(offsets, N, D, H, W, n, d, h, w):
-    """Where the points of a lattice lie, the last axis fastest; its axes have N, D, H and W points, n, d, h and w apart."""
+    """Where the points of a lattice lie, the last axis fastest; its axes have N, D, H and W points, n, d, h and w
+    apart.
+    """
     point = 0
     for i in range(N):
         for j in range(D):
@@ -85,7 +95,9 @@ def lattice(offsets, N, D, H, W, n, d, h, w):
 
 @inner
 def find_taps(first, after, N, D, H, W, C, step, kd, kh, kw):
-    """Where in padded images, of positions `step` apart, the first taps of the positions lie, and after that all taps of C channels each."""
+    """Where in padded images, of positions `step` apart, the first taps of the positions lie, and after that all taps
+    of C channels each.
+    """
     w, h = step, (W + kw - 1) * step
     d = (H + kh - 1) * h
     lattice(first, N, D, H, W, (D + kd - 1) * d, d, h, w)
@@ -96,7 +108,8 @@ def find_taps(first, after, N, D, H, W, C, step, kd, kh, kw):
 def sum_taps(work, columns, pitch, bias, Y, out, out_pitch, N, D, H, W, C, kd, kh, kw, offsets):
     """The transpose of reading taps: Y[out + p] = bias + sum over taps of the columns of that tap at p - tap.
 
-    `columns` and `bias` lie in `work`; `offsets` is scratch for those of the taps of a row that are inside the image, and of a position.
+    `columns` and `bias` lie in `work`; `offsets` is scratch for those of the taps of a row that are inside the image,
+    and of a position.
     """
     pd, ph, pw, row, start = kd // 2, kh // 2, kw // 2, 0, work[bias:]
     for n in range(N):
@@ -107,7 +120,9 @@ def sum_taps(work, columns, pitch, bias, Y, out, out_pitch, N, D, H, W, C, kd, k
                     for j in range(kh):
                         if 0 <= d + pd - i < D and 0 <= h + ph - j < H:
                             for k in range(kw):
-                                offsets[count] = (((pd - i) * H + ph - j) * W + pw - k) * pitch + ((i * kh + j) * kw + k) * C
+                                offsets[count] = (((pd - i) * H + ph - j) * W + pw - k) * pitch + (
+                                    (i * kh + j) * kw + k
+                                ) * C
                                 count += 1
                 for w in range(W):
                     to, at = out + row * out_pitch, columns + row * pitch

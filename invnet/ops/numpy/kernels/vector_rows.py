@@ -12,14 +12,18 @@ from .vectors import INT, INT32, Vectors, one, pointer
 
 
 def _rolled(b):
-    """Keeps LLVM from unrolling the loop that has this: most are short, and each takes a tenth of a second to compile."""
+    """Keeps LLVM from unrolling the loop that has this: most are short, and each takes a tenth of a second to
+    compile.
+    """
     mark = b.asm(ir.FunctionType(ir.VoidType(), []), "", "", [], side_effect=True)
     mark.attributes.add("convergent")
 
 
 @intrinsic
 def transpose_square(typing, source, so, row, count, out, oo, pitch):
-    """out[oo + i * pitch + j] = source[so + j * row + i] for i and j below the lanes of a vector; 0 for j from `count` on."""
+    """out[oo + i * pitch + j] = source[so + j * row + i] for i and j below the lanes of a vector; 0 for j from `count`
+    on.
+    """
 
     def build(context, b, signature, args):
         source, so, row, count, out, oo, pitch = args
@@ -32,8 +36,10 @@ def transpose_square(typing, source, so, row, count, out, oo, pitch):
             there = b.icmp_signed("<", number, count)
             vector = V.load(b.gep(source, [b.select(there, b.mul(row, number), ir.Constant(INT, 0))]))
             rows.append(b.select(there, vector, V.zero))
-        mix = lambda first: ir.Constant(ir.VectorType(INT32, lanes), [
-            ir.Constant(INT32, first + i // 2 + (lanes if i % 2 else 0)) for i in range(lanes)])
+        mix = lambda first: ir.Constant(
+            ir.VectorType(INT32, lanes),
+            [ir.Constant(INT32, first + i // 2 + (lanes if i % 2 else 0)) for i in range(lanes)],
+        )
         for _ in range(lanes.bit_length() - 1):  # so many perfect shuffles of all numbers exchange rows and columns
             rows = [b.shuffle_vector(rows[i // 2], rows[i // 2 + half], mix(i % 2 * half)) for i in range(lanes)]
         for i, vector in enumerate(rows):
@@ -47,7 +53,8 @@ def transpose_square(typing, source, so, row, count, out, oo, pitch):
 def _copy(beyond):
     @intrinsic
     def copy_rows(typing, source, so, row, out, oo, pitch, count, width, real):
-        """out[oo + k * pitch + j] = source[so + k * row + j] for `count` rows k and j below `real`; from there to `width` 0, or what was there.
+        """out[oo + k * pitch + j] = source[so + k * row + j] for `count` rows k and j below `real`; from there to
+        `width` 0, or what was there.
 
         `width` is a number of whole vectors.
         """
@@ -64,7 +71,10 @@ def _copy(beyond):
                 mask = b.icmp_signed("<", numbers, V.spread(b.sub(real, j)))
                 with cgutils.for_range(b, count) as loop:
                     _rolled(b)
-                    vector, to = V.load(b.gep(source, [b.add(b.mul(loop.index, row), j)])), b.gep(out, [b.add(b.mul(loop.index, pitch), j)])
+                    vector, to = (
+                        V.load(b.gep(source, [b.add(b.mul(loop.index, row), j)])),
+                        b.gep(out, [b.add(b.mul(loop.index, pitch), j)]),
+                    )
                     V.store(b.select(mask, vector, V.zero if beyond == "zeros" else V.load(to)), to)
             return context.get_dummy_value()
 
@@ -79,7 +89,8 @@ copy_rows, merge_rows = _copy("zeros"), _copy("what was there")
 
 @intrinsic
 def pack_rows(typing, source, so, pitch, out, oo, row, count, width):
-    """out[oo + k * row + j] = source[so + k * pitch + j] for `count` rows k and j below `width`, of whole vectors, row after row.
+    """out[oo + k * row + j] = source[so + k * pitch + j] for `count` rows k and j below `width`, of whole vectors, row
+    after row.
 
     What goes beyond a row is overwritten by the next, so that rows may be closer to one another than `width`.
     """
@@ -102,7 +113,9 @@ def pack_rows(typing, source, so, pitch, out, oo, row, count, width):
 
 @intrinsic
 def sum_runs(typing, y, yo, start, T, to, offsets, first, count, length):
-    """y[yo + c] = start[c] + sum_i T[to + offsets[i] + c] for `count` offsets from the first and c below `length`, rounded up to vectors."""
+    """y[yo + c] = start[c] + sum_i T[to + offsets[i] + c] for `count` offsets from the first and c below `length`,
+    rounded up to vectors.
+    """
 
     def build(context, b, signature, args):
         y, yo, start, T, to, offsets, o, count, length = args
@@ -139,7 +152,9 @@ def sum_runs(typing, y, yo, start, T, to, offsets, first, count, length):
 
 @intrinsic
 def add_rows(typing, R, ro, pitch, count, total, to, width):
-    """total[to + c] += sum over `count` rows r of R[ro + r * pitch + c], for c below `width`, of whole vectors; four sums at a time."""
+    """total[to + c] += sum over `count` rows r of R[ro + r * pitch + c], for c below `width`, of whole vectors; four
+    sums at a time.
+    """
 
     def build(context, b, signature, args):
         R, ro, pitch, count, total, to, width = args
@@ -173,7 +188,8 @@ def add_rows(typing, R, ro, pitch, count, total, to, width):
 def combination(matrix, added=False):
     @intrinsic
     def combine(typing, source, so, step, out, oo, pitch, width):
-        """out[oo + i * pitch + c] = sum_j matrix[i, j] source[so + j * step + c] for c below `width`, rounded up to vectors; in place too.
+        """out[oo + i * pitch + c] = sum_j matrix[i, j] source[so + j * step + c] for c below `width`, rounded up to
+        vectors; in place too.
 
         With `added` the sums are added to what is there.
         """
@@ -189,12 +205,18 @@ def combination(matrix, added=False):
                 _rolled(b)
                 vectors = [V.load(b.gep(row, [c])) for row in rows]
                 for to, factors in zip(sums, matrix):
-                    total = V.load(b.gep(to, [c])) if added else ir.Constant(V.type, [ir.Constant(V.element, -0.0)] * V.lanes)  # 0 would be a sum
+                    total = (
+                        V.load(b.gep(to, [c]))
+                        if added
+                        else ir.Constant(V.type, [ir.Constant(V.element, -0.0)] * V.lanes)
+                    )  # 0 would be a sum
                     for vector, factor in zip(vectors, factors):
                         if factor in (1, -1):
                             total = (b.fadd if factor == 1 else b.fsub)(total, vector)
                         elif factor:
-                            total = V.fma(vector, ir.Constant(V.type, [ir.Constant(V.element, float(factor))] * V.lanes), total)
+                            total = V.fma(
+                                vector, ir.Constant(V.type, [ir.Constant(V.element, float(factor))] * V.lanes), total
+                            )
                     V.store(total, b.gep(to, [c]))
             return context.get_dummy_value()
 

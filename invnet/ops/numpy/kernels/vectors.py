@@ -1,11 +1,13 @@
-"""LLVM's vector instructions in Numba's functions, and by them a block of a matrix product; `vector_rows` has what passes over rows.
+"""LLVM's vector instructions in Numba's functions, and by them a block of a matrix product; `vector_rows` has what
+passes over rows.
 
 BLAS is tuned for large square matrices. A conditioner's are long and narrow; for these a loop that keeps a block of the
 product in registers is up to 1.4 times as fast as OpenBLAS below 128 columns and as fast from there on
-(benchmarks/products.py), and it lets a whole conditioner be one compiled call.
-Numba's own loops cannot be brought to keep such a block in registers.
+(benchmarks/products.py), and it lets a whole conditioner be one compiled call. Numba's own loops cannot be brought to
+keep such a block in registers.
 
-Arrays are flat, with offsets. Memory is read up to a vector beyond what is asked for: whoever calls leaves room (`SLACK`).
+Arrays are flat, with offsets. Memory is read up to a vector beyond what is asked for: whoever calls leaves room
+(`SLACK`).
 """
 
 import platform
@@ -24,7 +26,9 @@ def _features():
 
 
 def _registers():
-    """Bytes of a vector, rows and vectors of a block whose sums fill the registers, and the name of such in assembler."""
+    """Bytes of a vector, rows and vectors of a block whose sums fill the registers, and the name of such in
+    assembler.
+    """
     features, arm = _features(), platform.machine() in ("aarch64", "arm64")
     if "avx512f" in features:
         return 64, 14, 2, "v"
@@ -70,7 +74,9 @@ class Vectors:
         """A vector of one number, a float or an integer."""
         some = ir.Constant(ir.VectorType(number.type, self.lanes), ir.Undefined)
         zeros = ir.Constant(ir.VectorType(INT32, self.lanes), [ir.Constant(INT32, 0)] * self.lanes)
-        return self.builder.shuffle_vector(self.builder.insert_element(some, number, ir.Constant(INT32, 0)), some, zeros)
+        return self.builder.shuffle_vector(
+            self.builder.insert_element(some, number, ir.Constant(INT32, 0)), some, zeros
+        )
 
     def fma(self, a, x, y):
         return self.builder.call(self._fma, [a, x, y])
@@ -82,7 +88,9 @@ class Vectors:
         """
         if REGISTER is None:
             return vector
-        return self.builder.asm(ir.FunctionType(self.type, [self.type]), "", f"={REGISTER},0,~{{memory}}", [vector], side_effect=True)
+        return self.builder.asm(
+            ir.FunctionType(self.type, [self.type]), "", f"={REGISTER},0,~{{memory}}", [vector], side_effect=True
+        )
 
 
 def pointer(context, builder, array_type, array, offset):
@@ -117,7 +125,12 @@ def _block(rows, vectors):
                 c_rows.append(b.gep(C, [b.mul(b.sub(row, r), ldc)]))
                 start = b.gep(S, [b.mul(b.sub(row, r), lds)])
                 sums.append([V.load(start, j) for j in range(vectors)])
-            first, before, loop, after = b.load(ko), b.block, b.append_basic_block("loop"), b.append_basic_block("after")
+            first, before, loop, after = (
+                b.load(ko),
+                b.block,
+                b.append_basic_block("loop"),
+                b.append_basic_block("after"),
+            )
             b.branch(loop)
 
             b.position_at_end(loop)
