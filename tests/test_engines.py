@@ -250,6 +250,8 @@ def undone(ops, X, h):
     return logdet + ops.uncouple_on_grid_(X, h, ("bounded", 3.0), GRID, bits)
 
 
+few = np.clip(b**2, 0.1, 3)  # factors that leave numbers on the grid
+
 OPERATIONS |= {
     "add_on_grid_": on_grid(lambda ops, X, h: ops.add_on_grid_(X[:, 1:], h[:, 1:4], GRID)),
     "add_on_grid_ of a shift": on_grid(lambda ops, X, h: ops.add_on_grid_(X, b, GRID)),
@@ -259,7 +261,7 @@ OPERATIONS |= {
         lambda ops, X, h: ops.uncouple_on_grid_(X, h, ("bounded", 3.0), GRID, None)
     ),
     "uncouple_on_grid_": on_grid(undone),
-    "scale_on_grid_": on_grid(lambda ops, X, h: ops.unscale_on_grid_(X, b**2, GRID, ops.scale_on_grid_(X, b**2, GRID))),
+    "scale_on_grid_": on_grid(lambda ops, X, h: ops.unscale_on_grid_(X, few, GRID, ops.scale_on_grid_(X, few, GRID))),
     "lift_": on_grid(lambda ops, X, h: ops.lift_(X, ops.lifting(M), GRID)),
     "unlift_": lambda ops, x: on_grid(lambda ops, X, h: ops.unlift_(X[:, 1:], ops.lifting(Minv[1:, 1:]), GRID))(
         ops, x / 4
@@ -352,7 +354,7 @@ class OnArrays:
                 result = getattr(self.engine.ops, name)(*map(there, arguments), **options)
                 for value, moved in copies:
                     value[...] = self.engine.back(moved)
-            return (back(result[0]), result[1]) if name == "network" else back(result)  # a tape is the engine's own
+            return (back(result[0]), result[1]) if name == "conv_stack" else back(result)  # a tape is the engine's own
 
         def back(value):
             if type(value) in (list, tuple):

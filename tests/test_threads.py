@@ -156,3 +156,27 @@ def test_a_long_run_grows_neither_in_memory_nor_in_files_nor_in_threads(tmp_path
     assert later[0] < memory + (2 << 20), f"memory grew by {(later[0] - memory) / 2**20:.1f} MiB in {steps} steps"
     assert later[1:] == (files, threads)
     assert [file.name for file in tmp_path.iterdir()] == ["net"]
+
+
+def test_threads_may_look_for_the_parts_of_a_model_at_the_same_time():
+    before, errors = sys.getswitchinterval(), []
+    sys.setswitchinterval(1e-6)
+
+    def look(net):
+        try:
+            for module in (net, *net.layers):
+                module.derived("name", object)
+        except RuntimeError as error:  # a dictionary changed its size while another thread went through it
+            errors.append(error)
+
+    try:
+        for _ in range(50):
+            net = invnet.NSF(4, 4, 6)
+            threads = [threading.Thread(target=look, args=(net,)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not errors

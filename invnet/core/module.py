@@ -76,7 +76,7 @@ class Module:
             vars(module)["_looked_at"] = True
             lists += [
                 value
-                for name, value in vars(module).items()
+                for name, value in list(vars(module).items())  # another thread may set one
                 if name[0] != "_"
                 and isinstance(value, list)
                 and (not value or any(isinstance(item, (Buffer, Module)) for item in value))
@@ -166,7 +166,7 @@ class Module:
 
     def _within(self):
         """(name, Parameter, Buffer or Module) of the public attributes and of what lists and tuples there hold."""
-        for name, value in vars(self).items():
+        for name, value in list(vars(self).items()):
             if name[0] != "_":
                 if isinstance(value, (Buffer, Module)):
                     yield name, value
