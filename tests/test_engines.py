@@ -125,9 +125,9 @@ OPERATIONS = {
     "unsqueeze_": lambda ops, x: (
         [ops.unsqueeze_(ENGINE.copy_channels_last(np.concatenate([x] * 4, axis=1)))] if x.ndim > 2 else []
     ),
-    "fresh": lambda ops, x: [ops.copy_channels_last(x[:, ::-1])],
+    "copy_channels_last": lambda ops, x: [ops.copy_channels_last(x[:, ::-1])],
     **{
-        f"network {name}, {activation}, {groups}": lambda ops, x, how=(widths, activation, groups): networked(
+        f"conv_stack {name}, {activation}, {groups}": lambda ops, x, how=(widths, activation, groups): networked(
             ops, x, *network_rows(x, *how)
         )
         for name, widths in STACKS.items()
@@ -145,14 +145,14 @@ OPERATIONS = {
         for activation in (*ACTIVATIONS, None)
     },
     "normal_cdf": lambda ops, x: [ops.normal_cdf(5 * x)],
-    "network of part of the channels": lambda ops, x: networked(
+    "conv_stack of part of the channels": lambda ops, x: networked(
         ops, x[:, 1:], *network_rows(x[:, 1:], (6, 2), "silu", "")
     ),
-    "network of every other channel": lambda ops, x: networked(
+    "conv_stack of every other channel": lambda ops, x: networked(
         ops, x[:, ::2], *network_rows(x[:, ::2], (6, 2), "silu", "")
     ),
-    "network of one sample": lambda ops, x: networked(ops, x[:1], *network_rows(x[:1], (6, 7, 2), "silu", "samples")),
-    "network of no sample": lambda ops, x: networked(ops, x[:0], *network_rows(x[:0], (6, 7, 2), "silu", "samples")),
+    "conv_stack of one sample": lambda ops, x: networked(ops, x[:1], *network_rows(x[:1], (6, 7, 2), "silu", "samples")),
+    "conv_stack of no sample": lambda ops, x: networked(ops, x[:0], *network_rows(x[:0], (6, 7, 2), "silu", "samples")),
     **{
         f"{name} {count}": lambda ops, x, change=change, count=count: split(ops, x, change, count)
         for name, change in (("split_", False), ("join_", True))
@@ -223,8 +223,8 @@ for name in ("spline", "spline_inverse"):
     OPERATIONS[f"{name} with parameters strided"] = lambda ops, x, name=name: list(
         getattr(ops, name)(ops.rows(x)[:, 1:3], P[x.shape].transpose(0, 2, 1)[:, :5, 1:3].transpose(0, 2, 1), 1.0)
     )
-    OPERATIONS[f"{name}_backward"] = lambda ops, x, name=name: list(
-        getattr(ops, f"{name}_backward")(2 * ops.rows(x), ops.rows(x), P[x.shape], 1.0, ops.at_rows(each[: len(x)], x))
+    OPERATIONS[f"{name}_vjp"] = lambda ops, x, name=name: list(
+        getattr(ops, f"{name}_vjp")(2 * ops.rows(x), ops.rows(x), P[x.shape], 1.0, ops.at_rows(each[: len(x)], x))
     )
 
 
@@ -559,7 +559,7 @@ def has_rows(cls):
         "asarray",
         "from_numpy",
         "to_numpy",
-        "fill",
+        "full",
         "images",
         "rows",
         "sum_positions",
@@ -571,12 +571,12 @@ def has_rows(cls):
         "empty",
         "checksum",
         "lasting_memory",
-        "plain",
+        "detach",
         "free_memory",
         "zeros_like",
         "in_full_precision",
         "asynchronous",
-        "quiet",
+        "errstate",
         "fingerprint",
         "same",
         "precision",

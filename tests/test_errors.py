@@ -26,7 +26,7 @@ from invnet.layers import (
     Squeeze,
     Unsqueeze,
 )
-from invnet.layers.spline import Spline
+from invnet.layers.transforms import Spline
 from invnet.nets import ConvNet, DenseNet, MaskedDenseNet, PlanarNet, RadialNet
 
 

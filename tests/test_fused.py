@@ -66,6 +66,22 @@ def test_a_group_gives_what_its_layers_give(make, N, dtype, rtol, monkeypatch):
     assert_alike(results(net, data(N, dtype)), one_by_one(net, data(N, dtype), monkeypatch), rtol)
 
 
+@pytest.mark.parametrize("shape", [(20, 4), (3, 4, 6, 8)], ids=["vectors", "images"])
+@pytest.mark.parametrize("scale", ["bounded", "sigmoid", "doubled"])
+def test_every_scale_is_fused(scale, shape, monkeypatch):
+    net = invnet.Glow(4, 6, 1, 3, ndim=len(shape) - 2, scale=scale, dtype="float64")
+    rng = np.random.default_rng(1)
+    for p in net.parameters():
+        p.data += 0.2 * rng.standard_normal(p.data.shape)
+    X = rng.standard_normal(shape)
+    done = []
+    monkeypatch.setattr(FusedGroup, "_plan", lambda *a, plan=FusedGroup._plan: done.append(plan(*a)) or done[-1])
+    found = results(net, X)
+    assert done and None not in done
+    assert_alike(found, one_by_one(net, X, monkeypatch))
+    assert_alike(net.inverse_logdet(found[0]), [X, -found[1]])
+
+
 @pytest.mark.parametrize("make", [flow, splines])
 def test_a_group_gives_the_same_bits_for_any_number_of_threads(make):
     net, before, bits = make("float32"), invnet.num_threads(), set()

@@ -13,7 +13,7 @@ from invnet.cli import main
 from invnet.inference import tutorial
 from invnet.inference.line_search import HagerZhang
 from invnet.inference.minimise import adam, gradient_descent
-from invnet.layers.spline import Spline
+from invnet.layers.transforms import Spline
 from invnet.torch import TorchNet, as_module
 
 FLOW = invnet.Flow(invnet.ActNorm(2), (2,))

@@ -60,7 +60,7 @@ def calls(ops, N, size, C, hidden=256):
     each, of_half, wide = ops.from_numpy(np.zeros(N, "float32")), image(half), image(hidden, size // 4)
     columns, small = ops.taps(of_half, (3, 3)), 4 * N * size**2
     found = {
-        "fresh": (lambda: ops.copy_channels_last(X), 2 * C * small),
+        "copy_channels_last": (lambda: ops.copy_channels_last(X), 2 * C * small),
         "mix_": (lambda: ops.mix_(X, M, zero), 2 * C * small),
         "mix_vjp_": (lambda: ops.mix_vjp_(h, X, M, M.T, zero), 4 * C * small),
         "mix_ by a diagonal": (lambda: ops.mix_(X, ones, zero), 2 * C * small),

@@ -51,7 +51,7 @@ class Coupling(nn.Module):
 
     def __init__(self, layer):
         super().__init__()
-        kind, bound = layer._scale
+        kind, bound = layer._transform.scale_and_bound
         if kind != "bounded":
             raise ValueError(f'the twin has the scale "bounded"; got {kind!r}')
         self.C1, self.C2 = layer.channels - layer.channels // 2, layer.channels // 2

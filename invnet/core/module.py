@@ -348,15 +348,20 @@ def _same(some, others):
 
 
 def describes_itself(cls, name):
-    """Whether the method `name`, which says what a class computes, holds for it: no class between it and the one that
-    gives the method, such as a mixin, has methods or properties besides `__init__`."""
+    """Whether the method `name`, which says what a class computes, holds for `cls`.
+
+    It does where no class between `cls` and the one that gives the method, such as a mixin, has methods or properties
+    besides `__init__`.
+    """
     for base in cls.__mro__:
         if name in vars(base):
             return True
-        if any(
-            callable(value) or isinstance(value, (property, classmethod, staticmethod))
-            for key, value in vars(base).items()
-            if key != "__init__"
-        ):
+        if any(_is_behaviour(value) for key, value in vars(base).items() if key != "__init__"):
             return False
     return False
+
+
+def _is_behaviour(value):
+    if isinstance(value, type):
+        return False
+    return callable(value) or isinstance(value, (property, classmethod, staticmethod))

@@ -9,7 +9,7 @@ import numpy as np
 from ..core import InPlaceLayer, get_ops
 from ..passes.current import current
 from ..passes.drift import TOLERANCE
-from .spec import ConvSpec
+from .spec import ConvSpec, DenseSpec
 
 #: Numbers of a group's parameters at most, if it has more than one conditioner: a backward hook, by which several
 #: processes send their gradients meanwhile, is called for a group when all of it is done.
@@ -18,8 +18,6 @@ LARGEST = 1 << 18
 LARGEST_OF_IMAGES = 9000
 #: Channels of a matrix at most: from 64 on a product of its own is faster.
 CHANNELS = 48
-#: Scales that the compiled functions have.
-SCALES = ("bounded", "sigmoid")
 #: The condition number of a matrix from which rounding errors become too large.
 CONDITION = {np.dtype(kind): TOLERANCE / np.finfo(kind).eps for kind in ("float32", "float64")}
 
@@ -147,7 +145,7 @@ def fusable_specs(layer):
 def _is_fusable(spec):
     if spec.kind in ("lu", "full", "householder"):
         return spec.states[0].data.shape[-1] <= CHANNELS
-    return spec.kind != "affine" or spec.scale[0] in SCALES
+    return spec.kind != "spline" or isinstance(spec.conditioner, DenseSpec)
 
 
 def group_neighbours(layers, one_conditioner=False):

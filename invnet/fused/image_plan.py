@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from ..ops.numpy.kernels import convolutions
+from ..ops.numpy.kernels.affine import SCALES
 from ..ops.numpy.kernels.products import rounded
 from ..ops.numpy.kernels.tables import (
     BIAS,
@@ -16,12 +17,13 @@ from ..ops.numpy.kernels.tables import (
     LAST,
     ORDER,
     PLACE,
-    SIGMOID,
+    SCALED_BY,
     STATE,
     UNITS,
     WEIGHTS,
 )
 from ..ops.numpy.kernels.vectors import BYTES, SLACK
+from ..ops.reference.coupling import log_bound
 from ..passes.current import current
 from .plan import Plan
 
@@ -38,7 +40,7 @@ class ImagePlan(Plan):
     def __init__(self, specs, channels, dtype):
         super().__init__(specs, dtype)
         C, self.channels, self.lanes = channels, channels, BYTES // dtype.itemsize
-        self.bounds = np.array([math.log(spec.scale[1]) if spec.conv else 0.0 for spec in specs])
+        self.bounds = np.array([log_bound(spec.scale) if spec.conv else 0.0 for spec in specs])
         self.numbers, index, self.table = 1, [], np.zeros((len(specs), 10), np.int64)
         for row, spec in zip(self.table, specs):
             row[KIND], row[STATE], row[PLACE] = (
@@ -62,7 +64,7 @@ class ImagePlan(Plan):
         for row, spec in zip(self.table, specs):
             if spec.conv:
                 row[PLACE], row[FIRST], row[LAST] = self.size, len(layers), len(layers) + len(spec.conv.layers) - 1
-                row[GROUPS], row[SIGMOID] = spec.groups[1], spec.scale[0] == "sigmoid"
+                row[GROUPS], row[SCALED_BY] = spec.groups[1], SCALES[spec.scale[0]]
                 for weights, bias in zip(spec.conv.parameters[::2], spec.conv.parameters[1::2]):
                     layer = np.zeros(13, np.int64)
                     layer[WEIGHTS], layer[UNITS] = self.size, math.prod(bias.data.shape)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..ops.activations import FROM_ARGUMENT
 from ..ops.numpy.kernels.activations import address_of
+from ..ops.numpy.kernels.affine import SCALES
 from ..ops.numpy.kernels.fused_vectors import AT_ONCE
 from ..ops.numpy.kernels.products import rounded
 from ..ops.numpy.kernels.spline import SIZE
@@ -20,11 +21,12 @@ from ..ops.numpy.kernels.tables import (
     ORDER,
     PLACE,
     READS_Z,
-    SIGMOID,
+    SCALED_BY,
     STATE,
 )
 from ..ops.numpy.kernels.vectors import BYTES, SLACK, VECTORS
 from ..ops.reference import LEAST
+from ..ops.reference.coupling import log_bound
 from ..passes.current import current
 from .plan import Plan
 from .spec import DenseSpec
@@ -88,7 +90,7 @@ class VectorPlan(Plan):
         """The logarithm of the bound of a scale; of splines the bound of their domain, and the least size of a bin."""
         if spec.spline:
             return spec.spline[1], LEAST
-        return math.log(spec.scale[1]) if spec.scale else 0.0, 0.0
+        return log_bound(spec.scale) if spec.scale else 0.0, 0.0
 
     def _row(self, spec, C):
         """The row of a layer."""
@@ -125,9 +127,9 @@ class VectorPlan(Plan):
         self._add_states(dense.parameters, self.dtype)
         row[FIRST], row[LAST], row[GROUPS] = first, first + len(dense.activations) - 1, len(spec.groups) - 1
         row[ENDS], row[ORDER] = self._place_of(spec.groups), self._place_of(spec.order)
-        row[READS_Z], row[SIGMOID], row[BINS] = (
+        row[READS_Z], row[SCALED_BY], row[BINS] = (
             spec.reads_z,
-            "sigmoid" in spec.scale,
+            SCALES[spec.scale[0]] if spec.scale else 0,
             spec.spline[0] if spec.spline else 0,
         )
         ends, inputs, top = [self._place_of(each) for each in dense.ends], top, top + 1 + len(dense.inputs)

@@ -3,14 +3,12 @@
 from ..core import get_ops
 from ..fused.spec import DenseSpec, LayerSpec
 from ..nets import MaskedDenseNet
-from ..passes.activation_cache import aside
-from ..passes.current import current
-from .coupling import AffineCoupling, Coupling
+from .conditioned import Conditioned
+from .transforms import Affine
 
 
-class Autoregressive(Coupling):
-    """What autoregressive layers share: a coupling in which no channel passes, each being changed given those before
-    it.
+class Autoregressive(Conditioned):
+    """Every channel is transformed given the channels before it.
 
     The conditioner sees one side of the layer, u, which is X with fast="forward" and Z with fast="inverse": h = net(u),
     where the outputs for a channel depend on the channels before it. From u to the other side, v, is one evaluation.
@@ -26,115 +24,104 @@ class Autoregressive(Coupling):
     | inverse: sampling | 1 + substitution | 1 | at most C - 1 |
     | backward: training by likelihood | 3 + substitution | 3 | at most C - 1; C pullbacks |
     | inverse_backward: training by samples | 3 | 3 + substitution | C pullbacks; at most C - 1 |
-
-    A subclass has the methods of a coupling, couple_, uncouple_ and their gradients, which go channel by channel. To
-    inherit from a coupling and from this class, in this order, is enough.
     """
 
-    least, any_dtype = 1, False
+    any_dtype = False
 
-    def __init__(self, channels, net=None, fast="forward", **making):
-        making.pop("ndim", None)  # a MaskedDenseNet acts at each position, whatever the axes
-        super().__init__(channels, net, **making)
-        self._C1 = 0
-        self._turn(fast)
-
-    def make_net(self, channels, hidden, **options):
-        return MaskedDenseNet(channels, hidden, self.outputs, **options)
-
-    def _turn(self, fast):
+    def __init__(self, channels, transform, net, fast, hidden, **options):
+        super().__init__(channels, transform, net, hidden, **options)
         if fast not in ("forward", "inverse"):
             raise ValueError(f'fast is "forward" or "inverse"; got {fast!r}')
         self._fast = fast
 
+    def make_net(self, channels, hidden, **options):
+        return MaskedDenseNet(channels, hidden, self.outputs, **options)
+
     @classmethod
-    def conditioner_channels(cls, channels):
-        """Input and output channels of the conditioner of a layer of `channels` channels."""
-        return channels, cls.outputs * channels
+    def conditioner_channels(cls, channels, *options, **more):
+        """Input and output channels of the conditioner of a layer of `channels` channels.
+
+        `options` are those of the transform by which the numbers for each channel differ: `bins` of a spline.
+        """
+        return channels, cls.transform_class.outputs_of(*options, **more) * channels
 
     def forward_(self, X, cond=None):
-        return X, (self._map if self._fast == "forward" else self._solve)(self.couple_, X, cond)
+        return X, (self._run if self._fast == "forward" else self._solve)(X, cond, self._transform.forward_)
 
     def inverse_logdet_(self, Z, cond=None):
-        return Z, (self._solve if self._fast == "forward" else self._map)(self.uncouple_, Z, cond)
+        return Z, (self._solve if self._fast == "forward" else self._run)(Z, cond, self._transform.inverse_)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
         if self._fast == "forward":
-            self._vjp(self.uncouple_, self.couple_vjp_, dZ, Z, dlogdet, cond)
+            seen_by = self._solver(Z, cond, self._transform.inverse_)
+            self._run_vjp(dZ, Z, dlogdet, cond, self._transform.backward_, seen_by=seen_by)
         else:
-            self._solved_vjp(self.couple_vjp_, dZ, Z, dlogdet, cond)
+            self._solve_vjp(dZ, Z, dlogdet, cond, self._transform.backward_)
         return dZ, Z
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         if self._fast == "forward":
-            self._solved_vjp(self.uncouple_vjp_, dX, X, dlogdet, cond)
+            self._solve_vjp(dX, X, dlogdet, cond, self._transform.inverse_backward_)
         else:
-            self._vjp(self.couple_, self.uncouple_vjp_, dX, X, dlogdet, cond)
+            seen_by = self._solver(X, cond, self._transform.forward_)
+            self._run_vjp(dX, X, dlogdet, cond, self._transform.inverse_backward_, seen_by=seen_by)
         return dX, X
 
-    # ---- the fast direction, from u to v, with h = net(u)
+    def specs(self):
+        net, transform, groups = self.net.spec(), self._transform.spec(), tuple(range(self.channels + 1))
+        if (
+            transform is None
+            or not isinstance(net, DenseSpec)
+            or net.ends[-1] != tuple(self.outputs * g for g in groups)
+        ):
+            return []
+        reads_z = self._fast == "inverse"
+        return [LayerSpec(conditioner=net, order=net.inputs, groups=groups, reads_z=reads_z, **transform)]
 
-    def _map(self, couple_, U, cond):
-        """U becomes V; gives logdet."""
-        ops, c, kept = get_ops(U), self._condition_of(U, cond), current.kept
-        saved = None if kept is None else kept.place(self, self._kept_bytes(U), self._weights / self._kept_floats)
-        if saved is None:
-            return self._logdet_of_tiles(ops, U, lambda tile, u: (couple_(ops, u, self._h(u, tile.condition(c))), None))
+    # ---- the fast direction, from u to v with h = net(u), is `_run`; `_run_vjp` needs u, which is solved for
 
-        def work(tile, u):
-            h, pullback = self.net.vjp(ops.copy_channels_last(u), tile.condition(c))  # of a copy, which stays as it is
-            return couple_(ops, u, self._checked(h, u)), (h, pullback)
+    def _lasting(self, ops, u):
+        return ops.copy_channels_last(u)
 
-        with aside():
-            return self._logdet_of_tiles(ops, U, work, saved, kept.memory)
-
-    def _vjp(self, uncouple_, couple_vjp_, dV, V, dlogdet, cond):
-        """The gradient of _map: V becomes U, which is solved for where h was not kept, and dV becomes dU."""
-        ops, c, kept = get_ops(V), self._condition_of(V, cond), current.kept
-        tiles, saved = self._tiles(ops, V), None if kept is None else kept.take(self)
-        nearly = None if saved else self._nearly_solved(ops, uncouple_, V, c)
-
-        def work(turn):
-            tile, evaluation = turn
-            v, dv = tile.core(V), tile.core(dV)
-            h, pullback = evaluation or self.net.vjp(nearly(tile), tile.condition(c))
-            dh = couple_vjp_(ops, dv, v, self._checked(h, v), dlogdet[tile.samples])
-            du, dcond, gradients = pullback(dh)
-            ops.add_(dv, self._same(du, v))
-            return tile, self._outliving(ops, dcond, cond), gradients
-
-        with aside():
-            ops.map_tiles(work, list(zip(tiles, saved or [None] * len(tiles))), lambda result: self._add(cond, *result))
+    def _solver(self, V, cond, inverse_):
+        return lambda: self._nearly_solved(get_ops(V), inverse_, V, self._condition_of(V, cond))
 
     # ---- the slow direction, from v to u
 
-    def _solve(self, uncouple_, V, cond):
-        """V becomes U; gives logdet."""
+    def _solve(self, V, cond, inverse_):
+        """V becomes U; returns logdet."""
         ops, c = get_ops(V), self._condition_of(V, cond)
-        nearly = self._nearly_solved(ops, uncouple_, V, c)
-        return self._logdet_of_tiles(
-            ops, V, lambda tile, v: (uncouple_(ops, v, self._h(nearly(tile), tile.condition(c))), None)
-        )
+        nearly, logdet = self._nearly_solved(ops, inverse_, V, c), ops.full(V.shape[0], 0.0, V)
 
-    def _nearly_solved(self, ops, uncouple_, V, c):
+        def work(tile):
+            return tile, inverse_(ops, tile.core(V), self._h(nearly(tile), tile.condition(c)))
+
+        def commit(result):
+            tile, part = result
+            logdet[tile.samples] += part
+
+        ops.map_tiles(work, self._tiles(ops, V), commit)
+        return logdet
+
+    def _nearly_solved(self, ops, inverse_, V, c):
         """A function of a tile that gives u, right but for the last channel, which no h sees."""
         if not hasattr(self.net, "substitute"):
-            return self._swept(ops, uncouple_, V, c)
+            return self._swept(ops, inverse_, V, c)
 
         def substituted(tile):
             u = ops.copy_channels_last(tile.core(V))
-            self.net.substitute(u, lambda i, h: uncouple_(ops, u[:, i : i + 1], self._of_one(h)), tile.condition(c))
+            self.net.substitute(u, lambda i, h: inverse_(ops, u[:, i : i + 1], self._of_one(h)), tile.condition(c))
             return u
 
         return substituted
 
-    def _swept(self, ops, uncouple_, V, c):
+    def _swept(self, ops, inverse_, V, c):
         """The same by evaluations of all channels, until nothing changes; a NaN changes always, hence the limit."""
         U, tiles = ops.copy_channels_last(V), self._tiles(ops, V)
 
         def work(tile):
             before, after = tile.core(U), ops.copy_channels_last(tile.core(V))
-            uncouple_(ops, after, self._h(before, tile.condition(c)))
+            inverse_(ops, after, self._h(before, tile.condition(c)))
             changes = not ops.all_hold(before == after)
             before[...] = after
             return tile, changes
@@ -145,7 +132,7 @@ class Autoregressive(Coupling):
             tiles = changing
         return lambda tile: tile.core(U)
 
-    def _solved_vjp(self, uncouple_vjp_, dU, U, dlogdet, cond):
+    def _solve_vjp(self, dU, U, dlogdet, cond, inverse_vjp_):
         """The gradient of _solve: U becomes V, and dU becomes dV, of which dU + pullback(dh(dU')) = dU' is solved."""
         ops, c = get_ops(U), self._condition_of(U, cond)
 
@@ -153,7 +140,7 @@ class Autoregressive(Coupling):
             def step(i, h, dx):
                 u_i, du_i = u[:, i : i + 1], du[:, i : i + 1]
                 du_i += dx
-                return uncouple_vjp_(ops, du_i, u_i, self._of_one(h), dlogdet)
+                return inverse_vjp_(ops, du_i, u_i, self._of_one(h), dlogdet)
 
             return self.net.substitute_vjp(u, step, tile.condition(c))
 
@@ -162,7 +149,7 @@ class Autoregressive(Coupling):
             h, total = self._checked(h, u), du
             for _ in range(self.channels):
                 dv, v = ops.copy_channels_last(total), ops.copy_channels_last(u)
-                dh = uncouple_vjp_(ops, dv, v, h, dlogdet)
+                dh = inverse_vjp_(ops, dv, v, h, dlogdet)
                 dx, dcond, gradients = _in_its_own_memory(ops, pullback, dh)
                 before, total = total, du + self._same(dx, u)
                 if ops.all_hold(before == total):
@@ -170,10 +157,10 @@ class Autoregressive(Coupling):
             du[...], u[...] = dv, v
             return dcond, gradients
 
-        back = substituted_vjp if hasattr(self.net, "substitute_vjp") else swept_vjp
+        solve_vjp = substituted_vjp if hasattr(self.net, "substitute_vjp") else swept_vjp
 
         def work(tile):
-            dcond, gradients = back(tile, tile.core(U), tile.core(dU), dlogdet[tile.samples])
+            dcond, gradients = solve_vjp(tile, tile.core(U), tile.core(dU), dlogdet[tile.samples])
             return tile, self._outliving(ops, dcond, cond), gradients
 
         ops.map_tiles(work, self._tiles(ops, U), lambda result: self._add(cond, *result))
@@ -198,23 +185,9 @@ class Autoregressive(Coupling):
         if hasattr(self.net, "rng_state") and self.net.rng_state() is not None:
             raise TypeError(
                 f"{type(self).__name__} solves with one map in many evaluations, and its conditioner draws random "
-                f"numbers in "
-                "each: put it in evaluation, with module.eval()"
+                "numbers in each: put it in evaluation, with module.eval()"
             )
         return ops.tiles(X.shape, self._floats, None, self._weights)
-
-    def _logdet_of_tiles(self, ops, X, work, saved=None, memory=None):
-        """The logdets that work(tile, its part of X) gives with what `saved` is to hold, which lies in `memory`."""
-        logdet = ops.full(X.shape[0], 0.0, X)
-
-        def commit(result):
-            tile, (part, evaluation) = result
-            logdet[tile.samples] += part
-            if saved is not None:
-                saved.append(evaluation)
-
-        ops.map_tiles(lambda tile: (tile, work(tile, tile.core(X))), self._tiles(ops, X), commit, memory)
-        return logdet
 
 
 def _in_its_own_memory(ops, function, argument):
@@ -224,7 +197,7 @@ def _in_its_own_memory(ops, function, argument):
     return results[0]
 
 
-class AutoregressiveAffine(AffineCoupling, Autoregressive):
+class AutoregressiveAffine(Autoregressive):
     """Z = (X + t) s with [t, raw] = net(X), or X = Z / s - t with [t, raw] = net(Z); s = scale(raw), and logdet is sum
     log s.
 
@@ -255,6 +228,8 @@ class AutoregressiveAffine(AffineCoupling, Autoregressive):
         sweeps).
     """
 
+    transform_class = Affine
+
     def __init__(
         self,
         channels,
@@ -268,13 +243,6 @@ class AutoregressiveAffine(AffineCoupling, Autoregressive):
         seed=None,
         dtype=None,
     ):
-        super().__init__(
-            channels, net, scale, bound, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype
-        )
-        self._turn(fast)
-
-    def specs(self):
-        spec, groups = self.net.spec(), tuple(range(self.channels + 1))
-        if not isinstance(spec, DenseSpec) or spec.ends[-1] != tuple(2 * g for g in groups):
-            return []
-        return [LayerSpec("affine", (), spec, spec.inputs, groups, self._fast == "inverse", self._scale)]
+        affine = Affine(scale, bound)
+        self._meant = {"scale": affine.scale, "bound": affine.bound}
+        super().__init__(channels, affine, net, fast, hidden, cond_channels=cond_channels, seed=seed, dtype=dtype)

@@ -1,11 +1,10 @@
 """AutoregressiveSpline: the autoregressive layer whose map of every channel is a spline."""
 
-from ..fused.spec import DenseSpec, LayerSpec
 from .autoregressive import Autoregressive
-from .spline_coupling import SplineCoupling
+from .transforms import Spline
 
 
-class AutoregressiveSpline(SplineCoupling, Autoregressive):
+class AutoregressiveSpline(Autoregressive):
     """Z = spline(X; net(X)), or X = spline^-1(Z; net(Z)), each number by a monotone rational quadratic spline of its
     own: see Spline.
 
@@ -33,6 +32,8 @@ class AutoregressiveSpline(SplineCoupling, Autoregressive):
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 4, RQ-NSF (AR).
     """
 
+    transform_class = Spline
+
     def __init__(
         self,
         channels,
@@ -47,32 +48,5 @@ class AutoregressiveSpline(SplineCoupling, Autoregressive):
         seed=None,
         dtype=None,
     ):
-        super().__init__(
-            channels, net, bins, bound, tails, hidden=hidden, cond_channels=cond_channels, seed=seed, dtype=dtype
-        )
-        self._turn(fast)
-
-    @classmethod
-    def conditioner_channels(cls, channels, bins=8):
-        """Input and output channels of the conditioner of a layer of `channels` channels."""
-        return channels, (3 * bins - 1) * channels
-
-    def specs(self):
-        spec, groups = self.net.spec(), tuple(range(self.channels + 1))
-        if (
-            not isinstance(spec, DenseSpec)
-            or self._spline.tails is None
-            or spec.ends[-1] != tuple(self.outputs * g for g in groups)
-        ):
-            return []
-        return [
-            LayerSpec(
-                "spline", (), spec, spec.inputs, groups, self._fast == "inverse", spline=self._spline.bins_and_bound
-            )
-        ]
-
-    def _of_numbers(self, ops, x, h):
-        return ops.xp.permute_dims(ops.xp.reshape(ops.rows(h), (-1, self.outputs, x.shape[1])), (0, 2, 1))
-
-    def _of_channels(self, ops, P):
-        return super()._of_channels(ops, ops.xp.permute_dims(P, (0, 2, 1)))
+        spline = Spline(bins, bound, tails, by_channel=False)
+        super().__init__(channels, spline, net, fast, hidden, cond_channels=cond_channels, seed=seed, dtype=dtype)

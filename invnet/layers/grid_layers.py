@@ -58,21 +58,21 @@ class GridAdditive(GridLayer):
     """z2 = x2 + round(t): one to one."""
 
     def forward_(self, X, cond=None):
-        return X, self.layer._map(self._couple, X, cond, current().put(self._tiles(X)))
+        return X, self.layer._run(X, cond, self._couple, current().put(self._tiles(X)))
 
     def inverse_logdet_(self, Z, cond=None):
-        return Z, self.layer._map(self._uncouple, Z, cond, current().take(self._tiles(Z)))
+        return Z, self.layer._run(Z, cond, self._uncouple, current().take(self._tiles(Z)))
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self.layer._vjp(self._vjp, dZ, Z, dlogdet, cond, current().take(self._tiles(Z)))
+        self.layer._run_vjp(dZ, Z, dlogdet, cond, self._couple_vjp, current().take(self._tiles(Z)))
         return dZ, Z
 
     def _tiles(self, X):
         return len(self.layer._tiles(get_ops(X), X))
 
-    def _vjp(self, ops, dz2, z2, h, dlogdet, note):
+    def _couple_vjp(self, ops, dz2, z2, h, dlogdet, note):
         # What the layer itself would make of z2 is near x2; its gradient needs z2 alone.
-        dh = self.layer.couple_vjp_(ops, dz2, ops.copy_channels_last(z2), h, dlogdet)
+        dh = self.layer._transform.backward_(ops, dz2, ops.copy_channels_last(z2), h, dlogdet)
         self._uncouple(ops, z2, h, note)
         return dh
 
@@ -89,11 +89,11 @@ class GridAffine(GridAdditive):
     """z2 = round((x2 + round(t)) s), with the bits that tell x2 from others of the same z2."""
 
     def _couple(self, ops, x2, h, note):
-        logdet, note.bits = ops.couple_on_grid_(x2, h, self.layer._scale, self._grid(x2))
+        logdet, note.bits = ops.couple_on_grid_(x2, h, self.layer._transform.scale_and_bound, self._grid(x2))
         return logdet
 
     def _uncouple(self, ops, z2, h, note):
-        return ops.uncouple_on_grid_(z2, h, self.layer._scale, self._grid(z2), note.bits)
+        return ops.uncouple_on_grid_(z2, h, self.layer._transform.scale_and_bound, self._grid(z2), note.bits)
 
 
 class GridMix(GridLayer):

@@ -1,8 +1,7 @@
 """SplineCoupling: the coupling whose map of x2 is a spline."""
 
-from ..fused.spec import DenseSpec, LayerSpec
 from .coupling import Coupling
-from .spline import Spline
+from .transforms import Spline
 
 
 class SplineCoupling(Coupling):
@@ -30,6 +29,8 @@ class SplineCoupling(Coupling):
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, sections 3.1 and 3.2.
     """
 
+    transform_class = Spline
+
     def __init__(
         self,
         channels,
@@ -44,46 +45,5 @@ class SplineCoupling(Coupling):
         seed=None,
         dtype=None,
     ):
-        self._spline = Spline(bins, bound, tails)
-        self.outputs = self._spline.size
-        super().__init__(channels, net, hidden=hidden, ndim=ndim, cond_channels=cond_channels, seed=seed, dtype=dtype)
-
-    @classmethod
-    def conditioner_channels(cls, channels, bins=8):
-        return channels - channels // 2, (3 * bins - 1) * (channels // 2)
-
-    def couple_(self, ops, x2, h):
-        return self._bend(ops, x2, h, self._spline.forward)
-
-    def uncouple_(self, ops, z2, h):
-        return self._bend(ops, z2, h, self._spline.inverse_logdet)
-
-    def couple_vjp_(self, ops, dz2, z2, h, dlogdet):
-        return self._bend_vjp(ops, dz2, z2, h, dlogdet, self._spline.backward)
-
-    def uncouple_vjp_(self, ops, dx2, x2, h, dlogdet):
-        return self._bend_vjp(ops, dx2, x2, h, dlogdet, self._spline.inverse_backward)
-
-    def specs(self):
-        spec, C1, C = self.net.spec(), self._C1, self.channels
-        if not isinstance(spec, DenseSpec) or self._spline.tails is None or not spec.maps(C1, self.outputs * (C - C1)):
-            return []
-        return [LayerSpec("spline", (), spec, tuple(range(C)), (0, C1, C), spline=self._spline.bins_and_bound)]
-
-    def _bend(self, ops, x2, h, spline):
-        R, logdet = spline(ops.rows(x2), self._of_numbers(ops, x2, h))
-        x2[...] = ops.images(R, x2.shape)
-        return ops.sum_positions(logdet, x2.shape[0])
-
-    def _bend_vjp(self, ops, dz2, z2, h, dlogdet, spline_vjp):
-        dR, R, dh = spline_vjp(ops.rows(dz2), ops.rows(z2), self._of_numbers(ops, z2, h), ops.at_rows(dlogdet, z2))
-        dz2[...], z2[...] = ops.images(dR, z2.shape), ops.images(R, z2.shape)
-        return ops.images(self._of_channels(ops, dh), h.shape)
-
-    def _of_numbers(self, ops, x2, h):
-        """Rows of h as (rows, C of x2, parameters of one number)."""
-        return ops.xp.reshape(ops.rows(h), (-1, x2.shape[1], self.outputs))
-
-    def _of_channels(self, ops, P):
-        """The opposite: parameters of numbers as rows of h."""
-        return ops.xp.reshape(P, (-1, P.shape[1] * P.shape[2]))
+        spline = Spline(bins, bound, tails)
+        super().__init__(channels, spline, net, hidden, ndim=ndim, cond_channels=cond_channels, seed=seed, dtype=dtype)

@@ -5,7 +5,7 @@ import numpy as np
 from ..arguments import check_integers, generator
 from ..core import SHAPES
 from ..layers import AutoregressiveAffine, Chain
-from ..layers.coupling import scale_and_bound
+from ..layers.transforms.affine import Affine, scale_and_bound
 from ..nets import MaskedDenseNet
 from ..nets.dense import depth_of
 
@@ -67,7 +67,7 @@ class MAF(Chain):
                 "same": None,
             }[order]
             net = MaskedDenseNet(
-                channels, hidden, AutoregressiveAffine.outputs, depth, own_order, activation, cond_channels, rng, dtype
+                channels, hidden, Affine.outputs, depth, own_order, activation, cond_channels, rng, dtype
             )
             layers.append(AutoregressiveAffine(channels, net, self.fast, scale, bound))
         super().__init__(*layers)

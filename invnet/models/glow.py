@@ -3,7 +3,7 @@
 from ..arguments import check_flags, check_integers, check_unused, generator
 from ..core import SHAPES
 from ..layers import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Squeeze, Unsqueeze
-from ..layers.coupling import scale_and_bound
+from ..layers.transforms.affine import scale_and_bound
 from ..nets import ConvNet, DenseNet
 
 

@@ -2,7 +2,7 @@
 
 from ..arguments import check_flags, generator
 from ..layers import AffineCoupling, Chain
-from ..layers.coupling import scale_and_bound
+from ..layers.transforms.affine import scale_and_bound
 from ..nets import DenseNet
 from ..nets.dense import depth_of
 from .alternating import alternating, checked

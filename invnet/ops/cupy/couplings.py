@@ -4,6 +4,7 @@ import math
 
 import cupy
 
+from ..reference.coupling import log_bound
 from .launch import in_place, launch, parts_of, strided, summed, vector
 
 
@@ -65,5 +66,4 @@ class Couplings:
 
     def _bound(self, scale):
         """The number by which the kernels know a scale."""
-        kind, bound = scale
-        return math.log(bound) if kind == "bounded" else -self.log_top(kind)
+        return log_bound(scale) if scale[0] == "bounded" else -log_bound(scale)

@@ -5,27 +5,27 @@ bound).
 import math
 
 
+def log_bound(scale):
+    """The log of the largest value of a scale."""
+    kind, bound = scale
+    return math.log(bound if kind == "bounded" else 2 if kind == "doubled" else 1)
+
+
 class Couplings:
     """Affine couplings and their gradients, in place."""
 
     def log_scale(self, raw, scale):
         """log s."""
-        xp, (kind, bound) = self.xp, scale
-        if kind == "bounded":
-            a = math.log(bound)
+        xp, a = self.xp, log_bound(scale)
+        if scale[0] == "bounded":
             return a * xp.tanh(raw / a)
-        u, top = raw + 2 * (kind == "sigmoid"), self.log_top(kind)
-        return xp.where(u < 0, u, xp.zeros_like(u)) - xp.log1p(xp.exp(-xp.abs(u))) + top
+        u = raw + 2 * (scale[0] == "sigmoid")
+        return xp.where(u < 0, u, xp.zeros_like(u)) - xp.log1p(xp.exp(-xp.abs(u))) + a
 
     def log_scale_slope(self, log_s, scale):
         """The derivative of log s in raw."""
-        kind, bound = scale
-        return 1 - (log_s / math.log(bound)) ** 2 if kind == "bounded" else -self.xp.expm1(log_s - self.log_top(kind))
-
-    @staticmethod
-    def log_top(kind):
-        """The log of the largest scale of a sigmoid."""
-        return math.log(2) if kind == "doubled" else 0.0
+        a = log_bound(scale)
+        return 1 - (log_s / a) ** 2 if scale[0] == "bounded" else -self.xp.expm1(log_s - a)
 
     def couple_(self, x2, h, scale):
         """x2 becomes z2; gives log|det|, (N,)."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 
 try:
     import torch
@@ -12,6 +11,7 @@ import array_api_compat.torch
 
 from .. import tile
 from ..reference import Ops
+from ..reference.coupling import log_bound
 from .conv_stack import ConvStack
 from .precision import in_full, never_reduced, reduced
 from .recording import RecordingOps, is_recording
@@ -120,11 +120,10 @@ class TorchOps(ConvStack, Ops):
     # ---- the coupling
 
     def log_scale(self, raw, scale):
-        kind, bound = scale
-        if kind == "bounded":
-            a = math.log(bound)
+        a = log_bound(scale)
+        if scale[0] == "bounded":
             return (raw * (1 / a)).tanh_().mul_(a)
-        return torch.nn.functional.logsigmoid(raw + 2 * (kind == "sigmoid")).add_(self.log_top(kind))
+        return torch.nn.functional.logsigmoid(raw + 2 * (scale[0] == "sigmoid")).add_(a)
 
     def couple_(self, x2, h, scale):
         t, raw = h.chunk(2, 1)

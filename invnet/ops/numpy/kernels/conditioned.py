@@ -10,7 +10,7 @@ from .affine import shift_and_scale, shift_and_scale_vjp
 from .matrices import add, copy
 from .products import place_transposed, product, rounded
 from .simple import ZERO, inner
-from .spline import SIZE, bend, bend_vjp
+from .spline import MANY, SIZE, bend, bend_vjp
 from .tables import (
     ACTIVATION,
     BEFORE,
@@ -28,7 +28,7 @@ from .tables import (
     OUT,
     READS_Z,
     ROWS,
-    SIGMOID,
+    SCALED_BY,
     UNITS,
     WEIGHTS,
     D,
@@ -114,7 +114,8 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
                     row(work, o + stop - start, pitch, whole),
                     row(work, 2 * C + c, pitch, whole),
                 )
-                shift_and_scale(x[:whole], shift, raw, s, to_z, t[SIGMOID], limits[0], sign, logdet, at)
+                Y, E = at[:whole], at[MANY : MANY + whole]
+                shift_and_scale(x[:whole], shift, raw, s, to_z, t[SCALED_BY], limits[0], logdet, Y, E)
             if not reads_before and j < net[INPUTS]:
                 copy(x, ZERO, seen, ZERO, pitch)
 

@@ -3,14 +3,13 @@
 R positions are at work; row r of their channels lies at o + r * pitch in `work`, with zeros after the channels.
 """
 
-from .affine import scales
+from .affine import shift_and_scale, shift_and_scale_vjp
 from .convolutions import C_OUT, OUTPUT
 from .convolutions import G as DY
-from .matrices import copy
 from .products import clear, multiples, place, place_transposed, product, rounded
 from .rows import total
 from .simple import ONE, ZERO, inner, once
-from .tables import GROUPS, SIGMOID
+from .tables import GROUPS, SCALED_BY
 from .vector_rows import copy_rows, merge_rows, pack_rows
 from .vectors import SLACK
 
@@ -135,25 +134,20 @@ def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, plac
     pack_rows(tape, y, apart, work, shift, half, R, width)
     pack_rows(work, rows + C - half, pitch, work, x, half, R, width)
     clear(work, log, log + n)
-    scales(
+    shift_and_scale(
+        work[x : x + n],
+        work[shift : shift + n],
         work[raw : raw + n],
         work[s : s + n],
-        work[log : log + n],
-        t[SIGMOID],
+        to_z,
+        t[SCALED_BY],
         bound,
-        1.0 if to_z else -1.0,
+        work[log : log + n],
         work[log + size : log + size + n],
         work[log + 2 * size : log + 2 * size + n],
     )
     for i in range(N):
         logdet[i] += total(work[log + i * (n // N) : log + (i + 1) * (n // N)])
-    X, S, T = work[x : x + n], work[s : s + n], work[shift : shift + n]
-    if to_z:
-        for i in range(n):
-            X[i] = (X[i] + T[i]) * S[i]
-    else:
-        for i in range(n):
-            X[i] = X[i] / S[i] - T[i]
     merge_rows(work, x, half, work, rows + C - half, pitch, R, width, half)
 
 
@@ -162,39 +156,27 @@ def couple_vjp(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lane
     """The gradients of what a coupling changes, after `couple` in the opposite direction; those of its conditioner's
     output begin what goes back through that."""
     half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
-    n, width, at = R * half, rounded(half, lanes), raw + 4 * size
+    n, width, at, each, draw = R * half, rounded(half, lanes), raw + 4 * size, raw + 5 * size, raw + 6 * size
     pack_rows(work, d + C - half, pitch, work, at, half, R, width)
-    slope, S, T, X, D = (
-        work[raw : raw + n],
-        work[raw + size :],
-        work[raw + 2 * size :],
-        work[raw + 3 * size :],
-        work[at : at + n],
-    )
-    if inverse:  # X is Z now
-        for i in range(n):
-            T[i] = -D[i]
-        for i in range(n):
-            D[i] /= S[i]
-    else:  # which becomes Z again
-        for i in range(n):
-            X[i] = (X[i] + T[i]) * S[i]
-        for i in range(n):
-            T[i] = D[i] * S[i]
-    for i in range(n):
-        X[i] *= D[i]
     for i in range(N):
-        for j in range(i * (n // N), (i + 1) * (n // N)):
-            slope[j] *= X[j] + dlogdet[i]
-    if inverse:
-        for i in range(n):
-            slope[i] = -slope[i]
-    else:
-        copy(T, ZERO, D, ZERO, n)
+        for j in range(each + i * (n // N), each + (i + 1) * (n // N)):
+            work[j] = dlogdet[i]
+    slope, s, shift = work[raw : raw + n], work[raw + size : raw + size + n], work[raw + 2 * size : raw + 2 * size + n]
+    shift_and_scale_vjp(
+        work[at : at + n],
+        work[raw + 3 * size : raw + 3 * size + n],
+        shift,
+        slope,
+        s,
+        inverse,
+        work[each : each + n],
+        shift,
+        work[draw : draw + n],
+    )
     merge_rows(work, at, half, work, d + C - half, pitch, R, width, half)
     dy = places[NETWORK] + table[table.shape[0] - 1, DY]
     copy_rows(work, raw + 2 * size, half, work, dy, apart, R, apart, half)
-    merge_rows(work, raw, half, work, dy + half, apart, R, width, half)
+    merge_rows(work, draw, half, work, dy + half, apart, R, width, half)
 
 
 @once

@@ -1,6 +1,6 @@
 """How functions are compiled with Numba, and the small ones of the NumPy engine: passes over the rows of a tile.
 
-A kernel is found by the character of its dtype, as in `couple("f")(x2, h, s)`; its reference is a method of `Ops` in
+A kernel is found by the character of its dtype, as in `add("f")(A, B)`; its reference is a method of `Ops` in
 invnet/ops/reference. Arrays are rows (positions, channels). Loops run over channels innermost, so that LLVM vectorises
 them without reordering a sum.
 """
@@ -80,13 +80,6 @@ def add(A, B):
             A[r, c] += B[r, c]
 
 
-@kernel("void($[:,:], $, $[:,::1])")
-def times(A, factor, B):
-    for r in range(A.shape[0]):
-        for c in range(A.shape[1]):
-            B[r, c] = factor * A[r, c]
-
-
 # ---- the optimizer
 
 
@@ -101,39 +94,3 @@ def adam(data, grad, m, v, b1, rest1, b2, rest2, rate, root, eps):
         m[i] = zero if abs(mean) < least else mean
         v[i] = b2 * v[i] + rest2 * grad[i] * grad[i]
         data[i] -= rate * m[i] / (root * math.sqrt(v[i]) + eps)
-
-
-# ---- couplings: the rows of h are [t, raw], s are scales
-
-
-@kernel("void($[:,:], $[:,:], $[:,::1])")
-def couple(x2, h, s):
-    for r in range(x2.shape[0]):
-        for c in range(x2.shape[1]):
-            x2[r, c] = (x2[r, c] + h[r, c]) * s[r, c]
-
-
-@kernel("void($[:,:], $[:,:], $[:,::1])")
-def uncouple(z2, h, s):
-    for r in range(z2.shape[0]):
-        for c in range(z2.shape[1]):
-            z2[r, c] = z2[r, c] / s[r, c] - h[r, c]
-
-
-@kernel("void($[:,:], $[:,:], $[:,:], $[:,::1], $[:,::1], $, $[::1], $[:,::1])")
-def couple_vjp(dz2, z2, h, log_s, s, a, dlogdet, dh):
-    """`a` is the log of the bound of a "bounded" scale, or minus that of the largest of a sigmoid, which is 0 or
-    less.
-    """
-    C = z2.shape[1]
-    positions = z2.shape[0] // dlogdet.shape[0]
-    for n in range(dlogdet.shape[0]):
-        for r in range(n * positions, (n + 1) * positions):
-            for c in range(C):
-                z, dz = z2[r, c], dz2[r, c]
-                dx = dz * s[r, c]
-                dz2[r, c] = dx
-                dh[r, c] = dx
-                slope = 1 - (log_s[r, c] / a) ** 2 if a > 0 else -math.expm1(log_s[r, c] + a)
-                dh[r, C + c] = (dz * z + dlogdet[n]) * slope
-                z2[r, c] = z / s[r, c] - h[r, c]

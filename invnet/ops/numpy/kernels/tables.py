@@ -19,9 +19,9 @@ KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine
 SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED, CONVOLUTIONAL = range(7)
 #: A row of the table of layers: the number of its kind, its first state's address, its place in P and G; of one with a
 #: conditioner: the first and the last row of that, how many groups, where in `index` their ends lie and the order of
-#: the channels (of a permutation as well), whether the conditioner sees Z, whether the scale is a sigmoid, and how many
-#: bins a spline has, or 0.
-KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SIGMOID, BINS = range(11)
+#: the channels (of a permutation as well), whether the conditioner sees Z, the number of the scale in affine.py, and
+#: how many bins a spline has, or 0.
+KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SCALED_BY, BINS = range(11)
 #: A row of the table of conditioners' layers: inputs, units, the activation's address; places of weights and bias; rows
 #: in `work` of inputs, of units, of these before the activation, of their gradients; where in `index` lie the ends of
 #: the inputs' and of the units' steps, and in a flat matrix of weights the row of each input and the column of each

@@ -1,0 +1,247 @@
+"""Conditioned: a layer whose channels are changed by a transform, given what a conditioner makes of other channels.
+
+This is the only place that runs conditioners: in tiles, with their random numbers, checked, and with their gradients
+added.
+"""
+
+import itertools
+import math
+
+from ..arguments import check_integers, check_unused, shown
+from ..core import Condition, Conditioner, InPlaceLayer, condition_array, get_ops
+from ..passes.activation_cache import aside
+from ..passes.current import current
+from ..passes.replay import TileNets
+
+#: what the options of a conditioner that a layer makes stand for where they are None
+DEFAULTS_OF_NETS = {"ndim": 0, "cond_channels": 0, "seed": 0, "dtype": "float32"}
+
+
+class Conditioned(InPlaceLayer):
+    """What couplings and autoregressive layers share.
+
+    The work is done tile by tile. A tile is a few images, or a block of a large one with the positions that the
+    conditioner sees around it. Activations live for one tile only, so memory grows neither with depth nor with the
+    batch nor with the size of the images.
+
+    Args:
+        channels: C.
+        transform: a Transform, which changes channels.
+        net: a conditioner; or None, and `hidden` says how to make one.
+        hidden, options: of a new conditioner, as the public layers name them.
+    """
+
+    #: the class of the transform of this layer
+    transform_class = None
+    any_dtype, uses_condition = True, False
+    #: the fewest channels of such a layer
+    least = 1
+    #: channels that the conditioner sees, and those that are changed
+    _seen = _changed = slice(None)
+
+    def __init__(self, channels, transform, net, hidden, **options):
+        check_integers(channels=channels)
+        if channels < self.least:
+            raise ValueError(f"{type(self).__name__} takes at least {self.least} channels; got {channels}")
+        self._transform, self.outputs = transform, transform.outputs
+        if net is not None:
+            check_unused("beside a net, which is a whole conditioner", hidden=hidden, **options)
+        elif hidden is None:
+            raise TypeError(
+                f"{type(self).__name__} takes a conditioner, net=..., or the width of one to make, hidden=...; got "
+                f"neither"
+            )
+        else:
+            options = {name: DEFAULTS_OF_NETS[name] if value is None else value for name, value in options.items()}
+            net, self._meant = self.make_net(channels, hidden, **options), {**self._meant, **options}
+        for method in ("forward", "vjp", "parameters"):
+            if isinstance(net, type) or not callable(getattr(net, method, None)):
+                raise TypeError(
+                    f"a conditioner has forward, vjp and parameters, as a subclass of invnet.Conditioner has; got "
+                    f"{shown(net)}"
+                )
+        self.channels, self.net = channels, net
+
+    def make_net(self, channels, hidden, **options):
+        """A new conditioner for this many channels, with hidden layers of width `hidden`."""
+        raise NotImplementedError
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "net":
+            self._floats, self._reach, self._overhead = (
+                getattr(value, name, getattr(Conditioner, name))
+                for name in ("floats_per_position", "reach", "overhead")
+            )
+            self._kept_floats = getattr(value, "kept_per_position", None) or self._floats
+
+    @property
+    def _parameters(self):
+        return self.derived("parameters of the conditioner", self.net.parameters)
+
+    @property
+    def _weights(self):
+        return self.derived("weights", lambda: sum(math.prod(parameter.data.shape) for parameter in self._parameters))
+
+    @property
+    def measures_logdet(self):
+        return self._transform.measures_logdet
+
+    @property
+    def steadier(self):
+        return self._transform.steadier
+
+    def conditions(self, level=0):
+        return {(getattr(self.net, "cond_channels", None), level)} - {(0, level)}
+
+    # `transform_` is a method of a transform. If `notes` are given, a list with one for each tile, each of its calls
+    # gets that of its tile as well.
+
+    def _run(self, V, cond, transform_, *notes):
+        """Transforms the channels of V that are changed, in place; returns logdet (N,)."""
+        ops, c, cache = get_ops(V), self._condition_of(V, cond), current.kept
+        logdet, tiles = ops.full(V.shape[0], 0.0, V), self._tiles(ops, V)
+        seen, changed, nets = V[:, self._seen], V[:, self._changed], TileNets(self.net)
+        saved = None if cache is None else cache.place(self, self._kept_bytes(V), self._weights / self._kept_floats)
+
+        def work(turn):
+            i, tile, *note = turn
+            u, net = self._narrowed(ops, tile.region(seen)), nets.of(i)
+            if saved is None:
+                h, pullback = net.forward(u, tile.condition(c)), None
+            else:
+                h, pullback = net.vjp(self._lasting(ops, u), tile.condition(c))
+            nets.check()
+            h = self._checked(h, u)
+            return tile, transform_(ops, tile.core(changed), tile.inner(ops.astype(h, V.dtype)), *note), (h, pullback)
+
+        def commit(result):
+            tile, part, evaluation = result
+            logdet[tile.samples] += part
+            if saved is not None:
+                saved.append(evaluation)
+
+        with aside():
+            for turns in self._turns(nets, tiles, *notes):
+                ops.map_tiles(work, turns, commit, None if saved is None else cache.memory)
+        return logdet
+
+    def _run_vjp(self, dV, V, dlogdet, cond, transform_vjp_, *notes, seen_by=None):
+        """The gradient of `_run`, whose result is V: V and dV become those of its argument, in place.
+
+        Args:
+            seen_by: a function without arguments that returns a function of a tile: what the conditioner saw there.
+                None where V still has it, in the channels that are seen.
+        """
+        ops, c, cache = get_ops(V), self._condition_of(V, cond), current.kept
+        seen, dseen, changed, dchanged = V[:, self._seen], dV[:, self._seen], V[:, self._changed], dV[:, self._changed]
+        tiles, saved, nets = self._tiles(ops, V), None if cache is None else cache.take(self), TileNets(self.net)
+        rebuilt = None if saved or seen_by is None else seen_by()
+
+        def work(turn):
+            i, tile, evaluation, *note = turn
+            u = self._narrowed(ops, tile.region(seen) if rebuilt is None else rebuilt(tile))
+            h, pullback = evaluation or nets.of(i).vjp(u, tile.condition(c))
+            nets.check()
+            h = ops.astype(self._checked(h, u), V.dtype)
+            dh = transform_vjp_(
+                ops, tile.core(dchanged), tile.core(changed), tile.inner(h), dlogdet[tile.samples], *note
+            )
+            if tile.whole:
+                du, dcond, gradients = pullback(ops.astype(dh, u.dtype))
+                ops.add_(tile.region(dseen), ops.astype(self._same(du, u), V.dtype))
+                return tile, None, self._outliving(ops, dcond, cond), gradients
+            around = ops.zeros_like(h)
+            tile.inner(around)[...] = dh
+            du, dcond, gradients = pullback(ops.astype(around, u.dtype))
+            du = ops.copy(ops.astype(self._same(du, u), V.dtype))
+            return tile, du, self._outliving(ops, dcond, cond), gradients
+
+        def commit(result):
+            tile, du, dcond, gradients = result
+            if du is not None:  # regions overlap
+                ops.add_(tile.region(dseen), du)
+            self._add(cond, tile, dcond, gradients)
+
+        with aside():
+            for turns in self._turns(nets, tiles, saved or [None] * len(tiles), *notes):
+                ops.map_tiles(work, turns, commit)
+
+    @staticmethod
+    def _turns(nets, *of_tiles):
+        """The numbered tiles, with what each has, in lists of those that may be at work at the same time: all, or each
+        by
+        itself where a conditioner depends on their order.
+        """
+        turns = list(zip(itertools.count(), *of_tiles))
+        return [[turn] for turn in turns] if nets.in_order else [turns]
+
+    def _lasting(self, ops, u):
+        """What the conditioner sees, as it stays when channels are changed."""
+        return u
+
+    def _narrowed(self, ops, x):
+        """x in the dtype of the conditioner."""
+        return ops.astype(x, self._parameters[0].data.dtype) if self._parameters else x
+
+    @staticmethod
+    def _outliving(ops, dcond, cond):
+        """A condition's gradient that outlives its tile, where it is wanted."""
+        return ops.copy(dcond) if isinstance(cond, Condition) and dcond is not None else None
+
+    def _add(self, cond, tile, dcond, gradients):
+        """Adds what the pullback of a tile gave to the gradients of the conditioner's parameters and of the
+        condition.
+        """
+        if len(gradients) != len(self._parameters):
+            raise ValueError(
+                f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients"
+            )
+        for parameter, gradient in zip(self._parameters, gradients):
+            if gradient.shape != parameter.data.shape:
+                raise ValueError(
+                    f"a parameter of the conditioner has shape {tuple(parameter.data.shape)}; "
+                    f"its gradient {tuple(gradient.shape)}"
+                )
+            parameter.add(gradient)
+        if dcond is not None:
+            cond.add(dcond, tile)
+
+    def _kept_bytes(self, X):
+        return self._kept_floats * math.prod(X.shape) // X.shape[1] * X.dtype.itemsize
+
+    def _same(self, dx, x):
+        if dx.shape != x.shape or dx.dtype != x.dtype:
+            raise ValueError(
+                f"the pullback of a conditioner gives dx of the shape and dtype of x, {tuple(x.shape)} {x.dtype}; "
+                f"got {tuple(dx.shape)} {dx.dtype}"
+            )
+        return dx
+
+    def _tiles(self, ops, X):
+        return ops.tiles(X.shape, self._floats, self._reach, self._weights // self._overhead)
+
+    def _condition_of(self, X, cond):
+        """The array of a condition, where the conditioner takes one; it must fit X before it is cut into tiles."""
+        c = None if getattr(self.net, "cond_channels", None) == 0 else condition_array(cond)
+        if c is None:
+            return None
+        times = [n // m if m and n % m == 0 else 0 for n, m in zip(c.shape[2:], X.shape[2:])]
+        if c.shape[0] != X.shape[0] or (c.ndim != 2 and (c.ndim != X.ndim or len(set(times)) != 1 or 0 in times)):
+            raise ValueError(
+                f"the condition of X {tuple(X.shape)} has shape ({X.shape[0]}, K), or ({X.shape[0]}, K, *spatial) with "
+                f"X's "
+                f"spatial axes, all the same number of times; got {tuple(c.shape)}"
+            )
+        return c
+
+    def _checked(self, h, x):
+        changed = len(range(self.channels)[self._changed])
+        expected = (x.shape[0], self.outputs * changed, *x.shape[2:])
+        if tuple(h.shape) != expected:
+            raise ValueError(
+                f"the conditioner of {type(self).__name__} must give shape {expected}; got {tuple(h.shape)}"
+            )
+        if h.dtype != x.dtype:
+            raise TypeError(f"the conditioner of {type(self).__name__} must give dtype {x.dtype}; got {h.dtype}")
+        return h

@@ -1,0 +1,69 @@
+"""Affine: the transform of affine couplings and of affine autoregressive layers."""
+
+import math
+
+from ...arguments import check_numbers, check_unused
+from .transform import Transform
+
+SCALES = ("bounded", "sigmoid", "doubled")
+LARGEST_SCALE = 4.0
+
+
+def scale_and_bound(scale, bound):
+    """The scale and its bound, where None stands for the default; the bound of other scales than "bounded" is None.
+
+    Raises:
+        ValueError: one of them is out of its range, or the bound would have no effect.
+    """
+    scale = "bounded" if scale is None else scale
+    if scale not in SCALES:
+        raise ValueError(f'scale is "bounded", "sigmoid" or "doubled"; got {scale!r}')
+    if scale != "bounded":
+        check_unused(f'with scale="{scale}"', bound=bound)
+        return scale, None
+    bound = LARGEST_SCALE if bound is None else bound
+    check_numbers(bound=bound)
+    if not 1 < bound < math.inf:
+        raise ValueError(f"bound is the largest scale, above 1 and finite; got {bound}")
+    return scale, bound
+
+
+class Affine(Transform):
+    """z = (x + t) s, with h = [t, raw] and s = scale(raw); logdet is sum log s.
+
+    Args:
+        scale: "bounded", "sigmoid" or "doubled", as in AffineCoupling; None is "bounded".
+        bound: the largest scale of "bounded", above 1; None is 4.
+
+    Raises:
+        ValueError: one of them is out of its range, or the bound would have no effect.
+
+    References:
+        Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.2.
+    """
+
+    outputs = 2
+
+    def __init__(self, scale=None, bound=None):
+        self.scale, self.bound = scale_and_bound(scale, bound)
+        #: as operations take it
+        self.scale_and_bound = self.scale, float(self.bound or LARGEST_SCALE)
+
+    @property
+    def steadier(self):
+        return ("a smaller `bound`",) if self.scale == "bounded" else ('scale="bounded"',)
+
+    def forward_(self, ops, x, h):
+        return ops.couple_(x, h, self.scale_and_bound)
+
+    def inverse_(self, ops, z, h):
+        return ops.uncouple_(z, h, self.scale_and_bound)
+
+    def backward_(self, ops, dz, z, h, dlogdet):
+        return ops.couple_vjp_(dz, z, h, self.scale_and_bound, dlogdet)
+
+    def inverse_backward_(self, ops, dx, x, h, dlogdet):
+        return ops.uncouple_vjp_(dx, x, h, self.scale_and_bound, dlogdet)
+
+    def spec(self):
+        return {"kind": "affine", "scale": self.scale_and_bound}

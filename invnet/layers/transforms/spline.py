@@ -1,0 +1,96 @@
+"""Spline: the transform of spline couplings and of autoregressive layers of splines."""
+
+import math
+
+from ...arguments import check_integers, check_numbers
+from .transform import Transform
+
+
+class Spline(Transform):
+    """Each number x of [-bound, bound] becomes a number z of it, by K rational quadratic pieces; the identity outside.
+
+    With knots (x_k, y_k), slopes d_k at them, widths w_k, heights h_k, delta_k = h_k / w_k and xi = (x - x_k) / w_k
+    from 0 to 1,
+
+        z = y_k + h_k (delta_k xi^2 + d_k xi (1 - xi)) / (delta_k + (d_k + d_{k+1} - 2 delta_k) xi (1 - xi)).
+
+    A number has 3 K - 1 parameters: softmax of the first K gives the widths, of the next K the heights, softplus of the
+    others the slopes at the inner knots; those at the two ends are 1. A bin has a thousandth of the domain at least, a
+    slope is 0.001 at least. Parameters of zero make the identity.
+
+    Args:
+        bins: K, from 2 to 500.
+        bound: half the width of the domain, positive.
+        tails: "linear" for the identity outside the domain, or None where nothing is outside.
+        by_channel: whether the conditioner gives all parameters of the first channel, then those of the next, as in a
+            coupling; else the first parameter of all channels, then the second, as in an autoregressive layer.
+
+    Raises:
+        ValueError: without tails, a number is outside the domain, or NaN.
+
+    References:
+        Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 3.1. Gregory & Delbourgo, Piecewise
+        rational quadratic interpolation to monotonic data, 1982.
+    """
+
+    def __init__(self, bins=8, bound=3.0, tails="linear", by_channel=True):
+        check_integers(bins=bins)
+        if not 2 <= bins <= 500:
+            raise ValueError(f"bins is from 2 to 500; got {bins}")
+        check_numbers(bound=bound)
+        if not 0 < bound < math.inf:
+            raise ValueError(f"bound is half the width of the domain, positive and finite; got {bound}")
+        if tails not in ("linear", None):
+            raise ValueError(f'tails is "linear" or None; got {tails!r}')
+        self.bins, self.bound, self.tails, self.by_channel = int(bins), float(bound), tails, by_channel
+        self.outputs = self.outputs_of(bins)
+
+    @staticmethod
+    def outputs_of(bins=8):
+        return 3 * int(bins) - 1
+
+    def forward_(self, ops, x, h):
+        return self._map(ops, x, h, ops.spline)
+
+    def inverse_(self, ops, z, h):
+        return self._map(ops, z, h, ops.spline_inverse)
+
+    def backward_(self, ops, dz, z, h, dlogdet):
+        return self._map_vjp(ops, dz, z, h, dlogdet, ops.spline_vjp)
+
+    def inverse_backward_(self, ops, dx, x, h, dlogdet):
+        return self._map_vjp(ops, dx, x, h, dlogdet, ops.spline_inverse_vjp)
+
+    def spec(self):
+        return None if self.tails is None else {"kind": "spline", "spline": (self.bins, self.bound)}
+
+    # ---- operations take rows of numbers, (rows, C), and of their parameters, (rows, C, 3 K - 1)
+
+    def _map(self, ops, x, h, spline):
+        self._check_domain(ops, x)
+        R, logdet = spline(ops.rows(x), self._parameters(ops, x, h), self.bound)
+        x[...] = ops.images(R, x.shape)
+        return ops.sum_positions(logdet, x.shape[0])
+
+    def _map_vjp(self, ops, dz, z, h, dlogdet, spline_vjp):
+        self._check_domain(ops, z)
+        P, each = self._parameters(ops, z, h), ops.at_rows(dlogdet, z)
+        dR, R, dP = spline_vjp(ops.rows(dz), ops.rows(z), P, self.bound, each)
+        dz[...], z[...] = ops.images(dR, z.shape), ops.images(R, z.shape)
+        if not self.by_channel:
+            dP = ops.xp.permute_dims(dP, (0, 2, 1))
+        return ops.images(ops.xp.reshape(dP, (-1, dP.shape[1] * dP.shape[2])), h.shape)
+
+    def _parameters(self, ops, x, h):
+        """Rows of h as (rows, C, parameters of one number)."""
+        if self.by_channel:
+            return ops.xp.reshape(ops.rows(h), (-1, x.shape[1], self.outputs))
+        return ops.xp.permute_dims(ops.xp.reshape(ops.rows(h), (-1, self.outputs, x.shape[1])), (0, 2, 1))
+
+    def _check_domain(self, ops, x):
+        if self.tails is None and not ops.lies_within(x, -self.bound, self.bound):
+            least, most = ops.min_max(x)
+            raise ValueError(
+                f"a spline with tails=None takes values in [{-self.bound:g}, {self.bound:g}]; got values from "
+                f"{least:.6g} to {most:.6g}"
+            )
