@@ -5,6 +5,7 @@ import numpy as np
 from .arguments import check_integers, check_numbers, generator, is_integer, shown
 from .bases import Normal
 from .core import Layer, Module, Parameter, condition_array, get_ops
+from .core.explanation import Explanation
 from .passes import evaluation
 
 
@@ -42,6 +43,10 @@ class Flow(Module):
             raise ValueError(
                 f"layer and base compute in one dtype; got {' and '.join(sorted(dtypes))}; .to(dtype=...) converts them"
             )
+
+    def explain(self, X, cond=None):
+        """Which code serves each layer on such an X, and why not a faster one; see `Layer.explain`."""
+        return Explanation(row._replace(name=f"layer.{row.name}".rstrip(".")) for row in self.layer.explain(X, cond))
 
     def log_prob(self, X, cond=None):
         """log density of each sample, (N,), in nats.

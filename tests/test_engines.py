@@ -151,7 +151,9 @@ OPERATIONS = {
     "conv_stack of every other channel": lambda ops, x: networked(
         ops, x[:, ::2], *network_rows(x[:, ::2], (6, 2), "silu", "")
     ),
-    "conv_stack of one sample": lambda ops, x: networked(ops, x[:1], *network_rows(x[:1], (6, 7, 2), "silu", "samples")),
+    "conv_stack of one sample": lambda ops, x: networked(
+        ops, x[:1], *network_rows(x[:1], (6, 7, 2), "silu", "samples")
+    ),
     "conv_stack of no sample": lambda ops, x: networked(ops, x[:0], *network_rows(x[:0], (6, 7, 2), "silu", "samples")),
     **{
         f"{name} {count}": lambda ops, x, change=change, count=count: split(ops, x, change, count)

@@ -105,7 +105,10 @@ def test_a_kernel_that_fails_is_a_row(monkeypatch):
     calls = kernels.calls
     monkeypatch.setattr(kernels, "calls", lambda *a, **o: {**calls(*a, **o), "copy_channels_last": (ran_out, 1)})
     rows = {row["operation"]: row for row in kernels.rows(CPU, time.monotonic() + 60)}
-    assert rows["copy_channels_last"]["note"] == "out of memory: the memory of GPU 0 ends" and rows["mix_"]["microseconds"] > 0
+    assert (
+        rows["copy_channels_last"]["note"] == "out of memory: the memory of GPU 0 ends"
+        and rows["mix_"]["microseconds"] > 0
+    )
 
 
 def test_what_is_known_is_written_after_each_part_and_without_any_figure_too(monkeypatch, tmp_path, capsys):

@@ -7,6 +7,7 @@ from ..passes import BackwardPolicy
 from ..passes.current import current, within
 from ..passes.replay import RngReplay
 from .conditions import Given, given_condition
+from .explanation import Explanation
 from .gradients import as_dlogdet, check_gradient
 from .module import Module, describes_itself
 from .parameters import Condition, Parameter
@@ -74,6 +75,41 @@ class Layer(Module):
         They hold for the class that gives them, and for subclasses that add no method but `__init__`.
         """
         return []
+
+    def why_not_fused(self):
+        """Why no compiled function computes it together with its neighbours, as a text for `explain`."""
+        if self.specs():
+            return "it has no neighbours in a Chain to be fused with, or too many channels"
+        return f"{type(self).__name__} does not say what it computes (specs)"
+
+    def explain(self, X, cond=None):
+        """Which code serves each layer on such arrays, and why not a faster one. Nothing is computed.
+
+            print(invnet.RealNVP(4, 16, 2).explain(np.zeros((100, 4), "float32")))
+
+        Args:
+            X: an array as for `forward`; only its shape, dtype and engine matter.
+            cond: the condition, or None.
+
+        Returns:
+            an Explanation, a tuple of an ExplanationRow for each layer.
+
+        Raises:
+            ValueError, TypeError: this layer does not take such an X or such a condition.
+        """
+        self.check_shape(X)
+        return Explanation.of(self, self.explained(X, given_condition(self, X, cond)))
+
+    def explained(self, X, cond):
+        """Yields (layer, path, reason) of an ExplanationRow for this layer, or for each of those within.
+
+        X has the shape of this layer's input, and no contents that matter.
+        """
+        layers = [layer for _, layer in self._within() if isinstance(layer, Layer)]
+        for layer in layers:
+            yield from layer.explained(X, cond)
+        if not layers:
+            yield self, "alone", self.why_not_fused()
 
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
@@ -227,6 +263,12 @@ class InPlaceLayer(BackwardPolicy, Layer):
             ops.copy_channels_last(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.copy_channels_last(X)
         )
 
+    def explain(self, X, cond=None):
+        ops = self.check(X)
+        cond = given_condition(self, X, cond)
+        with self._new_pass(ops, "forward_", X.shape[0]).running(self):
+            return Explanation.of(self, self.explained(X, cond))
+
     def forward(self, X, cond=None):
         return self._out("forward_", X, cond)
 
@@ -305,6 +347,9 @@ class Isometry(InPlaceLayer):
     """
 
     measures_logdet = uses_condition = False
+
+    def why_not_fused(self):
+        return super().why_not_fused() if self.specs() else "it only moves numbers"
 
     def apply(self, X):
         raise NotImplementedError(f"{type(self).__name__} needs apply(X) -> Z")

@@ -175,17 +175,18 @@ class Module:
                         (f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, (Buffer, Module))
                     )
 
+    def named_modules(self, prefix=""):
+        """Yields (name, Module) of all modules within this one."""
+        for name, value in self._within():
+            if isinstance(value, Module):
+                yield prefix + name, value
+                yield from value.named_modules(f"{prefix}{name}.")
+
     def name_of(self, module):
         """The name of a module within this one, "" of itself, or its class where it has none."""
-
-        def found(within, prefix):
-            for name, value in within._within():
-                if value is module:
-                    yield prefix + name
-                elif isinstance(value, Module):
-                    yield from found(value, f"{prefix}{name}.")
-
-        return "" if module is self else next(found(self, ""), type(module).__name__)
+        if module is self:
+            return ""
+        return next((name for name, part in self.named_modules() if part is module), type(module).__name__)
 
     def named_parameters(self):
         """Yields (name, Parameter), a parameter used in several places once."""

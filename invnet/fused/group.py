@@ -58,6 +58,25 @@ class FusedGroup(InPlaceLayer):
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
         return self._backward(dX, X, dlogdet, cond, inverse=True)
 
+    def explained(self, X, cond):
+        reason = self._why_not(get_ops(X), X, cond)
+        for layer in self.layers:
+            for part, path, _ in layer.explained(X, cond):
+                yield (part, "fused", "") if reason is None else (part, path, reason)
+
+    def _why_not(self, ops, X, cond):
+        """Why compiled functions do not do this group on such arrays, or None where they do."""
+        if cond is not None:
+            return "fused groups take no condition"
+        if ops.host_array(X) is None:
+            return f"{ops.name} computes layer by layer"
+        specs, Plan = self.specs_of_layers, _plan_class(X.ndim == 2)
+        if specs is None or not Plan.does(specs):
+            return "conditioners are dense ones for vectors, or stacks of convolutions for images"
+        if self._plan(ops, X, cond) is None:
+            return Plan.condition
+        return None
+
     def _pass(self, X, cond, inverse):
         ops = get_ops(X)
         plan = self._plan(ops, X, cond)

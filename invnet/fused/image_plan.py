@@ -84,6 +84,9 @@ class ImagePlan(Plan):
         """Whether there are plans of such layers: at least one has a conditioner, a stack of convolutions."""
         return any(spec.conv for spec in specs) and all(spec.conv or not spec.conditioner for spec in specs)
 
+    #: what arrays and parameters have to be, as a text for `explain`
+    condition = "an image is larger than a tile, or parameters lie elsewhere than the array"
+
     def takes(self, ops, X):
         """Whether compiled functions do this group on such an array: its tiles are whole samples."""
         axes = max(

@@ -71,6 +71,9 @@ class VectorPlan(Plan):
         """Whether there are plans of such layers."""
         return all(spec.conditioner is None or isinstance(spec.conditioner, DenseSpec) for spec in specs)
 
+    #: what arrays and parameters have to be, as a text for `explain`
+    condition = "activations are kept (memory_budget), or parameters lie elsewhere than the array"
+
     def takes(self, ops, X):
         """Whether compiled functions do this group on such an array now: not where activations are kept."""
         return current.kept is None

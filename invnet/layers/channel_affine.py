@@ -132,6 +132,10 @@ class Folded(ChannelAffine):
     def known_as(self):
         return self.layers[0].known_as
 
+    def explained(self, X, cond):
+        for layer in self.layers:
+            yield layer, "folded", self.why_not_fused()
+
     def parts(self):
         return [part for layer in self.layers for part in layer.parts()]
 

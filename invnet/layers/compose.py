@@ -83,6 +83,13 @@ class Chain(InPlaceLayer):
             yield f"layers.{i}", layer, shape
             shape = output_shape(layer, shape)
 
+    def explained(self, X, cond):
+        ops = get_ops(X)
+        for step in self._in_order(current.monitor, "forward_"):
+            yield from step.explained(X, cond)
+            shape = output_shape(step, tuple(X.shape[1:]))
+            X = X if shape is None else ops.empty((X.shape[0], *shape), X)
+
     is_composite, measures_logdet = True, False  # the layers within do
 
     def states(self, X, cond=None):
@@ -228,6 +235,11 @@ class FactorOut(InPlaceLayer):
         super().__setattr__(name, value)
         if name == "prior":
             self._prior = None if value is None else group_neighbours([value])[0]
+
+    def explained(self, X, cond):
+        if self.prior is not None:
+            yield from self._prior.explained(X, cond)
+        yield from self.inner.explained(X[:, : self._C1], cond)
 
     def parts_to_show(self, shape):
         if self.prior is not None:

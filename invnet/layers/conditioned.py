@@ -91,6 +91,18 @@ class Conditioned(InPlaceLayer):
     def steadier(self):
         return self._transform.steadier
 
+    def why_not_fused(self):
+        kind = type(self.net).__name__
+        if self.specs():
+            return super().why_not_fused()
+        if getattr(self.net, "cond_channels", 0):
+            return "its conditioner takes a condition"
+        if getattr(self.net, "spec", lambda: None)() is None:
+            return f"its conditioner, {kind}, does not say what it computes (spec)"
+        if self._transform.spec() is None:
+            return self._transform.why_not_fused
+        return f"compiled functions do not have this map with a {kind}"
+
     def conditions(self, level=0):
         return {(getattr(self.net, "cond_channels", None), level)} - {(0, level)}
 

@@ -61,6 +61,10 @@ class Exact(InPlaceLayer):
     def halvings(self):
         return self.layer.halvings
 
+    def explained(self, X, cond):
+        for layer in self.layer.layers_within():
+            yield layer, "alone", "Exact computes on a grid"
+
     def parts_to_show(self, shape):
         return [("layer", self.layer, shape)]
 

@@ -33,6 +33,8 @@ class Spline(Transform):
         rational quadratic interpolation to monotonic data, 1982.
     """
 
+    why_not_fused = "without tails every number is checked, which compiled functions do not"
+
     def __init__(self, bins=8, bound=3.0, tails="linear", by_channel=True):
         check_integers(bins=bins)
         if not 2 <= bins <= 500:

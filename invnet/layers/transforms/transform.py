@@ -26,5 +26,8 @@ class Transform:
     #: what a user can choose so that the inverse amplifies rounding errors less, as texts
     steadier = ()
 
+    #: why `spec` is None, as a text for `explain`
+    why_not_fused = "compiled functions do not have this transform"
+
     def spec(self):
         """The fields of a LayerSpec (fused/spec.py) that say what it computes; or None where it is never fused."""
