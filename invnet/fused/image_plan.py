@@ -8,20 +8,8 @@ import numpy as np
 from ..ops.numpy.kernels import convolutions
 from ..ops.numpy.kernels.affine import SCALES
 from ..ops.numpy.kernels.products import rounded
-from ..ops.numpy.kernels.tables import (
-    BIAS,
-    FIRST,
-    GROUPS,
-    KIND,
-    KINDS,
-    LAST,
-    ORDER,
-    PLACE,
-    SCALED_BY,
-    STATE,
-    UNITS,
-    WEIGHTS,
-)
+from ..ops.numpy.kernels.records import LAYER, UNITS
+from ..ops.numpy.kernels.tables import KINDS
 from ..ops.numpy.kernels.vectors import BYTES, SLACK
 from ..ops.reference.coupling import log_bound
 from ..passes.current import current
@@ -41,9 +29,9 @@ class ImagePlan(Plan):
         super().__init__(specs, dtype)
         C, self.channels, self.lanes = channels, channels, BYTES // dtype.itemsize
         self.bounds = np.array([log_bound(spec.scale) if spec.conv else 0.0 for spec in specs])
-        self.numbers, index, self.table = 1, [], np.zeros((len(specs), 10), np.int64)
+        self.numbers, index, self.table = 1, [], np.zeros(len(specs), LAYER)
         for row, spec in zip(self.table, specs):
-            row[KIND], row[STATE], row[PLACE] = (
+            row["kind"], row["state"], row["place"] = (
                 KINDS["convolutional" if spec.conv else spec.kind],
                 len(self._states),
                 self.numbers,
@@ -55,23 +43,27 @@ class ImagePlan(Plan):
             if spec.kind == "scale":
                 self.numbers += 3 * C
             elif spec.kind == "permute":
-                row[ORDER] = len(index)
+                row["order"] = len(index)
                 index += range(C)
             elif not spec.conv:
-                row[GROUPS] = spec.states[0].data.shape[0]  # reflections
+                row["groups"] = spec.states[0].data.shape[0]  # reflections
                 self.numbers += 2 * C * C
         self.size, layers = self.numbers, []  # of P, and of G, which has weights and biases as well
         for row, spec in zip(self.table, specs):
             if spec.conv:
-                row[PLACE], row[FIRST], row[LAST] = self.size, len(layers), len(layers) + len(spec.conv.layers) - 1
-                row[GROUPS], row[SCALED_BY] = spec.groups[1], SCALES[spec.scale[0]]
+                row["place"], row["first"], row["last"] = (
+                    self.size,
+                    len(layers),
+                    len(layers) + len(spec.conv.layers) - 1,
+                )
+                row["groups"], row["scale"] = spec.groups[1], SCALES[spec.scale[0]]
                 for weights, bias in zip(spec.conv.parameters[::2], spec.conv.parameters[1::2]):
-                    layer = np.zeros(13, np.int64)
-                    layer[WEIGHTS], layer[UNITS] = self.size, math.prod(bias.data.shape)
-                    layer[BIAS] = self.size + math.prod(weights.data.shape)
-                    self.size = int(layer[BIAS] + layer[UNITS])
+                    layer = np.zeros((), UNITS)
+                    layer["weights"], layer["units"] = self.size, math.prod(bias.data.shape)
+                    layer["bias"] = self.size + math.prod(weights.data.shape)
+                    self.size = int(layer["bias"] + layer["units"])
                     layers.append(layer)
-        self.layers, self.index = np.array(layers, np.int64).reshape(-1, 13), np.array(index or [0])
+        self.layers, self.index = np.array(layers, UNITS), np.array(index or [0])
         nets = [spec.conv for spec in specs if spec.conv]
         self._networks = tuple(spec.conv.layers if spec.conv else None for spec in specs)
         #: as of a coupling: floats of a tile for each position, how far an output sees, and numbers of weights

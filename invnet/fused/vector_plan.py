@@ -9,21 +9,9 @@ from ..ops.numpy.kernels.activations import address_of
 from ..ops.numpy.kernels.affine import SCALES
 from ..ops.numpy.kernels.fused_vectors import AT_ONCE
 from ..ops.numpy.kernels.products import rounded
+from ..ops.numpy.kernels.records import LAYER, UNITS
 from ..ops.numpy.kernels.spline import SIZE
-from ..ops.numpy.kernels.tables import (
-    BINS,
-    ENDS,
-    FIRST,
-    GROUPS,
-    KIND,
-    KINDS,
-    LAST,
-    ORDER,
-    PLACE,
-    READS_Z,
-    SCALED_BY,
-    STATE,
-)
+from ..ops.numpy.kernels.tables import KINDS
 from ..ops.numpy.kernels.vectors import BYTES, SLACK, VECTORS
 from ..ops.reference import LEAST
 from ..ops.reference.coupling import log_bound
@@ -61,8 +49,8 @@ class VectorPlan(Plan):
             self.size = max(self.size, self._size)
         self.parts = np.cumsum([0, *map(len, parts)])
         self.parts_apart = [self.parts[i : i + 2] for i in range(len(parts))]
-        self.table, self.limits = np.array(rows), np.array([self._limits(spec) for spec in specs])
-        self.layers, self.index = np.array(self._layers, np.int64).reshape(-1, 13), np.array(self._index)
+        self.table, self.limits = np.array(rows, LAYER), np.array([self._limits(spec) for spec in specs])
+        self.layers, self.index = np.array(self._layers, UNITS), np.array(self._index)
         del self._index, self._layers, self._lists, self._size
         self._spare, self._zeros = self._rows, self._rows + C
 
@@ -97,18 +85,18 @@ class VectorPlan(Plan):
 
     def _row(self, spec, C):
         """The row of a layer."""
-        row = np.zeros(11, np.int64)
-        row[KIND], row[STATE], row[PLACE] = KINDS[spec.kind], len(self._states), self._size
+        row = np.zeros((), LAYER)
+        row["kind"], row["state"], row["place"] = KINDS[spec.kind], len(self._states), self._size
         self._add_states(spec.states, np.dtype(np.int64) if spec.kind == "permute" else self.dtype)
         if spec.kind == "scale":
             self._size += 3 * C
         elif spec.kind == "permute":  # a place of its own, since `prepare` writes there
-            row[ORDER] = len(self._index)
+            row["order"] = len(self._index)
             self._index += range(C)
         elif spec.conditioner is not None:
             self._conditioner(spec, row, 3 * C)
         else:
-            row[GROUPS] = spec.states[0].data.shape[0]  # reflections
+            row["groups"] = spec.states[0].data.shape[0]  # reflections
             self._size += 2 * C * C
         return row
 
@@ -128,9 +116,9 @@ class VectorPlan(Plan):
         """
         dense, first = spec.conditioner, len(self._layers)
         self._add_states(dense.parameters, self.dtype)
-        row[FIRST], row[LAST], row[GROUPS] = first, first + len(dense.activations) - 1, len(spec.groups) - 1
-        row[ENDS], row[ORDER] = self._place_of(spec.groups), self._place_of(spec.order)
-        row[READS_Z], row[SCALED_BY], row[BINS] = (
+        row["first"], row["last"], row["groups"] = first, first + len(dense.activations) - 1, len(spec.groups) - 1
+        row["ends"], row["order"] = self._place_of(spec.groups), self._place_of(spec.order)
+        row["reads_z"], row["scale"], row["bins"] = (
             spec.reads_z,
             SCALES[spec.scale[0]] if spec.scale else 0,
             spec.spline[0] if spec.spline else 0,

@@ -11,28 +11,6 @@ from .matrices import add, copy
 from .products import place_transposed, product, rounded
 from .simple import ZERO, inner
 from .spline import MANY, SIZE, bend, bend_vjp
-from .tables import (
-    ACTIVATION,
-    BEFORE,
-    BINS,
-    COLUMNS,
-    ENDS,
-    ENDS_IN,
-    ENDS_OUT,
-    FIRST,
-    GROUPS,
-    IN,
-    INPUTS,
-    LAST,
-    ORDER,
-    OUT,
-    READS_Z,
-    ROWS,
-    SCALED_BY,
-    UNITS,
-    WEIGHTS,
-    D,
-)
 
 
 @inner
@@ -40,20 +18,20 @@ def units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes):
     """The units of step g in the layers of a conditioner, of the inputs that there are."""
     for l in range(first, last + 1):
         t = layers[l]
-        seen, new, stop = index[t[ENDS_IN] + g + 1], index[t[ENDS_OUT] + g], index[t[ENDS_OUT] + g + 1]
+        seen, new, stop = index[t.ends_in + g + 1], index[t.ends_out + g], index[t.ends_out + g + 1]
         if new == stop:
             continue
-        o = (t[OUT] + new) * pitch
+        o = (t.rows_out + new) * pitch
         product(
             P,
-            t[WEIGHTS],
-            index[t[COLUMNS] :],
+            t.weights,
+            index[t.weight_columns :],
             new,
             stop,
-            index[t[ROWS] :],
+            index[t.weight_rows :],
             1 + seen,
             work,
-            t[IN] * pitch,
+            t.rows_in * pitch,
             pitch,
             n,
             work,
@@ -64,8 +42,8 @@ def units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes):
             pitch,
             lanes,
         )
-        before = (t[BEFORE] + new) * pitch
-        activate(work[o : o + (stop - new) * pitch], work[before : before + (stop - new) * pitch], t[ACTIVATION])
+        before = (t.rows_before + new) * pitch
+        activate(work[o : o + (stop - new) * pitch], work[before : before + (stop - new) * pitch], t.activation)
 
 
 @inner
@@ -78,28 +56,28 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
     """A layer to Z or to X: the rows of the channels are changed; what `couple_vjp` needs stays in those of scales and
     outputs, and in `at`.
     """
-    first, last = t[FIRST], t[LAST]
+    first, last = t.first, t.last
     net, outputs = layers[first], layers[last]
-    reads_before, sign, whole = t[READS_Z] != to_z, 1.0 if to_z else -1.0, rounded(n, lanes)
+    reads_before, sign, whole = t.reads_z != to_z, 1.0 if to_z else -1.0, rounded(n, lanes)
     for l in range(first, last + 1):
-        work[layers[l, IN] * pitch : (layers[l, IN] + 1) * pitch] = 1
-    for g in range(t[GROUPS]):
+        work[layers[l].rows_in * pitch : (layers[l].rows_in + 1) * pitch] = 1
+    for g in range(t.groups):
         units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes)
-        start, stop = index[t[ENDS] + g], index[t[ENDS] + g + 1]
-        out, changed = index[outputs[ENDS_OUT] + g], index[outputs[ENDS_OUT] + g + 1] > index[outputs[ENDS_OUT] + g]
+        start, stop = index[t.ends + g], index[t.ends + g + 1]
+        out, changed = index[outputs.ends_out + g], index[outputs.ends_out + g + 1] > index[outputs.ends_out + g]
         for j in range(start, stop):
-            c = index[t[ORDER] + j]
-            x, seen = row(work, c, pitch, pitch), row(work, net[IN] + 1 + j, pitch, pitch)
-            if reads_before and j < net[INPUTS]:
+            c = index[t.order + j]
+            x, seen = row(work, c, pitch, pitch), row(work, net.rows_in + 1 + j, pitch, pitch)
+            if reads_before and j < net.inputs:
                 copy(x, ZERO, seen, ZERO, pitch)
-            if changed and t[BINS]:
-                o = outputs[OUT] + out + (j - start) * (3 * t[BINS] - 1)
+            if changed and t.bins:
+                o = outputs.rows_out + out + (j - start) * (3 * t.bins - 1)
                 bend(
                     x[:n],
                     work,
                     o * pitch,
                     pitch,
-                    t[BINS],
+                    t.bins,
                     limits[0],
                     limits[1],
                     not to_z,
@@ -108,40 +86,40 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
                     at[c * SIZE : (c + 1) * SIZE],
                 )
             elif changed:
-                o = outputs[OUT] + out + j - start
+                o = outputs.rows_out + out + j - start
                 shift, raw, s = (
                     row(work, o, pitch, whole),
                     row(work, o + stop - start, pitch, whole),
                     row(work, 2 * C + c, pitch, whole),
                 )
                 Y, E = at[:whole], at[MANY : MANY + whole]
-                shift_and_scale(x[:whole], shift, raw, s, to_z, t[SCALED_BY], limits[0], logdet, Y, E)
-            if not reads_before and j < net[INPUTS]:
+                shift_and_scale(x[:whole], shift, raw, s, to_z, t.scale, limits[0], logdet, Y, E)
+            if not reads_before and j < net.inputs:
                 copy(x, ZERO, seen, ZERO, pitch)
 
 
 @inner
 def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, spare, pitch, n, lanes, at):
     """The gradients of a layer, after `couple` in the opposite direction: rows of channels', and of all units'."""
-    first, last = t[FIRST], t[LAST]
+    first, last = t.first, t.last
     net, outputs = layers[first], layers[last]
-    reads_before = t[READS_Z] == inverse  # the conditioner sees what the map is of, not what it gives
-    for back in range(t[GROUPS]):
-        g = t[GROUPS] - 1 - back
-        start, stop, later = index[t[ENDS] + g], index[t[ENDS] + g + 1], index[net[ENDS_OUT] + g + 1]
-        out, changed = index[outputs[ENDS_OUT] + g], index[outputs[ENDS_OUT] + g + 1] > index[outputs[ENDS_OUT] + g]
-        seen = net[UNITS] > later and start < net[INPUTS]
+    reads_before = t.reads_z == inverse  # the conditioner sees what the map is of, not what it gives
+    for back in range(t.groups):
+        g = t.groups - 1 - back
+        start, stop, later = index[t.ends + g], index[t.ends + g + 1], index[net.ends_out + g + 1]
+        out, changed = index[outputs.ends_out + g], index[outputs.ends_out + g + 1] > index[outputs.ends_out + g]
+        seen = net.units > later and start < net.inputs
         if seen:
             product(
                 P,
-                net[WEIGHTS],
-                index[net[ROWS] + 1 :],
+                net.weights,
+                index[net.weight_rows + 1 :],
                 start,
                 stop,
-                index[net[COLUMNS] + later :],
-                net[UNITS] - later,
+                index[net.weight_columns + later :],
+                net.units - later,
                 work,
-                (net[D] + later) * pitch,
+                (net.rows_gradient + later) * pitch,
                 pitch,
                 n,
                 work,
@@ -152,24 +130,24 @@ def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, sp
                 pitch,
                 lanes,
             )
-        for o in range(outputs[D] + out, outputs[D] + index[outputs[ENDS_OUT] + g + 1]):
+        for o in range(outputs.rows_gradient + out, outputs.rows_gradient + index[outputs.ends_out + g + 1]):
             work[o * pitch + n : (o + 1) * pitch] = 0
         for j in range(start, stop):
-            c, arrived = index[t[ORDER] + j], row(work[spare:], j - start, pitch, n)
+            c, arrived = index[t.order + j], row(work[spare:], j - start, pitch, n)
             x, d, s = row(work, c, pitch, n), row(work, C + c, pitch, n), row(work, 2 * C + c, pitch, n)
             if seen and not reads_before:
                 for i in range(n):
                     d[i] += arrived[i]
-            if changed and t[BINS]:
-                o = out + (j - start) * (3 * t[BINS] - 1)
+            if changed and t.bins:
+                o = out + (j - start) * (3 * t.bins - 1)
                 bend_vjp(
                     d,
                     work,
-                    (outputs[OUT] + o) * pitch,
+                    (outputs.rows_out + o) * pitch,
                     work,
-                    (outputs[D] + o) * pitch,
+                    (outputs.rows_gradient + o) * pitch,
                     pitch,
-                    t[BINS],
+                    t.bins,
                     limits[0],
                     limits[1],
                     inverse,
@@ -178,29 +156,35 @@ def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, sp
                 )
             elif changed:
                 o, more = out + j - start, stop - start
-                shift, slope = row(work, outputs[OUT] + o, pitch, n), row(work, outputs[OUT] + o + more, pitch, n)
-                dshift, draw = row(work, outputs[D] + o, pitch, n), row(work, outputs[D] + o + more, pitch, n)
+                shift, slope = (
+                    row(work, outputs.rows_out + o, pitch, n),
+                    row(work, outputs.rows_out + o + more, pitch, n),
+                )
+                dshift, draw = (
+                    row(work, outputs.rows_gradient + o, pitch, n),
+                    row(work, outputs.rows_gradient + o + more, pitch, n),
+                )
                 shift_and_scale_vjp(d, x, shift, slope, s, inverse, dlogdet, dshift, draw)
             if seen and reads_before:
                 for i in range(n):
                     d[i] += arrived[i]
         for l in range(last - 1, first - 1, -1):
             h, after = layers[l], layers[l + 1]
-            new, stop, later = index[h[ENDS_OUT] + g], index[h[ENDS_OUT] + g + 1], index[after[ENDS_OUT] + g]
+            new, stop, later = index[h.ends_out + g], index[h.ends_out + g + 1], index[after.ends_out + g]
             if new == stop:
                 continue
-            o, H, before = (h[D] + new) * pitch, (h[OUT] + new) * pitch, (h[BEFORE] + new) * pitch
-            if after[UNITS] > later:
+            o, H, before = (h.rows_gradient + new) * pitch, (h.rows_out + new) * pitch, (h.rows_before + new) * pitch
+            if after.units > later:
                 product(
                     P,
-                    after[WEIGHTS],
-                    index[after[ROWS] + 1 :],
+                    after.weights,
+                    index[after.weight_rows + 1 :],
                     new,
                     stop,
-                    index[after[COLUMNS] + later :],
-                    after[UNITS] - later,
+                    index[after.weight_columns + later :],
+                    after.units - later,
                     work,
-                    (after[D] + later) * pitch,
+                    (after.rows_gradient + later) * pitch,
                     pitch,
                     n,
                     work,
@@ -214,7 +198,7 @@ def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, sp
             else:
                 work[o : o + (stop - new) * pitch] = 0
             size = (stop - new) * pitch
-            multiply_by_slope(work[o : o + size], work[H : H + size], work[before : before + size], h[ACTIVATION])
+            multiply_by_slope(work[o : o + size], work[H : H + size], work[before : before + size], h.activation)
 
 
 @inner
@@ -224,18 +208,20 @@ def gradients_of_units(t, layers, index, work, zeros, panel, steps, ones, pitch,
     Of the two factors, inputs and gradients of units, the one with more rows becomes a panel, with a row for each
     sample.
     """
-    for l in range(t[FIRST], t[LAST] + 1):
+    for l in range(t.first, t.last + 1):
         h = layers[l]
-        narrowing = 2 * h[UNITS] < h[INPUTS]
-        left, right, count = (h[D], h[IN], 1 + h[INPUTS]) if narrowing else (h[IN], h[D], h[UNITS])
+        narrowing = 2 * h.units < h.inputs
+        left, right, count = (
+            (h.rows_gradient, h.rows_in, 1 + h.inputs) if narrowing else (h.rows_in, h.rows_gradient, h.units)
+        )
         width = rounded(count, lanes)
         out = panel + pitch * width
         place_transposed(
             work[right * pitch :], width, pitch, work, panel, width, lanes
         )  # rows beyond `count` become columns of no use
-        for g in range(t[GROUPS]):
-            seen, new, stop = 1 + index[h[ENDS_IN] + g + 1], index[h[ENDS_OUT] + g], index[h[ENDS_OUT] + g + 1]
-            rows, columns, W = index[h[ROWS] :], index[h[COLUMNS] + new :], h[WEIGHTS]
+        for g in range(t.groups):
+            seen, new, stop = 1 + index[h.ends_in + g + 1], index[h.ends_out + g], index[h.ends_out + g + 1]
+            rows, columns, W = index[h.weight_rows :], index[h.weight_columns + new :], h.weights
             if new == stop:
                 continue
             if narrowing:
@@ -284,7 +270,7 @@ def gradients_of_units(t, layers, index, work, zeros, panel, steps, ones, pitch,
                 lanes,
             )
             for k in range(seen):
-                if l < t[LAST]:  # units are in order, but for the last
+                if l < t.last:  # units are in order, but for the last
                     add(work, out + k * width, G[W + rows[k] + new : W + rows[k] + stop])
                 else:
                     for i in range(stop - new):

@@ -30,13 +30,13 @@ from .image_rows import (
 )
 from .products import rounded
 from .simple import kernel
-from .tables import CONVOLUTIONAL, GROUPS, KIND, ORDER, PERMUTE, PLACE, SCALE, STATE, prepare, prepare_vjp, uncounted
+from .tables import CONVOLUTIONAL, PERMUTE, SCALE, prepare, prepare_vjp, uncounted
 from .taps import rows_of, rows_to
 from .vectors import BYTES
 
 
 @kernel(
-    "void($[::1], int64[::1], int64[:,::1], float64[::1], int64[:,::1], int64[:,::1], int64[::1], boolean, boolean, "
+    "void($[::1], int64[::1], layer[::1], float64[::1], int64[:,::1], int64[:,::1], int64[::1], boolean, boolean, "
     "boolean, "
     "$[:,:,:,:,:], $[:,:,:,:,:], $[::1], $[::1], $[::1], $[::1], $[::1], int64[:,::1], int64[::1])"
 )
@@ -85,7 +85,7 @@ def through(
     for i in range(table.shape[0]):
         s = i if to_z else table.shape[0] - 1 - i
         t = table[s]
-        kind, p, g = t[KIND], P[t[PLACE] :], G[t[PLACE] :]
+        kind, p, g = t.kind, P[t.place :], G[t.place :]
         if kind == SCALE:
             if not to_z:
                 rescale(work, rows, R, pitch, p, C, to_z, matrix)
@@ -94,22 +94,22 @@ def through(
             if to_z:
                 rescale(work, rows, R, pitch, p, C, to_z, matrix)
         elif kind == PERMUTE:
-            permute(work, rows, other, R, pitch, index[t[ORDER] :], C, not to_z)
+            permute(work, rows, other, R, pitch, index[t.order :], C, not to_z)
             rows, other = other, rows
             if back:
-                permute(work, d, other, R, pitch, index[t[ORDER] :], C, not to_z)
+                permute(work, d, other, R, pitch, index[t.order :], C, not to_z)
                 d, other = other, d
         elif kind == CONVOLUTIONAL:
-            net, weights = tables[starts[s, 0] : starts[s, 1]], addresses[t[STATE] :]
+            net, weights = tables[starts[s, 0] : starts[s, 1]], addresses[t.state :]
             tape = tapes[starts[s, 2] :]
             if not kept:
-                take_first(work, rows, pitch, tape, net[0, INPUT], R, t[GROUPS], lanes)
+                take_first(work, rows, pitch, tape, net[0, INPUT], R, t.groups, lanes)
                 convolve(weights, net, N, D, H, W, none, tape, network, offsets, lanes)
             couple(t, bounds[s], to_z, net, N, R, C, tape, work, rows, pitch, logdet, places, lanes)
             if back:
                 couple_vjp(t, to_z, net, N, R, C, work, d, pitch, dlogdet, places, lanes)
                 dx = convolve_vjp(weights, net, N, D, H, W, none, tape, network, offsets, g, lanes)
-                add_first(network, dx, rounded(t[GROUPS], lanes), work, d, pitch, R, t[GROUPS])
+                add_first(network, dx, rounded(t.groups, lanes), work, d, pitch, R, t.groups)
         elif to_z:
             if back:
                 mix(p[C * C :], not to_z, C, R, work, d, other, pitch, offsets, places, lanes)
@@ -130,9 +130,9 @@ def through(
 
 
 #: As functions of their own: compiled into others that only call them they take a second more.
-prepared = kernel(
-    "UniTuple(float64, 2)($[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], int64, boolean, ?)"
-)(prepare.py_func)
-parameter_gradients = kernel(
-    "void($[::1], $[::1], float64, int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64, ?)"
-)(prepare_vjp.py_func)
+prepared = kernel("UniTuple(float64, 2)($[::1], int64[::1], layer[::1], units[::1], int64[::1], int64, boolean, ?)")(
+    prepare.py_func
+)
+parameter_gradients = kernel("void($[::1], $[::1], float64, int64[::1], int64[::1], layer[::1], units[::1], int64, ?)")(
+    prepare_vjp.py_func
+)

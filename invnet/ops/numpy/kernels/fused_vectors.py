@@ -18,7 +18,7 @@ from .products import multiples
 from .rows import from_rows, mix, permute, rescale, scale_vjp, sums_of_products, to_rows
 from .simple import TRUE, ZERO, kernel
 from .spline import MANY
-from .tables import CONDITIONED, KIND, ORDER, PERMUTE, PLACE, SCALE, prepare, prepare_vjp, uncounted
+from .tables import CONDITIONED, PERMUTE, SCALE, prepare, prepare_vjp, uncounted
 from .vectors import BYTES, SLACK
 
 #: samples that are at work at one time
@@ -26,7 +26,7 @@ AT_ONCE = MANY
 
 
 @kernel(
-    "float64($[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean, ?, "
+    "float64($[::1], int64[::1], int64[::1], layer[::1], float64[:,::1], units[::1], int64[::1], boolean, ?, "
     "$[:,:], $[::1], $[::1], int64[::1])"
 )
 def forward(P, addresses, parts, table, limits, layers, index, inverse, reflections, X, logdet, work, places):
@@ -52,11 +52,11 @@ def forward(P, addresses, parts, table, limits, layers, index, inverse, reflecti
             for i in range(stop - start):
                 s = stop - 1 - i if inverse else start + i
                 t = table[s]
-                kind, p = t[KIND], P[t[PLACE] :]
+                kind, p = t.kind, P[t.place :]
                 if kind == SCALE:
                     rescale(work, ZERO, pitch, p, C, not inverse, n)
                 elif kind == PERMUTE:
-                    permute(work, ZERO, spare, pitch, index, t[ORDER], C, inverse)
+                    permute(work, ZERO, spare, pitch, index, t.order, C, inverse)
                 elif kind == CONDITIONED:
                     couple(
                         t,
@@ -77,7 +77,7 @@ def forward(P, addresses, parts, table, limits, layers, index, inverse, reflecti
                 else:
                     mix(
                         P,
-                        t[PLACE] + (C * C if inverse else 0),
+                        t.place + (C * C if inverse else 0),
                         steps,
                         ones,
                         C,
@@ -93,8 +93,10 @@ def forward(P, addresses, parts, table, limits, layers, index, inverse, reflecti
     return worst
 
 
-@kernel("""float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], int64[:,::1], float64[:,::1], int64[:,::1],
-        int64[::1], boolean, boolean, ?, $[:,:], $[:,:], $[::1], $[::1], float64, $[::1], int64[::1])""")
+@kernel(
+    "float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], layer[::1], float64[:,::1], units[::1], "
+    "int64[::1], boolean, boolean, ?, $[:,:], $[:,:], $[::1], $[::1], float64, $[::1], int64[::1])"
+)
 def backward(
     P,
     G,
@@ -153,7 +155,7 @@ def backward(
             for i in range(stop - start):
                 s = start + i if inverse else stop - 1 - i
                 t = table[s]
-                kind, p, g = t[KIND], P[t[PLACE] :], G[t[PLACE] :]
+                kind, p, g = t.kind, P[t.place :], G[t.place :]
                 if kind == SCALE:
                     if not inverse:
                         rescale(work, ZERO, pitch, p, C, inverse, n)
@@ -162,7 +164,7 @@ def backward(
                         rescale(work, ZERO, pitch, p, C, inverse, n)
                 elif kind == PERMUTE:
                     for o in (ZERO, d):
-                        permute(work, o, spare, pitch, index, t[ORDER], C, not inverse)
+                        permute(work, o, spare, pitch, index, t.order, C, not inverse)
                 elif kind == CONDITIONED:
                     couple(
                         t, limits[s], inverse, layers, P, index, C, work, logdet[r : r + n], zeros, pitch, n, lanes, at
@@ -186,13 +188,13 @@ def backward(
                     )
                     gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
                 elif inverse:
-                    mix(P, t[PLACE] + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
+                    mix(P, t.place + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
                     sums_of_products(work, d, work, ZERO, C, n, pitch, sign, g)
-                    mix(P, t[PLACE], steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
+                    mix(P, t.place, steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
                 else:
-                    mix(P, t[PLACE] + C * C, steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
+                    mix(P, t.place + C * C, steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
                     sums_of_products(work, d, work, ZERO, C, n, pitch, sign, g)
-                    mix(P, t[PLACE], ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
+                    mix(P, t.place, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
             from_rows(work, ZERO, pitch, X, r, n)
             from_rows(work, d, pitch, dX, r, n)
         if alone:
@@ -200,7 +202,7 @@ def backward(
     return worst
 
 
-@kernel("void($[::1], $[::1], int64[::1], int64[::1], int64[:,::1], int64[:,::1], int64[::1], float64, int64, ?)")
+@kernel("void($[::1], $[::1], int64[::1], int64[::1], layer[::1], units[::1], int64[::1], float64, int64, ?)")
 def add_gradients(P, G, addresses, gradients, table, layers, index, total, C, reflections):
     """Adds to the parameters' gradients what a part's G, summed over all samples, makes of them."""
     prepare(P, addresses, table, layers, index, C, TRUE, reflections)

@@ -9,7 +9,6 @@ from .convolutions import G as DY
 from .products import clear, multiples, place, place_transposed, product, rounded
 from .rows import total
 from .simple import ONE, ZERO, inner, once
-from .tables import GROUPS, SCALED_BY
 from .vector_rows import copy_rows, merge_rows, pack_rows
 from .vectors import SLACK
 
@@ -114,7 +113,7 @@ def changed(t, table, R, C, places, lanes):
     """Of a coupling: how many channels it changes, where in the tape the rows of t and raw lie, and how far apart; and
     where arrays of these channels' numbers alone begin, how far apart: raw, which becomes the slope of log s, s, t, X,
     dX, and three more."""
-    half, last = C - t[GROUPS], table[table.shape[0] - 2]
+    half, last = C - t.groups, table[table.shape[0] - 2]
     return half, last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], R * half + SLACK
 
 
@@ -140,7 +139,7 @@ def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, plac
         work[raw : raw + n],
         work[s : s + n],
         to_z,
-        t[SCALED_BY],
+        t.scale,
         bound,
         work[log : log + n],
         work[log + size : log + size + n],

@@ -11,10 +11,12 @@ import math
 import pathlib
 import types
 
+import numba
 import numpy as np
 from numba import njit
 
 from ..compilation_notice import announced
+from . import records
 
 #: For use inside compiled functions alone: without what makes a function ready for callers of other kinds, a fifth of
 #: what is compiled.
@@ -32,7 +34,7 @@ TYPES = {"f": "float32", "d": "float64"}
 
 def compiled(function, signature, char, *constants):
     """The function compiled for one dtype, $ in its signature, and for the constants that it closes over or what else
-    tells it from others.
+    tells it from others. The names in a signature are Numba's, and those of records.py.
 
     Each has a name of its own and so its own file in Numba's cache. Under one name two processes that compile two
     versions at once can each find the other's code under its own key, with no sign of it but wrong numbers.
@@ -41,9 +43,8 @@ def compiled(function, signature, char, *constants):
     own = types.FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
     own.__qualname__ = name
     with announced():
-        return njit(
-            signature.replace("$", TYPES[char]), nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True
-        )(own)
+        typed = eval(signature.replace("$", TYPES[char]), {**vars(numba.types), **records.TYPES})
+        return njit(typed, nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(own)
 
 
 @functools.cache

@@ -1,8 +1,8 @@
-"""The tables of a group of layers, and its parameters as compiled functions take them.
+"""A group's parameters as compiled functions take them. records.py says what the rows of its tables hold.
 
 `prepare` gathers the parameters of all layers, and what they parametrise, in one array P. The gradients in P are an
-array G; `pullback` adds to the parameters' own what these make of them. Parameters are found by their addresses, so
-that a call has as many arguments for a hundred of them as for one.
+array G; `prepare_vjp` adds to the parameters' own gradients what these make of them. Parameters are found by their
+addresses, so that a call has as many arguments for a hundred of them as for one.
 """
 
 import math
@@ -17,16 +17,6 @@ from .simple import ONE, ZERO, inner
 #: kind of a layer -> its number
 KINDS = {"scale": 0, "lu": 1, "full": 2, "householder": 3, "permute": 4, "affine": 5, "spline": 5, "convolutional": 6}
 SCALE, LU, FULL, HOUSEHOLDER, PERMUTE, CONDITIONED, CONVOLUTIONAL = range(7)
-#: A row of the table of layers: the number of its kind, its first state's address, its place in P and G; of one with a
-#: conditioner: the first and the last row of that, how many groups, where in `index` their ends lie and the order of
-#: the channels (of a permutation as well), whether the conditioner sees Z, the number of the scale in affine.py, and
-#: how many bins a spline has, or 0.
-KIND, STATE, PLACE, FIRST, LAST, GROUPS, ENDS, ORDER, READS_Z, SCALED_BY, BINS = range(11)
-#: A row of the table of conditioners' layers: inputs, units, the activation's address; places of weights and bias; rows
-#: in `work` of inputs, of units, of these before the activation, of their gradients; where in `index` lie the ends of
-#: the inputs' and of the units' steps, and in a flat matrix of weights the row of each input and the column of each
-#: unit.
-INPUTS, UNITS, ACTIVATION, WEIGHTS, BIAS, IN, OUT, BEFORE, D, ENDS_IN, ENDS_OUT, ROWS, COLUMNS = range(13)
 
 
 @intrinsic
@@ -62,7 +52,7 @@ def prepare(P, addresses, table, layers, index, C, inverses, reflections):
     logdet, worst, n = 0.0, 1.0, C * C
     for s in range(table.shape[0]):
         t = table[s]
-        kind, p, states = t[KIND], P[t[PLACE] :], addresses[t[STATE] :]
+        kind, p, states = t.kind, P[t.place :], addresses[t.state :]
         if kind == SCALE:
             log_s, b = numbers_at(states[0], C, P), numbers_at(states[1], C, P)
             for c in range(C):
@@ -70,17 +60,17 @@ def prepare(P, addresses, table, layers, index, C, inverses, reflections):
                 p[c], p[C + c], p[2 * C + c] = scale, 1 / scale, b[c]
                 logdet += log_s[c]
         elif kind == PERMUTE:
-            copy(numbers_at(states[0], C, index), ZERO, index, t[ORDER], C)
+            copy(numbers_at(states[0], C, index), ZERO, index, t.order, C)
         elif kind == CONVOLUTIONAL:  # whose weights serve where they lie
             continue
         elif kind == CONDITIONED:
-            for l in range(t[FIRST], t[LAST] + 1):
-                h, i = layers[l], 2 * (l - t[FIRST])
-                copy(numbers_at(states[i], h[BIAS] - h[WEIGHTS], P), ZERO, P, h[WEIGHTS], h[BIAS] - h[WEIGHTS])
-                copy(numbers_at(states[i + 1], h[UNITS], P), ZERO, P, h[BIAS], h[UNITS])
+            for l in range(t.first, t.last + 1):
+                h, i = layers[l], 2 * (l - t.first)
+                copy(numbers_at(states[i], h.bias - h.weights, P), ZERO, P, h.weights, h.bias - h.weights)
+                copy(numbers_at(states[i + 1], h.units, P), ZERO, P, h.bias, h.units)
         elif kind == HOUSEHOLDER:
             if reflections is not None:
-                reflect(numbers_at(states[0], t[GROUPS] * C, P), t[GROUPS], C, p, inverses)
+                reflect(numbers_at(states[0], t.groups * C, P), t.groups, C, p, inverses)
         else:
             if kind == LU:
                 log_s = numbers_at(states[2], C, P)
@@ -123,17 +113,17 @@ def prepare_vjp(P, G, dlogdet, addresses, gradients, table, layers, C, reflectio
     n = C * C
     for s in range(table.shape[0]):
         t = table[s]
-        kind, p, dM, states, grads = t[KIND], P[t[PLACE] :], G[t[PLACE] :], addresses[t[STATE] :], gradients[t[STATE] :]
+        kind, p, dM, states, grads = t.kind, P[t.place :], G[t.place :], addresses[t.state :], gradients[t.state :]
         if kind == SCALE:
             dlog_s, db = numbers_at(grads[0], C, P), numbers_at(grads[1], C, P)
             for c in range(C):
                 dlog_s[c] += dM[c] * p[c] + dlogdet
                 db[c] += dM[2 * C + c]
         elif kind == CONDITIONED or kind == CONVOLUTIONAL:
-            for l in range(t[FIRST], t[LAST] + 1):
-                h, i = layers[l], 2 * (l - t[FIRST])
-                add(G, h[WEIGHTS], numbers_at(grads[i], h[BIAS] - h[WEIGHTS], P))
-                add(G, h[BIAS], numbers_at(grads[i + 1], h[UNITS], P))
+            for l in range(t.first, t.last + 1):
+                h, i = layers[l], 2 * (l - t.first)
+                add(G, h.weights, numbers_at(grads[i], h.bias - h.weights, P))
+                add(G, h.bias, numbers_at(grads[i + 1], h.units, P))
         elif kind == LU:
             lower, upper = triangles(
                 numbers_at(states[0], n, P),
@@ -159,5 +149,5 @@ def prepare_vjp(P, G, dlogdet, addresses, gradients, table, layers, C, reflectio
         elif kind == HOUSEHOLDER:
             if reflections is not None:
                 reflect_vjp(
-                    numbers_at(states[0], t[GROUPS] * C, P), t[GROUPS], C, dM, numbers_at(grads[0], t[GROUPS] * C, P)
+                    numbers_at(states[0], t.groups * C, P), t.groups, C, dM, numbers_at(grads[0], t.groups * C, P)
                 )
