@@ -121,7 +121,7 @@ def test_determinants():
 
 def test_permutations_that_are_drawn_move_the_first_coordinate():
     for dim in (2, 3, 6):
-        orders = [rx.PermutationLayer.with_rng(dim, np.random.default_rng(seed)).order for seed in range(60)]
+        orders = [rx.PermutationLayer.random(dim, np.random.default_rng(seed)).order for seed in range(60)]
         assert all(order[0] != 0 and sorted(order) == list(range(dim)) for order in orders)
         assert len(set(orders)) == 1 if dim == 2 else len(set(orders)) > 2
     assert [layer.order for layer in rx.FlowModel(2, coupling(permute=True)).layers[1:]] == [(1, 0)]

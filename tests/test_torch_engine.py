@@ -141,11 +141,11 @@ def test_threads_of_aten_are_as_many_after_a_call(engine):
 
 @pytest.fixture
 def convolved(monkeypatch):
-    """The dtypes that aten's convolutions and products of networks meet."""
-    from invnet.ops.torch import networks
+    """The dtypes that aten's convolutions and products of conditioners meet."""
+    from invnet.ops.torch import conv_stack
 
-    dtypes, convolve = set(), networks._convolve
-    monkeypatch.setattr(networks, "_convolve", lambda ops, X, *how: dtypes.add(X.dtype) or convolve(ops, X, *how))
+    dtypes, convolve = set(), conv_stack._convolve
+    monkeypatch.setattr(conv_stack, "_convolve", lambda ops, X, *how: dtypes.add(X.dtype) or convolve(ops, X, *how))
     return dtypes
 
 

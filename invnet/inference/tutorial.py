@@ -86,7 +86,7 @@ class PermutationLayer:
             object.__setattr__(self, "order", tuple(Permute(order).order.data.tolist()))
 
     @classmethod
-    def drawn(cls, dim, rng):
+    def random(cls, dim, rng):
         """An order at random in which the first coordinate always moves."""
         order = rng.permutation(dim)
         if order[0] == 0:
@@ -143,9 +143,9 @@ class FlowModel:
         for layer in layers if isinstance(layers, (tuple, list)) else (layers,):
             if isinstance(layer, AdditiveCouplingLayer):
                 layer.nets(dim)
-                self.layers += [layer, PermutationLayer.drawn(dim, rng)] if layer.permute else [layer]
+                self.layers += [layer, PermutationLayer.random(dim, rng)] if layer.permute else [layer]
             elif isinstance(layer, PermutationLayer):
-                layer = layer if layer.order is not None else PermutationLayer.drawn(dim, rng)
+                layer = layer if layer.order is not None else PermutationLayer.random(dim, rng)
                 if len(layer.order) != dim:
                     raise ValueError(f"a PermutationLayer in {dim} dimensions has as many indices; got {layer.order}")
                 self.layers.append(layer)
