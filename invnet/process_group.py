@@ -63,10 +63,10 @@ def current():
 
 
 @contextlib.contextmanager
-def using(world):
-    """Within, `current()` is `world`, in all threads: a process has one place among the others."""
-    _joined.append(world)
+def using(group):
+    """Within, `current()` is `group`, in all threads: a process has one place among the others."""
+    _joined.append(group)
     try:
-        yield world
+        yield group
     finally:
         _joined.pop()

@@ -24,7 +24,7 @@ class Addresses:
         """
         if not (self._stay() and self._arrays is not None and all(map(operator.is_, arrays, self._arrays))):
             self._version = self._arrays = None
-            places = []
+            addresses = []
             for array, shape_and_dtype in zip(map(_array, arrays), expected):
                 if array is not None:
                     if (
@@ -33,8 +33,8 @@ class Addresses:
                         or not array.flags.carray
                     ):
                         return False
-                places.append(0 if array is None else array.ctypes.data)
-            self.table, self._arrays = np.array(places, np.int64), arrays
+                addresses.append(0 if array is None else array.ctypes.data)
+            self.table, self._arrays = np.array(addresses, np.int64), arrays
             self._pointers = [array.data_ptr for array in arrays if hasattr(array, "data_ptr")]
             self._pointed = [pointer() for pointer in self._pointers]
         self._version = version

@@ -31,7 +31,7 @@ class ImagePlan(Plan):
         self.bounds = np.array([log_bound(spec.scale) if spec.conv else 0.0 for spec in specs])
         self.numbers, index, self.table = 1, [], np.zeros(len(specs), LAYER)
         for row, spec in zip(self.table, specs):
-            row["kind"], row["state"], row["place"] = (
+            row["kind"], row["state"], row["offset"] = (
                 KINDS["convolutional" if spec.conv else spec.kind],
                 len(self._states),
                 self.numbers,
@@ -51,7 +51,7 @@ class ImagePlan(Plan):
         self.size, layers = self.numbers, []  # of P, and of G, which has weights and biases as well
         for row, spec in zip(self.table, specs):
             if spec.conv:
-                row["place"], row["first"], row["last"] = (
+                row["offset"], row["first"], row["last"] = (
                     self.size,
                     len(layers),
                     len(layers) + len(spec.conv.layers) - 1,
@@ -110,9 +110,13 @@ class ImagePlan(Plan):
 
 @functools.lru_cache(maxsize=4096)
 def _plan(networks, C, itemsize, N, D, H, W, backward, tapes_apart):
-    """For images (N, D, H, W, C): the plans of the conditioners, with where each begins and ends and its tape, places
-    in `work`, and how many numbers have `work`, all tapes, which lie in one place if not `tapes_apart`, and each array
-    of offsets."""
+    """What the compiled functions need for a tile of images (N, D, H, W, C).
+
+    Returns:
+        the plans of the conditioners in one table; for each layer where its plan begins and ends and where its tape
+        begins, which is the same place for all if not `tapes_apart`; the layout of `work`; and how many numbers `work`,
+        the tapes, and each array of offsets have.
+    """
     lanes, plans = (
         BYTES // itemsize,
         [layers and convolutions.plan(layers, N, D, H, W, itemsize, backward) for layers in networks],
@@ -127,14 +131,14 @@ def _plan(networks, C, itemsize, N, D, H, W, backward, tapes_apart):
         8 * (N * D * H * W * (C // 2) + SLACK),
         max(plan.backward if backward else plan.forward for plan in found),
     )
-    places = np.cumsum([0] + [rounded(size, lanes) for size in sizes])
+    layout = np.cumsum([0] + [rounded(size, lanes) for size in sizes])
     tapes = np.cumsum([0] + [rounded(plan.tape, lanes) if plan else 0 for plan in plans])
     starts = np.stack([ends - lengths, ends, tapes[:-1] if tapes_apart else 0 * ends], 1)
     return (
         np.concatenate([plan.table for plan in found]),
         starts,
-        places[:-1],
-        int(places[-1]),
+        layout[:-1],
+        int(layout[-1]),
         int(tapes[-1]) if tapes_apart else max(plan.tape for plan in found),
         max(plan.offsets for plan in found),
     )

@@ -9,7 +9,7 @@ from ..ops.numpy.kernels.activations import address_of
 from ..ops.numpy.kernels.affine import SCALES
 from ..ops.numpy.kernels.fused_vectors import AT_ONCE
 from ..ops.numpy.kernels.products import rounded
-from ..ops.numpy.kernels.records import LAYER, UNITS
+from ..ops.numpy.kernels.records import LAYER, LAYOUT, UNITS
 from ..ops.numpy.kernels.spline import SIZE
 from ..ops.numpy.kernels.tables import KINDS
 from ..ops.numpy.kernels.vectors import BYTES, SLACK, VECTORS
@@ -38,7 +38,7 @@ class VectorPlan(Plan):
         super().__init__(specs, dtype)
         C, self.lanes = channels, BYTES // dtype.itemsize
         self._scratch = SIZE * (C if any(spec.spline for spec in specs) else 1)
-        self._index, self._layers, self._places = list(range(max(C, AT_ONCE) + 1)), [], {}
+        self._index, self._layers, self._layouts = list(range(max(C, AT_ONCE) + 1)), [], {}
         self._lists = {}
         self._multiples = self._place_of(C * c for c in range(C))
         self._rows, self._panel, self._widest = 3 * C, 1, 1
@@ -49,7 +49,7 @@ class VectorPlan(Plan):
             self.size = max(self.size, self._size)
         self.parts = np.cumsum([0, *map(len, parts)])
         self.parts_apart = [self.parts[i : i + 2] for i in range(len(parts))]
-        self.table, self.limits = np.array(rows, LAYER), np.array([self._limits(spec) for spec in specs])
+        self.table, self.bounds = np.array(rows, LAYER), np.array([self._bounds(spec) for spec in specs])
         self.layers, self.index = np.array(self._layers, UNITS), np.array(self._index)
         del self._index, self._layers, self._lists, self._size
         self._spare, self._zeros = self._rows, self._rows + C
@@ -77,7 +77,7 @@ class VectorPlan(Plan):
         return ops.fused_vectors_vjp_(self, dZ, Z, dlogdet, inverse)
 
     @staticmethod
-    def _limits(spec):
+    def _bounds(spec):
         """The logarithm of the bound of a scale; of splines the bound of their domain, and the least size of a bin."""
         if spec.spline:
             return spec.spline[1], LEAST
@@ -86,7 +86,7 @@ class VectorPlan(Plan):
     def _row(self, spec, C):
         """The row of a layer."""
         row = np.zeros((), LAYER)
-        row["kind"], row["state"], row["place"] = KINDS[spec.kind], len(self._states), self._size
+        row["kind"], row["state"], row["offset"] = KINDS[spec.kind], len(self._states), self._size
         self._add_states(spec.states, np.dtype(np.int64) if spec.kind == "permute" else self.dtype)
         if spec.kind == "scale":
             self._size += 3 * C
@@ -155,23 +155,21 @@ class VectorPlan(Plan):
             self._widest = max(self._widest, n + 1, m)
         self._rows = max(self._rows, top)
 
-    def places(self, samples, backward):
-        """What the compiled functions need to know of `work`, for so many samples, and how many numbers it has."""
-        how = min(samples, AT_ONCE), backward
-        if how not in self._places:
+    def layout(self, samples, backward):
+        """The layout of `work` for this number of samples, and how many numbers it has."""
+        key = min(samples, AT_ONCE), backward
+        if key not in self._layouts:
             lanes = self.lanes
             # An odd number of vectors, so that the rows of a block do not fall into the same lines of the cache.
-            pitch = rounded(max(how[0], 1), VECTORS * lanes) + lanes
+            pitch = rounded(max(key[0], 1), VECTORS * lanes) + lanes
             zeros = rounded(max(pitch, self._widest), VECTORS * lanes) + SLACK
             panel = self._zeros + -(-zeros // pitch)
             size = (
                 panel * pitch + SLACK + (pitch * rounded(self._widest, lanes) + self._panel + SLACK if backward else 0)
             )
-            self._places[how] = (
-                np.array([pitch, self._multiples, self._spare, self._zeros, panel, zeros, self._widest, size]),
-                size + self._scratch,
-            )
-        return self._places[how]
+            row = (pitch, self._multiples, self._spare, self._zeros, zeros, panel, self._widest, size)
+            self._layouts[key] = np.array([row], LAYOUT), size + self._scratch
+        return self._layouts[key]
 
 
 def _cut(specs, C):

@@ -29,17 +29,17 @@ class LeakyReLU(InPlaceLayer):
         return self._bend(Z, 1 / self._slope)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        return self._bend_vjp(dZ, Z, self._slope)
+        return self._slope_vjp(dZ, Z, self._slope)
 
     def inverse_backward_(self, dX, X, dlogdet, cond=None):
-        return self._bend_vjp(dX, X, 1 / self._slope)
+        return self._slope_vjp(dX, X, 1 / self._slope)
 
     def _bend(self, X, slope):
         ops, xp, R = get_ops(X), get_ops(X).xp, get_ops(X).rows(X)
         logdet = math.log(slope) * ops.sum_positions(ops.astype(R < 0, X.dtype), X.shape[0])
         return ops.images(xp.where(R < 0, slope * R, R), X.shape), logdet
 
-    def _bend_vjp(self, dZ, Z, slope):
+    def _slope_vjp(self, dZ, Z, slope):
         """dX and X; logdet is constant but for jumps, so that its gradient is none."""
         ops, xp, dR, R = get_ops(Z), get_ops(Z).xp, get_ops(Z).rows(dZ), get_ops(Z).rows(Z)
         dX, X = xp.where(R < 0, slope * dR, dR), xp.where(R < 0, R / slope, R)

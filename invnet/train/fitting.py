@@ -100,7 +100,7 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
         trainer.initialize()
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    kept = path if trainer.world.writes else None
+    kept = path if trainer.group.writes else None
     metrics = Metrics(kept and kept.with_name(METRICS), trainer.progress.step)
 
     def save(weights=None):
@@ -117,7 +117,7 @@ def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on
             weights = present if bits < trainer.progress.best else weights
             metrics.add({**trainer.row(), "validation": bits, "best": min(bits, trainer.progress.best)})
         save(weights)
-        rows = trainer.world.of_first(metrics.rows)
+        rows = trainer.group.of_first(metrics.rows)
     if weights is not None:
         net.load_state_dict(weights)
     return rows
@@ -128,7 +128,7 @@ def _mention_epochs(trainer, path, began):
     with.
     """
     recipe, progress = trainer.recipe, trainer.progress
-    if not trainer.world.writes:
+    if not trainer.group.writes:
         return
     if trainer.finished:
         out_of_patience = 0 < recipe.patience <= progress.stale
@@ -160,7 +160,7 @@ def _loop(trainer, metrics, save, max_seconds, on_epoch, interrupts, bar):
     """Advances until the training is finished, its time is up or it is interrupted, on whichever rank; tells the
     latter.
     """
-    progress, ranks = trainer.progress, trainer.world
+    progress, ranks = trainer.progress, trainer.group
     begun = saved = time.monotonic()
     before = progress.seconds
     while not trainer.finished:
@@ -202,7 +202,7 @@ def _saved_if_stopped(trainer, path, notes):
     except FloatingPointError as error:
         if path is None:
             raise
-        if trainer.world.writes:
+        if trainer.group.writes:
             checkpoint.save(trainer, path, notes=notes)
         raise FloatingPointError(f"{error}; {path} is saved as of step {trainer.progress.step}") from error
     except process_group.WorkerLost as error:
@@ -250,5 +250,5 @@ def _bar(trainer, shown):
         unit="step",
         dynamic_ncols=True,
         mininterval=interval,
-        disable=not (shown and trainer.world.writes),
+        disable=not (shown and trainer.group.writes),
     )

@@ -81,20 +81,20 @@ class Trainer:
     """
 
     def __init__(self, net, images, recipe):
-        self.net, self.images, self.recipe, self.world = net, images, recipe, process_group.current()
+        self.net, self.images, self.recipe, self.group = net, images, recipe, process_group.current()
         self.batch = min(recipe.batch, len(images.train))
-        if min(self.batch, recipe.initial) < self.world.size:
+        if min(self.batch, recipe.initial) < self.group.size:
             raise ValueError(
-                f"each of {self.world.size} processes needs an image of every batch; got batch={self.batch}, "
+                f"each of {self.group.size} processes needs an image of every batch; got batch={self.batch}, "
                 f"initial={recipe.initial}"
             )
         self.steps_per_epoch = len(images.train) // self.batch
         self.total = recipe.epochs * self.steps_per_epoch
-        self.world.broadcast(net)
+        self.group.broadcast(net)
         self.parameters = net.parameters()
         self.optimizer = recipe.build_optimizer(self.parameters, self.total)
         self.ema = optim.EMA(self.parameters, recipe.ema)
-        self.synchronising = self.world.synchronising(net, self.optimizer)
+        self.synchronising = self.group.synchronising(net, self.optimizer)
         self.progress, self.best = Progress(), None
         self._order = (None, None)
 
@@ -116,9 +116,9 @@ class Trainer:
         """The data-dependent start."""
         rng = np.random.default_rng((self.recipe.seed, INITIAL))
         first = rng.permutation(len(self.images.train))[: self.recipe.initial]
-        part = self.world.shard(len(first))
+        part = self.group.shard(len(first))
         self.net.initialize(continuous(self.net, self.images.train[first], self.images.levels, rng, part))
-        self.world.broadcast(self.net)  # of layers that initialize from their own rank's images
+        self.group.broadcast(self.net)  # of layers that initialize from their own rank's images
         self.ema = optim.EMA(self.parameters, self.recipe.ema)
 
     def advance(self):
@@ -161,7 +161,7 @@ class Trainer:
         return bits
 
     def _learn(self, images, rng):
-        progress, part = self.progress, self.world.shard(len(images))
+        progress, part = self.progress, self.group.shard(len(images))
         X = continuous(self.net, images, self.images.levels, rng, part)
         if isinstance(
             self.net, BackwardPolicy
@@ -170,7 +170,7 @@ class Trainer:
         Z, logdet = self.net.forward(X)
         loss, dZ, dlogdet = gaussian_nll(Z, logdet)
         share = len(Z) / len(images)
-        loss = float(self.world.sum(np.array([loss * share]))[0])
+        loss = float(self.group.sum(np.array([loss * share]))[0])
         norm = math.nan
         if math.isfinite(loss):
             with self.synchronising(share):

@@ -86,7 +86,7 @@ def _through(plan, P, to_z, x, logdet, dx=None, dlogdet=None, G=None, tapes=None
     last in `memory`.
     """
     back, kept = dx is not None, tapes is not None
-    tables, starts, places, floats, lasting, offsets = plan.for_tile(
+    tables, starts, layout, floats, lasting, offsets = plan.for_tile(
         *x.shape[:4], back or memory is not None, kept or memory is not None
     )
     dx, dlogdet, G = (dx, dlogdet, G) if back else (x, logdet, P)  # that are not looked at
@@ -111,7 +111,7 @@ def _through(plan, P, to_z, x, logdet, dx=None, dlogdet=None, G=None, tapes=None
         tapes,
         passing((floats,), x.dtype),
         passing((4, offsets), _INT),
-        places,
+        layout,
     )
     return tapes
 

@@ -20,7 +20,7 @@ class FusedVectors:
     def fused_vectors_(self, plan, X, inverse):
         logdet, tiles = self.full(X.shape[0], 0.0, X), _tiles(X.shape[0], plan.size)
         kernel = fused_vectors.forward(X.dtype.char, plan.reflections)
-        places, size = plan.places(tiles[0].stop, False)
+        layout, size = plan.layout(tiles[0].stop, False)
 
         def work(tile):
             P = np.empty(plan.size, X.dtype)
@@ -29,7 +29,7 @@ class FusedVectors:
                 plan.addresses,
                 plan.parts,
                 plan.table,
-                plan.limits,
+                plan.bounds,
                 plan.layers,
                 plan.index,
                 inverse,
@@ -37,7 +37,7 @@ class FusedVectors:
                 X[tile],
                 logdet[tile],
                 passing((size,), X.dtype),
-                places,
+                layout,
             )
 
         bounds = []
@@ -47,7 +47,7 @@ class FusedVectors:
     def fused_vectors_vjp_(self, plan, dZ, Z, dlogdet, inverse):
         tiles, total, bounds = _tiles(Z.shape[0], plan.size), float(dlogdet.sum()), []
         kernel, total = fused_vectors.backward(Z.dtype.char, plan.reflections), -total if inverse else total
-        places, size = plan.places(tiles[0].stop, True)
+        layout, size = plan.layout(tiles[0].stop, True)
         logdet = self.full(Z.shape[0], 0.0, Z)
 
         def work(tile, parts, G, alone):
@@ -59,7 +59,7 @@ class FusedVectors:
                     plan.gradients,
                     parts,
                     plan.table,
-                    plan.limits,
+                    plan.bounds,
                     plan.layers,
                     plan.index,
                     inverse,
@@ -71,7 +71,7 @@ class FusedVectors:
                     logdet[tile],
                     total,
                     passing((size,), Z.dtype),
-                    places,
+                    layout,
                 )
             )
             return G

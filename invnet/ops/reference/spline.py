@@ -25,13 +25,13 @@ class Splines:
 
     def spline_inverse(self, S, P, bound):
         """R of its image S, and log|det| of this inverse."""
-        xi, at = self._spline_back_at(S, P, bound)
+        xi, at = self._spline_inverse_at(S, P, bound)
         R = self.xp.clip(at.x + at.w * xi, -bound, bound)
         return self._spline_result(S, R, -self._spline_log_slope(xi, at), at)
 
     def spline_vjp(self, dS, S, P, bound, dlogdet):
         """dR, R and dP."""
-        xp, (xi, at) = self.xp, self._spline_back_at(S, P, bound)
+        xp, (xi, at) = self.xp, self._spline_inverse_at(S, P, bound)
         dR, dP = self._spline_gradient(dS, dlogdet, xi, at, P, bound)
         R = xp.clip(at.x + at.w * xi, -bound, bound)
         return xp.where(at.inside, dR, dS), xp.where(at.inside, R, S), dP
@@ -51,7 +51,7 @@ class Splines:
         at = self._spline_bin(R, P, bound, 0)
         return self.xp.clip((at.value - at.x) / at.w, 0, 1), at
 
-    def _spline_back_at(self, S, P, bound):
+    def _spline_inverse_at(self, S, P, bound):
         """xi of the preimage of each value, and the bin."""
         at = self._spline_bin(S, P, bound, 1)
         return self._spline_root(self.xp.clip((at.value - at.y) / at.h, 0, 1), at), at

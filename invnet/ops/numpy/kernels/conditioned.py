@@ -10,7 +10,7 @@ from .affine import shift_and_scale, shift_and_scale_vjp
 from .matrices import add, copy
 from .products import place_transposed, product, rounded
 from .simple import ZERO, inner
-from .spline import MANY, SIZE, bend, bend_vjp
+from .spline import MANY, SIZE, rational_quadratic, rational_quadratic_vjp
 
 
 @inner
@@ -52,7 +52,7 @@ def row(work, r, pitch, n):
 
 
 @inner
-def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, lanes, at):
+def couple(t, bounds, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, lanes, at):
     """A layer to Z or to X: the rows of the channels are changed; what `couple_vjp` needs stays in those of scales and
     outputs, and in `at`.
     """
@@ -72,14 +72,14 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
                 copy(x, ZERO, seen, ZERO, pitch)
             if changed and t.bins:
                 o = outputs.rows_out + out + (j - start) * (3 * t.bins - 1)
-                bend(
+                rational_quadratic(
                     x[:n],
                     work,
                     o * pitch,
                     pitch,
                     t.bins,
-                    limits[0],
-                    limits[1],
+                    bounds[0],
+                    bounds[1],
                     not to_z,
                     sign,
                     logdet,
@@ -93,13 +93,13 @@ def couple(t, limits, to_z, layers, P, index, C, work, logdet, zeros, pitch, n, 
                     row(work, 2 * C + c, pitch, whole),
                 )
                 Y, E = at[:whole], at[MANY : MANY + whole]
-                shift_and_scale(x[:whole], shift, raw, s, to_z, t.scale, limits[0], logdet, Y, E)
+                shift_and_scale(x[:whole], shift, raw, s, to_z, t.scale, bounds[0], logdet, Y, E)
             if not reads_before and j < net.inputs:
                 copy(x, ZERO, seen, ZERO, pitch)
 
 
 @inner
-def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, spare, pitch, n, lanes, at):
+def couple_vjp(t, bounds, inverse, layers, P, index, C, work, dlogdet, zeros, spare, pitch, n, lanes, at):
     """The gradients of a layer, after `couple` in the opposite direction: rows of channels', and of all units'."""
     first, last = t.first, t.last
     net, outputs = layers[first], layers[last]
@@ -140,7 +140,7 @@ def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, sp
                     d[i] += arrived[i]
             if changed and t.bins:
                 o = out + (j - start) * (3 * t.bins - 1)
-                bend_vjp(
+                rational_quadratic_vjp(
                     d,
                     work,
                     (outputs.rows_out + o) * pitch,
@@ -148,8 +148,8 @@ def couple_vjp(t, limits, inverse, layers, P, index, C, work, dlogdet, zeros, sp
                     (outputs.rows_gradient + o) * pitch,
                     pitch,
                     t.bins,
-                    limits[0],
-                    limits[1],
+                    bounds[0],
+                    bounds[1],
                     inverse,
                     dlogdet,
                     at[c * SIZE : (c + 1) * SIZE],

@@ -2,11 +2,11 @@
 
 Positions are rows of channels, of whole vectors, in `work`: a mix of channels is one product over them, and a coupling
 takes its first channels into the rows of its conditioner (`convolutions`). What parameters make is in P, but for
-weights, which are used where they lie; gradients are summed in an array G with the same places, and after them those of
-weights and biases.
+weights, which are used where they lie. Gradients are summed in an array G with the same offsets; those of weights and
+biases come after them.
 
 `tables` has the plans of all conditioners, that of layer s from the first to the second number in starts[s], and its
-tape begins at the third; `places` says where in `work` there is what (`image_rows`).
+tape begins at the third; `layout` says where in `work` there is what (`image_rows`).
 """
 
 import numpy as np
@@ -59,7 +59,7 @@ def through(
     tapes,
     work,
     offsets,
-    places,
+    layout,
 ):
     """X (N, D, H, W, C) becomes Z, or Z becomes X; adds to logdet what couplings have of this map's.
 
@@ -76,16 +76,16 @@ def through(
         uncounted(index),
     )
     (N, D, H, W, C), lanes = X.shape, BYTES // X.itemsize
-    R, pitch, rows, other, d = N * D * H * W, rounded(C, lanes), places[ROWS], places[OTHER], places[GRADIENTS]
+    R, pitch, rows, other, d = N * D * H * W, rounded(C, lanes), layout[ROWS], layout[OTHER], layout[GRADIENTS]
     sign, none = X.dtype.type(-1 if to_z else 1), np.empty((0, 1), X.dtype)
-    matrix, network = work[places[MATRIX] :], work[places[NETWORK] :]
+    matrix, network = work[layout[MATRIX] :], work[layout[NETWORK] :]
     rows_of(X, work, rows, pitch)
     if back:
         rows_of(dX, work, d, pitch)
     for i in range(table.shape[0]):
         s = i if to_z else table.shape[0] - 1 - i
         t = table[s]
-        kind, p, g = t.kind, P[t.place :], G[t.place :]
+        kind, p, g = t.kind, P[t.offset :], G[t.offset :]
         if kind == SCALE:
             if not to_z:
                 rescale(work, rows, R, pitch, p, C, to_z, matrix)
@@ -105,24 +105,24 @@ def through(
             if not kept:
                 take_first(work, rows, pitch, tape, net[0, INPUT], R, t.groups, lanes)
                 convolve(weights, net, N, D, H, W, none, tape, network, offsets, lanes)
-            couple(t, bounds[s], to_z, net, N, R, C, tape, work, rows, pitch, logdet, places, lanes)
+            couple(t, bounds[s], to_z, net, N, R, C, tape, work, rows, pitch, logdet, layout, lanes)
             if back:
-                couple_vjp(t, to_z, net, N, R, C, work, d, pitch, dlogdet, places, lanes)
+                couple_vjp(t, to_z, net, N, R, C, work, d, pitch, dlogdet, layout, lanes)
                 dx = convolve_vjp(weights, net, N, D, H, W, none, tape, network, offsets, g, lanes)
                 add_first(network, dx, rounded(t.groups, lanes), work, d, pitch, R, t.groups)
         elif to_z:
             if back:
-                mix(p[C * C :], not to_z, C, R, work, d, other, pitch, offsets, places, lanes)
+                mix(p[C * C :], not to_z, C, R, work, d, other, pitch, offsets, layout, lanes)
                 d, other = other, d
-                sums_of_products(work, d, rows, C, R, pitch, sign, g, offsets, places, lanes)
-            mix(p, to_z, C, R, work, rows, other, pitch, offsets, places, lanes)
+                sums_of_products(work, d, rows, C, R, pitch, sign, g, offsets, layout, lanes)
+            mix(p, to_z, C, R, work, rows, other, pitch, offsets, layout, lanes)
             rows, other = other, rows
         else:
-            mix(p[C * C :], not to_z, C, R, work, rows, other, pitch, offsets, places, lanes)
+            mix(p[C * C :], not to_z, C, R, work, rows, other, pitch, offsets, layout, lanes)
             rows, other = other, rows
             if back:
-                sums_of_products(work, d, rows, C, R, pitch, sign, g, offsets, places, lanes)
-                mix(p, to_z, C, R, work, d, other, pitch, offsets, places, lanes)
+                sums_of_products(work, d, rows, C, R, pitch, sign, g, offsets, layout, lanes)
+                mix(p, to_z, C, R, work, d, other, pitch, offsets, layout, lanes)
                 d, other = other, d
     rows_to(work, rows, pitch, X)
     if back:

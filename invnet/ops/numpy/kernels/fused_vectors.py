@@ -4,11 +4,11 @@ Samples lie along rows: a row of `work` has one channel, or one unit of a condit
 at one time. So every loop and every product runs over samples, however few channels there are.
 
 A group is done part by part: `parts` says where in the table of layers each begins and ends. What a part's parameters
-make is in P, where `table` puts it; its gradients are summed in an array G with the same places. The next part has the
+make is in P, where `table` puts it; its gradients are summed in an array G with the same offsets. The next part has the
 same memory.
 
 `work` has the rows of channels, those of their gradients, of scales, of one conditioner, a spare one for each channel,
-zeros, the panel of a product, and scratch memory of what changes a channel, `at`.
+zeros, the panel of a product, and scratch memory of what changes a channel, `at`; `layout` says where each begins.
 """
 
 import numpy as np
@@ -27,18 +27,19 @@ AT_ONCE = MANY
 
 @kernel(
     "float64($[::1], int64[::1], int64[::1], layer[::1], float64[:,::1], units[::1], int64[::1], boolean, ?, "
-    "$[:,:], $[::1], $[::1], int64[::1])"
+    "$[:,:], $[::1], $[::1], layout[::1])"
 )
-def forward(P, addresses, parts, table, limits, layers, index, inverse, reflections, X, logdet, work, places):
-    """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `places` are those of
-    a plan.
+def forward(P, addresses, parts, table, bounds, layers, index, inverse, reflections, X, logdet, work, layout):
+    """X becomes Z, or Z becomes X where `inverse`; adds logdet, and gives the bound of `prepare`. `layout` has one
+    row, of a VectorPlan.
     """
-    P, table, limits, work = uncounted(P), uncounted(table), uncounted(limits), uncounted(work)
+    P, table, bounds, work = uncounted(P), uncounted(table), uncounted(bounds), uncounted(work)
     layers, index = uncounted(layers), uncounted(index)
-    (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
-    ones, steps, zeros, spare = index, index[places[1] :], places[3] * pitch, places[2] * pitch
-    work[zeros : zeros + places[5]] = 0
-    at = work[places[7] :]
+    room = layout[0]
+    (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, room.pitch, 1.0
+    ones, steps, zeros, spare = index, index[room.steps :], room.zeros * pitch, room.spare * pitch
+    work[zeros : zeros + room.zeros_size] = 0
+    at = work[room.scratch :]
     for part in range(parts.size - 1):
         part = parts.size - 2 - part if inverse else part
         start, stop = parts[part], parts[part + 1]
@@ -52,7 +53,7 @@ def forward(P, addresses, parts, table, limits, layers, index, inverse, reflecti
             for i in range(stop - start):
                 s = stop - 1 - i if inverse else start + i
                 t = table[s]
-                kind, p = t.kind, P[t.place :]
+                kind, p = t.kind, P[t.offset :]
                 if kind == SCALE:
                     rescale(work, ZERO, pitch, p, C, not inverse, n)
                 elif kind == PERMUTE:
@@ -60,7 +61,7 @@ def forward(P, addresses, parts, table, limits, layers, index, inverse, reflecti
                 elif kind == CONDITIONED:
                     couple(
                         t,
-                        limits[s],
+                        bounds[s],
                         not inverse,
                         layers,
                         P,
@@ -77,7 +78,7 @@ def forward(P, addresses, parts, table, limits, layers, index, inverse, reflecti
                 else:
                     mix(
                         P,
-                        t.place + (C * C if inverse else 0),
+                        t.offset + (C * C if inverse else 0),
                         steps,
                         ones,
                         C,
@@ -95,7 +96,7 @@ def forward(P, addresses, parts, table, limits, layers, index, inverse, reflecti
 
 @kernel(
     "float64($[::1], $[::1], int64[::1], int64[::1], int64[::1], layer[::1], float64[:,::1], units[::1], "
-    "int64[::1], boolean, boolean, ?, $[:,:], $[:,:], $[::1], $[::1], float64, $[::1], int64[::1])"
+    "int64[::1], boolean, boolean, ?, $[:,:], $[:,:], $[::1], $[::1], float64, $[::1], layout[::1])"
 )
 def backward(
     P,
@@ -104,7 +105,7 @@ def backward(
     gradients,
     parts,
     table,
-    limits,
+    bounds,
     layers,
     index,
     inverse,
@@ -116,7 +117,7 @@ def backward(
     logdet,
     total,
     work,
-    places,
+    layout,
 ):
     """Z becomes X and dZ becomes dX, or the other way round where `inverse`; gives the bound of `prepare`.
 
@@ -124,20 +125,21 @@ def backward(
     log-determinants. Where these samples are `alone`, adds to the parameters' gradients, given the total of dlogdet
     over all samples; else there is one part, and its gradients are in G.
     """
-    P, G, table, limits, work = uncounted(P), uncounted(G), uncounted(table), uncounted(limits), uncounted(work)
+    P, G, table, bounds, work = uncounted(P), uncounted(G), uncounted(table), uncounted(bounds), uncounted(work)
     layers, index = uncounted(layers), uncounted(index)
-    (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, places[0], 1.0
+    room = layout[0]
+    (N, C), lanes, pitch, worst = X.shape, BYTES // X.itemsize, room.pitch, 1.0
     ones, steps, zeros, spare, panel, d = (
         index,
-        index[places[1] :],
-        places[3] * pitch,
-        places[2] * pitch,
-        places[4] * pitch,
+        index[room.steps :],
+        room.zeros * pitch,
+        room.spare * pitch,
+        room.panel * pitch,
         C * pitch,
     )
-    work[zeros : zeros + places[5]] = 0
-    at, rows = work[places[7] :], np.empty(places[6] + SLACK, np.int64)
-    multiples(rows, places[6], pitch)
+    work[zeros : zeros + room.zeros_size] = 0
+    at, rows = work[room.scratch :], np.empty(room.widest + SLACK, np.int64)
+    multiples(rows, room.widest, pitch)
     sign = X.dtype.type(-1 if inverse else 1)
     for part in range(parts.size - 1):
         part = part if inverse else parts.size - 2 - part
@@ -155,7 +157,7 @@ def backward(
             for i in range(stop - start):
                 s = start + i if inverse else stop - 1 - i
                 t = table[s]
-                kind, p, g = t.kind, P[t.place :], G[t.place :]
+                kind, p, g = t.kind, P[t.offset :], G[t.offset :]
                 if kind == SCALE:
                     if not inverse:
                         rescale(work, ZERO, pitch, p, C, inverse, n)
@@ -167,11 +169,11 @@ def backward(
                         permute(work, o, spare, pitch, index, t.order, C, not inverse)
                 elif kind == CONDITIONED:
                     couple(
-                        t, limits[s], inverse, layers, P, index, C, work, logdet[r : r + n], zeros, pitch, n, lanes, at
+                        t, bounds[s], inverse, layers, P, index, C, work, logdet[r : r + n], zeros, pitch, n, lanes, at
                     )
                     couple_vjp(
                         t,
-                        limits[s],
+                        bounds[s],
                         inverse,
                         layers,
                         P,
@@ -188,13 +190,13 @@ def backward(
                     )
                     gradients_of_units(t, layers, index, work, zeros, panel, rows, ones, pitch, n, G, lanes)
                 elif inverse:
-                    mix(P, t.place + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
+                    mix(P, t.offset + C * C, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
                     sums_of_products(work, d, work, ZERO, C, n, pitch, sign, g)
-                    mix(P, t.place, steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
+                    mix(P, t.offset, steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
                 else:
-                    mix(P, t.place + C * C, steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
+                    mix(P, t.offset + C * C, steps, ones, C, work, ZERO, spare, zeros, n, pitch, lanes)
                     sums_of_products(work, d, work, ZERO, C, n, pitch, sign, g)
-                    mix(P, t.place, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
+                    mix(P, t.offset, ones, steps, C, work, d, spare, zeros, n, pitch, lanes)
             from_rows(work, ZERO, pitch, X, r, n)
             from_rows(work, d, pitch, dX, r, n)
         if alone:

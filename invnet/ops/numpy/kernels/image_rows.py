@@ -72,9 +72,9 @@ def permute(work, o, to, R, pitch, order, C, back):
 
 
 @inner
-def mix(M, transposed, C, R, work, o, to, pitch, offsets, places, lanes):
+def mix(M, transposed, C, R, work, o, to, pitch, offsets, layout, lanes):
     """Rows at `to`: those at o times the matrix M (C, C), or its transpose, so that each becomes M times it."""
-    m, zeros = places[MATRIX], places[MATRIX] + C * pitch
+    m, zeros = layout[MATRIX], layout[MATRIX] + C * pitch
     clear(work, zeros, zeros + pitch)
     if transposed:
         place_transposed(M, C, C, work, m, pitch, lanes)
@@ -86,9 +86,9 @@ def mix(M, transposed, C, R, work, o, to, pitch, offsets, places, lanes):
 
 
 @inner
-def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, places, lanes):
+def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, layout, lanes):
     """G[i, j] += sign * sum over rows of A[r, i] B[r, j]; G is flat."""
-    out, zeros = places[MATRIX], places[MATRIX] + C * pitch
+    out, zeros = layout[MATRIX], layout[MATRIX] + C * pitch
     clear(work, zeros, zeros + pitch)
     multiples(offsets[0], R, pitch)
     multiples(offsets[1], C, ONE)
@@ -109,18 +109,18 @@ def take_first(work, rows, pitch, out, o, R, C, lanes):
 
 
 @inner
-def changed(t, table, R, C, places, lanes):
+def changed(t, table, R, C, layout, lanes):
     """Of a coupling: how many channels it changes, where in the tape the rows of t and raw lie, and how far apart; and
     where arrays of these channels' numbers alone begin, how far apart: raw, which becomes the slope of log s, s, t, X,
     dX, and three more."""
     half, last = C - t.groups, table[table.shape[0] - 2]
-    return half, last[OUTPUT], rounded(last[C_OUT], lanes), places[CHANGED], R * half + SLACK
+    return half, last[OUTPUT], rounded(last[C_OUT], lanes), layout[CHANGED], R * half + SLACK
 
 
 @once
-def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, places, lanes):
+def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, layout, lanes):
     """The channels that a coupling changes become Z, or X, given the conditioner's output; adds to logdet."""
-    half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
+    half, y, apart, raw, size = changed(t, table, R, C, layout, lanes)
     n, width, s, shift, x, log = (
         R * half,
         rounded(half, lanes),
@@ -151,10 +151,10 @@ def couple(t, bound, to_z, table, N, R, C, tape, work, rows, pitch, logdet, plac
 
 
 @once
-def couple_vjp(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lanes):
+def couple_vjp(t, inverse, table, N, R, C, work, d, pitch, dlogdet, layout, lanes):
     """The gradients of what a coupling changes, after `couple` in the opposite direction; those of its conditioner's
     output begin what goes back through that."""
-    half, y, apart, raw, size = changed(t, table, R, C, places, lanes)
+    half, y, apart, raw, size = changed(t, table, R, C, layout, lanes)
     n, width, at, each, draw = R * half, rounded(half, lanes), raw + 4 * size, raw + 5 * size, raw + 6 * size
     pack_rows(work, d + C - half, pitch, work, at, half, R, width)
     for i in range(N):
@@ -173,7 +173,7 @@ def couple_vjp(t, inverse, table, N, R, C, work, d, pitch, dlogdet, places, lane
         work[draw : draw + n],
     )
     merge_rows(work, at, half, work, d + C - half, pitch, R, width, half)
-    dy = places[NETWORK] + table[table.shape[0] - 1, DY]
+    dy = layout[NETWORK] + table[table.shape[0] - 1, DY]
     copy_rows(work, raw + 2 * size, half, work, dy, apart, R, apart, half)
     merge_rows(work, draw, half, work, dy + half, apart, R, width, half)
 

@@ -61,7 +61,7 @@ def mix_vjp(char):
         """R = R Minv^T + c, dR = dR M; adds dR^T R (with the new R and the old dR) to dM, and the sum of dR to db."""
         (n, C), lanes, size = R.shape, BYTES // R.itemsize, R.itemsize
         pitch, stride, d_stride = rounded(C, lanes), R.strides[0] // size, dR.strides[0] // size
-        forth, d, bias, zeros = C * pitch, 2 * C * pitch, 3 * C * pitch, (3 * C + 1) * pitch
+        matrix, d, bias, zeros = C * pitch, 2 * C * pitch, 3 * C * pitch, (3 * C + 1) * pitch
         x, dx = zeros + pitch, zeros + (1 + ROWS_AT_ONCE) * pitch
         work, offsets = (
             np.empty(dx + ROWS_AT_ONCE * pitch + SLACK, R.dtype),
@@ -71,7 +71,7 @@ def mix_vjp(char):
         place(c, ONE, C, work, bias, pitch)
         work[zeros:x] = 0
         place_transposed(Minv, C, C, work, 0, pitch, lanes)
-        place(M, C, C, work, forth, pitch)
+        place(M, C, C, work, matrix, pitch)
         multiples(rows, ROWS_AT_ONCE, stride)
         multiples(channels, C, R.strides[1] // size)
         multiples(d_rows, ROWS_AT_ONCE, d_stride)
@@ -90,7 +90,7 @@ def mix_vjp(char):
                 d_channels,
                 C,
                 work,
-                forth,
+                matrix,
                 pitch,
                 C,
                 work,

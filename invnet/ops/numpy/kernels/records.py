@@ -10,7 +10,7 @@ LAYER = np.dtype(
         for name in (
             "kind",  # its number in KINDS of tables.py
             "state",  # where the addresses of its states begin
-            "place",  # where it begins in P and G
+            "offset",  # where it begins in P and G
             "first",  # of one with a conditioner: the first of its rows in the table of UNITS
             "last",  # and the last
             "groups",  # how many groups of channels; of reflections how many; in images how many channels pass
@@ -43,5 +43,21 @@ UNITS = np.dtype(
         )
     ]
 )
+#: Where in `work` a group of vectors has its rows, and how long some of them are.
+LAYOUT = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "pitch",  # how far apart two rows are
+            "steps",  # where in `index` the multiples of the number of channels lie
+            "spare",  # the first spare row
+            "zeros",  # the first row of zeros
+            "zeros_size",  # how many zeros there are
+            "panel",  # the first row of a product's panel
+            "widest",  # the most inputs, or units, that a layer of a conditioner has
+            "scratch",  # where the memory begins that a map of one channel needs
+        )
+    ]
+)
 #: name in signatures -> Numba's type
-TYPES = {"layer": from_dtype(LAYER), "units": from_dtype(UNITS)}
+TYPES = {"layer": from_dtype(LAYER), "units": from_dtype(UNITS), "layout": from_dtype(LAYOUT)}

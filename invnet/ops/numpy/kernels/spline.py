@@ -107,7 +107,7 @@ def root(eta, delta, d0, d1, one):
 
 
 @inner
-def bend(v, Q, q, pitch, K, bound, least, inverse, sign, logdet, at):
+def rational_quadratic(v, Q, q, pitch, K, bound, least, inverse, sign, logdet, at):
     """The spline of v, or its inverse, in place, and sign log|det| added to logdet; of the rows at q widths and heights
     become shares.
     """
@@ -144,9 +144,9 @@ def bend(v, Q, q, pitch, K, bound, least, inverse, sign, logdet, at):
 
 
 @inner
-def bend_vjp(d, Q, q, dQ, dq, pitch, K, bound, least, inverse, dlogdet, at):
-    """The gradient of the spline, or of its inverse, after a `bend` in the other direction: d in place, and the rows at
-    dq.
+def rational_quadratic_vjp(d, Q, q, dQ, dq, pitch, K, bound, least, inverse, dlogdet, at):
+    """The gradient of the spline, or of its inverse, after `rational_quadratic` in the other direction: d in place, and
+    the rows at dq.
     """
     n, real = d.size, d.dtype.type
     zero, one, two, scale = real(0), real(1), real(2), real(2 * bound * (1 - K * least))
@@ -222,7 +222,9 @@ def spline(R, P, bound, least, inverse, S, logdet):
             turned(P[r : r + n], c, Q)
             for i in range(n):
                 v[i] = R[r + i, c]
-            bend(v[:n], Q, 0, MANY, K, bound, least, inverse, -1.0 if inverse else 1.0, logdet[r : r + n], at)
+            rational_quadratic(
+                v[:n], Q, 0, MANY, K, bound, least, inverse, -1.0 if inverse else 1.0, logdet[r : r + n], at
+            )
             for i in range(n):
                 S[r + i, c] = v[i]
 
@@ -247,8 +249,8 @@ def spline_vjp(dS, S, P, bound, least, dlogdet, inverse, dR, R, dP):
             turned(P[r : r + n], c, Q)
             for i in range(n):
                 v[i], d[i] = S[r + i, c], dS[r + i, c]
-            bend(v[:n], Q, 0, MANY, K, bound, least, not inverse, 0.0, unused, at)
-            bend_vjp(d[:n], Q, 0, dQ, 0, MANY, K, bound, least, inverse, dl, at)
+            rational_quadratic(v[:n], Q, 0, MANY, K, bound, least, not inverse, 0.0, unused, at)
+            rational_quadratic_vjp(d[:n], Q, 0, dQ, 0, MANY, K, bound, least, inverse, dl, at)
             for i in range(n):
                 R[r + i, c], dR[r + i, c] = v[i], d[i]
             for k in range(P.shape[2]):

@@ -52,7 +52,7 @@ def prepare(P, addresses, table, layers, index, C, inverses, reflections):
     logdet, worst, n = 0.0, 1.0, C * C
     for s in range(table.shape[0]):
         t = table[s]
-        kind, p, states = t.kind, P[t.place :], addresses[t.state :]
+        kind, p, states = t.kind, P[t.offset :], addresses[t.state :]
         if kind == SCALE:
             log_s, b = numbers_at(states[0], C, P), numbers_at(states[1], C, P)
             for c in range(C):
@@ -113,7 +113,7 @@ def prepare_vjp(P, G, dlogdet, addresses, gradients, table, layers, C, reflectio
     n = C * C
     for s in range(table.shape[0]):
         t = table[s]
-        kind, p, dM, states, grads = t.kind, P[t.place :], G[t.place :], addresses[t.state :], gradients[t.state :]
+        kind, p, dM, states, grads = t.kind, P[t.offset :], G[t.offset :], addresses[t.state :], gradients[t.state :]
         if kind == SCALE:
             dlog_s, db = numbers_at(grads[0], C, P), numbers_at(grads[1], C, P)
             for c in range(C):
