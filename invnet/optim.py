@@ -40,7 +40,7 @@ class Optimizer:
         if not callable(lr) and not 0 < lr < math.inf:
             raise ValueError(f"lr is a positive number or a function of the step; got {lr}")
         self.lr, self.steps, self._views, self._seen = lr, 0, [], None
-        self._gradients = [p.held for p in self.parameters]
+        self._gradients = [p.gradient for p in self.parameters]
         self.gather()
         self.state = {slot: get_ops(self.data).xp.zeros_like(self.data) for slot in self.slots}
 
@@ -51,10 +51,10 @@ class Optimizer:
         if not self._views or any(p.data is not data for p, (data, _) in zip(self.parameters, self._views)):
             self._make_buffers()
         for p, (_, view) in zip(self.parameters, self._views):
-            array = p.held.array
+            array = p.gradient.array
             if array is not None and array is not view:
                 view[...] = array
-                p.held.replace(view, p.held.is_zero)
+                p.gradient.replace(view, p.gradient.is_zero)
         self._parts = self._present()
         self._seen = Buffer.replaced, Gradient.replaced
 
@@ -76,7 +76,7 @@ class Optimizer:
     def grad(self):
         """All gradients in one array, the parts of those that are None without meaning."""
         for p in self.parameters:
-            p.held.is_zero = False  # whoever has the array may write to it
+            p.gradient.is_zero = False  # whoever has the array may write to it
         return self._grad
 
     def make_gradients(self):
@@ -85,7 +85,7 @@ class Optimizer:
         """
         self.gather()
         for p in self.parameters:
-            if p.held.array is None:
+            if p.gradient.array is None:
                 p.gradient_array()  # makes it
         self.gather()
 
@@ -97,7 +97,7 @@ class Optimizer:
     def _present(self):
         """Slices of the buffers: neighbours that have gradients are one."""
         slices, stop = [], 0
-        for has_gradient, some in itertools.groupby(self.parameters, lambda p: p.held.array is not None):
+        for has_gradient, some in itertools.groupby(self.parameters, lambda p: p.gradient.array is not None):
             start, stop = stop, stop + sum(math.prod(p.data.shape) for p in some)
             if has_gradient:
                 slices.append(slice(start, stop))
@@ -119,8 +119,8 @@ class Optimizer:
         """Sets the gradients to zero, all in one pass; one that is None stays None."""
         self.gather()
         self._grad[...] = 0
-        for held in self._gradients:
-            held.is_zero = True
+        for gradient in self._gradients:
+            gradient.is_zero = True
 
     def _update(self, ops, lr, data, grad, *state):
         """Updates a part of the parameters, given their gradients and their part of the arrays named in `slots`."""
@@ -282,7 +282,7 @@ def clip_by_global_norm(parameters, max_norm):
     if not max_norm > 0:
         raise ValueError(f"max_norm is a positive number; got {max_norm}")
     settle()
-    gradients = [p.held.array for p in parameters if p.held.array is not None]
+    gradients = [p.gradient.array for p in parameters if p.gradient.array is not None]
     norm = math.sqrt(sum(map(_squares, gradients)))  # one number of a device is waited for
     if max_norm < norm < math.inf:
         for gradient in gradients:

@@ -163,7 +163,7 @@ def test_a_gradient_of_another_kind_is_refused(value, error, text):
 def test_a_gradient_is_known_to_be_zero_until_it_may_not_be(name):
     net, X = made(name)
     optimizer = SGD(net.parameters(), 0.1)
-    known = lambda: {p.held.is_zero for p in net.parameters()}
+    known = lambda: {p.gradient.is_zero for p in net.parameters()}
     assert known() == {True}
     Z, _ = net.forward(X)
     assert known() == {True}
@@ -172,12 +172,12 @@ def test_a_gradient_is_known_to_be_zero_until_it_may_not_be(name):
     for zero_grad in (net.zero_grad, optimizer.zero_grad):
         zero_grad()
         assert known() == {True}
-        assert not any(p.held.array.any() for p in net.parameters())
+        assert not any(p.gradient.array.any() for p in net.parameters())
         clip_by_global_norm(net.parameters(), 1.0)
         optimizer.step()
         assert known() == {True}
         net.parameters()[0].grad
-        assert [p.held.is_zero for p in net.parameters()] == [False] + [True] * (len(net.parameters()) - 1)
+        assert [p.gradient.is_zero for p in net.parameters()] == [False] + [True] * (len(net.parameters()) - 1)
     optimizer.grad
     assert known() == {False}
 
@@ -186,7 +186,7 @@ def test_a_base_ends_the_knowledge_too():
     base = invnet.DiagonalNormal(np.zeros(3))
     base.mean.grad = None
     base.log_prob_backward(None, np.ones((2, 3), "float32"))
-    assert base.mean.grad is not None and not base.log_s.held.is_zero
+    assert base.mean.grad is not None and not base.log_s.gradient.is_zero
 
 
 @engines()
@@ -209,6 +209,6 @@ def test_as_module_leaves_none_and_the_knowledge_alone():
     net.parameters()[0].grad = None
     z, logdet = module(torch.from_numpy(X))
     (z.sum() + logdet.sum()).backward()
-    assert net.parameters()[0].held.array is None
-    assert all(p.held.is_zero for p in net.parameters()[1:])
+    assert net.parameters()[0].gradient.array is None
+    assert all(p.gradient.is_zero for p in net.parameters()[1:])
     assert all(p.grad is not None for p in module.parameters())

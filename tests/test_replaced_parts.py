@@ -64,7 +64,7 @@ def test_a_layer_uses_the_parameters_that_replaced_others(name):
         if isinstance(part, Parameter):
             put(module, attribute, i, Parameter(part.data + 0.01 * rng.standard_normal(part.data.shape)))
             part.data[...] = np.nan  # whoever looks at the old one gives NaN
-            part.held.array[...] = np.nan
+            part.gradient.array[...] = np.nan
     found = passes(layer, X, cond)
     assert all(np.isfinite(array).all() for array in found)
     other = LAYERS[name].make()
@@ -130,7 +130,7 @@ def test_a_compiled_run_sees_what_was_replaced(kind, engine):
     net.layers[2].net.b = (*net.layers[2].net.b[:-1], new := Parameter(old.data + 1))
     Z, _ = net.forward(X)
     net.backward(Z, Z)
-    assert not old.held.array.any() and new.held.array.any()
+    assert not old.gradient.array.any() and new.gradient.array.any()
     with pytest.raises(TypeError, match="item assignment"):
         net.layers[2].net.b[-1] = old
     net.layers = net.layers[:1]

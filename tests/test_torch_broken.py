@@ -108,11 +108,11 @@ MUTATIONS = [  # function, piece, replacement, what fails then
     ),
     (
         f"{THROUGH}_gradients_of",
-        "state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)",
+        "state.gradient.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)",
         "pass",
         adds_up,
     ),
-    (f"{THROUGH}_gradients_of", "state.held.replace(*gradient)", "pass", adds_up),
+    (f"{THROUGH}_gradients_of", "state.gradient.replace(*gradient)", "pass", adds_up),
 ]
 
 

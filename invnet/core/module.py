@@ -202,24 +202,24 @@ class Module:
     def zero_grad(self):
         """Sets the gradients to zero; one that is None stays None."""
         arrays = []
-        for held in self.gradients():
-            held.is_zero = True
-            if held.array is not None:
-                arrays.append(held.array)
+        for gradient in self.gradients():
+            gradient.is_zero = True
+            if gradient.array is not None:
+                arrays.append(gradient.array)
         if arrays:
             get_ops(arrays[0]).zero_(arrays)
 
     def gradients(self):
         """The Gradients of all parameters."""
-        return self.derived("gradients", lambda: [parameter.held for parameter in self.parameters()])
+        return self.derived("gradients", lambda: [parameter.gradient for parameter in self.parameters()])
 
     def make_gradients(self):
         """Makes those gradients zeros that are None, and says of none that it is zero: a backward is about to add to
         them.
         """
-        for held in self.gradients():
-            held.is_zero = False
-            if held.array is None:
+        for gradient in self.gradients():
+            gradient.is_zero = False
+            if gradient.array is None:
                 for parameter in self.parameters():
                     parameter.gradient_array()  # makes it
                 return
@@ -270,12 +270,12 @@ class Module:
             if dtype is not None and data.dtype.kind == "f":
                 data = data.astype(dtype)  # first, since some devices have no float64
             data = target.from_numpy(data)
-            has_gradient = isinstance(state, Parameter) and state.held.array is not None
+            has_gradient = isinstance(state, Parameter) and state.gradient.array is not None
             moved.append((state, data, target.zeros_like(data) if has_gradient else None))
         for state, data, grad in moved:  # once all are there
             state.data = data
             if grad is not None:
-                state.held.replace(grad, is_zero=True)
+                state.gradient.replace(grad, is_zero=True)
         return self
 
     @property

@@ -53,14 +53,14 @@ class Gradient:
 class Parameter(Buffer):
     """A learned array `data`, and its gradient `grad`, to which every backward adds by `add`.
 
-    `held` is the Gradient, for the library itself.
+    `gradient` is the Gradient, for the library itself.
     """
 
     def __init__(self, data):
         data = np.asarray(data, float) if isinstance(data, (list, tuple)) else data
         ops = get_ops(data)
         super().__init__(ops.detach(data))
-        self.held = Gradient(ops.zeros_like(self.data))
+        self.gradient = Gradient(ops.zeros_like(self.data))
 
     @property
     def grad(self):
@@ -74,28 +74,28 @@ class Parameter(Buffer):
             ValueError: it is set to an array of another shape.
         """
         settle()
-        self.held.is_zero = False  # whoever has the array may write to it
-        return self.held.array
+        self.gradient.is_zero = False  # whoever has the array may write to it
+        return self.gradient.array
 
     @grad.setter
     def grad(self, value):
-        self.held.replace(None if value is None else self._checked(value))
+        self.gradient.replace(None if value is None else self._checked(value))
 
     def add(self, gradient):
         """Adds to the gradient, as every backward does; where `grad` is None, to zeros."""
-        held = self.held
-        held.is_zero = False
-        if held.array is None:
+        total = self.gradient
+        total.is_zero = False
+        if total.array is None:
             self.gradient_array()
-        held.array += gradient
+        total.array += gradient
 
     def gradient_array(self):
         """The array that a backward adds to; where `grad` is None it is made, of zeros."""
-        held = self.held
-        held.is_zero = False
-        if held.array is None:
-            held.replace(get_ops(self.data).zeros_like(self.data))
-        return held.array
+        gradient = self.gradient
+        gradient.is_zero = False
+        if gradient.array is None:
+            gradient.replace(get_ops(self.data).zeros_like(self.data))
+        return gradient.array
 
     def _checked(self, value):
         """A gradient that was given, if it may be one."""

@@ -124,11 +124,11 @@ def gradients_aside(net, of=lambda data: get_ops(data).zeros_like(data)):
     parameters.
     """
     parameters = net.parameters()
-    own = [(parameter.held.array, parameter.held.is_zero) for parameter in parameters]
+    own = [(parameter.gradient.array, parameter.gradient.is_zero) for parameter in parameters]
     try:
         for parameter in parameters:
-            parameter.held.replace(of(parameter.data), is_zero=True)
+            parameter.gradient.replace(of(parameter.data), is_zero=True)
         yield parameters
     finally:
         for parameter, gradient in zip(parameters, own):
-            parameter.held.replace(*gradient)
+            parameter.gradient.replace(*gradient)

@@ -45,13 +45,13 @@ class Function:
         for parameter in self.parameters:
             size = parameter.data.size
             parameter.data[...] = x[start : start + size].reshape(parameter.data.shape)
-            parameter.held.clear()
+            parameter.gradient.clear()
             start += size
         self.calls += 1
         value = float(self.objective())
         gradient = np.concatenate([parameter.gradient_array().ravel() for parameter in self.parameters]).astype(float)
         for parameter in self.parameters:
-            parameter.held.clear()
+            parameter.gradient.clear()
         return value, gradient
 
 

@@ -48,22 +48,22 @@ class GradientBackup:
     def __init__(self, layer, ops, cond):
         self._gradients = layer.gradients()
         self._others = {
-            id(held): (held.array, ops.copy(held.array) if held.array is not None else None)
-            for held in self._gradients
-            if not held.is_zero or held.array is None
+            id(gradient): (gradient.array, ops.copy(gradient.array) if gradient.array is not None else None)
+            for gradient in self._gradients
+            if not gradient.is_zero or gradient.array is None
         }
         grad = getattr(cond, "grad", None)
         self._cond = None if grad is None else (grad, ops.copy(grad))
 
     def restore(self):
-        for held in self._gradients:
-            array, before = self._others.get(id(held), (held.array, None))
+        for gradient in self._gradients:
+            array, before = self._others.get(id(gradient), (gradient.array, None))
             if array is None:
-                held.replace(None, is_zero=True)
+                gradient.replace(None, is_zero=True)
             elif before is None:
-                held.clear()
+                gradient.clear()
             else:
-                held.array[...] = before
+                gradient.array[...] = before
         if self._cond is not None:
             grad, before = self._cond
             grad[...] = before

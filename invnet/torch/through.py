@@ -71,20 +71,20 @@ def _gradients_of(ctx, dZ, Z, dlogdet, cond):
     c = None if cond is None else array_of(cond, like)
     if ctx.needs_input_grad[4]:
         c = Condition(c)
-    own = [(state.held.array, state.held.is_zero) for state in states]
+    own = [(state.gradient.array, state.gradient.is_zero) for state in states]
     before = _exchanged(ctx.layer, ctx.saved)
     if ctx.saved is not None:
         ctx.saved = ctx.saved.once_more()
     try:
         for state in states:
-            state.held.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)
+            state.gradient.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)
         dX, _ = ctx.layer.backward(
             array_of(dZ, like), array_of(Z, like), 0.0 if dlogdet is None else array_of(dlogdet, like), c
         )
-        gradients = [state.held.array for state in states]
+        gradients = [state.gradient.array for state in states]
     finally:
         for state, gradient in zip(states, own):
-            state.held.replace(*gradient)
+            state.gradient.replace(*gradient)
         _exchanged(ctx.layer, before)
     return tensor_of(dX), tensor_of(c.grad) if isinstance(c, Condition) else None, *map(tensor_of, gradients)
 

@@ -23,7 +23,7 @@ def first_in_gradients(net):
     names = [
         name
         for name, parameter in net.named_parameters()
-        if parameter.held.array is not None and not _finite(parameter.held.array)
+        if parameter.gradient.array is not None and not _finite(parameter.gradient.array)
     ]
     return f"the gradient of {names[-1]}" if names else None
 
