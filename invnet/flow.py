@@ -7,6 +7,7 @@ from .bases import Normal
 from .core import Layer, Module, Parameter, condition_array, get_ops
 from .core.explanation import Explanation
 from .passes import evaluation
+from .passes.context import in_own_context
 
 
 class Flow(Module):
@@ -48,6 +49,7 @@ class Flow(Module):
         """Which code serves each layer on such an X, and why not a faster one; see `Layer.explain`."""
         return Explanation(row._replace(name=f"layer.{row.name}".rstrip(".")) for row in self.layer.explain(X, cond))
 
+    @in_own_context
     def log_prob(self, X, cond=None):
         """log density of each sample, (N,), in nats.
 
@@ -66,6 +68,7 @@ class Flow(Module):
         """
         return self.layer.inverse(self.noise(n, temperature, seed), cond)
 
+    @in_own_context
     def sample_and_log_prob(self, n, temperature=1.0, seed=None, cond=None):
         """n samples and their log density, (n,), at temperature 1."""
         Z = self.noise(n, temperature, seed)

@@ -1,7 +1,7 @@
 """The condition of a call: checked and converted once, where a user hands it over."""
 
 from ..ops import get_ops
-from ..passes.current import current
+from ..passes.context import current
 from .gradients import same_engine
 from .parameters import Condition, condition_array, condition_rows
 
@@ -38,7 +38,7 @@ def given_condition(layer, X, cond):
         return None
     array, N = condition_array(cond), X.shape[0]
     if not sizes:
-        if current.layer is not None:  # of the layers within another one some ignore it
+        if current().layer is not None:  # of the layers within another one some ignore it
             return None
         raise ValueError(
             f"{_name(layer)} takes no condition, and no layer within it does; got one of shape {tuple(array.shape)}"
