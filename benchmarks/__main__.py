@@ -1,4 +1,4 @@
-"""Runs the quick versions of all benchmarks that need no data, one after the other; --full runs the whole ones."""
+"""Runs the quick versions of all benchmarks that need no data, one after the other. --full runs the full versions."""
 
 import subprocess
 import sys

@@ -1,13 +1,13 @@
-"""The contenders of invnet.bench and the same Glow in other libraries.
+"""The contenders of the benchmarks: those of invnet.bench, and the same Glow in other libraries.
 
-| contender | what it is | what is alive at the end of its forward |
+| contender | what it is | what is in memory at the end of its forward |
 |---|---|---|
-| those of invnet/bench/contenders.py | | |
-| twin-compiled | the twin under torch.compile (needs a C++ compiler; asked for by name only) | all activations |
+| those of invnet/bench/contenders.py | see there | see there |
+| twin-compiled | the twin under torch.compile; needs a C++ compiler; only by name | all activations |
 | normflows, normflows-last | GlowBlocks, channels-first and channels-last; scale sigmoid(raw + 2) | all activations |
 | FrEIA, FrEIA-last | AllInOneBlocks with a fixed rotation as the mix, both layouts | all activations |
-| as_module | invnet.Glow as an nn.Module, on the NumPy engine (by name only) | two arrays of the input's size |
-| memcnn | the twin's steps in InvertibleModuleWrapper, which inverts first and differentiates after | one array |
+| as_module | invnet.Glow as an nn.Module, on the NumPy engine; only by name | two arrays of the input's size |
+| memcnn | the twin's steps in InvertibleModuleWrapper, which inverts first and then differentiates | one array |
 """
 
 import math
@@ -38,7 +38,7 @@ def _module(*shape):
     import invnet
 
     class Likelihood(invnet.torch.module.nn.Module):
-        """The mean negative log-likelihood in nats of a batch, as the twin gives it."""
+        """Computes the mean negative log-likelihood of a batch in nats, as the twin does."""
 
         def __init__(self):
             super().__init__()
@@ -77,5 +77,5 @@ DEFAULT = [name for name in CONTENDERS if name not in ("twin-compiled", "as_modu
 
 
 def available(names=DEFAULT, report=print):
-    """The contenders of these names whose library is installed; the others are reported."""
+    """Returns the contenders whose library is installed, and reports the others."""
     return contenders.available(names, CONTENDERS, report)

@@ -1,11 +1,12 @@
-"""A step at two threads while another process keeps one of the two cores busy. Linux only.
+"""Measures a step with two threads while another process keeps one of the two cores busy. Linux only.
 
     python -m benchmarks.contention            one shape, about a minute
     python -m benchmarks.contention --full     hidden 64 and 256, more rounds
 
-The process is pinned to two cores before any library is loaded. In each round every contender runs its steps in quiet,
-then a process that does nothing but loop is started on the second core and they run again. Nobody sets an environment
-variable. `slowdown` is contended over quiet: of the minima, of the medians, and the worst step over the quiet median.
+The process is pinned to two cores before any library is loaded. In each round every contender runs its steps twice:
+on quiet cores, and while a process that only loops runs on the second core. No environment variable is set.
+`slowdown` is the contended time divided by the quiet time: of the minima, of the medians, and of the worst step over
+the quiet median.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ COLUMNS = dict(
 
 @contextlib.contextmanager
 def busy(core):
-    """Another process that keeps a core busy."""
+    """Runs another process that keeps a core busy."""
     pin = f"import os; os.sched_setaffinity(0, {{{core}}})"
     other = subprocess.Popen([sys.executable, "-c", f"{pin}\nwhile True: pass"])
     try:
@@ -44,7 +45,7 @@ def busy(core):
 
 
 def timed(step, repeats, patience=4.0):
-    """Seconds of `repeats` steps, or of as many as begin within `patience` seconds."""
+    """Returns the seconds of `repeats` steps, or of those that begin within `patience` seconds."""
     seconds = []
     while not seconds or (len(seconds) < repeats and sum(seconds) < patience):
         seconds.append(harness.clock(step))
@@ -116,8 +117,8 @@ def plot(rows, folder, name):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--cores", type=int, nargs=2, help="which two; default the last two that this process may use")
-    parser.add_argument("--rounds", type=int, help="default 3, with --full 10")
+    parser.add_argument("--cores", type=int, nargs=2, help="two cores; default the last two that this process may use")
+    parser.add_argument("--rounds", type=int, help="number of rounds; default 3, with --full 10")
     parser.add_argument("--contenders", nargs="+", default=["invnet", "twin", "normflows"])
     options = parser.parse_args()
     cores = options.cores or sorted(os.sched_getaffinity(0))[-2:]

@@ -1,12 +1,16 @@
-"""A training step in one process and in two, each with one thread on a core of its own. Linux only.
+"""Compares a training step in one process and in two. Each has one thread on a core of its own. Linux only.
 
     python -m benchmarks.data_parallel            hidden 128, about a minute
     python -m benchmarks.data_parallel --full     hidden 128 and 256, more rounds
 
-One process has the whole batch, each of two has half of it. `one` is a step in one process while the other sleeps;
-`two, overlapped` sums gradients in buckets while backward goes on (two sizes); `two, at the end` sums them all in one
-piece when backward is done; `two, nothing summed` is what a step would take if sums cost nothing. Steps take turns. The
-sums go through the loopback of this machine, and gloo's own threads have to share the cores with the arithmetic.
+One process gets the whole batch; each of two gets half of it. Steps take turns. The contenders:
+
+- `one`: a step in one process, while the other sleeps
+- `two, overlapped`: gradients are summed in buckets while backward continues, for two sizes of buckets
+- `two, at the end`: all gradients are summed in one piece after backward
+- `two, nothing summed`: what a step would take if sums cost nothing
+
+The sums go through the loopback of this machine. The threads of gloo share the cores with the arithmetic.
 """
 
 import math
@@ -31,7 +35,7 @@ BUCKETS = {"two, overlapped, 1 MiB": 1 << 20, "two, overlapped, 4 MiB": 4 << 20,
 
 
 def measure(ranks, hidden, rounds):
-    """Rows of all contenders; every rank calls it."""
+    """Returns the rows of all contenders. Every rank must call it."""
     import numpy as np
 
     import invnet
@@ -72,7 +76,7 @@ def measure(ranks, hidden, rounds):
 
 
 def work(options):
-    """One of the two processes; rank 0 writes what both measured."""
+    """Runs in each of the two processes; rank 0 writes the results of both."""
     os.sched_setaffinity(0, {options.cores[int(os.environ["RANK"])]})  # before any thread is made
     import invnet
 
@@ -102,8 +106,8 @@ def plot(rows, folder, name):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--cores", type=int, nargs=2, help="which two; default the last two that this process may use")
-    parser.add_argument("--rounds", type=int, help="default 5, with --full 9")
+    parser.add_argument("--cores", type=int, nargs=2, help="two cores; default the last two that this process may use")
+    parser.add_argument("--rounds", type=int, help="number of rounds; default 5, with --full 9")
     options = parser.parse_args()
     options.cores = options.cores or sorted(os.sched_getaffinity(0))[-2:]
     if len(options.cores) < 2:

@@ -1,18 +1,22 @@
-"""Drift of the rebuilt input, and the error of the gradients that goes with it, against depth.
+"""Measures drift, the error of the rebuilt input, and the error of the gradients, against depth.
 
     python -m benchmarks.drift_vs_depth          Glows of 8 features, 8 to 128 steps: a minute
     python -m benchmarks.drift_vs_depth --full   8 to 1,024 steps, trained ones to 128, and a Glow of images: some
     minutes
 
-Three nets: `untrained`, as initialized, with small numbers in the last layers of the conditioners; `trained`, by 200
-steps of Adam on a mixture of Gaussians; `adversarial`, with large weights, whose inverse amplifies rounding errors at
-every step. Each with ReLU and with softplus, in these precisions: float32, float64, mixed (state_dtype = "float64",
-conditioners in float32), and float32 with anchors = "auto".
+There are three nets:
 
-`drift` is that of X: the largest error of a sample over the root mean square of samples. `gradients` is the largest
-relative error of a parameter's gradient (2-norms), `gradients_stored` against the same net in the same precision from
-states that are all stored (anchors = 1), `gradients_true` against float64 from stored states. The latter has what
-float32 costs by itself. The picture draws 0 at 1e-17, and what is not finite not at all.
+- `untrained`: as initialized, with small numbers in the last layers of the conditioners
+- `trained`: after 200 steps of Adam on a mixture of Gaussians
+- `adversarial`: with large weights, so that its inverse amplifies rounding errors at every step
+
+Each net has ReLU or softplus, and runs in four precisions: float32; float64; mixed (state_dtype = "float64",
+conditioners in float32); and float32 with anchors = "auto".
+
+`drift` is the largest error of a rebuilt sample, divided by the root mean square of the samples. `gradients` is the
+largest relative error of a parameter's gradient (2-norms). `gradients_stored` compares with the same net in the same
+precision when all states are stored (anchors = 1). `gradients_true` compares with float64 and stored states, so it
+contains the error that float32 has anyway. The picture draws 0 at 1e-17 and leaves out what is not finite.
 """
 
 import copy
@@ -34,14 +38,14 @@ COLUMNS = dict(
 
 
 def data(rng, N):
-    """Five Gaussians in 8 dimensions, standardized."""
+    """Returns samples of five Gaussians in 8 dimensions, standardized."""
     centres = np.random.default_rng(5).standard_normal((5, FEATURES)) * 2
     X = centres[rng.integers(0, 5, N)] + 0.3 * rng.standard_normal((N, FEATURES))
     return ((X - centres.mean(axis=0)) / 2).astype("float32")
 
 
 def vectors(kind, steps, activation):
-    """A net and a batch."""
+    """Makes a net of vectors and a batch."""
     mix = "householder" if kind == "adversarial" else "lu"
     net, X = (
         invnet.Glow(FEATURES, HIDDEN, 1, steps, ndim=0, activation=activation, mix=mix),
@@ -65,7 +69,7 @@ def vectors(kind, steps, activation):
 
 
 def images(steps, activation):
-    """A Glow of images, with 30 steps of training on smooth noise."""
+    """Makes a Glow of images, trained by 30 steps on smooth noise."""
     rng = np.random.default_rng(0)
     net, optimizer = invnet.Glow(3, 32, 3, steps, activation=activation), None
 
@@ -86,7 +90,7 @@ def images(steps, activation):
 
 
 def gradients(net, X):
-    """What a step rebuilds of X, and its gradients."""
+    """Returns the X that a step rebuilds, and its gradients."""
     net.zero_grad()
     Z, logdet = net.forward(X)
     _, dZ, dlogdet = gaussian_nll(Z, logdet)
@@ -95,12 +99,12 @@ def gradients(net, X):
 
 
 def worst(found, expected):
-    """The largest relative error of an array, of those that are not zero."""
+    """Returns the largest relative error over the arrays that are not zero."""
     return max(np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(found, expected) if np.linalg.norm(b))
 
 
 def measured(net, X, **row):
-    """A row for each precision."""
+    """Returns a row for each precision."""
     rows, double = [], copy.deepcopy(net).to(dtype="float64")
     double.anchors = 1
     _, true = gradients(double, X.astype("float64"))
@@ -112,7 +116,7 @@ def measured(net, X, **row):
         _, stored = gradients(one, batch)
         one.anchors = settings.get("anchors", 0)
         rebuilt, found = gradients(one, batch)
-        # an anchor gives X back to the bit: what it measured just before counts
+        # an anchor restores X to the bit, so the drift is the one measured just before
         errors, sizes = (np.sum(a.astype("float64").reshape(len(X), -1) ** 2, axis=1) for a in (rebuilt - X, X))
         drift = np.sqrt(errors.max() / sizes.mean())
         if one.anchors:
@@ -131,7 +135,7 @@ def measured(net, X, **row):
 
 
 def plot(rows):
-    """Drift above, gradient errors below; a column for each net, ReLU dashed."""
+    """Draws drift above and gradient errors below, with a column for each net; ReLU is dashed."""
     nets = list(dict.fromkeys(row["model"] for row in rows))
     fig, axes = harness.figure(len(nets), 2, width=4.4, height=3.6)
     for j, net in enumerate(nets):

@@ -1,13 +1,13 @@
-"""What exactness costs and brings: time and memory of a step of Exact(Glow) beside Glow's, and what is rebuilt against
-depth.
+"""Measures the cost and the gain of exact mode: Exact(Glow) beside Glow in time and memory, and rebuilt states
+against depth.
 
     python -m benchmarks.exact          hidden 64 and 256 at 32x32, depth to 192: about a minute
     python -m benchmarks.exact --full   hidden 64, 128, 256, 512, depth to 1023, more rounds
 
-Steps are forward + loss + backward, float32, one thread, in turns. `share` is what the correction bits of a flow step
-take of a float32 state, of the size of the input, in 32nds. Against depth: steps of ActNorm, 1x1 and affine coupling on
-vectors with random weights, `rebuilt` the largest error of the X that backward gives, `density` the mean error of the
-log-density in nats for each dimension, against the same layers in float64.
+A step is forward + loss + backward, in float32, with one thread, in turns. `share` is the size of the correction bits
+of a flow step, in 32nds of the input's size in float32. The comparison against depth uses steps of ActNorm, 1x1
+convolution and affine coupling on vectors, with random weights. `rebuilt` is the largest error of the X that backward
+returns. `density` is the mean error of the log-density in nats per dimension, against the same layers in float64.
 """
 
 import numpy as np
@@ -37,12 +37,12 @@ LIMITS = {"Chain": None, "Exact(Chain)": 256.0, "Exact(Chain, limit=32)": 32.0}
 
 
 def share(exact, state_bytes, flow_steps):
-    """Correction bits of a flow step, in 32nds of a state."""
+    """Returns the size of the correction bits of a flow step, in 32nds of a state."""
     return 32 * exact.correction_bytes / (state_bytes * flow_steps)
 
 
 def moved(net, X, rng, deviation):
-    """The net with random weights, its ActNorms set."""
+    """Gives the net random weights and sets its ActNorms."""
     for parameter in net.parameters():
         parameter.data += (deviation * rng.standard_normal(parameter.data.shape)).astype(parameter.data.dtype)
     net.initialize(X)
@@ -70,7 +70,7 @@ def measure(hidden, rounds):
 
 
 def vectors(depth, dtype, C=8, hidden=16):
-    """Steps of three layers on vectors, the same for every dtype."""
+    """Makes steps of three layers on vectors, with the same weights for every dtype."""
     rng, layers = np.random.default_rng(0), []
     for i in range(depth // 3):
         net = DenseNet(C // 2, hidden, C, activation="silu", seed=i, dtype=dtype)
@@ -143,8 +143,10 @@ def plot(times, depths, folder, name):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--hidden", type=int, nargs="+", choices=MODELS, help="default 64 256, with --full all")
-    parser.add_argument("--rounds", type=int, help="default 5, with --full 11")
+    parser.add_argument(
+        "--hidden", type=int, nargs="+", choices=MODELS, help="hidden widths; default 64 256, with --full all"
+    )
+    parser.add_argument("--rounds", type=int, help="number of rounds; default 5, with --full 11")
     options = parser.parse_args()
     times = [
         row

@@ -1,12 +1,12 @@
-"""What each guard of the rebuilt states costs: time and memory of a training step.
+"""Measures what each guard against drift costs: time and memory of a training step.
 
     python -m benchmarks.guards          an image Glow of hidden 64 and a Glow of vectors: half a minute
     python -m benchmarks.guards --full   hidden 256 too, more rounds
 
-Image Glows of 3 levels and 4 steps at 32x32, batch 16; Glows of vectors of 8 features, 32 steps, hidden 64, batch 256.
-One thread, in turns (invnet/bench/turns.py), in seconds of the processor; the ratios are times over that of "unguarded"
-(drift_tolerance = None). `MiB` is what NumPy allocated at most during a step, above what was there before it
-(tracemalloc), of which `input` is X.
+The image Glows have 3 levels and 4 steps, at 32x32 and batch 16. The Glows of vectors have 8 features, 32 steps and
+hidden 64, at batch 256. They run with one thread, in turns (invnet/bench/turns.py); times are seconds of the
+processor. A ratio is the time divided by that of "unguarded" (drift_tolerance = None). `MiB` is the most that NumPy
+allocates during a step above what was there before (tracemalloc); `input` is the size of X.
 """
 
 import tracemalloc
@@ -42,7 +42,7 @@ COLUMNS = dict(
 
 
 def models(full):
-    """{name: (a function that makes the net, X)}."""
+    """Returns {name: (a function that makes the net, X)}."""
     vectors = np.random.default_rng(0).standard_normal((256, 8), dtype="float32")
     made = {"vectors, hidden 64": (lambda: invnet.Glow(8, 64, 1, 32, ndim=0), vectors)}
     for hidden in (64, 256) if full else (64,):
@@ -59,7 +59,7 @@ def guarded(make, X, settings):
 
 
 def peak(step):
-    """Bytes that a step allocates at most above what there was."""
+    """Returns the most bytes that a step allocates above what was there before."""
     step()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

@@ -1,6 +1,6 @@
 """What the benchmarks share: the options, the files of results, and the measurements of invnet.bench.
 
-Timing is explained in invnet/bench/turns.py, memory in invnet/bench/peak.py.
+invnet/bench/turns.py explains how time is measured, invnet/bench/peak.py how memory is.
 """
 
 import argparse
@@ -33,16 +33,16 @@ write_csv = functools.partial(results.write_csv, libraries=LIBRARIES)
 
 
 def options(doc):
-    """A parser of the options that all benchmarks have."""
+    """Makes a parser with the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="the whole benchmark")
-    parser.add_argument("--quick", action="store_true", help="the quick version, which is the default")
-    parser.add_argument("--out", default=RESULTS, help="folder of the results")
+    parser.add_argument("--full", action="store_true", help="run the full benchmark")
+    parser.add_argument("--quick", action="store_true", help="run the quick version (the default)")
+    parser.add_argument("--out", default=RESULTS, help="folder for the results")
     return parser
 
 
 def keep(rows, name, options, plot):
-    """Writes the rows as a table and, by plot(rows, folder, name), as a picture beside it."""
+    """Writes the rows as a .csv file, and draws a picture beside it with plot(rows, folder, name)."""
     name = result_name(name, options)
     write_csv(rows, name, options.out)
     plot(rows, options.out, name)

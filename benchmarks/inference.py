@@ -1,11 +1,12 @@
-"""Variational message passing through a flow: all observations at a time, against a plain loop over them.
+"""Compares variational message passing for all observations at once with a plain loop over the observations.
 
-    python -m benchmarks.inference            100 and 1,000 observations, some seconds
+    python -m benchmarks.inference            100 and 1,000 observations, a few seconds
     python -m benchmarks.inference --full     10,000 too, about two minutes
 
-The model of RxInfer's tutorial: two dimensions, two planar couplings, 20 sweeps of q(x), q(Lambda) and q(mu) with the
-free energy after each, by linearisation; carrying the observations back is part of it. The loop does the same
-arithmetic for one observation after the other, with NumPy, and ends at the same free energy. Two threads.
+The model is that of RxInfer's tutorial: two dimensions and two planar couplings. There are 20 sweeps of q(x),
+q(Lambda) and q(mu) by linearisation, with the free energy after each. The time includes inverting the flow at the
+observations. The loop does the same arithmetic with NumPy for one observation after the other, and ends at the same
+free energy. Both use two threads.
 """
 
 import math

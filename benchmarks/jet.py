@@ -1,12 +1,12 @@
-"""Jet beside its PyTorch twin: memory and time of a training step against the number of couplings.
+"""Compares Jet with its PyTorch twin: memory and time of a training step, against the number of couplings.
 
     python -m benchmarks.jet           8 to 32 couplings, about a minute
     python -m benchmarks.jet --full    8 to 64 couplings
 
-The contenders are in benchmarks/jets.py: invnet, the twin with all activations stored, and with every coupling under
-torch.utils.checkpoint, all of one architecture and with the same weights. Images are 32x32x3, a patch is 4x4, a
-transformer has one block of width 64. Memory is the peak of a process of its own (invnet/bench/peak.py), time is
-measured in turns (invnet/bench/turns.py).
+The contenders (benchmarks/jets.py) are invnet, the twin with all activations stored, and the twin with every coupling
+under torch.utils.checkpoint. All have the same architecture and the same weights. Images are 32x32x3, a patch is 4x4,
+and a transformer has one block of width 64. Memory is the peak of a process of its own (invnet/bench/peak.py). Time
+is measured in turns (invnet/bench/turns.py).
 """
 
 from invnet.bench.memory import compile_kernels, row_at
@@ -29,7 +29,7 @@ COLUMNS = dict(
 
 
 def measure(width, couplings, rounds, threads):
-    """Rows of every contender at every number of couplings."""
+    """Returns rows of every contender at every number of couplings."""
     shape = SHAPE | {"hidden": width}
     compile_kernels(CONTENDERS["invnet"], threads, shape, PROGRAM)
     for number in couplings:
@@ -65,7 +65,7 @@ def plot(rows):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--width", type=int, default=64, help="of the tokens")
+    parser.add_argument("--width", type=int, default=64, help="width of the tokens")
     parser.add_argument("--couplings", type=int, nargs="+")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)

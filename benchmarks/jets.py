@@ -1,14 +1,14 @@
-"""One Jet, three ways to compute it; `python -m benchmarks.jets twin --hidden 64 ...` measures the peak memory of a
+"""One Jet, computed in three ways. `python -m benchmarks.jets twin --hidden 64 ...` measures the peak memory of a
 step.
 
-| contender | what it is | what is alive at the end of its forward |
+| contender | what it is | what is in memory at the end of its forward |
 |---|---|---|
 | invnet | invnet.Jet on NumPy's arrays | two arrays of the input's size |
 | twin | the same transformers in a plain PyTorch model on tokens | all activations |
 | checkpointed | the twin, each coupling under torch.utils.checkpoint, as Jet is published | the couplings' inputs |
 
-The shape is that of invnet/bench/contenders.py, where `steps` are couplings, `hidden` is the width of tokens and a
-patch has a side of 2 ** levels. A transformer has one block with 4 heads.
+The shape has the fields of invnet/bench/contenders.py: `steps` is the number of couplings, `hidden` the width of
+tokens, and a patch has a side of 2 ** levels. A transformer has one block with 4 heads.
 """
 
 import functools
@@ -29,7 +29,7 @@ def make_jet(hidden, levels, steps, channels, size, dtype="float32"):
 
 
 class Twin(nn.Module):
-    """The mean negative log-likelihood in nats of images, by the transformers and permutations of an invnet.Jet."""
+    """Computes the mean negative log-likelihood of images in nats, with the transformers and permutations of a Jet."""
 
     def __init__(self, jet):
         super().__init__()
@@ -73,7 +73,7 @@ class Coupling(nn.Module):
         return torch.cat([x1, (x2 + t) * log_s.exp()], 2), log_s.sum()
 
     def order(self, H, W):
-        """The positions of the first half, then the others."""
+        """Returns the positions of the first half, then the others."""
         rows, columns = torch.arange(H)[:, None].expand(H, W), torch.arange(W).expand(H, W)
         parity = {"checkerboard": rows + columns, "rows": rows, "columns": columns}[self.before.pattern] % 2
         return (parity.flatten() != self.before.inverted).int().argsort(stable=True)

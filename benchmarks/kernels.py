@@ -1,10 +1,11 @@
-"""Each operation that the NumPy engine specialises, against its reference and against the machine's bound.
+"""Compares each operation of the NumPy engine with its reference and with the bound of the machine.
 
-    python -m benchmarks.kernels          one thread, some seconds
+    python -m benchmarks.kernels          one thread, a few seconds
 
-One tile of a Glow on RGB images: 8 images of 16x16, 12 channels, conditioner of hidden 64 (or --hidden). `bound` is the
-larger of bytes (each input read once, each output written once) over the rate of a copy that fits the cache, and of
-operations over the rate of a large matrix product, both measured in the same turns.
+The arrays are one tile of a Glow on RGB images: 8 images of 16x16, 12 channels, a conditioner of hidden 64 (or
+--hidden). `bound` is the larger of two times: that of moving the bytes (each input read once, each output written
+once) at the rate of a copy in the cache, and that of the operations at the rate of a large matrix product. Both rates
+are measured in the same turns.
 """
 
 import array_api_compat.numpy
@@ -22,7 +23,7 @@ COPY_BYTES = 1 << 20
 
 
 def operations(hidden, N=8, size=16, C=12):
-    """{name: (call(ops), bytes, floating-point operations)}."""
+    """Returns {name: (call(ops), bytes, floating-point operations)}."""
     rng, fresh = np.random.default_rng(0), NumpyOps().fresh
     image = lambda channels: fresh(rng.standard_normal((N, channels, size, size), dtype=np.float32))
     R, half, scale = N * size * size, C // 2, ("bounded", 4.0)

@@ -1,11 +1,11 @@
-"""Step time against a memory budget for conditioner activations, beside contenders that store everything.
+"""Measures step time against a memory budget for activations, beside contenders that store everything.
 
     python -m benchmarks.memory_budget          hidden 64 and 512 at 32x32, one thread: about a minute
     python -m benchmarks.memory_budget --full   hidden 64, 128, 256, 512 at 32x32 and 64x64, more rounds
 
-Without a budget a step of invnet has the arithmetic of 4 evaluations of the conditioners, with all activations kept
-that of 3, as the others have. `budget` is what was allowed and `kept` what was used, in MiB; couplings of the coarsest
-levels are kept first, so that the first MiB save the most.
+Without a budget a step of invnet has the arithmetic of 4 evaluations of the conditioners. With all activations kept
+it has that of 3, like the others. `budget` is the memory that was allowed and `kept` the memory that was used, in
+MiB. Couplings of the coarsest levels are kept first, because they save the most for their bytes.
 """
 
 import invnet
@@ -33,7 +33,7 @@ COLUMNS = dict(
 
 
 def budgeted(net, X, budget):
-    """A training step with that budget."""
+    """Makes a training step with this budget."""
 
     def step():
         net.memory_budget = net.memory_budget if net.memory_budget == budget else budget
@@ -106,9 +106,11 @@ def plot(rows, folder, name):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--hidden", type=int, nargs="+", choices=MODELS, help="default 64 512, with --full all")
-    parser.add_argument("--size", type=int, nargs="+", help="default 32, with --full 32 64")
-    parser.add_argument("--rounds", type=int, help="default 5, with --full 9")
+    parser.add_argument(
+        "--hidden", type=int, nargs="+", choices=MODELS, help="hidden widths; default 64 512, with --full all"
+    )
+    parser.add_argument("--size", type=int, nargs="+", help="sizes of the images; default 32, with --full 32 64")
+    parser.add_argument("--rounds", type=int, help="number of rounds; default 5, with --full 9")
     options = parser.parse_args()
     rows = []
     for size in options.size or ([32, 64] if options.full else [32]):

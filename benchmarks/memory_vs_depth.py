@@ -1,14 +1,14 @@
-"""Peak memory of a training step against depth: the published curve of this field, with peers.
+"""Measures peak memory of a training step against depth, for invnet and other libraries.
 
     python -m benchmarks.memory_vs_depth           64x64, batch 8, hidden 64, up to 32 steps a level: about a minute
     python -m benchmarks.memory_vs_depth --full    256x256x3, batch 8, hidden 256, 3 levels, 4 to 80 steps a level
 
-Each figure is a process of its own; what is counted is in invnet/bench/peak.py: the peak of a step above interpreter,
-batch, parameters and gradients. The figures of a PyTorch library published by the authors of InvertibleNetworks.jl
-(total memory of a GPU of 40 GB, the full size only) are drawn as a reference; they are not measured here and count
-parameters too. A depth is left out, with a note, where the guess from the depth before (or, at the first, from the
-activations' number) exceeds `--limit` of the memory that is available. `invnet bench memory` is the quick version,
-without the other libraries.
+Each figure comes from a process of its own. It is the peak of a step above interpreter, batch, parameters and
+gradients (invnet/bench/peak.py). A depth is left out, with a note, if it would probably need more than `--limit` of
+the available memory. `invnet bench memory` is the quick version, without the other libraries.
+
+The full size also shows figures that the authors of InvertibleNetworks.jl published for a PyTorch library: total
+memory of a GPU of 40 GB. They are a reference, not measured here, and they count parameters too.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ FULL = dict(depths=[4, 8, 16, 32, 48, 64, 80], size=256, batch=8, hidden=256)
 
 
 def guess(contender, shape):
-    """Bytes that a step takes: stored arrays of hidden width and of the level's channels, and one step at work."""
+    """Estimates the bytes of a step: stored arrays of hidden width and the level's channels, and one step at work."""
     total, C, positions = 0, shape["channels"], shape["batch"] * shape["size"] ** 2
     for _ in range(shape["levels"]):
         C, positions = 4 * C, positions // 4
@@ -35,13 +35,13 @@ def guess(contender, shape):
 
 
 def available_memory():
-    """Bytes that a new process may take without swapping."""
+    """Returns how many bytes a new process can take without swapping."""
     with open("/proc/meminfo") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
 
 
 def curve(contender, depths, shape, threads, limit):
-    """Rows of one contender, from the least depth to the greatest."""
+    """Returns the rows of one contender, from the smallest depth to the largest."""
     rows, last = [], None
     compile_kernels(contender, threads, shape | {"batch": 1}, PROGRAM)
     for depth in depths:
@@ -60,7 +60,7 @@ def curve(contender, depths, shape, threads, limit):
 
 
 def add_published(fig, rows):
-    """The published figures, where the shape is theirs."""
+    """Draws the published figures, if the shape is theirs."""
     first, unit = rows[0], 1024 if "MiB" in fig.axes[0].get_ylabel() else 1
     if any(first[name] != FULL[name] for name in ("size", "batch", "hidden")) or first["levels"] != 3:
         return
@@ -73,13 +73,15 @@ def add_published(fig, rows):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--depths", type=int, nargs="+", help="steps of each level")
+    parser.add_argument("--depths", type=int, nargs="+", help="numbers of steps at each level")
     for option in ("size", "batch", "hidden"):
         parser.add_argument(f"--{option}", type=int, help=f"default {QUICK[option]}, with --full {FULL[option]}")
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=0.8, help="part of the available memory that a process may take")
-    parser.add_argument("--jobs", type=int, help="contenders measured at one time; default 2, with --full 1")
+    parser.add_argument(
+        "--limit", type=float, default=0.8, help="share of the available memory that a process may take"
+    )
+    parser.add_argument("--jobs", type=int, help="how many contenders to measure at a time; default 2, with --full 1")
     parser.add_argument("--contenders", nargs="+", default=[name for name in DEFAULT if not name.endswith("-last")])
     options = parser.parse_args()
     chosen = dict(FULL if options.full else QUICK)

@@ -1,11 +1,11 @@
-"""Peak memory of a training step against the size of the images, beside the bound that invnet keeps.
+"""Measures peak memory of a training step against the size of the images, beside the bound that invnet keeps.
 
     python -m benchmarks.memory_vs_size           hidden 64 and one thread, 64x64 to 512x512: about half a minute
     python -m benchmarks.memory_vs_size --full    hidden 256 and two threads, hidden 512 and one, 64x64 to 1024x1024
 
-Batches of 8 RGB images, one step at each of 3 levels, since depth adds nothing. Each figure is a process of its own,
-see invnet/bench/peak.py. The bound is four arrays of the input's size, which are the caller's Z and dZ and a working
-copy of each, and 64 MiB for each thread, whose tile is smaller.
+The batch is 8 RGB images. There is one step at each of 3 levels, since more depth needs no more memory. Each figure
+comes from a process of its own (invnet/bench/peak.py). The bound is four arrays of the input's size (the caller's Z
+and dZ, and a working copy of each) and 64 MiB for each thread, whose tile is smaller.
 """
 
 from invnet.bench.contenders import CONTENDERS
@@ -60,7 +60,9 @@ def plot(rows, folder, name):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", help="default 64 128 256 512, with --full 1024 too")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", help="sizes of the images; default 64 128 256 512, with --full also 1024"
+    )
     options = parser.parse_args()
     kinds = [(256, 2), (512, 1)] if options.full else [(64, 1)]
     sizes = options.sizes or [64, 128, 256, 512, *([1024] if options.full else [])]

@@ -1,4 +1,4 @@
-"""invnet/bench/peak.py for all the contenders of these benchmarks: `python -m benchmarks.peak normflows --hidden 64
+"""invnet/bench/peak.py for all contenders of these benchmarks: `python -m benchmarks.peak normflows --hidden 64
 ...`.
 """
 

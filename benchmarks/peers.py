@@ -11,7 +11,7 @@ from invnet.bench import twin
 
 
 class InvertibleStep(nn.Module):
-    """A step of the twin with its own parameters, its input the only argument, and its inverse."""
+    """A step of the twin with its own parameters and its inverse. Its input is the only argument."""
 
     def __init__(self, norm, conv, coupling):
         super().__init__()
@@ -54,7 +54,7 @@ def memcnn(glow):
 
 
 def normflows(hidden, levels, steps, channels, size):
-    """MultiscaleFlow of GlowBlocks, Squeeze and Merge; fixed standard normals as the base."""
+    """Makes a MultiscaleFlow of GlowBlocks, Squeeze and Merge, with fixed standard normals as the base."""
     import normflows as nf
 
     bases, flows, merges = [], [], []

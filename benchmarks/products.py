@@ -1,9 +1,10 @@
-"""Rate of the engine's matrix products against OpenBLAS, at the shapes of conditioners.
+"""Compares the rate of the engine's matrix products with OpenBLAS, at the shapes of conditioners.
 
     python -m benchmarks.products [--full]    one thread, half a minute either way
 
-2048 positions, float32. `out` multiplies a layer's input by its weights, with the weights placed as a conditioner does;
-`gradient` is the transpose of the input times the gradient of the output, over positions.
+There are 2048 positions, in float32. `out` multiplies a layer's input by its weights, which lie in memory as a
+conditioner places them. `gradient` is the transpose of the input times the gradient of the output, summed over
+positions.
 """
 
 import numpy as np

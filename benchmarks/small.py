@@ -1,11 +1,11 @@
-"""Small problems, where overhead is everything.
+"""Measures a training step of small problems, where overhead matters most.
 
     python -m benchmarks.small            2 and 8 features, about half a minute
     python -m benchmarks.small --full     more rounds
 
-10 steps on vectors, hidden width 16 (two hidden layers), batch 150: forward + loss + backward + Adam, one thread each.
-All have ten affine couplings and, but zuko, ten learned mixes and ActNorms; zuko's RealNVP has couplings only, so it
-does less. The peers use PyTorch's fused Adam, its fastest on a CPU.
+The model has 10 steps on vectors, with hidden width 16 (two hidden layers); the batch is 150. A step is forward +
+loss + backward + Adam, with one thread. All contenders have ten affine couplings. All but zuko also have ten learned
+mixes and ActNorms, so zuko does less. The others use PyTorch's fused Adam, its fastest on a CPU.
 """
 
 import importlib.util
@@ -118,7 +118,7 @@ def plot(rows, folder, name):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--rounds", type=int, help="default 20, with --full 100")
+    parser.add_argument("--rounds", type=int, help="number of rounds; default 20, with --full 100")
     options = parser.parse_args()
     names, rounds, rows = [], options.rounds or (100 if options.full else 20), []
     for name in MAKERS:

@@ -1,11 +1,11 @@
-"""Step time of Glow against other libraries, and its share of the machine's limit (invnet/bench/speed.py says what it
-is).
+"""Measures the step time of Glow beside other libraries, and its share of the machine's limit.
 
     python -m benchmarks.speed            hidden 64 and 256 at 32x32, one thread: about a minute
     python -m benchmarks.speed --full     hidden 64, 128, 256, 512 at 32x32 and 64x64, one and two threads
 
-One training step is forward + loss + backward, float32, RGB. Restrict the process to the cores that are free (taskset)
-to measure undisturbed. `invnet bench speed` is a short version, without the other libraries.
+One training step is forward + loss + backward, in float32, on RGB images. invnet/bench/speed.py defines the share.
+For undisturbed figures restrict the process to free cores (taskset). `invnet bench speed` is a short version, without
+the other libraries.
 """
 
 from invnet.bench.speed import COLUMNS, MODELS, QUICK, measure, plot
@@ -16,11 +16,13 @@ from .contenders import DEFAULT, available
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--hidden", type=int, nargs="+", choices=MODELS, help="default 64 256, with --full all")
-    parser.add_argument("--size", type=int, nargs="+", help="default 32, with --full 32 64")
-    parser.add_argument("--threads", type=int, nargs="+", help="default 1, with --full 1 2")
+    parser.add_argument(
+        "--hidden", type=int, nargs="+", choices=MODELS, help="hidden widths; default 64 256, with --full all"
+    )
+    parser.add_argument("--size", type=int, nargs="+", help="sizes of the images; default 32, with --full 32 64")
+    parser.add_argument("--threads", type=int, nargs="+", help="numbers of threads; default 1, with --full 1 2")
     parser.add_argument("--levels", type=int, default=3)
-    parser.add_argument("--rounds", type=int, help="default 7, with --full 15")
+    parser.add_argument("--rounds", type=int, help="number of rounds; default 7, with --full 15")
     parser.add_argument(
         "--contenders", nargs="+", default=DEFAULT, help=f"default {' '.join(DEFAULT)}; also twin-compiled"
     )

@@ -1,14 +1,15 @@
-"""What the first seconds cost: the import, and the first training step with and without compiled kernels.
+"""Measures the first seconds: the import, and the first training step with and without compiled kernels.
 
     python -m benchmarks.start            3 processes of each kind: half a minute
     python -m benchmarks.start --full     10 processes of each kind
 
-Each figure is a process of its own, `seconds` its life from start to end, as a user waits for it:
-- numpy:        imports NumPy and ends; what invnet cannot go below
+Each figure comes from a process of its own. `seconds` is its life from start to end, as a user waits for it:
+
+- numpy:        imports NumPy and ends; invnet cannot be faster than this
 - import:       imports invnet and ends; `inside` is the import statement alone
-- first step:   one training step of a small Glow (forward, loss, backward, Adam), on an empty kernel cache
+- first step:   one training step of a small Glow (forward, loss, backward, Adam), with an empty kernel cache
                 (NUMBA_CACHE_DIR); `inside` is from before the import to after the step
-- later step:   the same in a later process, with the cache of the one before
+- later step:   the same in a later process, with the cache that the first one filled
 """
 
 import os
@@ -50,7 +51,7 @@ def process(code, **variables):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--processes", type=int, help="of each kind; default 3, with --full 10")
+    parser.add_argument("--processes", type=int, help="processes of each kind; default 3, with --full 10")
     options = parser.parse_args()
     times = {"numpy": [], "import": [], "first step": [], "later step": []}
     for _ in range(options.processes or (10 if options.full else 3)):

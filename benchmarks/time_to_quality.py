@@ -1,14 +1,14 @@
-"""Test bits/dim against seconds of training, invnet and its PyTorch twin side by side.
+"""Compares test bits/dim against seconds of training, for invnet and its PyTorch twin.
 
     python -m benchmarks.time_to_quality mnist.npz            200 steps each: about a minute
     python -m benchmarks.time_to_quality mnist.npz --full     3000 steps each of 3 seeds, about 3 minutes of training
     each
 
-The file is an .npz with x_train and x_test, uint8 (N, 28, 28). The model: logit, Glow of 2 levels and 4 steps, hidden
-64, two-sided scale, learned split prior; batch 64, gradients clipped to a norm of 100, Adam 2e-3 with cosine decay over
-all steps. Both start from the same weights, ActNorm set from the first batch, and see the same batches and the same
-noise. They train in turns of `--turn` steps in one process, one thread each; only training is on the clock, evaluation
-is not, so both curves have the same steps at their points and differ in the seconds.
+The file is an .npz with x_train and x_test, uint8 (N, 28, 28). The model is a logit and a Glow of 2 levels, 4 steps
+and hidden 64, with two-sided scale and learned split prior. The batch is 64, gradients are clipped to a norm of 100,
+and Adam starts at 2e-3 and decays along a cosine. Both contenders start from the same weights, with ActNorm set from
+the first batch, and see the same batches and the same noise. They train in turns of `--turn` steps in one process,
+with one thread. Only training is timed. So both curves have points at the same steps and differ only in the seconds.
 """
 
 import time
@@ -19,7 +19,7 @@ from . import harness
 
 COLUMNS = dict(seed="d", step="d", invnet_seconds=".1f", invnet_bits=".4f", twin_seconds=".1f", twin_bits=".4f")
 ALPHA = 0.05
-# as `invnet train` does: without it some trainings leap, of either, by as much as 4 bits/dim, which rounding decides
+# as `invnet train` does; without it some trainings of either jump by up to 4 bits/dim, which rounding decides
 CLIP = 100.0
 
 
@@ -127,13 +127,15 @@ def reached(rows, name, target):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("data", help="an .npz with x_train and x_test")
-    parser.add_argument("--steps", type=int, help="default 200, with --full 3000")
-    parser.add_argument("--turn", type=int, help="steps between evaluations; default a 10th of all, with --full a 30th")
-    parser.add_argument("--test", type=int, help="test images; default 500, with --full all")
+    parser.add_argument("data", help="an .npz file with x_train and x_test")
+    parser.add_argument("--steps", type=int, help="number of steps; default 200, with --full 3000")
+    parser.add_argument(
+        "--turn", type=int, help="steps between evaluations; default a tenth of all, with --full a thirtieth"
+    )
+    parser.add_argument("--test", type=int, help="number of test images; default 500, with --full all")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--seeds", type=int, help="default 1, with --full 3")
+    parser.add_argument("--seeds", type=int, help="number of seeds; default 1, with --full 3")
     options = parser.parse_args()
     steps = options.steps or (3000 if options.full else 200)
     turn = options.turn or max(1, steps // (30 if options.full else 10))

@@ -1,12 +1,13 @@
-"""invnet as an nn.Module: memory and time of a training step against depth, and what the bridge itself takes.
+"""Measures invnet as an nn.Module: memory and time of a training step against depth, and the overhead of the bridge.
 
     python -m benchmarks.torch_bridge           4 to 16 steps of each of 3 levels, a few minutes
     python -m benchmarks.torch_bridge --full    4 to 128 steps
 
-`as_module` is as_module(Glow) under PyTorch's autograd, beside the explicit layer, the twin that stores all activations
-and the twin with every step under torch.utils.checkpoint, all of one architecture (invnet/bench/contenders.py). Memory
-is the peak of a process of its own (invnet/bench/peak.py), time is measured in turns (invnet/bench/turns.py). The
-overhead is a forward and a backward of a small module less that of its layer by hand, each the minimum over the rounds.
+`as_module` is as_module(Glow) under PyTorch's autograd. Beside it are the layer itself, the twin that stores all
+activations, and the twin with every step under torch.utils.checkpoint. All have one architecture
+(invnet/bench/contenders.py). Memory is the peak of a process of its own (invnet/bench/peak.py). Time is measured in
+turns (invnet/bench/turns.py). The overhead is the time of forward and backward of a small module minus that of its
+layer, as minima over the rounds.
 """
 
 import torch
@@ -105,7 +106,7 @@ def plot(*parts):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--depths", type=int, nargs="+", help="steps of each level")
+    parser.add_argument("--depths", type=int, nargs="+", help="numbers of steps at each level")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

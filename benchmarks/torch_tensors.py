@@ -1,4 +1,5 @@
-"""A training step on PyTorch's tensors on the CPU: by NumPy's kernels on their memory, and by aten.
+"""Measures a training step on PyTorch's CPU tensors, with NumPy's kernels on their memory and with PyTorch's
+functions.
 
     python -m benchmarks.torch_tensors            three Glows and two flows on vectors, about two minutes
     python -m benchmarks.torch_tensors --full     more rounds
@@ -6,12 +7,12 @@
 | contender | what it is |
 |---|---|
 | numpy | the layer and the batch on NumPy's arrays |
-| shared | both on tensors: NumPy's kernels work on their memory, as layers on tensors of the CPU do |
-| aten | both on tensors, by aten's functions, as on other devices |
+| shared | both on tensors; NumPy's kernels work on their memory, as always on the CPU |
+| aten | both on tensors, with PyTorch's own functions (aten), as on other devices |
 | twin | the same Glow as a lean PyTorch model that stores all activations |
 
-One step is forward + loss + backward. The Glows have 2 levels of 4 steps, on 32x32x3, batch 16; the RealNVP has 8
-layers of hidden width 64 on 2 features, batch 256, the NSF 5 layers of hidden width 64 on 6 features, batch 512.
+One step is forward + loss + backward. The Glows have 2 levels of 4 steps, on 32x32x3, batch 16. The RealNVP has 8
+layers of hidden width 64 on 2 features, batch 256. The NSF has 5 layers of hidden width 64 on 6 features, batch 512.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
-"""A training step of the models that tutorials train, in two dimensions and small batches: overhead is everything here.
+"""Measures a training step of the models of common tutorials, in two dimensions, where overhead matters most.
 
     python -m benchmarks.tutorials            about two minutes
     python -m benchmarks.tutorials --full     more rounds
 
-forward + loss + backward + Adam, one thread each, float32:
+A step is forward + loss + backward + Adam, in float32 with one thread:
 
 | problem | model | batch | loss |
 |---|---|---|---|
@@ -14,11 +14,13 @@ forward + loss + backward + Adam, one thread each, float32:
 | energy 1, planar | 16 planar layers | 40 and 256 | reverse KL |
 | spline | NSF, 8 couplings of 8 bins, nets of width 64 | 256 | forward KL |
 
-Nets have two hidden layers. A peer is there where it has the model as a part of its own, in the direction that is fast
-for it; "torch" are planar layers as tutorials write them. Where models differ: in banana zuko has couplings alone, and
-FrEIA a fixed rotation for the learned mix; normflows' and nflows' masked nets, and normflows' spline nets, have a
-residual block, one layer of the hidden width more; normflows' spline couplings bend the half that passes as well. All
-use PyTorch's fused Adam, the fastest on a CPU.
+Nets have two hidden layers. A library takes part if it has the model, in the direction that is fast for it; "torch"
+is planar layers as tutorials write them. All use PyTorch's fused Adam, its fastest on a CPU. Some models differ:
+
+- In banana, zuko has couplings only, and FrEIA has a fixed rotation instead of the learned mix.
+- The masked nets of normflows and nflows, and the spline nets of normflows, have a residual block, one hidden layer
+  more.
+- The spline couplings of normflows also change the half that passes.
 """
 
 import importlib.util
@@ -43,7 +45,7 @@ BINS = 8
 
 
 def data(batch):
-    """Points on two moons."""
+    """Returns points on two moons."""
     rng = np.random.default_rng(1)
     angle, upper = np.pi * rng.random(batch), rng.random(batch) < 0.5
     X = np.stack(
@@ -56,7 +58,7 @@ def data(batch):
 
 
 def ours(make, batch, reverse=False):
-    """A step of make(invnet) and the number of its parameters."""
+    """Returns a step of make(invnet) and the number of its parameters."""
     import invnet
 
     invnet.set_num_threads(1)
@@ -83,7 +85,7 @@ def ours(make, batch, reverse=False):
 
 
 def torch_step(model, loss, *arguments):
-    """A step that descends loss(*arguments), and the number of the parameters of the model."""
+    """Returns a step that minimises loss(*arguments), and the number of the model's parameters."""
     import torch
 
     torch.set_num_threads(1)
@@ -105,7 +107,7 @@ def tensor(batch):
 
 
 def energy(x):
-    """log p of invnet.data.Energy(1), unnormalised."""
+    """Returns log p of invnet.data.Energy(1), unnormalised."""
     import torch
 
     bumps = torch.logaddexp(-0.5 * ((x[:, 0] - 2) / 0.6) ** 2, -0.5 * ((x[:, 0] + 2) / 0.6) ** 2)
@@ -125,7 +127,7 @@ def reverse_zuko(flow, batch):
 
 
 def with_normflows(flows, batch, reverse=False):
-    """Flows from noise to data: forward KL takes their inverses."""
+    """Makes the model in normflows. Its flows go from noise to data, so forward KL uses their inverses."""
     import normflows as nf
 
     class Target:
@@ -138,7 +140,7 @@ def with_normflows(flows, batch, reverse=False):
 
 
 def with_nflows(transforms, batch, reverse=False):
-    """Transforms from data to noise."""
+    """Makes the model in nflows. Its transforms go from data to noise."""
     from nflows.distributions.normal import StandardNormal
     from nflows.flows.base import Flow
     from nflows.transforms import CompositeTransform
@@ -429,8 +431,8 @@ def plot(rows, folder, name):
 
 def main():
     parser = harness.options(__doc__)
-    parser.add_argument("--rounds", type=int, help="default 25, with --full 100")
-    parser.add_argument("--only", choices=PROBLEMS, help="one problem, of which nothing is written")
+    parser.add_argument("--rounds", type=int, help="number of rounds; default 25, with --full 100")
+    parser.add_argument("--only", choices=PROBLEMS, help="measure one problem only, and write no file")
     options = parser.parse_args()
     rounds, rows = options.rounds or (100 if options.full else 25), []
     missing = {name for name in ("zuko", "normflows", "nflows", "FrEIA") if not importlib.util.find_spec(name)}

@@ -1,7 +1,7 @@
 """Glow learns the banana: maximum likelihood on vectors, with the loop of InvertibleNetworks.jl.
 
-python examples/banana.py                 # some seconds; pictures in runs/banana
-python examples/banana.py --quick         # a tenth of the samples, not learned well
+python examples/banana.py                 # a few seconds; pictures in runs/banana
+python examples/banana.py --quick         # a tenth of the samples; learns little
 """
 
 import argparse
@@ -17,25 +17,25 @@ from tqdm import tqdm
 import invnet
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--quick", action="store_true", help="a small setting, to see that it runs")
-parser.add_argument("--out", type=Path, default="runs/banana", help="folder of the pictures")
+parser.add_argument("--quick", action="store_true", help="a small setting that only shows that the script runs")
+parser.add_argument("--out", type=Path, default="runs/banana", help="folder for the pictures")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 begun = time.perf_counter()
 
-# The data: Rosenbrock's banana, whose entropy is that of the normal it is bent from.
+# The data: Rosenbrock's banana. Bending a normal distribution keeps its entropy, so the entropy is known.
 target = invnet.data.Banana()
 data = target.sample(6_000 if args.quick else 60_000, seed=0)
 entropy = math.log(2 * math.pi * math.e * target.width)
 
-# The network: ten steps of Glow without spatial axes. ActNorm takes its first values from data.
+# The network: ten steps of Glow on vectors. ActNorm takes its first values from the data.
 D, batch = 2, 150
 G = invnet.Glow(channels=D, hidden=16, levels=1, steps=10, ndim=0, seed=0)
 G.initialize(data[:batch])
 opt = invnet.optim.Adam(G.parameters(), lr=9e-4)
 
-# One epoch. With Z / batch for dZ, and -1/batch for dlogdet where none is given, backward adds the gradient of the mean
-# negative log-likelihood, |z|^2 / 2 - logdet. It rebuilds all activations on its way back: none were kept.
+# One epoch. The loss is the mean of |z|^2 / 2 - logdet, so dZ is Z / batch. dlogdet is -1 / batch, the default.
+# `backward` adds the gradients of all parameters. It recomputes the activations, since `forward` stored none.
 rows = []
 for step, X in enumerate(tqdm(data.reshape(-1, batch, D), unit="step")):
     Z, logdet = G.forward(X)
@@ -45,15 +45,15 @@ for step, X in enumerate(tqdm(data.reshape(-1, batch, D), unit="step")):
     opt.step()
     G.zero_grad()
 
-# The figures: the objective is the negative log-likelihood but for the constant D/2 log 2 pi.
+# The figures. The objective is the negative log-likelihood without the constant D/2 log(2 pi).
 objective = [row["l2"] - row["logdet"] for row in rows]
 flow = invnet.Flow(G, shape=(D,))
 test = target.sample(20_000, seed=1)
 nll, gap = -np.mean(flow.log_prob(test)), np.mean(target.log_prob(test) - flow.log_prob(test))
-print(f"objective: from {objective[0]:.3f} to {np.mean(objective[-20:]):.3f} nats, a mean over 20 steps at the end")
-print(f"held-out NLL {nll:.3f} nats, entropy of the banana {entropy:.3f}, KL divergence {gap:.3f}")
+print(f"objective: from {objective[0]:.3f} to {np.mean(objective[-20:]):.3f} nats, the mean of the last 20 steps")
+print(f"held-out NLL {nll:.3f} nats, entropy of the banana {entropy:.3f} nats, KL divergence {gap:.3f} nats")
 
-# The pictures: what the objective consists of; samples; which noise becomes which sample.
+# The pictures: the terms of the objective; samples; lines from noise to samples.
 invnet.plot.likelihood_terms(rows, D).savefig(args.out / "banana_objective.png")
 X = flow.sample(5_000, seed=2)
 invnet.plot.samples(test[:5_000], X, target.box, ("banana", "generated")).savefig(args.out / "banana_samples.png")
@@ -68,7 +68,7 @@ for z, x, color in zip(Z, X, colors):
 left.scatter(*Z.T, s=16, c=colors)
 right.scatter(*X.T, s=16, c=colors)
 left.set(title="latent: normal noise", xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
-right.set(title="data: what the inverse makes of it", xlabel="$x_1$", aspect="equal")
+right.set(title="data: the inverse of the noise", xlabel="$x_1$", aspect="equal")
 right.set_ylabel("$x_2$", rotation=0)
 right.yaxis.set_label_position("right")
 right.yaxis.tick_right()

@@ -1,6 +1,6 @@
-"""Bayesian inference through a flow: what produced noisy outputs, a flow learned by its free energy, a classifier.
+"""Bayesian inference through a flow: infer hidden vectors, learn the flow by its free energy, and classify points.
 
-python examples/flow_inference.py          # some ten seconds; pictures in runs/flow_inference
+python examples/flow_inference.py          # about ten seconds; pictures in runs/flow_inference
 python examples/flow_inference.py --quick  # fewer points and iterations
 """
 
@@ -24,8 +24,8 @@ from invnet.inference.tutorial import (
 )
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--quick", action="store_true", help="a small setting, to see that it runs")
-parser.add_argument("--out", type=Path, default="runs/flow_inference", help="folder of the pictures")
+parser.add_argument("--quick", action="store_true", help="a small setting that only shows that the script runs")
+parser.add_argument("--out", type=Path, default="runs/flow_inference", help="folder for the pictures")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 invnet.set_num_threads(1)  # networks this small are not worth a second thread
@@ -34,7 +34,7 @@ BLUE, RED = "#1f6f8b", "#c8553d"
 
 
 def contours(axes, mean, cov, color, **options):
-    """The ellipses of 1 and 2 deviations of a Gaussian."""
+    """Draws the ellipses of 1 and 2 standard deviations of a Gaussian."""
     circle = np.exp(2j * np.pi * np.linspace(0, 1, 200))
     root = np.linalg.cholesky(cov)
     for radius in (1, 2):
@@ -42,8 +42,8 @@ def contours(axes, mean, cov, color, **options):
         options.pop("label", None)
 
 
-# 1. Two additive couplings with planar functions, and a swap between: in dim dimensions each has dim - 1 of them.
-# Latent vectors of an unknown normal law go through the network, and are seen with noise.
+# 1. The flow is two additive couplings with planar functions, and a swap between them. Hidden vectors from an unknown
+# normal distribution pass through the flow, and are observed with noise. The task is to infer them.
 model = FlowModel(2, (AdditiveCouplingLayer(PlanarFlow()), AdditiveCouplingLayer(PlanarFlow(), permute=False)))
 flow = compile(model, [2.0, -1.5, 2.0, -2.5, 1.2, -1.0])
 n, noise, mu, cov = (
@@ -55,8 +55,8 @@ n, noise, mu, cov = (
 X = rng.multivariate_normal(mu, cov, n)
 Y = forward(flow, X) + rng.multivariate_normal(np.zeros(2), noise, n)
 
-# The priors say little: mu ~ N(0, 100 I), and Lambda, the precision of the latent vectors, has the degrees of freedom
-# and the scale of a vague Wishart. Each sweep updates all q(x), q(Lambda) and q(mu); the free energy never rises.
+# Both priors are vague: mu ~ N(0, 100 I), and a Wishart distribution for Lambda, the precision of the hidden vectors.
+# Each sweep updates all q(x), q(Lambda) and q(mu); the free energy never rises.
 priors = Gaussian(np.zeros(2), 100 * np.eye(2)), Wishart(2, 100 * np.eye(2))
 inference = FlowGaussianModel(flow, noise, *priors).fit(Y, tol=1e-12)
 print(
@@ -65,28 +65,28 @@ print(
 )
 print(
     f"mu         {inference.q_mu.mean.round(3)} +- {np.diag(inference.q_mu.cov).round(6) ** 0.5}, truth {mu}, mean of "
-    f"the latent vectors {X.mean(axis=0).round(3)}"
+    f"the hidden vectors {X.mean(axis=0).round(3)}"
 )
 print(f"Lambda^-1  {np.linalg.inv(inference.q_lambda.mean).round(2).tolist()}, truth {cov.tolist()}")
 
 figure, panels = plt.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
-for axes, points, title in zip(panels, (X, Y), ("latent vectors", "what is seen of them")):
+for axes, points, title in zip(panels, (X, Y), ("hidden vectors", "observations")):
     axes.scatter(*points.T, s=4, color=BLUE, alpha=0.5, linewidths=0)
     axes.set(title=title)
 above = np.array(inference.free_energy[:-1]) - inference.free_energy[-1]
 panels[2].semilogy(1 + np.arange(len(above)), above, "o-", color="black", markersize=3)
 panels[2].set(title="free energy above its last value", xlabel="sweep", ylabel="nats")
 panels[3].scatter(*inference.q_x.mean.T, s=4, color=RED, alpha=0.5, linewidths=0, label="posterior means of x")
-contours(panels[3], mu, cov, BLUE, label="their law")
+contours(panels[3], mu, cov, BLUE, label="true distribution")
 contours(
-    panels[3], inference.q_mu.mean, np.linalg.inv(inference.q_lambda.mean), "black", linestyle="--", label="as inferred"
+    panels[3], inference.q_mu.mean, np.linalg.inv(inference.q_lambda.mean), "black", linestyle="--", label="inferred"
 )
 panels[3].set(title="posterior", xlim=panels[0].get_xlim(), ylim=panels[0].get_ylim())
 panels[3].legend(fontsize=8, frameon=False)
 figure.savefig(args.out / "flow_inference_posterior.png", dpi=70)
 
-# One observation: a disc of noise about it, carried back through the flow, is bent. A Gaussian is put in its place, by
-# the tangent at its middle or by points around; the law of x narrows it to the posterior.
+# One observation. The inverse of the flow bends the disc of noise around it. A Gaussian replaces the bent disc: by
+# linearisation at its middle, or from points around it ("unscented"). The prior of x then narrows it to the posterior.
 wide = 0.2 * np.eye(2)
 y = Y[
     np.argmax(
@@ -94,7 +94,7 @@ y = Y[
             inverse_pushforward(flow, Y, wide).mean - inverse_pushforward(flow, Y, wide, "unscented").mean, axis=1
         )
     )
-]  # the most bent
+]  # the one that is bent most
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 span = np.linspace(-2.2, 2.2, 250)
 plane = np.stack(np.meshgrid(span, span), axis=-1)
@@ -107,14 +107,14 @@ grid = linear.mean + 1.6 * plane
 right.contour(
     grid[..., 0], grid[..., 1], density(forward(flow, grid) - y, wide), levels=[np.exp(-2), np.exp(-0.5)], colors=BLUE
 )
-right.plot(*backward(flow, y), "o", color=BLUE, label="its inverse, the noise carried back")
-contours(right, linear.mean, linear.cov, RED, label="by the tangent")
+right.plot(*backward(flow, y), "o", color=BLUE, label="inverse of the output and its noise")
+contours(right, linear.mean, linear.cov, RED, label="linearised")
 contours(right, points.mean, points.cov, "black", linestyle="--", label="unscented")
-right.set(title="what it says of the latent vector", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+right.set(title="what it says about the hidden vector", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
 right.legend(fontsize=8, frameon=False)
 figure.savefig(args.out / "flow_inference_observation.png", dpi=80)
 
-# 2. The flow is unknown too: its parameters, from a start at random, are learned by the free energy of the posteriors.
+# 2. The flow is unknown too. Its parameters start at random and are learned by minimising the free energy.
 few = Y[: 100 if args.quick else 300]
 true = FlowGaussianModel(flow, noise, *priors).fit(few).free_energy[-1]
 learned = FlowGaussianModel(compile(model, seed=1), noise, *priors)
@@ -125,12 +125,12 @@ print(
     f"with the true flow"
 )
 
-# 3. A classifier: a point belongs to class 1 with probability Phi(z), z being the sum of what four couplings make of
-# it. The points are uniform in the square; one quarter of it is class 1.
+# 3. A classifier. A flow of four couplings maps a point to two numbers, and z is their sum. The point belongs to class
+# 1 with probability Phi(z). The points are uniform in the square; one quarter of it is class 1.
 points = rng.random((50, 2))
 labels = ((points[:, 0] > 0.5) & (points[:, 1] < 0.5)).astype(int)
 network = compile(FlowModel(2, [AdditiveCouplingLayer(PlanarFlow(), permute=k < 3) for k in range(4)]), seed=4)
-# Gradient descent, which stops early, as the tutorial's does: L-BFGS goes on until all labels are certain.
+# Gradient descent stops early, as in the tutorial. L-BFGS would continue until all labels are certain.
 classifier = FlowProbit(network, precision=1e3)
 minimum = classifier.fit(points, labels, "gradient_descent", iterations=20 if args.quick else 200)
 test = rng.random((10_000, 2))
@@ -162,7 +162,9 @@ low, high = panels[1].get_xlim()
 panels[1].plot([low, high], [-low, -high], "k--", linewidth=0.8)
 panels[1].set(ylim=panels[1].get_ylim())
 panels[2].axvline(0, color="black", linestyle="--", linewidth=0.8)
-for axes, title in zip(panels, ("data", "warped; dashed: z = 0", "projected: z, the sum", "probability of class 1")):
+for axes, title in zip(
+    panels, ("data", "after the flow; dashed: z = 0", "projected to z, the sum", "probability of class 1")
+):
     axes.set(title=title)
 panels[2].set(yticks=[], xlabel="z")
 panels[3].set(xlabel="z")

@@ -1,8 +1,8 @@
-"""Planar flows on the four energies of Rezende & Mohamed, beside couplings: variational inference with annealing.
+"""Variational inference on the four energies of Rezende & Mohamed: planar flows, beside flows of couplings.
 
-python examples/planar_vi.py           # some two minutes; a picture in runs/planar_vi
-python examples/planar_vi.py --full    # lengths 2, 8, 16, 32 and longer training, some seven minutes; a second picture
-python examples/planar_vi.py --quick   # some seconds, and not learned well
+python examples/planar_vi.py           # about two minutes; a picture in runs/planar_vi
+python examples/planar_vi.py --full    # lengths 2, 8, 16, 32, trained longer: about seven minutes; a second picture
+python examples/planar_vi.py --quick   # a few seconds; learns little
 """
 
 import argparse
@@ -16,9 +16,9 @@ from tqdm import tqdm
 import invnet
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--quick", action="store_true", help="a small setting, to see that it runs")
+parser.add_argument("--quick", action="store_true", help="a small setting that only shows that the script runs")
 parser.add_argument("--full", action="store_true", help="planar flows of four lengths, all trained for longer")
-parser.add_argument("--out", type=Path, default="runs/planar_vi", help="folder of the pictures")
+parser.add_argument("--out", type=Path, default="runs/planar_vi", help="folder for the pictures")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 invnet.set_num_threads(1)  # batches this small are not worth a second thread
@@ -37,7 +37,7 @@ def adam(parameters, steps):
     return invnet.optim.Adam(parameters, invnet.optim.schedule(0.002, cosine=steps))
 
 
-# Each model: its layer, batch, steps and optimizer. The batch of 40 is that of an early tutorial, the rest is larger.
+# Each model: its layer, batch, steps and optimizer. The batch of 40 is that of an early tutorial; others are larger.
 many, few = (100, 50) if args.quick else (20_000, 5_000) if args.full else (6_000, 3_000)
 models = {"planar 16, batch 40": (lambda: planar(16), 40, many, rmsprop)}
 for length in (2, 8, 16, 32) if args.full else (16,):
@@ -45,9 +45,8 @@ for length in (2, 8, 16, 32) if args.full else (16,):
 models["RealNVP"] = (lambda: invnet.RealNVP(2, hidden=32, steps=8, activation="silu"), 256, few, adam)
 models["NSF"] = (lambda: invnet.NSF(2, hidden=32, steps=4, bins=16, bound=6.0, activation="silu"), 256, few, adam)
 
-# The free energy E_q[log q - beta log p] with beta growing to 1 in the first half. U2 to U4 have a wall at |z1| = 4,
-# which gives them a finite integral. KL(q, p) is log Z less the bound on it, the ELBO, and log Z of the energies is
-# known.
+# The loss is the free energy E_q[log q - beta log p]. beta grows to 1 in the first half. U2 to U4 have walls at
+# |z1| = 4, which give them a finite integral. Since log Z is known, KL(q, p) = log Z - ELBO is an absolute figure.
 targets = [invnet.data.Energy(k) for k in (1, 2, 3, 4)]
 kl, samples, start = {}, {}, {}
 jobs = tqdm([(target, name) for target in targets for name in models], unit="flow")
@@ -74,7 +73,7 @@ print(f"objective: from {sum(start.values()) / 4:.3f} to {np.mean(list(kl.values
 for name in models:
     print(f"{name:22s}" + "".join(f"{kl[target.k, name]:8.3f}" for target in targets))
 
-# The picture: a row for each energy, its density, then samples of the flows over its contours.
+# The picture: a row for each energy, with its density and samples of three flows.
 shown = ["planar 16", "RealNVP", "NSF"]
 figure, rows = plt.subplots(4, 4, figsize=(9, 8.6), layout="constrained", sharex=True, sharey=True)
 for row, target in zip(rows, targets):
@@ -92,7 +91,7 @@ for axes, title in zip(rows[0], ["exp(-U) / Z", *shown]):
     axes.set(title=title, xlim=(-5, 5), ylim=(-5, 5), xticks=(-4, 0, 4), yticks=(-4, 0, 4))
 figure.savefig(args.out / "planar_vi.png", dpi=72)
 
-if args.full:  # the curves of the paper: KL against the number of layers
+if args.full:  # as in the paper: KL against the number of layers
     lengths = (2, 8, 16, 32)
     figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
     for target in targets:

@@ -1,7 +1,7 @@
 """Where is the source? A conditional Glow and a summary network, trained together in an ordinary PyTorch loop.
 
 python examples/torch_loop.py          # about a minute; the picture in runs/torch_loop
-python examples/torch_loop.py --quick  # some seconds, and not learned well
+python examples/torch_loop.py --quick  # a few seconds; learns little
 """
 
 import argparse
@@ -16,16 +16,16 @@ from tqdm import trange
 import invnet
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--quick", action="store_true", help="a small setting, to see that it runs")
-parser.add_argument("--out", type=Path, default="runs/torch_loop", help="folder of the picture")
+parser.add_argument("--quick", action="store_true", help="a small setting that only shows that the script runs")
+parser.add_argument("--out", type=Path, default="runs/torch_loop", help="folder for the picture")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(0)
 torch.set_num_threads(1)  # batches this small are not worth a second thread
 invnet.set_num_threads(1)
 
-# A source at theta, N(0, 1) in each coordinate, and six noisy measurements of its distance by each of two detectors on
-# the horizontal axis: above or below that axis, they cannot tell.
+# A source lies at theta, which is N(0, 1) in each coordinate. Each of two detectors on the horizontal axis measures its
+# distance six times, with noise. They cannot tell whether the source is above or below the axis.
 detectors, noise = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), 0.3
 
 
@@ -36,7 +36,7 @@ def pairs(n):
 
 train, (theta, seen) = DataLoader(TensorDataset(*pairs(30_000)), batch_size=500, shuffle=True), pairs(2_000)
 
-# The summary network reads each measurement, takes the mean, and learns what of it the Glow needs as its condition.
+# The summary network reads each measurement and takes the mean. It learns what the Glow needs as its condition.
 flow = invnet.torch.as_module(
     invnet.Glow(2, hidden=64, levels=1, steps=10, ndim=0, activation="silu", cond_channels=16, seed=0)
 )
@@ -61,7 +61,7 @@ for _ in trange(epochs, unit="epoch"):
         opt.step()
         schedule.step()
 
-# The exact posterior, on a grid: its density at the true theta is the best that can be learned.
+# The exact posterior, on a grid. Its density at the true theta is the best that a flow can learn.
 axis = torch.linspace(-4, 4, 161)
 grid = torch.cartesian_prod(axis, axis)
 log_likelihood = lambda points, seen: (
@@ -86,7 +86,7 @@ with torch.no_grad():
 fig.suptitle("samples of the flow, contours of the exact posterior, the source (star) and its detectors")
 fig.savefig(args.out / "torch_loop.png", dpi=100)
 print(
-    f"objective: from {start:.3f} to {end:.3f} nats; the exact posterior has {best:.3f}, a KL divergence of "
-    f"{end - best:.3f} from it"
+    f"objective: from {start:.3f} to {end:.3f} nats; the exact posterior has {best:.3f}, so the KL divergence is "
+    f"{end - best:.3f}"
 )
 print(f"the picture in {args.out}")

@@ -1,7 +1,7 @@
-"""Autoregressive flows both ways round: the density of two moons (MAF), and the posterior of two means (IAF).
+"""Autoregressive flows of both kinds: a MAF learns the density of two moons, an IAF the posterior of two means.
 
 python examples/two_moons_iaf.py          # about a minute; pictures in runs/two_moons_iaf
-python examples/two_moons_iaf.py --quick  # some seconds, and not learned well
+python examples/two_moons_iaf.py --quick  # a few seconds; learns little
 """
 
 import argparse
@@ -15,15 +15,15 @@ from tqdm import trange
 import invnet
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--quick", action="store_true", help="a small setting, to see that it runs")
-parser.add_argument("--out", type=Path, default="runs/two_moons_iaf", help="folder of the pictures")
+parser.add_argument("--quick", action="store_true", help="a small setting that only shows that the script runs")
+parser.add_argument("--out", type=Path, default="runs/two_moons_iaf", help="folder for the pictures")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 invnet.set_num_threads(1)  # batches this small are not worth a second thread
 begun = time.perf_counter()
 
-# 1. The density of data. A masked autoregressive flow has fast densities, and is trained by maximum likelihood. The
-# data are standardised; their own density is known, and says how good the likelihood can become.
+# 1. A density. In a masked autoregressive flow (MAF) the density is fast, so maximum likelihood trains it. The data are
+# standardised. Their true density is known; it is the best likelihood that can be reached.
 target, batch, epochs = invnet.data.TwoMoons(), 250, 2 if args.quick else 40
 train, test = target.sample(10_000, seed=0), target.sample(10_000, seed=1)
 best = -np.mean(target.log_prob(test)) - np.log(train.std(axis=0)).sum()
@@ -43,12 +43,12 @@ for _ in trange(epochs, unit="epoch"):
 print(f"objective: from {losses[0]:.3f} to {np.mean(losses[-40:]):.3f} nats")
 
 nll = -np.mean(flow.log_prob(test))
-print(f"two moons: held-out NLL {nll:.3f} nats, {best:.3f} by their own density, difference {nll - best:.3f}")
+print(f"two moons: held-out NLL {nll:.3f} nats, {best:.3f} with the true density, difference {nll - best:.3f}")
 samples = flow.sample(5_000, seed=2)
 invnet.plot.density(flow, samples, title="density of the MAF").savefig(args.out / "two_moons_density.png", dpi=85)
 
-# 2. Variational inference. The prior of theta is N(0, 1) for each of its two numbers, and 10,000 points are drawn from
-# N(theta, 1). The density of theta and the points needs their mean only, but for a constant.
+# 2. Variational inference. Two numbers theta have the prior N(0, 1) each, and 10,000 points come from N(theta, 1).
+# The joint density depends on the points only through their mean, except for a constant.
 points = rng.standard_normal((10_000, 2)) + [0, 10]
 n, mean = len(points), points.mean(axis=0).astype("float32")
 
@@ -58,14 +58,14 @@ def log_joint(theta):
     return value, -theta - n * (theta - mean)
 
 
-# An inverse autoregressive flow has fast samples. The posterior is narrow and lies far from the noise, so that theta is
-# s IAF(noise) + b, which an ActNorm turned around is: b starts at the mean of the points, s at 1, a hundred times too
-# wide.
+# In an inverse autoregressive flow (IAF) sampling is fast. The posterior is narrow and far from the noise, so theta is
+# s IAF(noise) + b. A reversed ActNorm computes this. b starts at the mean of the points, and s at 1, which is a hundred
+# times too wide.
 affine = invnet.ActNorm(2)
 affine.b.data[...] = mean
 flow = invnet.Flow(invnet.Chain(invnet.Reverse(affine), invnet.IAF(2, hidden=32, steps=2, seed=0)), shape=(2,))
-# Gradients fall by orders of magnitude as q becomes narrow: Adam must forget how large they were. The path gradient
-# has no noise left where q is the posterior, hence the accuracy.
+# The gradients fall by orders of magnitude while q becomes narrow, so Adam must forget how large they were. The path
+# gradient has no noise once q equals the posterior. This makes the result so accurate.
 steps = 400 if args.quick else 1_000
 opt = invnet.optim.Adam(flow.parameters(), invnet.optim.schedule(0.02, cosine=steps), betas=(0.9, 0.9))
 for _ in trange(steps, unit="step"):
@@ -74,7 +74,7 @@ for _ in trange(steps, unit="step"):
     opt.step()
     opt.zero_grad()
 
-# The exact posterior is N(n mean / (n + 1), 1 / (n + 1)), since the prior counts as one more point, at 0.
+# The exact posterior is N(n mean / (n + 1), 1 / (n + 1)): the prior counts as one more point at 0.
 exact_mean, exact_variance = points.sum(axis=0) / (n + 1), 1 / (n + 1)
 theta, log_q = flow.sample_and_log_prob(100_000 if args.quick else 1_000_000, seed=3)
 theta = theta.astype("float64")
@@ -84,12 +84,12 @@ for i in range(2):
     off = (found[0][i] - exact_mean[i]) / exact_variance**0.5
     print(
         f"theta_{i + 1}: mean {found[0][i]:+.6f}, exact {exact_mean[i]:+.6f}, ratio {found[0][i] / exact_mean[i]:.5f}, "
-        f"{off:+.4f} deviations off"
+        f"off by {off:+.4f} standard deviations"
     )
     print(f"         variance {found[1][i]:.4e}, exact {exact_variance:.4e}, ratio {found[1][i] / exact_variance:.4f}")
 print(f"KL(q, posterior) {np.mean(log_q - log_p):.1e} nats")
 
-# The picture: samples with the exact posterior's ellipses of 1, 2 and 3 deviations, and each number's histogram.
+# The picture: samples with ellipses of the exact posterior (1, 2 and 3 standard deviations), and two histograms.
 figure, panels = plt.subplots(1, 3, figsize=(11, 3.7), layout="constrained")
 sd, circle = exact_variance**0.5, np.exp(2j * np.pi * np.linspace(0, 1, 200))
 panels[0].scatter(*theta[:4_000].T, s=3, c="#c8553d", alpha=0.5, linewidths=0)

@@ -21,6 +21,7 @@ GAINED = {
         ("invnet.AutoregressiveAffine", "invnet.AutoregressiveSpline"),
         dict.fromkeys(("hidden", "cond_channels", "seed", "dtype")),
     ),
+    **dict.fromkeys(("invnet.Glow", "invnet.IAF", "invnet.MAF", "invnet.NSF", "invnet.RealNVP"), {"classes": 0}),
 }
 
 #: The names that classes had in files before they were renamed.

@@ -33,6 +33,26 @@ def check_numbers(**values):
             raise TypeError(f"{name} is a number; got {shown(value)}")
 
 
+def condition_channels(cond_channels, classes):
+    """K of a model's condition: `cond_channels`, or the number of `classes` of its labels.
+
+    Raises:
+        ValueError: there is one class, or both are given.
+        TypeError: `classes` is no integer.
+    """
+    check_integers(classes=classes)
+    if classes == 0:
+        return cond_channels
+    if classes < 2:
+        raise ValueError(f"classes is how many labels there are, at least 2, or 0 for none; got {classes}")
+    if cond_channels:
+        raise ValueError(
+            f"a condition is an array of cond_channels, or a label of one of classes; got cond_channels={cond_channels} "
+            f"and classes={classes}"
+        )
+    return classes
+
+
 def check_flags(**values):
     """TypeError where one of these is neither True nor False."""
     for name, value in values.items():

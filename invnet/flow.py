@@ -1,10 +1,13 @@
 """Flow: a layer and a base distribution make a density."""
 
+import warnings
+
 import numpy as np
 
-from .arguments import check_integers, check_numbers, generator, is_integer, shown
+from .arguments import check_integers, check_numbers, generator, is_integer, is_number, shown
 from .bases import Normal
 from .core import Layer, Module, Parameter, condition_array, get_ops
+from .core.conditions import vectors_of_labels
 from .core.explanation import Explanation
 from .passes import evaluation
 from .passes.context import in_own_context
@@ -55,22 +58,36 @@ class Flow(Module):
 
         Args:
             X: (N, C, *spatial).
-            cond: (N, K) or (N, K, *spatial), or one row of it that serves all samples.
+            cond: (N, K) or (N, K, *spatial), or one row of it that serves all samples; labels (N,) for a model with
+                `classes`.
         """
         self.check_shape(X)
         with evaluation():
             Z, logdet = self.layer.forward(X, cond)
         return self.base.log_prob(Z) + logdet
 
-    def sample(self, n, temperature=1.0, seed=None, cond=None):
-        """n samples (n, C, *spatial); `seed` is an int or a numpy Generator, `temperature` scales the base's
-        deviation.
+    def sample(self, n, cond=None, temperature=1.0, seed=None):
+        """n samples (n, C, *spatial).
+
+        Args:
+            n: how many.
+            cond: a row for each sample, or one row for all; see `log_prob`.
+            temperature: a factor of the base's standard deviation, not negative.
+            seed: an int or a numpy Generator; None draws other samples in each call.
+
+        Raises:
+            ValueError: `cond` has neither n rows nor one, or a number is out of range.
         """
+        cond, temperature, seed = _in_order(cond, temperature, seed)
         return self.layer.inverse(self.noise(n, temperature, seed), cond)
 
+    def sample_and_log_prob(self, n, cond=None, temperature=1.0, seed=None):
+        """n samples as of `sample`, and their log density at temperature 1, (n,)."""
+        cond, temperature, seed = _in_order(cond, temperature, seed)
+        return self._sample_and_log_prob(n, cond, temperature, seed)
+
     @in_own_context
-    def sample_and_log_prob(self, n, temperature=1.0, seed=None, cond=None):
-        """n samples and their log density, (n,), at temperature 1."""
+    def _sample_and_log_prob(self, n, cond, temperature, seed):
         Z = self.noise(n, temperature, seed)
         with evaluation():
             X, logdet = self.layer.inverse_logdet(Z, cond)
@@ -81,10 +98,12 @@ class Flow(Module):
 
         Args:
             n: how many for each row.
-            cond: (M, K) or (M, K, *spatial).
+            cond: (M, K) or (M, K, *spatial), or labels (M,) for a model with `classes`.
             temperature, seed: as in `sample`.
         """
         c = condition_array(cond)
+        if c is not None:
+            c = vectors_of_labels(self.layer, c, self.layer.dtype or "float32")
         if c is None or c.ndim < 2:
             raise ValueError(
                 f"sample_for takes a condition (M, K) or (M, K, *spatial), n samples for each row; got "
@@ -128,6 +147,19 @@ class Flow(Module):
                     "'N'", "N"
                 )
             )
+
+
+def _in_order(cond, temperature, seed):
+    """cond, temperature and seed, where a caller gave temperature and seed first, as was the order up to invnet 0.1."""
+    if not is_number(cond):
+        return cond, temperature, seed
+    warnings.warn(
+        "Flow.sample takes (n, cond, temperature, seed) now; name temperature= and seed=: the old order goes with "
+        "invnet 0.3",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return None, cond, (seed if temperature == 1.0 else temperature)
 
 
 def _floats(module):

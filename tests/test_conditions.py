@@ -109,7 +109,9 @@ def test_none_and_another_number_of_rows_or_channels_are_refused(name):
 @pytest.mark.parametrize("labels", [np.array([0, 1, 2, 0, 1]), np.zeros(5, bool)])
 def test_labels_are_to_be_one_hot(labels):
     net = invnet.RealNVP(4, 8, 2, cond_channels=3)
-    with pytest.raises(ValueError, match=r"shape \(N, 3\); got \(5,\); one-hot integer labels"):
+    with pytest.raises(
+        ValueError, match=r"shape \(N, 3\); got \(5,\); a model that takes integer labels is made with classes="
+    ):
         net.forward(np.ones((5, 4), "float32"), labels)
     net.forward(np.ones((5, 4), "float32"), np.eye(3)[labels.astype(int)])
 
@@ -286,3 +288,27 @@ def test_one_spatial_row_is_not_repeated_in_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < one.nbytes * len(X) / 2
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 4), (3, 8, 8)])
+@pytest.mark.parametrize("kind", ["ConvNet", "DenseNet", "MaskedDenseNet"])
+def test_a_conditioner_alone_takes_one_row_for_all_samples(kind, shape):
+    rng, K = np.random.default_rng(0), 12 if shape == (3, 8, 8) else 3
+    options = dict(cond_channels=K, seed=0, dtype="float64")
+    if kind == "ConvNet":
+        net, x = invnet.ConvNet(2, 5, 4, **options), rng.normal(size=(6, 2, 4, 4))
+    elif len(shape) > 1:
+        pytest.skip("vectors have no spatial axes")
+    else:
+        net = invnet.DenseNet(2, 5, 4, **options) if kind == "DenseNet" else invnet.MaskedDenseNet(2, 5, **options)
+        x = rng.normal(size=(6, 2))
+    for parameter in net.parameters():
+        parameter.data += 0.1 * rng.normal(size=parameter.data.shape)
+    one = rng.normal(size=(1, *shape))
+    every = np.repeat(one, 6, axis=0)
+    (y, pullback), (y_every, pullback_every) = net.vjp(x, one), net.vjp(x, every)
+    agree([net.forward(x, one), y], [net.forward(x, every), y_every])
+    dy = rng.normal(size=y.shape)
+    (dx, dcond, dW), (dx_every, dcond_every, dW_every) = pullback(dy), pullback_every(dy)
+    assert dcond.shape == one.shape
+    agree([dx, dcond, *dW], [dx_every, dcond_every.sum(axis=0, keepdims=True), *dW_every])

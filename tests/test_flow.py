@@ -60,8 +60,8 @@ def test_samples_have_the_density_that_comes_with_them():
 
 def test_temperature_scales_the_noise():
     model = invnet.Flow(invnet.Chain(), (2,))
-    np.testing.assert_allclose(model.sample(5, 0.5, seed=3), model.sample(5, seed=3) / 2, rtol=1e-6)
-    assert (model.sample(5, 0.0) == 0).all()
+    np.testing.assert_allclose(model.sample(5, temperature=0.5, seed=3), model.sample(5, seed=3) / 2, rtol=1e-6)
+    assert (model.sample(5, temperature=0.0) == 0).all()
 
 
 def test_a_flow_names_the_shape_that_it_takes():

@@ -299,7 +299,7 @@ def test_sampling_takes_its_numbers_or_says_what_they_have_to_be(data):
     )
     if n is odd and isinstance(odd, float) and odd > 1e6:
         return
-    found = answered(lambda: flow.sample(n, temperature, seed))
+    found = answered(lambda: flow.sample(n, None, temperature, seed))
     if found[0]:
         assert found[1].shape == (n, 3) and found[1].dtype == np.float32
 

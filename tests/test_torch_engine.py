@@ -298,7 +298,7 @@ def test_a_flow_has_the_density_and_the_samples_that_it_has_on_numpy(engine):
             objectives.reverse_kl(flow, target, 7, seed=2),
             objectives.reverse_kl(flow, target, 7, seed=2, path=True),
         )
-        arrays = [log_p, samples, log_q, flow.sample(4, 0.7, seed=1), *(p.grad for p in flow.parameters())]
+        arrays = [log_p, samples, log_q, flow.sample(4, temperature=0.7, seed=1), *(p.grad for p in flow.parameters())]
         return [np.array(kl), *(get_ops(a).to_numpy(a).copy() for a in arrays)]
 
     expected = everything(lambda X: X)

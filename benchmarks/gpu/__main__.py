@@ -1,14 +1,15 @@
-"""The benchmark of a GPU machine: kernels, memory against depth and size, step time, each beside what else does it.
+"""Measures a GPU machine: kernels, memory against depth and size, and step time, beside other implementations.
 
     python -m benchmarks.gpu --out DIR                  needs a CUDA device; under eight minutes, no network
-    python -m benchmarks.gpu --out DIR --device cpu     tries the benchmark itself, tiny and on the CPU: its figures say
-    nothing
+    python -m benchmarks.gpu --out DIR --device cpu     tests the benchmark itself on the CPU; its figures mean nothing
 
-The curve of memory is the published one: Glow, 256x256x3, batch 8, hidden 256, 3 levels, 4 to 128 steps a level. The
-sweep of sizes has 16 steps a level and goes from 64x64 to 2048x2048, until memory ends for each. Contenders are in
-contenders.py, what is counted in measure.py. Each part is a process of its own with a limit of time; what it measured
-until then counts, what failed is a row with a note, and the time that it leaves is for the parts after it. Leaves
-gpu.csv, after each part anew, and gpu.png in DIR.
+The curve of memory has the published setting: Glow, 256x256x3, batch 8, hidden 256, 3 levels, 4 to 128 steps a level.
+The sweep of sizes has 16 steps a level and goes from 64x64 to 2048x2048, until a contender runs out of memory.
+contenders.py has the contenders, measure.py says what is counted.
+
+Each part is a process of its own with a time limit. Figures that it measured within the limit count, and a failure is
+a row with a note. Time that a part leaves goes to later parts. DIR gets gpu.csv, which is rewritten after each part,
+and gpu.png.
 """
 
 import argparse
@@ -26,13 +27,13 @@ TABLE = dict(contender="s", shallow_GiB=".3f", deep_GiB=".3f", largest="d", step
 
 
 def parts_of(settings):
-    """(part, *name) in the order in which they are worth most."""
+    """Returns (part, *name) of all parts, the most valuable first."""
     first, *others = [("memory", name) for name in settings.memory_contenders]
     return [("kernels",), first, ("speed",), *others, ("compiled",)]
 
 
 def measured(settings):
-    """All rows so far, after each part: a part has its own seconds and what those before it left of theirs."""
+    """Yields all rows so far after each part. A part gets its own seconds and those that earlier parts left."""
     rows, deadline = [], time.monotonic()
     for part, *name in parts_of(settings):
         deadline += settings.seconds[part]
@@ -48,7 +49,7 @@ def measured(settings):
 
 
 def short(rows, settings):
-    """A row of the last table for each contender."""
+    """Returns the rows of the printed table, one for each contender."""
     table = []
     for name in dict.fromkeys(row["contender"] for row in rows if row.get("contender")):
         mine = [row for row in rows if row.get("contender") == name]
@@ -89,7 +90,7 @@ def report(rows, settings, facts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="folder of the results")
+    parser.add_argument("--out", required=True, help="folder for the results")
     parser.add_argument("--device", choices=OF_DEVICE, default="cuda")
     options = parser.parse_args()
     settings = OF_DEVICE[options.device]

@@ -1,8 +1,8 @@
-"""Attempts: what fails while it is measured becomes a note of one line, and the rest is measured."""
+"""Attempts: if a measurement fails, its error becomes a note of one line, and the rest is still measured."""
 
 
 def note_of(error, out_of_memory=(MemoryError,)):
-    """Why something failed: the error's first line."""
+    """Returns the first line of an error, which says why something failed."""
     first = next(iter(str(error).strip().splitlines()), "")[:150]
     return f"out of memory: {first}" if isinstance(error, out_of_memory) else f"{type(error).__name__}: {first}"
 

@@ -2,13 +2,13 @@
 
 | contender | what it is |
 |---|---|
-| invnet-cupy, -tf32, -wide | invnet on CuPy; conditioners in TF32; tiles of 2 GiB, so that the host queues less |
-| invnet-torch, -bf16 | invnet on PyTorch; conditioners in bfloat16 under autocast |
+| invnet-cupy, -tf32, -wide | invnet on CuPy; with conditioners in TF32; with tiles of 2 GiB, for fewer calls |
+| invnet-torch, -bf16 | invnet on PyTorch; with conditioners in bfloat16 under autocast |
 | twin, -first, -compiled, -tf32, -bf16 | the same Glow in PyTorch, storing activations |
 | checkpointed | the twin, each step under torch.utils.checkpoint |
 | normflows | GlowBlocks of normflows, channels-last |
 
-On the CPU, where the benchmark itself is tried, invnet is on NumPy and on tensors there, and TF32 is float32.
+On the CPU, where only the benchmark itself is tested, invnet runs on NumPy and on CPU tensors, and TF32 is float32.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ COMPILED, COMPILED_AT = "twin-compiled", 256  # at one hidden width: compiling t
 
 
 def library_missing(name, device):
-    """The library that a contender needs and that is not there, or None."""
+    """Returns the library that a contender needs and that is not installed, or None."""
     of = next((libraries for start, libraries in LIBRARIES.items() if name.startswith(start)), ("torch",))
     of = ("numpy",) if of == ("cupy",) and device == "cpu" else of
     missing = next((library for library in of if importlib.util.find_spec(library) is None), None)
@@ -59,14 +59,14 @@ def precision(name):
 
 
 def engine_of(name, device):
-    """The engine that does a contender's arithmetic and holds its memory."""
+    """Returns the engine that computes for a contender and holds its memory."""
     if name.startswith("invnet-cupy"):
         return "cupy" if device == "cuda" else "numpy"
     return "torch:cuda" if device == "cuda" else "torch"
 
 
 def make(name, device, hidden, levels, steps, channels, batch, size):
-    """step() of a contender, which waits for nothing but the value of the loss."""
+    """Returns step() of a contender, which waits only for the value of the loss."""
     if name not in NAMES:
         raise ValueError(f"the contenders are {', '.join(NAMES)}; got {name}")
     data = host.data(channels, batch, size)
@@ -116,7 +116,7 @@ def _torch(name, device, shape, data):
 
 
 def _cast(name, device):
-    """A context of bfloat16, for the contenders that have it."""
+    """Returns a context in which the contenders with bfloat16 compute in bfloat16."""
     if precision(name) != "bf16":
         return contextlib.nullcontext()
     import torch

@@ -1,4 +1,4 @@
-"""What an engine's allocator and the device's driver say of memory, and how to wait for a device."""
+"""Memory as an engine's allocator and the device's driver report it, and how to wait for a device."""
 
 import contextlib
 import gc
@@ -11,7 +11,7 @@ def counter_of(engine):
 
 
 class Host:
-    """The CPU: the resident memory of the process, by which the benchmark itself is tried."""
+    """The CPU, on which the benchmark itself is tested. It counts the resident memory of the process."""
 
     errors = (MemoryError,)
 

@@ -1,4 +1,4 @@
-"""The device that is measured, in words."""
+"""The name, memory and driver of the device that is measured."""
 
 import importlib.util
 import platform

@@ -1,4 +1,4 @@
-"""Kernels of the engine against bytes over bandwidth, and the rate of a large product."""
+"""Times kernels of the engine beside their bound, bytes over bandwidth, and measures the rate of a large product."""
 
 import time
 
@@ -14,7 +14,7 @@ REPEATS = 20
 
 
 def product_rate(settings, kind):
-    """Floating-point operations a second of a product of large square matrices in float32, TF32 or bfloat16."""
+    """Returns floating-point operations a second of a product of large matrices in float32, TF32 or bfloat16."""
     n, device = settings.gemm, settings.device
     if device == "cpu":
         A = np.ones((n, n), "float32")
@@ -33,7 +33,7 @@ def product_rate(settings, kind):
 
 
 def seconds_of(call, counter):
-    """Of one call, the least of some turns of many calls each, with one wait at their end."""
+    """Returns the seconds of one call: the minimum of several turns, each of many calls and one wait at the end."""
     best, calls = float("inf"), 1
     for _ in range(4):
         counter.wait()
@@ -46,7 +46,7 @@ def seconds_of(call, counter):
 
 
 def calls(ops, N, size, C, hidden=256):
-    """{name: (call, bytes read and written)}, of images of C channels."""
+    """Returns {name: (call, bytes read and written)} for images of C channels."""
     rng, half, scale = np.random.default_rng(0), C // 2, ("bounded", 4.0)
     image = lambda channels, side=size: ops.copy_channels_last(
         ops.from_numpy(rng.standard_normal((N, channels, side, side), dtype=np.float32))

@@ -1,14 +1,15 @@
-"""One process of the benchmark: `python -m benchmarks.gpu.measure PART DEVICE SECONDS [CONTENDER]` prints rows as lines
-of JSON as they come.
+"""One process of the benchmark: `python -m benchmarks.gpu.measure PART DEVICE SECONDS [CONTENDER]`.
 
-- memory: of one contender, against depth and then against size, until memory ends. Each figure is of a step after
-  another one: `allocator` is the most that the allocator handed out above what there was before it (parameters,
-  gradients, batch), `driver` what the driver says is in use on the whole device after it, context and caches included.
-- speed: of all contenders, in turns (invnet/bench/turns.py), in each hidden width.
-- compiled: likewise of the contender that takes long to compile, beside the first, in one width.
-- kernels: kernels.py.
+It prints rows as lines of JSON as soon as it has them. The parts are:
 
-What fails is a row with a note. After SECONDS nothing is begun that is not yet under way.
+- memory: one contender, against depth and then against size, until memory ends. Each figure is that of a second step.
+  `allocator` is the most that the allocator handed out above what was there before the step (parameters, gradients,
+  batch). `driver` is the memory in use on the whole device after the step, with context and caches.
+- speed: all contenders, in turns (invnet/bench/turns.py), at each hidden width.
+- compiled: the contender that takes long to compile, beside the first one, at one width.
+- kernels: see kernels.py.
+
+A failure is a row with a note. After SECONDS no new measurement begins.
 """
 
 import functools
@@ -49,7 +50,7 @@ def memory(settings, until, name):
 
 
 def peak_of(name, device, **shape):
-    """The peak of a step in MiB by allocator and driver, or a note of why there is none."""
+    """Returns the peak of a step in MiB by allocator and driver, or a note that says why there is none."""
     counter = counter_of(contenders.engine_of(name, device))
     step = None
     try:
@@ -119,7 +120,7 @@ def times(settings, names, hidden, until):
 
 
 def within(rounds, until):
-    """As many rounds as there is time for, at least one."""
+    """Runs as many rounds as there is time for, at least one."""
     for i in range(rounds):
         if i and time.monotonic() > until:
             return
@@ -127,7 +128,7 @@ def within(rounds, until):
 
 
 def rate_of(settings, kind):
-    """The rate of a large product, or None where there is no such product."""
+    """Returns the rate of a large product, or None if there is no such product."""
     if kind not in _rates:
         try:
             _rates[kind] = kernels.product_rate(settings, kind)

@@ -1,4 +1,4 @@
-"""The picture: memory against depth and size, step times, kernels."""
+"""Draws the picture: memory against depth and size, step times, kernels."""
 
 from .. import harness
 

@@ -1,4 +1,4 @@
-"""A part of the benchmark in a process of its own, with a limit of time."""
+"""Runs a part of the benchmark in a process of its own, with a time limit."""
 
 import json
 import os
@@ -13,7 +13,7 @@ GRACE = 10  # seconds: a process ends by itself when its time is up, between two
 
 
 def rows_of(part, device, seconds, *name):
-    """Rows of a process, as it printed them; where it failed or was killed, a last one says why."""
+    """Returns the rows that a process printed. If it failed or was killed, a last row says why."""
     command = [sys.executable, "-m", "benchmarks.gpu.measure", part, device, str(seconds), *name]
     process = subprocess.Popen(
         command, cwd=harness.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -41,7 +41,7 @@ def rows_of(part, device, seconds, *name):
 
 
 def kill(process):
-    """The process and all that it started, as compilers that hold its pipes open."""
+    """Kills the process and all that it started, such as compilers that hold its pipes open."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

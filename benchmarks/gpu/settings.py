@@ -1,4 +1,4 @@
-"""What is measured: on a GPU, and small enough for a CPU in some seconds, where the benchmark itself is tried."""
+"""The sizes to measure: on a GPU, and small ones for a CPU, where the benchmark itself is tested in seconds."""
 
 from dataclasses import dataclass
 

@@ -141,7 +141,7 @@ def sample(run, n, temperature, seed, columns, out, threads):
     notes = _notes(path)
     samples = Samples(out or free(path.with_name("samples.png")), n, notes["shape"], _levels(notes), columns)
     flow, rng = Flow(io.load(path), notes["shape"]), np.random.default_rng(seed)
-    images = [flow.sample(min(SAMPLES_AT_ONCE, n - i), temperature, rng) for i in range(0, n, SAMPLES_AT_ONCE)]
+    images = [flow.sample(min(SAMPLES_AT_ONCE, n - i), None, temperature, rng) for i in range(0, n, SAMPLES_AT_ONCE)]
     print(f"{n} samples at temperature {temperature:g} {samples.write(np.concatenate(images))}")
 
 

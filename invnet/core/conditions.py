@@ -1,5 +1,7 @@
 """The condition of a call: checked and converted once, where a user hands it over."""
 
+import array_api_compat
+
 from ..ops import get_ops
 from ..passes.context import current
 from .gradients import same_engine
@@ -24,7 +26,8 @@ def given_condition(layer, X, cond):
     """The condition of X as the layers within `layer` take it: None, or an array or Condition of N samples in the
     layer's dtype.
 
-    Any real dtype is converted, and one row is that of every sample, without a copy.
+    Any real dtype is converted. One row serves every sample, without a copy. Integer labels (N,) become one-hot rows
+    where a model within has `classes`.
 
     Raises:
         ValueError: there is none, and a layer within needs one; or there is one, and no layer takes it; or it has
@@ -36,7 +39,7 @@ def given_condition(layer, X, cond):
         if sizes and all(K for K, _ in sizes):
             raise ValueError(f"{_name(layer)} needs a condition of shape {_shapes(layer, X)}; got none")
         return None
-    array, N = condition_array(cond), X.shape[0]
+    array, N, dtype = condition_array(cond), X.shape[0], layer.dtype or X.dtype
     if not sizes:
         if current().layer is not None:  # of the layers within another one some ignore it
             return None
@@ -45,8 +48,8 @@ def given_condition(layer, X, cond):
         )
     ops = get_ops(X)
     same_engine("the condition", array, X)
+    array = vectors_of_labels(layer, array, dtype)
     _check_shape(layer, ops, X, array)
-    dtype = layer.dtype or X.dtype
     if not ops.same_dtype(array.dtype, dtype):
         if not ops.xp.isdtype(array.dtype, REAL):
             raise TypeError(f"a condition has real numbers; got dtype {array.dtype}")
@@ -57,11 +60,37 @@ def given_condition(layer, X, cond):
     return cond if array is cond.array else Given(array, cond)
 
 
+def vectors_of_labels(layer, cond, dtype):
+    """Integer labels (N,) as one-hot rows (N, classes), for a layer within which a model has `classes`; any other
+    condition as it is.
+
+    Raises:
+        ValueError: a label is negative, or not below `classes`.
+    """
+    ops = get_ops(cond)
+    if cond.ndim != 1 or not ops.xp.isdtype(cond.dtype, "integral"):
+        return cond
+    classes = layer.derived("classes", lambda: _classes(layer))
+    if classes is None:
+        return cond
+    if not ops.lies_within(cond, 0, classes - 1):
+        least, most = ops.min_max(cond)
+        raise ValueError(f"labels are integers from 0 to {classes - 1}; got {least:g} to {most:g}")
+    columns = ops.xp.arange(classes, device=array_api_compat.device(cond))
+    return ops.astype(cond[:, None] == columns, dtype)
+
+
+def _classes(layer):
+    """How many classes the first model within has whose condition is a label, or None."""
+    modules = (layer, *(module for _, module in layer.named_modules()))
+    return next((module.classes for module in modules if getattr(module, "classes", None)), None)
+
+
 def _check_shape(layer, ops, X, array):
     shape, N = tuple(array.shape), X.shape[0]
     if len(shape) < 2:
         labels = len(shape) == 1 and ops.xp.isdtype(array.dtype, ("bool", "integral"))
-        advice = "; one-hot integer labels first, as np.eye(K)[labels] does" if labels else ""
+        advice = "; a model that takes integer labels is made with classes=" if labels else ""
         raise ValueError(f"a condition has shape {_shapes(layer, X)}; got {shape}{advice}")
     times = [n // m if m and n % m == 0 else 0 for n, m in zip(shape[2:], X.shape[2:])]
     fits = len(shape) == 2 or (len(shape) == X.ndim and len(set(times)) == 1 and 0 not in times)

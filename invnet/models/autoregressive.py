@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arguments import check_integers, generator
+from ..arguments import check_integers, condition_channels, generator
 from ..core import SHAPES
 from ..layers import AutoregressiveAffine, Chain
 from ..layers.transforms.affine import Affine, scale_and_bound
@@ -26,6 +26,8 @@ class MAF(Chain):
         activation, cond_channels: as in MaskedDenseNet.
         seed: an int; the same seed gives the same bits.
         dtype: "float32" or "float64".
+        classes: how many classes there are, where the condition is a class: integer labels (N,) from 0 to classes - 1,
+            which become one-hot rows; 0 for none.
 
     Raises:
         ValueError: `order` is unknown, a number is out of range, or an option has no effect: `depth` beside a list of
@@ -51,12 +53,14 @@ class MAF(Chain):
         cond_channels=0,
         seed=0,
         dtype="float32",
+        classes=0,
     ):
         check_integers(channels=channels, steps=steps)
         if channels < 1 or steps < 0:
             raise ValueError(f"channels is positive and steps not negative; got {channels} and {steps}")
         if order not in ("reversal", "random", "same"):
             raise ValueError(f'order is "reversal", "random" or "same"; got {order!r}')
+        cond_channels = condition_channels(cond_channels, classes)
         depth, (scale, bound) = depth_of(hidden, depth), scale_and_bound(scale, bound)
         self._meant = {"depth": depth, "scale": scale, "bound": bound}
         rng, layers = generator(seed), []
@@ -71,7 +75,7 @@ class MAF(Chain):
             )
             layers.append(AutoregressiveAffine(channels, net, self.fast, scale, bound))
         super().__init__(*layers)
-        self.channels = channels
+        self.channels, self.classes = channels, classes
 
     def check_shape(self, X, name="X"):
         super().check_shape(X, name)

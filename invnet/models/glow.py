@@ -1,6 +1,6 @@
 """Glow: the multiscale flow."""
 
-from ..arguments import check_flags, check_integers, check_unused, generator
+from ..arguments import check_flags, check_integers, check_unused, condition_channels, generator
 from ..core import SHAPES
 from ..layers import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Squeeze, Unsqueeze
 from ..layers.transforms.affine import scale_and_bound
@@ -29,6 +29,8 @@ class Glow(Chain):
         cond_spatial: the condition has spatial axes.
         seed: an int; the same seed gives the same bits.
         dtype: "float32" or "float64".
+        classes: how many classes there are, where the condition is a class: integer labels (N,) from 0 to classes - 1,
+            which become one-hot rows; 0 for none.
 
     Raises:
         ValueError: a number or a name is out of range; an array's spatial axes are not divisible by 2 ** levels. An
@@ -59,9 +61,11 @@ class Glow(Chain):
         cond_spatial=False,
         seed=0,
         dtype="float32",
+        classes=0,
     ):
         if coupling not in ("affine", "additive"):
             raise ValueError(f'coupling is "affine" or "additive"; got {coupling!r}')
+        cond_channels = condition_channels(cond_channels, classes)
         _check_sizes(channels, hidden, levels, steps, ndim, cond_channels)
         scale, bound, prior = self._check_effects(
             coupling, scale, bound, levels, prior, ndim, cond_channels, cond_spatial
@@ -101,7 +105,7 @@ class Glow(Chain):
             return (Squeeze(), *layers(C * 2**ndim, level), Unsqueeze())
 
         super().__init__(*squeezed(channels, 1))
-        self.channels = channels
+        self.channels, self.classes = channels, classes
 
     @staticmethod
     def _check_effects(coupling, scale, bound, levels, prior, ndim, cond_channels, cond_spatial):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arguments import check_flags, check_integers, generator
+from ..arguments import check_flags, check_integers, condition_channels, generator
 from ..layers import AutoregressiveSpline, Chain, SplineCoupling
 from ..nets import DenseNet, MaskedDenseNet
 from ..nets.dense import depth_of
@@ -35,6 +35,8 @@ class NSF(Chain):
         dtype: "float32" or "float64".
         autoregressive: None for couplings, RQ-NSF (C) in the paper. "forward" for autoregressive layers, RQ-NSF (AR),
             whose densities are fast, "inverse" for those whose samples are.
+        classes: how many classes there are, where the condition is a class: integer labels (N,) from 0 to classes - 1,
+            which become one-hot rows; 0 for none.
 
     Raises:
         ValueError: `autoregressive` is unknown, a number is out of range, or `depth` is given beside a list of widths.
@@ -58,12 +60,14 @@ class NSF(Chain):
         seed=0,
         dtype="float32",
         autoregressive=None,
+        classes=0,
     ):
         if autoregressive not in (None, "forward", "inverse"):
             raise ValueError(f'autoregressive is None, "forward" or "inverse"; got {autoregressive!r}')
         checked("NSF", channels, steps, 2 if autoregressive is None else 1)
         check_integers(bins=bins)
         check_flags(actnorm=actnorm)
+        cond_channels = condition_channels(cond_channels, classes)
         depth = depth_of(hidden, depth)
         self._meant = {"depth": depth}
         rng = generator(seed)
@@ -80,4 +84,4 @@ class NSF(Chain):
 
         layer, swaps = (couple, True) if autoregressive is None else (regress, False)
         super().__init__(*alternating(channels, steps, layer, mix, actnorm, rng, dtype, swaps))
-        self.channels = channels
+        self.channels, self.classes = channels, classes

@@ -1,6 +1,6 @@
 """RealNVP: affine couplings that take turns."""
 
-from ..arguments import check_flags, generator
+from ..arguments import check_flags, condition_channels, generator
 from ..layers import AffineCoupling, Chain
 from ..layers.transforms.affine import scale_and_bound
 from ..nets import DenseNet
@@ -27,6 +27,8 @@ class RealNVP(Chain):
         cond_channels: K of a condition (N, K), 0 for none.
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
+        classes: how many classes there are, where the condition is a class: integer labels (N,) from 0 to classes - 1,
+            which become one-hot rows; 0 for none.
 
     Raises:
         ValueError: a number or a name is out of range, or an option has no effect: `depth` beside a list of widths,
@@ -51,9 +53,11 @@ class RealNVP(Chain):
         cond_channels=0,
         seed=0,
         dtype="float32",
+        classes=0,
     ):
         checked("RealNVP", channels, steps)
         check_flags(actnorm=actnorm)
+        cond_channels = condition_channels(cond_channels, classes)
         depth, (scale, bound) = depth_of(hidden, depth), scale_and_bound(scale, bound)
         self._meant = {"depth": depth, "scale": scale, "bound": bound}
         rng, widths = generator(seed), AffineCoupling.conditioner_channels(channels)
@@ -63,4 +67,4 @@ class RealNVP(Chain):
             return AffineCoupling(channels, net, scale, bound)
 
         super().__init__(*alternating(channels, steps, couple, mix, actnorm, rng, dtype))
-        self.channels = channels
+        self.channels, self.classes = channels, classes

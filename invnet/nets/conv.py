@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ..arguments import check_integers, generator, is_integer
-from ..core import SHAPES, Conditioner, Parameter, check_gradient, condition_array, float_dtype, get_ops
+from ..core import SHAPES, Conditioner, Parameter, check_gradient, condition_array, condition_rows, float_dtype, get_ops
 from ..fused.spec import ConvSpec
 from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 
@@ -177,12 +177,12 @@ class ConvNet(Conditioner):
         if cond.ndim == len(shape) > 2:
             while cond.shape[2] > shape[2] and not any(size % 2 for size in cond.shape[2:]):
                 cond = ops.squeeze_(ops.copy_channels_last(cond))
+        cond = condition_rows(cond, shape[0])
         fits = cond.ndim > 1 and cond.shape[0] == shape[0] and cond.shape[1] == self.V.data.shape[0]
         if not fits or (cond.ndim > 2 and tuple(cond.shape[2:]) != tuple(shape[2:])):
             raise ValueError(
-                f"the condition of x {tuple(shape)} has shape ({shape[0]}, K), or (..., *spatial) with x's axes times "
-                f"a power "
-                f"of two, and {self.V.data.shape[0]} channels after squeezing; got {given}"
+                f"the condition of x {tuple(shape)} has {shape[0]} rows or one, of shape (K,), or (K, *spatial) with "
+                f"x's axes times a power of two, and {self.V.data.shape[0]} channels after squeezing; got {given}"
             )
         return ops.rows(cond)
 
@@ -200,4 +200,6 @@ class ConvNet(Conditioner):
             dcond = ops.images(dcond, (shape[0], dcond.shape[1], *shape[2:]))
             while tuple(dcond.shape[2:]) != tuple(cond.shape[2:]):
                 dcond = ops.unsqueeze_(dcond)
+        if cond.shape[0] == 1 != shape[0]:  # one row served all samples
+            dcond = ops.xp.sum(dcond, axis=0, keepdims=True)
         return dcond
