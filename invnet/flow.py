@@ -10,6 +10,7 @@ from .core import Layer, Module, Parameter, condition_array, get_ops
 from .core.conditions import vectors_of_labels
 from .core.explanation import Explanation
 from .passes import evaluation
+from .passes.context import in_own_context
 
 
 class Flow(Module):
@@ -51,6 +52,7 @@ class Flow(Module):
         """Which code serves each layer on such an X, and why not a faster one; see `Layer.explain`."""
         return Explanation(row._replace(name=f"layer.{row.name}".rstrip(".")) for row in self.layer.explain(X, cond))
 
+    @in_own_context
     def log_prob(self, X, cond=None):
         """log density of each sample, (N,), in nats.
 
@@ -82,6 +84,10 @@ class Flow(Module):
     def sample_and_log_prob(self, n, cond=None, temperature=1.0, seed=None):
         """n samples as of `sample`, and their log density at temperature 1, (n,)."""
         cond, temperature, seed = _in_order(cond, temperature, seed)
+        return self._sample_and_log_prob(n, cond, temperature, seed)
+
+    @in_own_context
+    def _sample_and_log_prob(self, n, cond, temperature, seed):
         Z = self.noise(n, temperature, seed)
         with evaluation():
             X, logdet = self.layer.inverse_logdet(Z, cond)

@@ -16,7 +16,7 @@ from engines import cupy_here
 import invnet
 from invnet import cli, distributed, process_group
 from invnet.passes import backward_hook
-from invnet.passes.current import current
+from invnet.passes.context import current
 from invnet.train import CHECKPOINT, METRICS, Recipe, Trainer, evaluate
 from invnet.train.metrics import read_metrics
 
@@ -346,7 +346,7 @@ def test_a_chain_announces_its_steps_with_their_rebuilt_input_and_its_gradient()
         inner, (first, _, last) = chain.layers[1], chain._steps if layer is chain else chain._steps[::-1]
         assert [step for step, *_ in announced] == [last, inner._steps[0], inner, first]
         np.testing.assert_allclose(announced[-2][2], A.forward(X)[0] if layer is chain else A.inverse(X), rtol=1e-9)
-    assert current.observer is None
+    assert current().hook is None
 
 
 def test_what_runs_within_a_conditioner_is_not_announced():
@@ -360,7 +360,7 @@ def test_what_runs_within_a_conditioner_is_not_announced():
             return self.net.forward(x)
 
         def vjp(self, x, cond=None):
-            seen.append(current.observer)
+            seen.append(current().hook)
             return self.net.vjp(x)
 
     chain, seen, announced = invnet.Chain(invnet.AffineCoupling(4, Inside())), [], []
@@ -371,7 +371,7 @@ def test_what_runs_within_a_conditioner_is_not_announced():
             ranks.backward(chain, np.random.default_rng(0).standard_normal((2, 4, 3, 3)))
     finally:
         invnet.set_num_threads(number)
-    assert seen == [None] and announced == list(chain.layers) and current.observer is None
+    assert seen == [None] and announced == list(chain.layers) and current().hook is None
 
 
 # SingleProcess

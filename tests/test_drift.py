@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import invnet
-from invnet.passes.current import current
+from invnet.passes.context import current
 from invnet.passes.policy import CALM
 from invnet.testing import reconstruction_error
 
@@ -231,7 +231,7 @@ def test_a_pass_that_fails_leaves_nothing_behind():
         with pytest.raises(ZeroDivisionError):
             step(net, X)
         delattr(layer, name)
-        assert current.monitor is None and net.saved_pass is None
+        assert current().monitor is None and net.saved_pass is None
         for got, e in zip(_flat(step(net, X)), expected, strict=True):
             np.testing.assert_array_equal(got, e)
 

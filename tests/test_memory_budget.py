@@ -106,18 +106,18 @@ def test_the_budget_is_kept_and_the_coarsest_levels_go_first():
     net, X = glow()
     net.memory_budget = PLENTY
     net.forward(X)
-    all_of_it, number = net.saved_pass.kept.used, len(net.saved_pass.kept._entries)
-    fine, coarse = (sorted(entry.size for entry in net.saved_pass.kept._entries)[i] for i in (-1, 0))
+    all_of_it, number = net.saved_pass.cache.used, len(net.saved_pass.cache._entries)
+    fine, coarse = (sorted(entry.size for entry in net.saved_pass.cache._entries)[i] for i in (-1, 0))
     assert fine > coarse
     for budget in (0.2 * all_of_it, 0.5 * all_of_it, 0.9 * all_of_it):
         net.memory_budget = budget
         for _ in range(3):
             expected = everything(glow()[0], X)[0]
             net.forward(X)
-            kept = [entry for entry in net.saved_pass.kept._entries if entry.value is not None]
-            assert 0 < net.saved_pass.kept.used == sum(entry.size for entry in kept) <= budget
+            kept = [entry for entry in net.saved_pass.cache._entries if entry.value is not None]
+            assert 0 < net.saved_pass.cache.used == sum(entry.size for entry in kept) <= budget
             assert 0 < len(kept) < number
-            worths = {entry.worth for entry in net.saved_pass.kept._entries if entry.value is None}
+            worths = {entry.worth for entry in net.saved_pass.cache._entries if entry.value is None}
             assert min(entry.worth for entry in kept) >= max(worths)
             same(everything(net, X)[0], expected)
 
@@ -129,7 +129,7 @@ def test_what_is_kept_is_about_what_was_planned():
     X = np.concatenate([X] * 20)
     net.memory_budget = PLENTY
     net.forward(X), net.forward(X)
-    planned = net.saved_pass.kept.used
+    planned = net.saved_pass.cache.used
     net.memory_budget = PLENTY
     tracemalloc.start()
     Z, _ = net.forward(X)
@@ -164,7 +164,7 @@ def test_backward_twice_and_a_copy_of_z():
 def test_nothing_is_kept_without_a_budget_or_after_it_is_taken_away():
     net, X = glow()
     net.forward(X)
-    assert net.saved_pass.kept is None
+    assert net.saved_pass.cache is None
     net.memory_budget = PLENTY
     net.forward(X)
     net.memory_budget = 0
@@ -175,7 +175,7 @@ def test_a_share_of_the_free_memory():
     net, X = glow()
     net.memory_budget = 0.25
     net.forward(X)
-    assert 1 << 20 < net.saved_pass.kept.budget < 1 << 50 and net.saved_pass.kept.used > 0
+    assert 1 << 20 < net.saved_pass.cache.budget < 1 << 50 and net.saved_pass.cache.used > 0
 
 
 class Plain(Conditioner):

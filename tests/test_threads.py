@@ -12,6 +12,7 @@ import pytest
 import invnet
 from invnet.losses import gaussian_nll
 from invnet.optim import Adam, clip_by_global_norm
+from invnet.passes.context import PassContext, current
 
 NIGHTLY = [pytest.mark.nightly, pytest.mark.slow]
 SHAPE = (24, 3, 16, 16)  # several tiles for a Glow of 16 hidden channels, so that worker threads are at work
@@ -134,6 +135,60 @@ def test_ctrl_c_at_any_moment_of_a_step_leaves_the_model_usable(times):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         signal.signal(signal.SIGINT, usual)
+
+
+class PressedIn:
+    """A context in which Ctrl-C is pressed when the `__enter__` number `turn` of the library, or of NumPy, is done.
+
+    That is the moment after which a `with` block has changed a setting, and before which nothing would change it back.
+    """
+
+    def __init__(self, turn):
+        self.turn, self.pressed = turn, False
+
+    def __enter__(self):
+        sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *error):
+        sys.setprofile(None)
+
+    def _look(self, frame, event, argument):
+        code = frame.f_code
+        inside = code.co_name == "__enter__" and "invnet" in code.co_filename
+        if event in ("return", "c_return") and inside and not self.pressed:
+            self.turn -= 1
+            if self.turn < 0:
+                self.pressed = True
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["forward", "backward", "inverse", "log_prob", "decode"])
+def test_ctrl_c_before_the_end_of_a_with_block_leaves_no_setting(name):
+    net = glow(1)
+    flow, exact = invnet.Flow(net, SHAPE[1:]), invnet.layers.Exact(invnet.Glow(3, 16, 1, 1))
+    X = np.random.default_rng(1).standard_normal((2, *SHAPE[1:])).astype("float32")
+    coded = exact.encode((X * 1000).astype("int64"))
+    act = {
+        "forward": lambda: net.forward(X),
+        "backward": lambda: net.backward(X, X),
+        "inverse": lambda: net.inverse(X),
+        "log_prob": lambda: flow.log_prob(X),
+        "decode": lambda: exact.decode(*coded),
+    }[name]
+    act()
+    before, turn = np.geterr(), 0
+    while True:
+        try:
+            with PressedIn(turn) as pressed:
+                act()
+            break
+        except KeyboardInterrupt:
+            assert pressed.pressed
+        assert np.geterr() == before and current() == PassContext(), turn
+        turn += 1
+    assert turn > 3
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux says of a process")

@@ -3,7 +3,7 @@
 import array_api_compat
 
 from ..ops import get_ops
-from ..passes.current import current
+from ..passes.context import current
 from .gradients import same_engine
 from .parameters import Condition, condition_array, condition_rows
 
@@ -41,7 +41,7 @@ def given_condition(layer, X, cond):
         return None
     array, N, dtype = condition_array(cond), X.shape[0], layer.dtype or X.dtype
     if not sizes:
-        if current.layer is not None:  # of the layers within another one some ignore it
+        if current().layer is not None:  # of the layers within another one some ignore it
             return None
         raise ValueError(
             f"{_name(layer)} takes no condition, and no layer within it does; got one of shape {tuple(array.shape)}"

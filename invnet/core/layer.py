@@ -4,7 +4,7 @@ import numpy as np
 
 from ..ops import get_ops
 from ..passes import BackwardPolicy
-from ..passes.current import current, within
+from ..passes.context import current, in_own_context, within
 from ..passes.replay import RngReplay
 from .conditions import Given, given_condition
 from .explanation import Explanation
@@ -263,30 +263,36 @@ class InPlaceLayer(BackwardPolicy, Layer):
             ops.copy_channels_last(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.copy_channels_last(X)
         )
 
+    @in_own_context
     def explain(self, X, cond=None):
         ops = self.check(X)
         cond = given_condition(self, X, cond)
         with self._new_pass(ops, "forward_", X.shape[0]).running(self):
             return Explanation.of(self, self.explained(X, cond))
 
+    @in_own_context
     def forward(self, X, cond=None):
         return self._out("forward_", X, cond)
 
+    @in_own_context
     def inverse(self, Z, cond=None):
         ops = self.check(Z, "Z")
-        cond = given_condition(self, Z, cond)
+        cond, around = given_condition(self, Z, cond), current()
         with (
             ops.at_work(),
-            within(layer=current.layer or self, rng=current.rng or RngReplay(), kept=None, monitor=None),
+            within(layer=around.layer or self, rng=around.rng or RngReplay(), cache=None, monitor=None),
         ):
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
+    @in_own_context
     def inverse_logdet(self, Z, cond=None):
         return self._out("inverse_logdet_", Z, cond, "Z")
 
+    @in_own_context
     def backward(self, dZ, Z, dlogdet=None, cond=None):
         return self._back("backward_", "forward_", dZ, Z, dlogdet, cond, "Z")
 
+    @in_own_context
     def inverse_backward(self, dX, X, dlogdet=None, cond=None):
         return self._back("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond)
 
@@ -295,7 +301,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
         cond = given_condition(self, X, cond)
         with ops.at_work():
             saved, own = self._new_pass(ops, out_, X.shape[0]), self._own_copy(ops, X)
-            if current.layer is None and self._may_heal(saved) and self.is_composite:
+            if current().layer is None and self._may_heal(saved) and self.is_composite:
                 saved.monitor.mark(own)
             with saved.running(self):
                 Z, logdet = getattr(self, out_)(own, cond)
@@ -325,6 +331,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
             self._finish(ops, saved, again, (dX, X))
         return dX, X
 
+    @in_own_context
     def initialize(self, X, cond=None):
         ops = self.check(X)
         cond = given_condition(self, X, cond)

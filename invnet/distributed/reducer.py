@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import Module, Parameter
 from ..layers import Chain
-from ..passes.current import within
+from ..passes.context import within
 from ..passes.healing import settle
 
 #: Six of the 24 MiB of a Glow with 16 couplings of hidden 512; one bucket would be summed when backward is done.
@@ -68,7 +68,7 @@ class Reducer:
         self.optimizer.make_gradients()
         self._share, self._sums = 1.0 / self.group.size if share is None else share, {}
         self._left, self._waiting, deferred = self._uses.copy(), collections.Counter(self._bucket_of.values()), []
-        with within(observer=self._announced, deferred=deferred):
+        with within(hook=self._announced, deferred=deferred):
             yield
             settle()
         self._sum_the_others()

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 
 from ..core import InPlaceLayer, get_ops
-from ..passes.current import current
+from ..passes.context import current
 from ..passes.drift import TOLERANCE
 from .spec import ConvSpec, DenseSpec
 
@@ -100,8 +100,8 @@ class FusedGroup(InPlaceLayer):
             return dZ, Z
         dX, X, logdet, condition = plan.backward_(self, ops, dZ, Z, dlogdet, inverse)
         self._check_condition(condition, plan.dtype)
-        if current.monitor is not None:
-            current.monitor.rebuilt_logdet(self, logdet)
+        if current().monitor is not None:
+            current().monitor.rebuilt_logdet(self, logdet)
         return dX, X
 
     @property

@@ -12,7 +12,7 @@ from ..ops.numpy.kernels.records import LAYER, UNITS
 from ..ops.numpy.kernels.tables import KINDS
 from ..ops.numpy.kernels.vectors import BYTES, SLACK
 from ..ops.reference.coupling import log_bound
-from ..passes.current import current
+from ..passes.context import current
 from .plan import Plan
 
 
@@ -93,15 +93,14 @@ class ImagePlan(Plan):
         """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the
         bound.
         """
-        kept, size = current.kept, self.kept * X.shape[0] * math.prod(X.shape[2:]) * self.dtype.itemsize
-        tapes = None if kept is None else kept.place(group, size, self.weights / self.kept)
-        return ops.fused_images_(self, X, inverse, tapes, None if tapes is None else kept.memory)
+        cache, size = current().cache, self.kept * X.shape[0] * math.prod(X.shape[2:]) * self.dtype.itemsize
+        tapes = None if cache is None else cache.place(group, size, self.weights / self.kept)
+        return ops.fused_images_(self, X, inverse, tapes, None if tapes is None else cache.memory)
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
         """dX, X, the forward pass's logdet as computed from X, and the bound; adds to the parameters' gradients."""
-        return ops.fused_images_vjp_(
-            self, dZ, Z, dlogdet, inverse, None if current.kept is None else current.kept.take(group)
-        )
+        cache = current().cache
+        return ops.fused_images_vjp_(self, dZ, Z, dlogdet, inverse, None if cache is None else cache.take(group))
 
     def for_tile(self, N, D, H, W, backward, tapes_apart):
         """What the compiled functions take for a tile of that shape; see `_plan`."""

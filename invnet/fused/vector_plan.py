@@ -15,7 +15,7 @@ from ..ops.numpy.kernels.tables import KINDS
 from ..ops.numpy.kernels.vectors import BYTES, SLACK, VECTORS
 from ..ops.reference import LEAST
 from ..ops.reference.coupling import log_bound
-from ..passes.current import current
+from ..passes.context import current
 from .plan import Plan
 from .spec import DenseSpec
 
@@ -64,7 +64,7 @@ class VectorPlan(Plan):
 
     def takes(self, ops, X):
         """Whether compiled functions do this group on such an array now: not where activations are kept."""
-        return current.kept is None
+        return current().cache is None
 
     def forward_(self, group, ops, X, inverse):
         """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the

@@ -7,7 +7,7 @@ from ..core import Condition, InPlaceLayer, Layer, condition_array, get_ops, giv
 from ..core.summary import output_shape
 from ..fused import group_neighbours
 from ..passes import drift
-from ..passes.current import current
+from ..passes.context import current
 from .channel_affine import ChannelAffine, Folded
 
 
@@ -85,7 +85,7 @@ class Chain(InPlaceLayer):
 
     def explained(self, X, cond):
         ops = get_ops(X)
-        for step in self._in_order(current.monitor, "forward_"):
+        for step in self._in_order(current().monitor, "forward_"):
             yield from step.explained(X, cond)
             shape = output_shape(step, tuple(X.shape[1:]))
             X = X if shape is None else ops.empty((X.shape[0], *shape), X)
@@ -122,7 +122,7 @@ class Chain(InPlaceLayer):
         return self._back_through("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond, "X")
 
     def _through(self, out_, X, cond, name):
-        ops, monitor = get_ops(X), current.monitor
+        ops, monitor = get_ops(X), current().monitor
         logdet, steps = ops.full(X.shape[0], 0.0, X), self._in_order(monitor, out_)
         trace = None if monitor is None else drift.ChainTrace(monitor, self, out_, len(steps))
         for layer in steps:
@@ -137,15 +137,16 @@ class Chain(InPlaceLayer):
         return X, logdet
 
     def _back_through(self, back_, out_, dZ, Z, dlogdet, cond, name):
-        monitor = current.monitor
+        context = current()
+        monitor = context.monitor
         # Gradients of what is computed again are not ready before: nobody is told.
-        observe = current.observer if monitor is None or monitor.strict is None else None
+        hook = context.hook if monitor is None or monitor.strict is None else None
 
         def back(layer, dZ, Z):
             layer.check_shape(Z, name)
             dZ, Z = getattr(layer, back_)(dZ, Z, dlogdet, cond)
-            if observe is not None:
-                observe(layer, dZ, Z)
+            if hook is not None:
+                hook(layer, dZ, Z)
             return dZ, Z
 
         def out(layer, X, samples):

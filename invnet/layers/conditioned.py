@@ -9,8 +9,7 @@ import math
 
 from ..arguments import check_integers, check_unused, shown
 from ..core import Condition, Conditioner, InPlaceLayer, condition_array, get_ops
-from ..passes.activation_cache import aside
-from ..passes.current import current
+from ..passes.context import current, isolated
 from ..passes.replay import TileNets
 
 #: what the options of a conditioner that a layer makes stand for where they are None
@@ -111,7 +110,7 @@ class Conditioned(InPlaceLayer):
 
     def _run(self, V, cond, transform_, *notes):
         """Transforms the channels of V that are changed, in place; returns logdet (N,)."""
-        ops, c, cache = get_ops(V), self._condition_of(V, cond), current.kept
+        ops, c, cache = get_ops(V), self._condition_of(V, cond), current().cache
         logdet, tiles = ops.full(V.shape[0], 0.0, V), self._tiles(ops, V)
         seen, changed, nets = V[:, self._seen], V[:, self._changed], TileNets(self.net)
         saved = None if cache is None else cache.place(self, self._kept_bytes(V), self._weights / self._kept_floats)
@@ -133,7 +132,7 @@ class Conditioned(InPlaceLayer):
             if saved is not None:
                 saved.append(evaluation)
 
-        with aside():
+        with isolated():
             for turns in self._turns(nets, tiles, *notes):
                 ops.map_tiles(work, turns, commit, None if saved is None else cache.memory)
         return logdet
@@ -145,7 +144,7 @@ class Conditioned(InPlaceLayer):
             seen_by: a function without arguments that returns a function of a tile: what the conditioner saw there.
                 None where V still has it, in the channels that are seen.
         """
-        ops, c, cache = get_ops(V), self._condition_of(V, cond), current.kept
+        ops, c, cache = get_ops(V), self._condition_of(V, cond), current().cache
         seen, dseen, changed, dchanged = V[:, self._seen], dV[:, self._seen], V[:, self._changed], dV[:, self._changed]
         tiles, saved, nets = self._tiles(ops, V), None if cache is None else cache.take(self), TileNets(self.net)
         rebuilt = None if saved or seen_by is None else seen_by()
@@ -175,7 +174,7 @@ class Conditioned(InPlaceLayer):
                 ops.add_(tile.region(dseen), du)
             self._add(cond, tile, dcond, gradients)
 
-        with aside():
+        with isolated():
             for turns in self._turns(nets, tiles, saved or [None] * len(tiles), *notes):
                 ops.map_tiles(work, turns, commit)
 

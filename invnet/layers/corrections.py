@@ -1,11 +1,6 @@
 """Corrections: the bits that an exact forward pass leaves for the way back."""
 
-import contextlib
-import threading
-
 import numpy as np
-
-_current = threading.local()
 
 
 class Note:
@@ -93,18 +88,3 @@ class Nearest:
 
     def take(self, tiles):
         return [Note(None)] * tiles
-
-
-def current():
-    """The Corrections of the pass that runs in this thread."""
-    return _current.corrections
-
-
-@contextlib.contextmanager
-def using(corrections):
-    """Within, `current()` is `corrections`."""
-    before, _current.corrections = getattr(_current, "corrections", None), corrections
-    try:
-        yield
-    finally:
-        _current.corrections = before

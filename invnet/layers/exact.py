@@ -7,8 +7,8 @@ import numpy as np
 from ..arguments import shown
 from ..core import InPlaceLayer, Layer, get_ops, given_condition
 from ..ops.grid import is_power_of_two
-from ..passes.current import within
-from .corrections import Corrections, Nearest, using
+from ..passes.context import in_own_context, within
+from .corrections import Corrections, Nearest
 from .grid_layers import on_grid
 
 
@@ -83,7 +83,7 @@ class Exact(InPlaceLayer):
         ops, self._corrections = get_ops(X), None  # frees what an earlier call left
         ops.snap_(X, ops.grid(self.limit, X))
         corrections = Corrections(ops.checksum(X))
-        with using(corrections), within(monitor=None):  # there is no drift
+        with within(corrections=corrections, monitor=None):  # what is rebuilt to the bit needs no monitor
             Z, logdet = self._on_grid.forward_(X, cond)
         corrections.mark, self._corrections = ops.checksum(Z), corrections
         return Z, logdet
@@ -91,7 +91,7 @@ class Exact(InPlaceLayer):
     def inverse_logdet_(self, Z, cond=None):
         ops = get_ops(Z)
         ops.snap_(Z, ops.grid(self.limit, Z))
-        with using(Nearest()), within(monitor=None):
+        with within(corrections=Nearest(), monitor=None):
             return self._on_grid.inverse_logdet_(Z, cond)
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
@@ -99,7 +99,7 @@ class Exact(InPlaceLayer):
         ops.snap_(Z, ops.grid(self.limit, Z))
         if kept is None or kept.mark != ops.checksum(Z):
             kept = Corrections()
-        with using(kept.copy()), within(monitor=None):
+        with within(corrections=kept.copy(), monitor=None):
             dX, X = self._on_grid.backward_(dZ, Z, dlogdet, cond)
         self._confirm(ops, X, kept)
         return dX, X
@@ -109,6 +109,7 @@ class Exact(InPlaceLayer):
         self.layer.initialize_(ops.copy_channels_last(X), cond)
         return self.forward_(X, cond)[0]
 
+    @in_own_context
     def encode(self, X, cond=None):
         """Z and the correction bits of integers X: the same map without loss, in steps of the grid.
 
@@ -123,10 +124,11 @@ class Exact(InPlaceLayer):
         floats = self._floats(ops, X)
         cond = given_condition(self, floats, cond)
         corrections = Corrections(_checksum(ops, X))
-        with ops.at_work(), using(corrections):
+        with ops.at_work(), within(corrections=corrections):
             Z, _ = self._on_grid.forward_(floats, cond)
         return ops.integers(Z, ops.grid(self.limit, Z)), corrections.packed(ops)
 
+    @in_own_context
     def decode(self, Z, bits, cond=None):
         """The integers X of which `encode` made Z and bits.
 
@@ -136,7 +138,7 @@ class Exact(InPlaceLayer):
         ops = get_ops(Z)
         floats, corrections = self._floats(ops, Z), Corrections.unpacked(bits, ops)
         cond = given_condition(self, floats, cond)
-        with ops.at_work(), using(corrections):
+        with ops.at_work(), within(corrections=corrections):
             X, _ = self._on_grid.inverse_logdet_(floats, cond)
         X = ops.integers(X, ops.grid(self.limit, X))
         if _checksum(ops, X) != corrections.source:

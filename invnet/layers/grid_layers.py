@@ -3,9 +3,9 @@
 import math
 
 from ..core import InPlaceLayer, get_ops
+from ..passes.context import current
 from .channel_affine import ChannelAffine
 from .compose import Chain, FactorOut
-from .corrections import current
 from .coupling import AdditiveCoupling, AffineCoupling
 from .permute import Permute
 from .squeeze import Squeeze
@@ -58,13 +58,13 @@ class GridAdditive(GridLayer):
     """z2 = x2 + round(t): one to one."""
 
     def forward_(self, X, cond=None):
-        return X, self.layer._run(X, cond, self._couple, current().put(self._tiles(X)))
+        return X, self.layer._run(X, cond, self._couple, current().corrections.put(self._tiles(X)))
 
     def inverse_logdet_(self, Z, cond=None):
-        return Z, self.layer._run(Z, cond, self._uncouple, current().take(self._tiles(Z)))
+        return Z, self.layer._run(Z, cond, self._uncouple, current().corrections.take(self._tiles(Z)))
 
     def backward_(self, dZ, Z, dlogdet, cond=None):
-        self.layer._run_vjp(dZ, Z, dlogdet, cond, self._couple_vjp, current().take(self._tiles(Z)))
+        self.layer._run_vjp(dZ, Z, dlogdet, cond, self._couple_vjp, current().corrections.take(self._tiles(Z)))
         return dZ, Z
 
     def _tiles(self, X):
@@ -116,7 +116,7 @@ class GridMix(GridLayer):
             ops.add_on_grid_(x, b, grid)
 
         tiles = self._tiles(X)
-        ops.map_tiles(work, list(zip(tiles, current().put(len(tiles)))), lambda _: None)
+        ops.map_tiles(work, list(zip(tiles, current().corrections.put(len(tiles)))), lambda _: None)
         return X, self.layer._logdet(logdet, X)
 
     def inverse_logdet_(self, Z, cond=None):
@@ -146,7 +146,7 @@ class GridMix(GridLayer):
                 ops.unscale_on_grid_(z, s, grid, note.bits)
 
         tiles = self._tiles(Z)
-        ops.map_tiles(work, list(zip(tiles, current().take(len(tiles)))), lambda _: None)
+        ops.map_tiles(work, list(zip(tiles, current().corrections.take(len(tiles)))), lambda _: None)
 
     def _parts(self, M, logdet):
         """The scale (C,), or None where it is one, and the Lifting, or None for a diagonal."""

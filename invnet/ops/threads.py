@@ -4,13 +4,13 @@ BLAS runs with one thread while tiles are at work: its own threads, alternating 
 whenever a core is busy with something else, and that costs a factor of 10 and more.
 """
 
+import contextvars
 import numbers
 import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
-import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from .memory import Work, at_work, forget
@@ -76,15 +76,11 @@ class SingleThreadedBlas:
 single_threaded_blas = SingleThreadedBlas()
 
 
-def _quiet():
-    np.seterr(all="ignore")  # a thread's own setting; that of the caller is at_work's
-
-
 def _executor(size):
     with _lock:
         if _pool["pid"] != os.getpid() or _pool["size"] < size:
             _pool.update(
-                executor=ThreadPoolExecutor(size, thread_name_prefix="invnet", initializer=_quiet),
+                executor=ThreadPoolExecutor(size, thread_name_prefix="invnet"),
                 pid=os.getpid(),
                 size=size,
             )
@@ -99,6 +95,8 @@ def workers(tiles):
 
 def map_tiles(work, tiles, commit, lasting=None):
     """commit(work(tile)) for all tiles, the work in threads, the commits one by one in the order of tiles.
+
+    Each thread works in a copy of the caller's context, its np.errstate and its PassContext among it.
 
     What `work` returns must not lie in scratch memory, unless that is `lasting`, a Pool.
     """
@@ -115,7 +113,7 @@ def map_tiles(work, tiles, commit, lasting=None):
             futures = []
             try:
                 for _ in range(together - 1):
-                    futures.append(_executor(together - 1).submit(turns.run))
+                    futures.append(_executor(together - 1).submit(contextvars.copy_context().run, turns.run))
             except RuntimeError:  # the interpreter is shutting down: this thread does it alone
                 pass
             try:

@@ -2,11 +2,11 @@
 
 policy.py has the settings that users know, and says what a pass leaves; saved.py is what it left: activations
 (activation_cache.py), states to compare with (drift.py), random states of conditioners (replay.py). healing.py computes
-a backward again that drifted too far; backward_hook.py lets an observer look on. current.py says what of this belongs
-to the pass that runs in this thread.
+a backward again that drifted too far; backward_hook.py has a function called after each layer. context.py says what of
+this belongs to the pass that runs.
 """
 
-from .current import evaluation
+from .context import evaluation
 from .policy import BackwardPolicy, name_in_pass
 
 __all__ = ["BackwardPolicy", "evaluation", "name_in_pass"]

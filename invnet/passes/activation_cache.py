@@ -2,8 +2,6 @@
 pass after it.
 """
 
-from .current import within
-
 
 class ActivationCache:
     """Entries of couplings in the order of their calls; a backward pass takes them in the reverse order.
@@ -50,8 +48,3 @@ class ActivationCache:
 class _Entry:
     def __init__(self, owner, call, size, worth, value):
         self.owner, self.call, self.size, self.worth, self.value = owner, call, size, worth, value
-
-
-def aside():
-    """Within, there is nothing of the pass: for flows inside a conditioner, whose calls are not its own."""
-    return within(kept=None, monitor=None, observer=None)

@@ -1,6 +1,6 @@
 """Watching: a function that a backward pass calls after each layer."""
 
-from .current import within
+from .context import within
 
 
 def backward_hook(observe):
@@ -11,4 +11,4 @@ def backward_hook(observe):
     them, so that an observer looks at them now and changes nothing. Where Chains are nested, the steps of the inner one
     are announced first, and then the inner one itself. What runs within a conditioner is not announced.
     """
-    return within(observer=observe)
+    return within(hook=observe)

@@ -5,7 +5,7 @@ import math
 import operator
 import sys
 
-from .current import current, within
+from .context import current, isolated, within
 from .replay import RngReplay
 
 #: relative drift from which a backward is computed again, unless the layer's `drift_tolerance` says otherwise
@@ -162,7 +162,7 @@ class ChainTrace:
         self._anchored = math.isqrt(steps) if monitor.anchors == "auto" else monitor.anchors
         self._measured = -(-steps // MEASURED) | 1  # odd, so that couplings have their turn
         self._nearest = None  # the first state with a log-determinant, where drift has grown most
-        self._outermost, self._rng = current.layer is chain, self._rng_now()
+        self._outermost, self._rng = current().layer is chain, self._rng_now()
 
     def leave(self, layer, X):
         """The Snapshot of X, which `layer` is about to overwrite."""
@@ -200,7 +200,7 @@ class ChainTrace:
     @staticmethod
     def _rng_now():
         """The random states of the pass that runs."""
-        return current.rng or RngReplay()
+        return current().rng or RngReplay()
 
     def _has_traces_within(self, state):
         return len(self.monitor.traces) > state.traces_before
@@ -268,7 +268,7 @@ class ChainTrace:
             ):  # one sample alone would get other random numbers
                 return
             try:
-                with within(kept=None, observer=None, monitor=None):
+                with isolated():
                     again = out(state.layer, ops.copy_channels_last(X[:1]), slice(0, 1))[1]
             except ValueError:  # rounding took it out of the layer's domain, as of a Logit
                 return
@@ -298,7 +298,7 @@ class ChainTrace:
         del monitor.errors[measured[0] :], monitor.logdets[measured[1] :]
         monitor.redone += 1
         anchor, rng = states[0].anchor, self._rng_now()
-        with within(kept=None, observer=None):
+        with within(cache=None, hook=None):
             passed = [anchor]
             for state in states[: n - 1 if exact else n]:
                 rng.seek(state.random_before, True)

@@ -5,7 +5,7 @@ stored states between.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .current import within
+from .context import within
 from .drift import DriftMonitor, ratios
 from .replay import RngReplay
 
@@ -29,7 +29,7 @@ def settle():
 
 
 class DeferredHealing(NamedTuple):
-    """What a backward leaves to the owner of `current.deferred`: whether it drifted too far, and how it is computed
+    """What a backward leaves to the owner of `current().deferred`: whether it drifted too far, and how it is computed
     again.
 
     `again` is None where that is not possible.
@@ -109,7 +109,7 @@ class Recomputation:
         with (
             self.ops.at_work(),
             self.precision(),
-            within(layer=self.layer, rng=rng, kept=None, monitor=monitor, observer=None, deferred=None),
+            within(layer=self.layer, rng=rng, cache=None, monitor=monitor, hook=None, deferred=None),
         ):
             rng.seek(0, forward=True)
             Z = self.forward()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import warnings
 
 from ..arguments import is_integer, is_number
@@ -9,7 +10,7 @@ from ..ops import float_dtype
 from ..ops.reference.arrays import WINDOWS
 from . import drift
 from .activation_cache import ActivationCache
-from .current import current, within
+from .context import current, within
 from .healing import DeferredHealing, Recomputation, defer, settle
 from .saved import NAMES, LastPass, SavedPass
 
@@ -19,8 +20,16 @@ CALM = 10
 
 def name_in_pass(layer):
     """The name of `layer` in the one whose public method runs, and its class."""
-    name, kind = "" if current.layer is None else current.layer.name_of(layer), type(layer).__name__
+    name, kind = "" if current().layer is None else current().layer.name_of(layer), type(layer).__name__
     return kind if name in ("", kind) else f"{name}, {kind},"
+
+
+def _level_of_the_caller():
+    """The `stacklevel` of a warning that points at the line that called the library, from the function that warns."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "invnet":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class BackwardPolicy:
@@ -181,7 +190,7 @@ class BackwardPolicy:
 
     def _new_pass(self, ops, out_, N):
         """The SavedPass that `out_` is to fill, on N samples; what an earlier one left is freed."""
-        if current.evaluating:
+        if current().evaluating:
             return SavedPass(out_)
         self.keep_pass(None)
         monitor = None
@@ -199,9 +208,9 @@ class BackwardPolicy:
 
     def _save(self, saved):
         """Keeps a pass for its backward."""
-        if saved.Z_mark is not None and not current.evaluating:
+        if saved.Z_mark is not None and not current().evaluating:
             self.keep_pass(saved)
-            vars(self)["_kept_before"] = saved.kept
+            vars(self)["_kept_before"] = saved.cache
 
     def _new_kept(self, ops):
         before, budget = self._kept_before, self._memory_budget
@@ -219,7 +228,7 @@ class BackwardPolicy:
         waits = not ops.asynchronous or (
             saved is not None
             and (
-                saved.kept is not None
+                saved.cache is not None
                 or saved.rng.is_random
                 or (saved.monitor is not None and saved.monitor.has_anchors)
             )
@@ -292,8 +301,8 @@ class BackwardPolicy:
         own["_drift"], error = measured, None if tolerance is None else measured.error
         drifted = error is not None and error > max(tolerance, self._strict or 0)
         heals = drifted and again is not None and X_is_same
-        if current.deferred is not None:
-            current.deferred.append(DeferredHealing(heals, again, lambda: self._heal(again, measured)))
+        if current().deferred is not None:
+            current().deferred.append(DeferredHealing(heals, again, lambda: self._heal(again, measured)))
         elif heals:
             self._heal(again, measured)
         if drifted and not self._warned:
@@ -310,7 +319,7 @@ class BackwardPolicy:
     def _warn(self, measured, again):
         # of the first state, as backward goes, that drifted too far: what comes after it inherits its error
         layer, error = next(pair for pair in measured.states if pair[1] > self._drift_tolerance)
-        with within(layer=current.layer or self):
+        with within(layer=current().layer or self):
             name = name_in_pass(layer.known_as)
         found = (
             f"the input of {name} was rebuilt with a relative error of {error:.1e}, and X with at most "
@@ -343,4 +352,4 @@ class BackwardPolicy:
                 "the last forward, and X is unchanged."
             )
             remedy = f" What helps besides: `anchors` or `strict`{' or ' * bool(advice)}{advice}"
-        warnings.warn(f"{text}{remedy} (docs/stability.md)", RuntimeWarning, stacklevel=6)
+        warnings.warn(f"{text}{remedy} (docs/stability.md)", RuntimeWarning, stacklevel=_level_of_the_caller())

@@ -2,7 +2,7 @@
 evaluates it again.
 """
 
-from .current import current
+from .context import current
 
 
 class RngReplay:
@@ -58,7 +58,7 @@ class TileNets:
         self.net, self.state, self.again, self.missing = net, None, False, False
         if not hasattr(net, "rng_state"):
             return
-        rng = current.rng
+        rng = current().rng
         self.state, self.again, self.missing = (
             (net.rng_state(), False, False) if rng is None else rng.random_state_of(net)
         )

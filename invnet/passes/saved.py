@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from .current import current, within
+from .context import current, within
 from .replay import RngReplay
 
 #: the public names of a pass and of its backward, by the method that a composition calls
@@ -19,33 +19,35 @@ class SavedPass:
 
     Args:
         out_: "forward_" or "inverse_logdet_".
-        kept: the ActivationCache that takes activations, or None.
+        cache: the ActivationCache that takes activations, or None.
         monitor: the DriftMonitor, or None.
     """
 
-    def __init__(self, out_, kept=None, monitor=None):
-        self.out_, self.kept, self.monitor, self.rng = out_, kept, monitor, RngReplay()
+    def __init__(self, out_, cache=None, monitor=None):
+        self.out_, self.cache, self.monitor, self.rng = out_, cache, monitor, RngReplay()
         self.X = self.Z_mark = self.shape = None
         self.Z_mark_now = None  # on a device: of what backward is given, which is compared later
 
     def running(self, layer):
         """A context for the pass itself; a public pass within another shares its random states."""
-        self.rng = current.rng or self.rng
-        return within(layer=current.layer or layer, rng=self.rng, kept=self.kept, monitor=self.monitor)
+        around = current()
+        self.rng = around.rng or self.rng
+        return within(layer=around.layer or layer, rng=self.rng, cache=self.cache, monitor=self.monitor)
 
     def end(self, ops, X, Z):
         """Takes the marks of the array that was given, which is held where backward may need it, and of the output."""
         monitor = self.monitor
         compares = monitor is not None and (monitor.traces or monitor.strict is not None)
-        if compares or self.kept is not None or self.rng.is_random:
+        if compares or self.cache is not None or self.rng.is_random:
             self.Z_mark, self.shape = ops.fingerprint(Z), tuple(Z.shape)
         if compares and monitor.X_mark is not None:
             self.X = X
 
     def backward(self, layer):
         """A context for its backward."""
-        rng = current.rng or RngReplay(self.rng.recorded, NAMES[self.out_][0])
-        return within(layer=current.layer or layer, rng=rng, kept=self.kept, monitor=self.monitor)
+        around = current()
+        rng = around.rng or RngReplay(self.rng.recorded, NAMES[self.out_][0])
+        return within(layer=around.layer or layer, rng=rng, cache=self.cache, monitor=self.monitor)
 
     def is_of(self, ops, Z):
         """Whether Z is the output of this pass. Of one with NaN only the random states are known."""
@@ -55,7 +57,7 @@ class SavedPass:
         if ops.same(self.Z_mark, mark):
             return True
         if self.rng.is_random and np.array_equal(ops.to_numpy(self.Z_mark), ops.to_numpy(mark), equal_nan=True):
-            self.X = self.kept = self.monitor = None
+            self.X = self.cache = self.monitor = None
             return True
         return False
 

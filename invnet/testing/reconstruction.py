@@ -7,7 +7,7 @@ import math
 from ..arguments import shown
 from ..core import Layer
 from ..passes import drift
-from ..passes.current import within
+from ..passes.context import within
 
 
 @dataclasses.dataclass
