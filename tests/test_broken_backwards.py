@@ -1007,7 +1007,7 @@ MUTATIONS = [  # function, piece, replacement, case, what must be reported
         "dX",
     ),
     (
-        "invnet.passes.drift:ChainTrace._through",
+        "invnet.passes.trace:ChainTrace._through",
         "self.states.pop()",
         "self.states.pop(0)",
         "Chain-shares-a-layer",

@@ -324,7 +324,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
 
             again = self._recomputation(ops, saved, Z, forward, backward, cond)
             if again is not None and ops.asynchronous:
-                dZ = ops.copy(dZ)  # which is needed when the drift is read
+                dZ = ops.copy(dZ)  # which is needed when gradients are healed later
             self.make_gradients()
             with saved.backward(self):
                 dX, X = backward(self._own_copy(ops, Z))

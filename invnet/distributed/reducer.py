@@ -26,7 +26,7 @@ class Reducer:
         with synchronising(share):
             net.backward(dZ, Z)
 
-    Where the states of any rank drifted too far, all ranks compute their backward again from stored states, and sum
+    Where a backward of any rank has to be healed, all ranks compute their backward again from stored states, and sum
     again; what `backward` returned is corrected in place when the context ends.
 
     Args:
@@ -89,7 +89,7 @@ class Reducer:
             each.wait()
 
     def _anyone_heals(self, deferred):
-        """Whether on any rank a backward drifted too far, and all ranks can compute theirs again."""
+        """Whether on any rank a backward has to be healed, and all ranks can compute theirs again."""
         flags = np.array(
             [any(healing.needed for healing in deferred), any(healing.again is None for healing in deferred)], "float32"
         )

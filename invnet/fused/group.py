@@ -7,8 +7,7 @@ import weakref
 import numpy as np
 
 from ..core import InPlaceLayer, get_ops
-from ..passes.context import current
-from ..passes.drift import TOLERANCE
+from ..passes import TOLERANCE
 from .spec import ConvSpec, DenseSpec
 
 #: Numbers of a group's parameters at most, if it has more than one conditioner: a backward hook, by which several
@@ -98,10 +97,8 @@ class FusedGroup(InPlaceLayer):
             for layer in self.layers if inverse else reversed(self.layers):
                 dZ, Z = (layer.inverse_backward_ if inverse else layer.backward_)(dZ, Z, dlogdet, cond)
             return dZ, Z
-        dX, X, logdet, condition = plan.backward_(self, ops, dZ, Z, dlogdet, inverse)
+        dX, X, condition = plan.backward_(self, ops, dZ, Z, dlogdet, inverse)
         self._check_condition(condition, plan.dtype)
-        if current().monitor is not None:
-            current().monitor.rebuilt_logdet(self, logdet)
         return dX, X
 
     @property

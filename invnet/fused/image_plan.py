@@ -98,7 +98,7 @@ class ImagePlan(Plan):
         return ops.fused_images_(self, X, inverse, tapes, None if tapes is None else cache.memory)
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
-        """dX, X, the forward pass's logdet as computed from X, and the bound; adds to the parameters' gradients."""
+        """dX, X and the bound; adds to the parameters' gradients."""
         cache = current().cache
         return ops.fused_images_vjp_(self, dZ, Z, dlogdet, inverse, None if cache is None else cache.take(group))
 

@@ -73,7 +73,7 @@ class VectorPlan(Plan):
         return ops.fused_vectors_(self, X, inverse)
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
-        """dX, X, the forward pass's logdet as computed from X, and the bound; adds to the parameters' gradients."""
+        """dX, X and the bound; adds to the parameters' gradients."""
         return ops.fused_vectors_vjp_(self, dZ, Z, dlogdet, inverse)
 
     @staticmethod

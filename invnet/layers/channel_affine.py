@@ -5,8 +5,7 @@ import sys
 import warnings
 
 from ..core import InPlaceLayer, get_ops
-from ..passes import name_in_pass
-from ..passes.drift import TOLERANCE
+from ..passes import TOLERANCE, name_in_pass
 
 
 class ChannelAffine(InPlaceLayer):
@@ -51,7 +50,8 @@ class ChannelAffine(InPlaceLayer):
         return [self]
 
     def _report_condition(self, ops, dtype):
-        """Names the part that is nearest to singular, with its condition number, where that alone brings drift."""
+        """Names the part that is nearest to singular, with its condition number, where that alone loses too
+        many digits."""
         conditions = [(_condition(ops, part.affine()[0]), part) for part in self.parts()]
         condition, part = max(conditions, key=lambda pair: pair[0])
         found = f"{name_in_pass(part)} maps channels by a matrix of condition number {condition:.1e}"

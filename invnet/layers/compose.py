@@ -6,8 +6,8 @@ from ..arguments import check_integers, shown
 from ..core import Condition, InPlaceLayer, Layer, condition_array, get_ops, given_condition
 from ..core.summary import output_shape
 from ..fused import group_neighbours
-from ..passes import drift
 from ..passes.context import current
+from ..passes.trace import ChainTrace
 from .channel_affine import ChannelAffine, Folded
 
 
@@ -124,13 +124,13 @@ class Chain(InPlaceLayer):
     def _through(self, out_, X, cond, name):
         ops, monitor = get_ops(X), current().monitor
         logdet, steps = ops.full(X.shape[0], 0.0, X), self._in_order(monitor, out_)
-        trace = None if monitor is None else drift.ChainTrace(monitor, self, out_, len(steps))
+        trace = None if monitor is None else ChainTrace(monitor, self, out_, len(steps))
         for layer in steps:
             layer.check_shape(X, name)
             state = None if trace is None else trace.leave(layer, X)
             X, part = getattr(layer, out_)(X, cond)
             logdet += part
-            if state is not None and state.measured and layer.measures_logdet:
+            if state is not None:
                 trace.leave_logdet(state, part)
         if trace is not None:
             trace.end()

@@ -201,7 +201,9 @@ class BackwardPolicy:
             own = vars(self)  # faster than attributes, which a Module looks through for parts
             own["_passes"] = passes = self._passes + 1
             window = passes * 997 % WINDOWS
-            monitor = drift.DriftMonitor(ops, anchors or ("auto" if strict is not None else 0), strict, window=window)
+            anchors = anchors or ("auto" if strict is not None else 0)
+            logdets_too = passes <= drift.LOGDETS_EVERY or passes % drift.LOGDETS_EVERY == 0
+            monitor = drift.DriftMonitor(ops, anchors, strict, window=window, logdets_too=logdets_too)
         # with strict = 0.0 no activation is used twice, since every segment is computed again
         kept = self._new_kept(ops) if self._memory_budget and out_ == "forward_" and self._strict != 0 else None
         return SavedPass(out_, kept, monitor)

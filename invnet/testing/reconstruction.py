@@ -43,7 +43,7 @@ def reconstruction_error(net, X, cond=None):
     if not isinstance(net, Layer):
         raise TypeError(f"reconstruction_error takes a Layer; got {shown(net)}")
     ops, copied = net.check(X), copy.deepcopy(net)
-    monitor, whole = drift.DriftMonitor(ops, anchors=1, restarts=False), drift.DriftMonitor(ops)
+    monitor = drift.DriftMonitor(ops, anchors=1, restarts=False)
     X = net._own_copy(ops, X)
     N, numbers = X.shape[0], math.prod(X.shape[1:])
     with ops.at_work(), within(monitor=monitor):
@@ -51,9 +51,8 @@ def reconstruction_error(net, X, cond=None):
         _, again = copied.backward_(ops.zeros_like(Z), ops.copy(Z), ops.full(N, 0.0, X), cond)
     with ops.at_work():
         _, inverse_logdet = copied.inverse_logdet_(ops.copy(Z), cond)
-    errors, sizes = (drift.squares(ops, ops.rows(A), N) for A in (again - X, X))
-    whole.errors.append((net, ops.xp.max(errors), ops.xp.mean(sizes)))
-    difference = ops.astype(logdet + inverse_logdet, "float64")
-    whole.logdets.append((net, ops.xp.max(difference**2), float(numbers) ** 2))
-    layers = [(copied.name_of(layer.known_as), error) for layer, error in reversed(monitor.drift().states)]
-    return Reconstruction(layers, whole.drift().error, whole.drift().logdet_error)
+    difference = ops.xp.max(ops.astype(logdet + inverse_logdet, "float64") ** 2)
+    whole = [(net, *ops.deviation(X, again)), (net, difference, float(numbers) ** 2)]
+    (_, error), (_, logdet_error) = drift.ratios(ops, whole)
+    layers = [(copied.name_of(layer.known_as), each) for layer, each in reversed(monitor.drift().states)]
+    return Reconstruction(layers, error, logdet_error)

@@ -23,8 +23,8 @@ class FusedImages:
         return X, logdet, bound
 
     def fused_images_vjp_(self, plan, dZ, Z, dlogdet, inverse, tapes):
-        P, same, bound, dz, z = *_prepared(plan, Z, True), five(dZ), five(Z)
-        logdet, tiles = self.full(Z.shape[0], same if inverse else -same, Z), plan.tiles(self, Z)  # of the way back
+        P, _, bound, dz, z = *_prepared(plan, Z, True), five(dZ), five(Z)
+        logdet, tiles = np.empty(Z.shape[0], Z.dtype), plan.tiles(self, Z)  # of the way back, which nobody asks for
         G, apart, free = np.zeros(plan.size, Z.dtype), threads.workers(len(tiles)) > 1, []
 
         def work(turn):
@@ -67,7 +67,7 @@ class FusedImages:
             Z.shape[1],
             plan.reflections,
         )
-        return dZ, Z, np.negative(logdet, out=logdet), bound
+        return dZ, Z, bound
 
 
 def _prepared(plan, X, inverses):

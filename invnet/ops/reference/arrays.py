@@ -18,7 +18,7 @@ class Arrays:
 
     #: whether a number of an array has to be waited for
     asynchronous = False
-    #: whether passes through layers are guarded against drift
+    #: whether passes through layers measure how exactly they rebuild
     guarded = True
 
     # ---- arrays
