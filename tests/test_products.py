@@ -19,7 +19,7 @@ from numba import njit
 from invnet import ConvNet
 from invnet.ops.numpy import NumpyOps
 from invnet.ops.numpy.kernels import products, taps, vector_rows
-from invnet.ops.numpy.kernels.products import rounded
+from invnet.ops.numpy.kernels.products import Left, Rows, rounded
 from invnet.ops.numpy.kernels.vectors import BYTES, ROWS, SLACK
 from invnet.ops.reference import Ops
 
@@ -95,14 +95,34 @@ def test_product(dtype):
                 surrounded(S, pitch + lanes),
                 surrounded(0 * S, pitch + lanes, KEPT),
             )
-            product(a, ao, rows, 0, M, columns, K, b, bo, pitch, N, s, so, pitch + lanes, c, co, pitch + lanes, lanes)
+            product(
+                Left(a, ao, rows, columns),
+                0,
+                M,
+                K,
+                Rows(b, bo, pitch),
+                N,
+                Rows(s, so, pitch + lanes),
+                Rows(c, co, pitch + lanes),
+                lanes,
+            )
             assert_close(inside(c, M, N, pitch + lanes), expected, scale)
         c, co = surrounded(S, pitch, KEPT)  # S is C, and the rows of A from the second on
-        product(a, ao, rows, 1, M, columns, K, b, bo, pitch, N, c, co + pitch, pitch, c, co + pitch, pitch, lanes)
+        product(
+            Left(a, ao, rows, columns),
+            1,
+            M,
+            K,
+            Rows(b, bo, pitch),
+            N,
+            Rows(c, co + pitch, pitch),
+            Rows(c, co + pitch, pitch),
+            lanes,
+        )
         assert_close(inside(c, M, N, pitch)[1:], expected[1:], scale)
         assert (inside(c, M, N, pitch)[:1] == S[:1]).all()
         c, co = surrounded(0 * S, pitch, KEPT)  # one row of S for all
-        product(a, ao, rows, 0, M, columns, K, b, bo, pitch, N, s, so, 0, c, co, pitch, lanes)
+        product(Left(a, ao, rows, columns), 0, M, K, Rows(b, bo, pitch), N, Rows(s, so, 0), Rows(c, co, pitch), lanes)
         assert_close(inside(c, M, N, pitch), expected - S + S[:1], scale + np.abs(S[:1]))
 
 
@@ -118,7 +138,18 @@ def test_product_of_transpose(dtype):
         panel, po = surrounded(np.zeros((K, width), dtype), width, KEPT)
         rows, ones = offsets(np.zeros(K)), offsets(np.zeros(ROWS))
         product_of_transpose(
-            a, ao, M + 2, M, K, b, bo, pitch, N, s, so, pitch, c, co, pitch, panel, po, rows, ones, lanes
+            Rows(a, ao, M + 2),
+            M,
+            K,
+            Rows(b, bo, pitch),
+            N,
+            Rows(s, so, pitch),
+            Rows(c, co, pitch),
+            panel,
+            po,
+            rows,
+            ones,
+            lanes,
         )
         expected, scale = A.T.astype("f8") @ B + S, np.abs(A.T.astype("f8")) @ np.abs(B) + np.abs(S)
         assert_close(inside(c, M, N, pitch), expected, scale)

@@ -8,7 +8,7 @@ What a channel becomes given its rows of outputs is said in affine.py and spline
 from .activations import activate, multiply_by_slope
 from .affine import shift_and_scale, shift_and_scale_vjp
 from .matrices import add, copy
-from .products import place_transposed, product, rounded
+from .products import Left, Rows, place_transposed, product, rounded
 from .simple import ZERO, inner
 from .spline import MANY, SIZE, rational_quadratic, rational_quadratic_vjp
 
@@ -22,26 +22,9 @@ def units(first, last, g, layers, P, index, work, zeros, pitch, n, lanes):
         if new == stop:
             continue
         o = (t.rows_out + new) * pitch
-        product(
-            P,
-            t.weights,
-            index[t.weight_columns :],
-            new,
-            stop,
-            index[t.weight_rows :],
-            1 + seen,
-            work,
-            t.rows_in * pitch,
-            pitch,
-            n,
-            work,
-            zeros,
-            ZERO,
-            work,
-            o,
-            pitch,
-            lanes,
-        )
+        A = Left(P, t.weights, index[t.weight_columns :], index[t.weight_rows :])
+        B, Y = Rows(work, t.rows_in * pitch, pitch), Rows(work, o, pitch)
+        product(A, new, stop, 1 + seen, B, n, Rows(work, zeros, ZERO), Y, lanes)
         before = (t.rows_before + new) * pitch
         activate(work[o : o + (stop - new) * pitch], work[before : before + (stop - new) * pitch], t.activation)
 
@@ -110,26 +93,9 @@ def couple_vjp(t, bounds, inverse, layers, P, index, C, work, dlogdet, zeros, sp
         out, changed = index[outputs.ends_out + g], index[outputs.ends_out + g + 1] > index[outputs.ends_out + g]
         seen = net.units > later and start < net.inputs
         if seen:
-            product(
-                P,
-                net.weights,
-                index[net.weight_rows + 1 :],
-                start,
-                stop,
-                index[net.weight_columns + later :],
-                net.units - later,
-                work,
-                (net.rows_gradient + later) * pitch,
-                pitch,
-                n,
-                work,
-                zeros,
-                ZERO,
-                work,
-                spare,
-                pitch,
-                lanes,
-            )
+            A = Left(P, net.weights, index[net.weight_rows + 1 :], index[net.weight_columns + later :])
+            B, Y = Rows(work, (net.rows_gradient + later) * pitch, pitch), Rows(work, spare, pitch)
+            product(A, start, stop, net.units - later, B, n, Rows(work, zeros, ZERO), Y, lanes)
         for o in range(outputs.rows_gradient + out, outputs.rows_gradient + index[outputs.ends_out + g + 1]):
             work[o * pitch + n : (o + 1) * pitch] = 0
         for j in range(start, stop):
@@ -175,26 +141,9 @@ def couple_vjp(t, bounds, inverse, layers, P, index, C, work, dlogdet, zeros, sp
                 continue
             o, H, before = (h.rows_gradient + new) * pitch, (h.rows_out + new) * pitch, (h.rows_before + new) * pitch
             if after.units > later:
-                product(
-                    P,
-                    after.weights,
-                    index[after.weight_rows + 1 :],
-                    new,
-                    stop,
-                    index[after.weight_columns + later :],
-                    after.units - later,
-                    work,
-                    (after.rows_gradient + later) * pitch,
-                    pitch,
-                    n,
-                    work,
-                    zeros,
-                    ZERO,
-                    work,
-                    o,
-                    pitch,
-                    lanes,
-                )
+                A = Left(P, after.weights, index[after.weight_rows + 1 :], index[after.weight_columns + later :])
+                B, Y = Rows(work, (after.rows_gradient + later) * pitch, pitch), Rows(work, o, pitch)
+                product(A, new, stop, after.units - later, B, n, Rows(work, zeros, ZERO), Y, lanes)
             else:
                 work[o : o + (stop - new) * pitch] = 0
             size = (stop - new) * pitch
@@ -225,50 +174,16 @@ def gradients_of_units(t, layers, index, work, zeros, panel, steps, ones, pitch,
             if new == stop:
                 continue
             if narrowing:
-                product(
-                    work,
-                    left * pitch,
-                    steps,
-                    new,
-                    stop,
-                    ones,
-                    n,
-                    work,
-                    panel,
-                    width,
-                    seen,
-                    work,
-                    zeros,
-                    ZERO,
-                    work,
-                    out,
-                    width,
-                    lanes,
-                )
+                A = Left(work, left * pitch, steps, ones)
+                B, Y = Rows(work, panel, width), Rows(work, out, width)
+                product(A, new, stop, n, B, seen, Rows(work, zeros, ZERO), Y, lanes)
                 for i in range(stop - new):
                     for k in range(seen):
                         G[W + rows[k] + columns[i]] += work[out + i * width + k]
                 continue
-            product(
-                work,
-                left * pitch,
-                steps,
-                ZERO,
-                seen,
-                ones,
-                n,
-                work,
-                panel + new,
-                width,
-                stop - new,
-                work,
-                zeros,
-                ZERO,
-                work,
-                out,
-                width,
-                lanes,
-            )
+            A = Left(work, left * pitch, steps, ones)
+            B, Y = Rows(work, panel + new, width), Rows(work, out, width)
+            product(A, ZERO, seen, n, B, stop - new, Rows(work, zeros, ZERO), Y, lanes)
             for k in range(seen):
                 if l < t.last:  # units are in order, but for the last
                     add(work, out + k * width, G[W + rows[k] + new : W + rows[k] + stop])

@@ -13,6 +13,8 @@ import numpy as np
 from ...activations import FROM_ARGUMENT
 from .activations import activate, address_of, multiply_by_slope
 from .products import (
+    Left,
+    Rows,
     add_to_rows,
     clear,
     multiples,
@@ -272,49 +274,15 @@ def convolve(addresses, table, N, D, H, W, added, tape, work, offsets, lanes):
                     evaluate(tape, A, pitch_in, r, n, Q, W, work, values, plane, scratch[FEW_ROWS])
                 for i in range(points):
                     X, x = (work, values + i * plane) if points > 1 else (tape, A + r * pitch_in)
-                    product(
-                        X,
-                        x,
-                        rows,
-                        ZERO,
-                        n,
-                        columns,
-                        wide,
-                        B,
-                        bo + i * pitch_in * column,
-                        column,
-                        K,
-                        work,
-                        zeros,
-                        ZERO,
-                        work,
-                        scratch[TAPS] + (i * P + r) * column,
-                        column,
-                        lanes,
-                    )
+                    left, right = Left(X, x, rows, columns), Rows(B, bo + i * pitch_in * column, column)
+                    out = Rows(work, scratch[TAPS] + (i * P + r) * column, column)
+                    product(left, ZERO, n, wide, right, K, Rows(work, zeros, ZERO), out, lanes)
             else:
                 for i in range(points):
                     Y, y = (work, values + i * plane) if points > 1 else (tape, t[OUTPUT] + r * pitch)
-                    product(
-                        tape,
-                        A + i * t[PLANE],
-                        rows,
-                        r,
-                        r + n,
-                        columns,
-                        K,
-                        B,
-                        bo + i * K * pitch,
-                        pitch,
-                        wide,
-                        work,
-                        bias if points == 1 or i == ONE_POINT else zeros,
-                        ZERO,
-                        Y,
-                        y,
-                        pitch,
-                        lanes,
-                    )
+                    left, right = Left(tape, A + i * t[PLANE], rows, columns), Rows(B, bo + i * K * pitch, pitch)
+                    first = Rows(work, bias if points == 1 or i == ONE_POINT else zeros, ZERO)
+                    product(left, r, r + n, K, right, wide, first, Rows(Y, y, pitch), lanes)
                 if points > 1:
                     evaluate_vjp(work, values, plane, tape, t[OUTPUT], pitch, r, n, Q, W)
         if transposed:
@@ -335,37 +303,28 @@ def convolve_vjp(addresses, table, N, D, H, W, dadded, tape, work, offsets, grad
     rows, columns, steps, ones, group = offsets[0], offsets[1], offsets[2], offsets[3], R // max(1, dadded.shape[0])
     multiples(ones, ones.size, ONE)
     g, other, zeros, values, dW = scratch[G], scratch[OTHER], scratch[ZEROS], scratch[VALUES], scratch[PRODUCT]
-    db = scratch[BIAS]
+    db, nothing = scratch[BIAS], Rows(work, zeros, ZERO)
     clear(work, zeros, db)
     for back in range(L):
         l = L - 1 - back
         t = table[l]
         C_in, C_out, transposed, points, Q = t[C_IN], t[C_OUT], t[TRANSPOSED] > 0, t[AT], t[PATCHES]
         narrow, wide = (C_out, C_in) if transposed else (C_in, C_out)
-        taps, K, P, patch = (
-            t[KD] * t[KH] * t[KW],
-            t[KD] * t[KH] * t[ALONG] * narrow,
-            N * D * H * Q,
-            PATCH if points > 1 else 1,
-        )
-        pitch_in, pitch, pitch_wide, column = (
-            rounded(C_in, lanes),
-            rounded(C_out, lanes),
-            rounded(wide, lanes),
-            rounded(K, lanes),
-        )
+        taps, K = t[KD] * t[KH] * t[KW], t[KD] * t[KH] * t[ALONG] * narrow
+        P, patch = N * D * H * Q, PATCH if points > 1 else 1
+        pitch_in, pitch = rounded(C_in, lanes), rounded(C_out, lanes)
+        pitch_wide, column = rounded(wide, lanes), rounded(K, lanes)
         some, reads, A = ROWS_AT_ONCE // patch, taps > 1 and not transposed, t[INPUT]
         plane = some * pitch_wide + SLACK
         V = numbers_at(addresses[2 * l], taps * C_in * C_out, tape)
         clear(work, db, db + pitch)
         multiples(steps, R, pitch_wide)
         y, before = t[OUTPUT], t[BEFORE]
-        multiply_by_slope(
-            work[g : g + R * pitch], tape[y : y + R * pitch], tape[before : before + R * pitch], t[ACTIVATION]
-        )
+        dy = work[g : g + R * pitch]
+        multiply_by_slope(dy, tape[y : y + R * pitch], tape[before : before + R * pitch], t[ACTIVATION])
         add_rows(work, g, pitch, R, work, db, pitch)
         if l == 0 and dadded.size > 0:
-            sum_rows(work[g : g + R * pitch], pitch, dadded, group)
+            sum_rows(dy, pitch, dadded, group)
         B, bo = right_factor(V, t, narrow, wide, K, not transposed, work, scratch, lanes)
         if transposed:
             pad_images(work, g, pitch, work, scratch[PADDED_G], t, narrow, N, D, H, W, work, scratch[FEW_ROWS])
@@ -376,108 +335,30 @@ def convolve_vjp(addresses, table, N, D, H, W, dadded, tape, work, offsets, grad
             find_taps(rows, columns, N, D, H, Q, narrow, t[STEP], t[KD], t[KH], t[ALONG])
         if reads:
             A = t[PADDED]
-        S, s, X, x = (
-            (tape, A, work, scratch[PADDED_G]) if transposed else (work, g, tape, A)
-        )  # the wide rows and the images of narrow ones
+        # the wide rows and the images of narrow ones
+        S, s, X, x = (tape, A, work, scratch[PADDED_G]) if transposed else (work, g, tape, A)
         for r in range(0, P, some):
             n = min(some, P - r)
             F, f = (work, values) if points > 1 else (S, s + r * pitch_wide)
             if points > 1:
                 evaluate(S, s, pitch_wide, r, n, Q, W, work, values, plane, scratch[FEW_ROWS])
             for i in range(points):
-                to, so, lds = (
-                    dW + i * K * pitch_wide,
-                    dW + i * K * pitch_wide if r else zeros,
-                    pitch_wide if r else ZERO,
-                )
+                factor, sums = Rows(F, f + i * plane, pitch_wide), Rows(work, dW + i * K * pitch_wide, pitch_wide)
+                first = sums if r else nothing
                 if reads or transposed or wide < 256:
-                    product(
-                        X,
-                        x + i * t[PLANE],
-                        columns,
-                        ZERO,
-                        K,
-                        rows[r:],
-                        n,
-                        F,
-                        f + i * plane,
-                        pitch_wide,
-                        wide,
-                        work,
-                        so,
-                        lds,
-                        work,
-                        to,
-                        pitch_wide,
-                        lanes,
-                    )
+                    taps_of_x = Left(X, x + i * t[PLANE], columns, rows[r:])
+                    product(taps_of_x, ZERO, K, n, factor, wide, first, sums, lanes)
                 else:
-                    product_of_transpose(
-                        X,
-                        x + r * pitch_in,
-                        pitch_in,
-                        K,
-                        n,
-                        F,
-                        f,
-                        pitch_wide,
-                        wide,
-                        work,
-                        so,
-                        lds,
-                        work,
-                        to,
-                        pitch_wide,
-                        work,
-                        scratch[PANEL],
-                        rows,
-                        columns,
-                        lanes,
-                    )
+                    left, panel = Rows(X, x + r * pitch_in, pitch_in), scratch[PANEL]
+                    product_of_transpose(left, K, n, factor, wide, first, sums, work, panel, rows, columns, lanes)
                 if transposed:  # the values of points that are done give way to those of gradients
-                    to = values + i * plane if points > 1 else other + r * pitch_in
-                    product(
-                        X,
-                        x + i * t[PLANE],
-                        rows,
-                        r,
-                        r + n,
-                        columns,
-                        K,
-                        B,
-                        bo + i * K * pitch_wide,
-                        pitch_wide,
-                        wide,
-                        work,
-                        zeros,
-                        ZERO,
-                        work,
-                        to,
-                        pitch_wide,
-                        lanes,
-                    )
+                    left, right = Left(X, x + i * t[PLANE], rows, columns), Rows(B, bo + i * K * pitch_wide, pitch_wide)
+                    out = Rows(work, values + i * plane if points > 1 else other + r * pitch_in, pitch_wide)
+                    product(left, r, r + n, K, right, wide, nothing, out, lanes)
                 else:
-                    to = (scratch[TAPS] if reads else other) + (i * P + r) * column
-                    product(
-                        F,
-                        f + i * plane,
-                        steps,
-                        ZERO,
-                        n,
-                        ones,
-                        wide,
-                        B,
-                        bo + i * pitch_wide * column,
-                        column,
-                        K,
-                        work,
-                        zeros,
-                        ZERO,
-                        work,
-                        to,
-                        column,
-                        lanes,
-                    )
+                    left, right = Left(F, f + i * plane, steps, ones), Rows(B, bo + i * pitch_wide * column, column)
+                    out = Rows(work, (scratch[TAPS] if reads else other) + (i * P + r) * column, column)
+                    product(left, ZERO, n, wide, right, K, nothing, out, lanes)
             if transposed and points > 1:
                 evaluate_vjp(work, values, plane, work, other, pitch_in, r, n, Q, W)
         if reads:

@@ -6,7 +6,7 @@ R positions are at work; row r of their channels lies at o + r * pitch in `work`
 from .affine import shift_and_scale, shift_and_scale_vjp
 from .convolutions import C_OUT, OUTPUT
 from .convolutions import G as DY
-from .products import clear, multiples, place, place_transposed, product, rounded
+from .products import Left, Rows, clear, multiples, place, place_transposed, product, rounded
 from .rows import total
 from .simple import ONE, ZERO, inner, once
 from .vector_rows import copy_rows, merge_rows, pack_rows
@@ -82,7 +82,8 @@ def mix(M, transposed, C, R, work, o, to, pitch, offsets, layout, lanes):
         place(M, C, C, work, m, pitch)
     multiples(offsets[0], R, pitch)
     multiples(offsets[1], C, ONE)
-    product(work, o, offsets[0], ZERO, R, offsets[1], C, work, m, pitch, C, work, zeros, ZERO, work, to, pitch, lanes)
+    A, B, Y = Left(work, o, offsets[0], offsets[1]), Rows(work, m, pitch), Rows(work, to, pitch)
+    product(A, ZERO, R, C, B, C, Rows(work, zeros, ZERO), Y, lanes)
 
 
 @inner
@@ -92,7 +93,8 @@ def sums_of_products(work, a, b, C, R, pitch, sign, G, offsets, layout, lanes):
     clear(work, zeros, zeros + pitch)
     multiples(offsets[0], R, pitch)
     multiples(offsets[1], C, ONE)
-    product(work, a, offsets[1], ZERO, C, offsets[0], R, work, b, pitch, C, work, zeros, ZERO, work, out, pitch, lanes)
+    A, B, Y = Left(work, a, offsets[1], offsets[0]), Rows(work, b, pitch), Rows(work, out, pitch)
+    product(A, ZERO, C, R, B, C, Rows(work, zeros, ZERO), Y, lanes)
     for i in range(C):
         for j in range(C):
             G[i * C + j] += sign * work[out + i * pitch + j]

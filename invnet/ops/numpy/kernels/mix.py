@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from .convolutions import ROWS_AT_ONCE
-from .products import multiples, place, place_transposed, product, rounded
+from .products import Left, Rows, multiples, place, place_transposed, product, rounded
 from .simple import ONE, ZERO, compiled
 from .vectors import BYTES, SLACK
 
@@ -27,26 +27,8 @@ def mix(char):
         multiples(offsets[1], C, R.strides[1] // R.itemsize)
         for r in range(0, n, ROWS_AT_ONCE):
             m = min(n - r, ROWS_AT_ONCE)
-            product(
-                R,
-                r * stride,
-                offsets[0],
-                ZERO,
-                m,
-                offsets[1],
-                C,
-                work,
-                0,
-                pitch,
-                C,
-                work,
-                bias,
-                ZERO,
-                work,
-                out,
-                pitch,
-                lanes,
-            )
+            A, B, Y = Left(R, r * stride, offsets[0], offsets[1]), Rows(work, 0, pitch), Rows(work, out, pitch)
+            product(A, ZERO, m, C, B, C, Rows(work, bias, ZERO), Y, lanes)
             for i in range(m):
                 row = work[out + i * pitch : out + i * pitch + C]
                 for c in range(C):
@@ -78,55 +60,19 @@ def mix_vjp(char):
         multiples(d_channels, C, dR.strides[1] // size)
         for r in range(0, n, ROWS_AT_ONCE):
             m = min(n - r, ROWS_AT_ONCE)
-            product(
-                R, r * stride, rows, ZERO, m, channels, C, work, 0, pitch, C, work, bias, ZERO, work, x, pitch, lanes
-            )
-            product(
-                dR,
-                r * d_stride,
-                d_rows,
-                ZERO,
-                m,
-                d_channels,
-                C,
-                work,
-                matrix,
-                pitch,
-                C,
-                work,
-                zeros,
-                ZERO,
-                work,
-                dx,
-                pitch,
-                lanes,
-            )
+            A, B, Y = Left(R, r * stride, rows, channels), Rows(work, 0, pitch), Rows(work, x, pitch)
+            product(A, ZERO, m, C, B, C, Rows(work, bias, ZERO), Y, lanes)
+            A = Left(dR, r * d_stride, d_rows, d_channels)
+            B, Y = Rows(work, matrix, pitch), Rows(work, dx, pitch)
+            product(A, ZERO, m, C, B, C, Rows(work, zeros, ZERO), Y, lanes)
             for i in range(m):
                 row = work[x + i * pitch : x + i * pitch + C]
                 for k in range(C):
                     R[r + i, k] = row[k]
                     db[k] += dR[r + i, k]
             so, lds = (d, pitch) if r else (zeros, 0)
-            product(
-                dR,
-                r * d_stride,
-                d_channels,
-                ZERO,
-                C,
-                d_rows,
-                m,
-                work,
-                x,
-                pitch,
-                C,
-                work,
-                so,
-                lds,
-                work,
-                d,
-                pitch,
-                lanes,
-            )
+            A, B, Y = Left(dR, r * d_stride, d_channels, d_rows), Rows(work, x, pitch), Rows(work, d, pitch)
+            product(A, ZERO, C, m, B, C, Rows(work, so, lds), Y, lanes)
             for i in range(m):
                 row = work[dx + i * pitch : dx + i * pitch + C]
                 for k in range(C):

@@ -4,6 +4,9 @@ The left factor is any array read by offsets, A[i, k] = A[ro[i] + ko[k]]: a matr
 padded image, which are thus never gathered. Rows of the other two have room for whole vectors.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 from numba import njit
 
 from .simple import ONE, ZERO, inner
@@ -17,13 +20,35 @@ def rounded(N, lanes):
     return (N + lanes - 1) // lanes * lanes
 
 
-@inner
-def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lanes):
-    """C[i - r0, j] = S[i - r0, j] + sum_k A[i, k] B[k, j] for rows i from r0 to r1; rows of B, S, C are ldb, lds, ldc
-    apart.
+class Left(NamedTuple):
+    """A matrix that is read by offsets: A[i, k] = array[start + rows[i] + columns[k]]."""
 
-    S may be C, or with lds = 0 one row for all, such as a bias.
+    array: np.ndarray
+    start: int
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+class Rows(NamedTuple):
+    """A matrix whose rows are `pitch` numbers apart: A[i, j] = array[start + i * pitch + j]."""
+
+    array: np.ndarray
+    start: int
+    pitch: int
+
+
+@inner
+def product(left, r0, r1, K, right, N, first, out, lanes):
+    """out[i - r0, j] = first[i - r0, j] + sum_k left[i, k] right[k, j] for rows i from r0 to r1, K terms, N columns.
+
+    Args:
+        left: a Left.
+        right, first, out: Rows. `first` may be `out`, or have a pitch of 0: one row for all, such as a bias.
     """
+    A, ao, ro, ko = left
+    B, bo, ldb = right
+    S, so, lds = first
+    C, co, ldc = out
     wide, r = lanes * VECTORS, r0
     while r < r1:
         low = r1 - r <= FEW if ROWS < 2 * FEW else r1 - r <= 2 * FEW
@@ -45,20 +70,22 @@ def product(A, ao, ro, r0, r1, ko, K, B, bo, ldb, N, S, so, lds, C, co, ldc, lan
 
 
 @inner
-def product_of_transpose(A, ao, lda, M, K, B, bo, ldb, N, S, so, lds, C, co, ldc, panel, po, rows, ones, lanes):
-    """C = S + A^T B for matrices A (K, M) and B (K, N): as `product`, but a block's columns of A are copied to a panel
-    first.
+def product_of_transpose(left, M, K, right, N, first, out, panel, po, rows, ones, lanes):
+    """out = first + left^T right for Rows left (K, M) and right (K, N): as `product`, but a block's columns of `left`
+    are copied to a panel first.
 
-    Below 256 columns the copy does not pay. `panel` at po has room for K * ROWS
-    rounded to vectors; `rows` and `ones` are scratch for offsets.
+    Below 256 columns the copy does not pay. `panel` at po has room for K * ROWS rounded to vectors; `rows` and `ones`
+    are scratch for offsets.
     """
     width = rounded(ROWS, lanes)
     multiples(ones, ROWS, ONE)
     multiples(rows, K, width)
     for i in range(0, M, ROWS):
         n = min(ROWS, M - i)
-        copy_rows(A, ao + i, lda, panel, po, width, K, width, n)
-        product(panel, po, ones, ZERO, n, rows, K, B, bo, ldb, N, S, so + i * lds, lds, C, co + i * ldc, ldc, lanes)
+        copy_rows(left.array, left.start + i, left.pitch, panel, po, width, K, width, n)
+        before = Rows(first.array, first.start + i * first.pitch, first.pitch)
+        to = Rows(out.array, out.start + i * out.pitch, out.pitch)
+        product(Left(panel, po, ones, rows), ZERO, n, K, right, N, before, to, lanes)
 
 
 @inner

@@ -6,7 +6,7 @@
 from numba import njit
 
 from .matrices import copy
-from .products import product
+from .products import Left, Rows, product
 from .simple import ZERO, inner
 
 reordering = njit(error_model="numpy", nogil=True, fastmath={"reassoc"})  # so that a sum becomes a sum of vectors
@@ -76,7 +76,8 @@ def permute(work, o, spare, pitch, index, order, C, back):
 @inner
 def mix(P, M, rows, columns, C, work, o, spare, zeros, n, pitch, lanes):
     """Rows at o become M times them; with rows and columns exchanged, its transpose times them."""
-    product(P, M, rows, ZERO, C, columns, C, work, o, pitch, n, work, zeros, ZERO, work, spare, pitch, lanes)
+    A, B, Y = Left(P, M, rows, columns), Rows(work, o, pitch), Rows(work, spare, pitch)
+    product(A, ZERO, C, C, B, n, Rows(work, zeros, ZERO), Y, lanes)
     copy(work, spare, work, o, C * pitch)
 
 
