@@ -1,9 +1,17 @@
 """Parameter, Buffer and Condition: arrays that a module has or is given, with their gradients."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..ops import get_ops
 from ..passes.healing import settle
+
+if TYPE_CHECKING:
+    from ..ops.tile import Tile
+    from ..typing import Array, Cond
 
 
 class Buffer:
@@ -13,7 +21,7 @@ class Buffer:
     #: of arrays compares this number to learn whether they may have changed.
     replaced = 0
 
-    def __init__(self, data):
+    def __init__(self, data: Array):
         self.data = data
 
     def __setattr__(self, name, value):
@@ -34,16 +42,16 @@ class Gradient:
     replaced = 0
     __slots__ = ("array", "is_zero")
 
-    def __init__(self, array):
+    def __init__(self, array: Array | None):
         self.array, self.is_zero = array, True
 
-    def replace(self, array, is_zero=False):
+    def replace(self, array: Array | None, is_zero: bool = False) -> None:
         """Puts `array`, which may be None, in the place of the present one."""
         if array is not self.array:
             Gradient.replaced += 1
         self.array, self.is_zero = array, is_zero
 
-    def clear(self):
+    def clear(self) -> None:
         """Sets the array to zero, if there is one."""
         if self.array is not None:
             get_ops(self.array).zero_([self.array])
@@ -56,14 +64,14 @@ class Parameter(Buffer):
     `gradient` is the Gradient, for the library itself.
     """
 
-    def __init__(self, data):
+    def __init__(self, data: Array):
         data = np.asarray(data, float) if isinstance(data, (list, tuple)) else data
         ops = get_ops(data)
         super().__init__(ops.detach(data))
         self.gradient = Gradient(ops.zeros_like(self.data))
 
     @property
-    def grad(self):
+    def grad(self) -> Array | None:
         """The gradient, or None; then the next backward makes an array of zeros and adds to it.
 
         Setting it takes None, or an array of the shape, dtype and engine of `data`. An optimizer's step and clipping
@@ -78,10 +86,10 @@ class Parameter(Buffer):
         return self.gradient.array
 
     @grad.setter
-    def grad(self, value):
+    def grad(self, value: Array | None) -> None:
         self.gradient.replace(None if value is None else self._checked(value))
 
-    def add(self, gradient):
+    def add(self, gradient: Array) -> None:
         """Adds to the gradient, as every backward does; where `grad` is None, to zeros."""
         total = self.gradient
         total.is_zero = False
@@ -89,7 +97,7 @@ class Parameter(Buffer):
             self.gradient_array()
         total.array += gradient
 
-    def gradient_array(self):
+    def gradient_array(self) -> Array:
         """The array that a backward adds to; where `grad` is None it is made, of zeros."""
         gradient = self.gradient
         gradient.is_zero = False
@@ -124,7 +132,7 @@ class Condition:
     Of a condition of one row, which serves all samples, that is the sum over the samples.
     """
 
-    def __init__(self, array):
+    def __init__(self, array: Array):
         array = np.asarray(array, float) if isinstance(array, (list, tuple)) else array
         ops = get_ops(array)
         if not ops.is_float(array):
@@ -132,7 +140,7 @@ class Condition:
         self.array = ops.detach(array)
         self.grad = ops.zeros_like(self.array)
 
-    def add(self, gradient, tile=None):
+    def add(self, gradient: Array, tile: Tile | None = None) -> None:
         """Adds the gradient that a layer has for the condition, of all samples or of a tile's, to `grad`."""
         part = self.grad if tile is None else tile.condition(self.grad)
         if self.grad.shape[0] == 1 != gradient.shape[0]:
@@ -140,13 +148,13 @@ class Condition:
         part[...] += gradient
 
 
-def condition_array(cond):
+def condition_array(cond: Cond) -> Array | None:
     """The array of a condition, which may be None, an array or a Condition."""
     array = cond.array if isinstance(cond, Condition) else cond
     return None if array is None else get_ops(array).detach(array)
 
 
-def condition_rows(cond, N):
+def condition_rows(cond: Cond, N: int) -> Array | None:
     """The array of a condition for N samples, or None; one row is repeated, without a copy."""
     array = condition_array(cond)
     if array is None or array.shape[0] == N or array.shape[0] != 1:

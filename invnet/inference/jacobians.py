@@ -1,7 +1,10 @@
 """Jacobians of a layer: their products with vectors, and the matrices themselves, one for each sample."""
 
+from __future__ import annotations
+
 import contextlib
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,10 +12,16 @@ from ..core import condition_array, condition_rows, get_ops
 from ..ops.dual import Dual
 from .checks import check_layer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..core import Layer
+    from ..typing import Array, Cond
+
 ROWS = 1 << 15  # samples of one backward call, at most: a Jacobian of N samples takes N D
 
 
-def vjp(net, X, dZ, cond=None):
+def vjp(net: Layer, X: Array, dZ: Array, cond: Cond = None) -> tuple[Array, Array]:
     """Z and J^T dZ, J being the Jacobian dZ/dX of each sample; the parameters' gradients are left as they are.
 
     Args:
@@ -26,7 +35,7 @@ def vjp(net, X, dZ, cond=None):
         return Z, net.backward(dZ, Z, 0.0, cond)[0]
 
 
-def jvp(net, X, dX, cond=None):
+def jvp(net: Layer, X: Array, dX: Array, cond: Cond = None) -> tuple[Array, Array]:
     """Z and J dX, the derivative of Z in the direction dX; exact, in one forward pass on dual numbers.
 
     That pass runs the reference operations, twice: six to ten times the time of a forward by the engine's kernels.
@@ -43,7 +52,7 @@ def jvp(net, X, dX, cond=None):
     return Z.value, Z.tangent
 
 
-def jacobian(net, X, cond=None):
+def jacobian(net: Layer, X: Array, cond: Cond = None) -> Array:
     """J, (N, D, D) with J[n, i, j] = dz_i / dx_j of sample n; of an array with spatial axes D counts all entries, (C,
     *spatial).
 
@@ -52,7 +61,7 @@ def jacobian(net, X, cond=None):
     return forward_and_jacobian(net, X, cond)[1]
 
 
-def forward_and_jacobian(net, X, cond=None):
+def forward_and_jacobian(net: Layer, X: Array, cond: Cond = None) -> tuple[Array, Array]:
     """Z and J."""
     check_layer(net, "a Jacobian")
     cond = condition_rows(cond, X.shape[0])
@@ -72,24 +81,24 @@ def forward_and_jacobian(net, X, cond=None):
     return Z, J
 
 
-def inverse_jacobian(net, Z, cond=None):
+def inverse_jacobian(net: Layer, Z: Array, cond: Cond = None) -> Array:
     """K = J^-1, (N, D, D) with K[n, i, j] = dx_i / dz_j, at the X of which Z is the image."""
     return inverse_and_jacobian(net, Z, cond)[1]
 
 
-def inverse_and_jacobian(net, Z, cond=None):
+def inverse_and_jacobian(net: Layer, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
     """X and K."""
     X = net.inverse(Z, condition_array(cond))
     return X, get_ops(Z).xp.linalg.inv(jacobian(net, X, cond))
 
 
-def repeat(X, times):
+def repeat(X: Array, times: int) -> Array:
     """Each sample of X that many times, one after the other."""
     xp = get_ops(X).xp
     return xp.reshape(xp.broadcast_to(X[:, None], (X.shape[0], times, *X.shape[1:])), (-1, *X.shape[1:]))
 
 
-def dual(X, dX):
+def dual(X: Array, dX: Array) -> Dual:
     """The dual number of X and its change dX.
 
     Raises:
@@ -105,7 +114,7 @@ def dual(X, dX):
 
 
 @contextlib.contextmanager
-def tangents_added(net):
+def tangents_added(net: Layer) -> Iterator[None]:
     """Within, gradients are dual numbers; after it, their tangents are added to the gradients of `net`'s parameters.
 
     A backward on dual numbers gives the change of its gradients in a direction, and so the gradient of a Jacobian: with
@@ -119,7 +128,9 @@ def tangents_added(net):
 
 
 @contextlib.contextmanager
-def gradients_aside(net, of=lambda data: get_ops(data).zeros_like(data)):
+def gradients_aside(
+    net: Layer, of: Callable[[Array], Array] = lambda data: get_ops(data).zeros_like(data)
+) -> Iterator[None]:
     """Within, the parameters of `net` have other gradients, made `of` their data, zeros at first; gives the
     parameters.
     """

@@ -1,6 +1,9 @@
 """Through: a layer as one step of autograd, which saves the output only."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import torch
 from torch.autograd import Function
@@ -8,6 +11,12 @@ from torch.autograd import Function
 from ..core import Condition, get_ops
 from .share import holding
 from .tensors import array_of, tensor_of, transforms_are_active
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core import Layer
+    from ..typing import Array, Cond
 
 INSTEAD = 'as_module(layer, memory="store"), which stores activations, has them'
 NOT_IN_TRANSFORMS = (
@@ -20,7 +29,7 @@ class Through(Function):
     torch.autograd.grad and to DistributedDataParallel."""
 
     @staticmethod
-    def forward(ctx, layer, shares, like, x, cond, *parameters):
+    def forward(ctx, layer: Layer, shares, like: Array, x: Array, cond: Cond, *parameters: Any) -> tuple[Array, Array]:
         ctx.autocast = functools.partial(
             torch.autocast,
             x.device.type,
@@ -39,7 +48,7 @@ class Through(Function):
         return Z, logdet
 
     @staticmethod
-    def backward(ctx, dZ, dlogdet):
+    def backward(ctx, dZ: Array, dlogdet: Array | float | None) -> tuple[Array, Array]:
         if dZ is None and dlogdet is None:
             return (None,) * len(ctx.needs_input_grad)
         if transforms_are_active():
@@ -59,7 +68,7 @@ class Through(Function):
         return tuple(None if gradient is None else next(given) for gradient in gradients)
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx, *tangents: Any) -> None:
         raise RuntimeError(f"a rebuilding module has no forward-mode derivatives; {INSTEAD}")
 
 
@@ -103,9 +112,9 @@ class Once(Function):
     """Gradients that depend on z, and that cannot be differentiated."""
 
     @staticmethod
-    def forward(ctx, z, *gradients):
+    def forward(ctx, z: Array, *gradients: Any) -> tuple[Array, Array]:
         return tuple(gradient.view_as(gradient) for gradient in gradients)
 
     @staticmethod
-    def backward(ctx, *_):
+    def backward(ctx, *_: Any) -> None:
         raise RuntimeError(f"a rebuilding module has no second derivatives; {INSTEAD}")

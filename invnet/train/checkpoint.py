@@ -1,16 +1,23 @@
 """Checkpoints: a model for `invnet.load`, and the whole state of its training beside it."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from .. import io
 from ..architecture import completed, describe
 from .trainer import Progress
 
+if TYPE_CHECKING:
+    from ..typing import Array, Path
+    from .trainer import Trainer
+
 PARTS = ("net", "optimizer", "ema", "best")
 
 
-def save(trainer, path, weights=None, notes=None):
+def save(trainer: Trainer, path: Path, weights: Array | None = None, notes: dict | None = None) -> None:
     """Writes the model under its own names, and under training/ all that `restore` needs.
 
     Randomness needs no place in it: it is drawn from the seed and the step.
@@ -39,12 +46,12 @@ def save(trainer, path, weights=None, notes=None):
     io.write(path, {**weights, **state}, text)
 
 
-def recipe_of(path):
+def recipe_of(path: Path) -> dict:
     """The options of the Recipe that a checkpoint was trained with."""
     return _training(*io.read(path), path)["recipe"]
 
 
-def restore(trainer, path):
+def restore(trainer: Trainer, path: Path) -> None:
     """Brings a Trainer to the state in which `save` wrote it.
 
     The epochs of its recipe may be others than those of the file, but no fewer than are done.

@@ -1,5 +1,7 @@
 """Transform, the contract of an elementwise map whose parameters a conditioner gives."""
 
+from __future__ import annotations
+
 
 class Transform:
     """An invertible map of each number, given `outputs` numbers of a conditioner.
@@ -17,7 +19,7 @@ class Transform:
     outputs = 1
 
     @classmethod
-    def outputs_of(cls):
+    def outputs_of(cls) -> int:
         """`outputs` of a transform that is made with these arguments."""
         return cls.outputs
 
@@ -29,5 +31,5 @@ class Transform:
     #: why `spec` is None, as a text for `explain`
     why_not_fused = "compiled functions do not have this transform"
 
-    def spec(self):
+    def spec(self) -> None:
         """The fields of a LayerSpec (fused/spec.py) that say what it computes; or None where it is never fused."""
