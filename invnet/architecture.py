@@ -14,6 +14,7 @@ from .core import Module
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 #: What stands for an argument that an invnet-2 file lacks, since its class has gained it later: {class: {argument:
 #: value}}. An argument that a class of the library gains goes here, with the value that files without it mean. (Those
@@ -70,7 +71,7 @@ def _has_modules(value):
     return isinstance(value, Module) or (isinstance(value, (tuple, list)) and any(map(_has_modules, value)))
 
 
-def describe(value: object, seen: dict | None = None) -> object:
+def describe(value: object, seen: dict | None = None) -> Any:
     """A Module and its constructor's arguments as JSON values; a Module that came before is {"same": its number}."""
     seen = {} if seen is None else seen
     if isinstance(value, Module):
@@ -105,7 +106,7 @@ def build(description: object) -> Module:
     return _built(completed(description), known_classes(), [])
 
 
-def completed(description: object) -> object:
+def completed(description: object) -> Any:
     """The same description with the arguments that classes have gained since it was written.
 
     Raises:

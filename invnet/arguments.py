@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from .typing import Seed
@@ -56,8 +55,8 @@ def condition_channels(cond_channels: int, classes: int) -> int:
         raise ValueError(f"classes is how many labels there are, at least 2, or 0 for none; got {classes}")
     if cond_channels:
         raise ValueError(
-            f"a condition is an array of cond_channels, or a label of one of classes; got cond_channels={cond_channels} "
-            f"and classes={classes}"
+            f"a condition is an array of cond_channels, or a label of one of classes; got "
+            f"cond_channels={cond_channels} and classes={classes}"
         )
     return classes
 
@@ -76,7 +75,7 @@ def check_unused(where: str, **options: Any) -> None:
             raise ValueError(f"{name} has no effect {where}: leave it out; got {name}={shown(value)}")
 
 
-def permutation(order: Sequence[int], size: int | None = None) -> np.ndarray:
+def permutation(order: Any, size: int | None = None) -> np.ndarray:
     """An array of integers, a permutation of 0 to size - 1.
 
     Raises:

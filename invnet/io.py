@@ -19,14 +19,15 @@ from .core import Module
 from .files_0_1 import upgraded
 
 if TYPE_CHECKING:
-    from .core import Layer
+    from typing import Any
+
     from .typing import Array, Path
 
 #: what is written; of format "invnet-1", which 0.1 wrote, the architecture is read as if it were of this one
 FORMAT, FORMATS = "invnet-2", ("invnet-1", "invnet-2")
 
 
-def save(net: Layer, path: Path) -> None:
+def save(net: Module, path: Path) -> None:
     """Writes architecture and weights of a model of invnet, or of your own Module, to `path` (.safetensors).
 
     Raises:
@@ -66,7 +67,7 @@ def load(path: Path) -> Module:
     return net
 
 
-def restore(net: Layer, arrays: dict[str, Array], path: Path) -> None:
+def restore(net: Module, arrays: dict[str, Array], path: Path) -> None:
     """Loads the state that was read from `path`, with the dtypes that it was written with."""
     kinds = {array.dtype for name, array in arrays.items() if array.dtype.kind == "f"}
     if len(kinds) == 1 and net.dtype is not None and kinds != {np.dtype(net.dtype)}:
@@ -77,7 +78,7 @@ def restore(net: Layer, arrays: dict[str, Array], path: Path) -> None:
         raise ValueError(f"{path} does not fit its architecture: {error}") from None
 
 
-def write(path: Path, arrays: dict[str, Array], text: str) -> None:
+def write(path: Path, arrays: dict[str, Array], text: Any) -> None:
     """Writes arrays by name and JSON values by name, atomically: a kill at any moment leaves the old file whole."""
     from safetensors.numpy import save as to_bytes
 

@@ -24,7 +24,7 @@ __getattr__ = renamed(
 )
 
 
-def gaussian_nll(Z: Array, logdet: bool) -> tuple[float, Array, Array]:
+def gaussian_nll(Z: Array, logdet: Array) -> tuple[float, Array, Array]:
     """The negative log-likelihood under a standard normal base, mean over the batch, in nats.
 
     Args:

@@ -31,7 +31,7 @@ class Optimizer:
         lr: the learning rate, a positive number, or a function from the number of steps done to it (see `schedule`).
     """
 
-    slots = ()
+    slots: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Parameter], lr: float | Callable[[int], float]):
         if not callable(lr):

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from .core import Module
-    from .ops.reference import Ops
     from .typing import Array
 
 
@@ -48,14 +46,14 @@ class SingleProcess:
         """Rank 0's value."""
         return value
 
-    def broadcast(self, module: Module) -> None:
+    def broadcast(self, module: Any) -> None:
         """Gives `module` the parameters and buffers that it has on rank 0."""
 
-    def moments(self, ops: Ops, R: Array) -> tuple[Array, Array]:
+    def moments(self, ops: Any, R: Array) -> tuple[Array, Array]:
         """Mean and variance (C,) of the rows (n, C) of all ranks together."""
         return ops.xp.mean(R, axis=0), ops.xp.var(R, axis=0)
 
-    def synchronising(self, module: Module, optimizer: str) -> Any:
+    def synchronising(self, module: Any, optimizer: object) -> Any:
         """A function of a share that gives a context for one backward pass; after it gradients are those of all ranks.
 
         `share` is the part of the batch's samples that this rank has. Gradients of a mean over the rank's samples
@@ -74,7 +72,7 @@ def current() -> Any:
 
 
 @contextlib.contextmanager
-def using(group: SingleProcess) -> Iterator[None]:
+def using(group: SingleProcess) -> Iterator[SingleProcess]:
     """Within, `current()` is `group`, in all threads: a process has one place among the others."""
     _joined.append(group)
     try:

@@ -11,6 +11,8 @@ from ..arguments import check_flags, is_number
 from ..core import SHAPES, Buffer, Module, Parameter, as_dlogdet, float_dtype, get_ops
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..typing import Array, DType
 
 
@@ -62,7 +64,7 @@ class ParametricBase(Base):
     """A Base with state of the shape of a sample: what its subclasses share."""
 
     #: (C, *spatial), the shape of a sample
-    shape = None
+    shape: Any = None
 
     def check(self, Z: Array) -> None:
         super().check(Z)
@@ -91,7 +93,7 @@ def state(value: object, learn: bool, dtype: DType) -> Parameter | Buffer:
     return (Parameter if learn else Buffer)(np.array(value, float_dtype(dtype)))
 
 
-def add_gradient(parameter: Parameter, gradient: Array) -> None:
+def add_gradient(parameter: Any, gradient: Array) -> None:
     """Adds to the gradient of what is learned."""
     if isinstance(parameter, Parameter):
         parameter.add(gradient)
@@ -107,7 +109,7 @@ def numbers_of(name: str, value: object) -> np.ndarray:
     raise TypeError(f"{name} is a number or an array of numbers; got {value!r}")
 
 
-def start(name: str, value: object, shape: tuple[int, ...], least: float = -math.inf) -> np.ndarray:
+def start(name: str, value: object, shape: Any, least: float = -math.inf) -> np.ndarray:
     """A start value from numbers, an array or nested lists, finite and above `least`, repeated to `shape`."""
     value = numbers_of(name, value)
     try:
@@ -139,6 +141,6 @@ def for_each(dlog_prob: Array, Z: Array) -> Array | float:
     return get_ops(Z).xp.reshape(as_dlogdet(dlog_prob, Z, "dlog_prob"), (-1,) + (1,) * (Z.ndim - 1))
 
 
-def batch_of(shape: tuple[int, ...]) -> tuple:
+def batch_of(shape: tuple[int, ...]) -> str:
     """(N, C, *spatial) as a text."""
     return f"({', '.join(['N', *map(str, shape)])})"

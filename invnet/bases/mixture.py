@@ -78,7 +78,7 @@ class GaussianMixture(ParametricBase):
         add_gradient(self.logits, xp.sum(as_dlogdet(dlog_prob, Z) * (R - weights[:, None]), axis=1))
         return dZ
 
-    def sample_backward(self, dZ: Array, Z: Array) -> bool:
+    def sample_backward(self, dZ: Array, Z: Array) -> None:
         if not self.reparametrised:
             raise NotImplementedError(
                 "a sample of a GaussianMixture is no smooth map of noise, and has no gradient in parameters"

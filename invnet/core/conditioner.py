@@ -9,6 +9,7 @@ from .module import Module, describes_itself
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ..ops.tile import Tile
     from ..typing import Array, Cond
@@ -23,11 +24,11 @@ class Conditioner(Module):
     #: floats that one evaluation holds per position: a coupling chooses its tile by it.
     floats_per_position = 1024
     #: how many of them a pullback keeps; None: all.
-    kept_per_position = None
+    kept_per_position: int | None = None
     #: how far an output position sees along each spatial axis, or None where it sees everything.
-    reach = None
+    reach: int | None = None
     #: K of the condition that it needs, 0 where it takes none, None where it does not say
-    cond_channels = None
+    cond_channels: int | None = None
     #: what calling it takes beside its arithmetic: a coupling makes small tiles so many times larger.
     overhead = 1
 
@@ -43,7 +44,7 @@ class Conditioner(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
 
-    def spec(self) -> object:
+    def spec(self) -> Any:
         """What it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py) by which engines do several layers in one
         call; or None.
 

@@ -13,7 +13,7 @@ from .parameters import Condition, condition_array, condition_rows
 
 if TYPE_CHECKING:
     from ..typing import Array, Cond, DType
-    from . import Layer, Module
+    from . import Layer
 
 REAL = ("bool", "integral", "real floating")
 
@@ -30,7 +30,7 @@ class Given(Condition):
         self.array, self.grad = array, condition.grad
 
 
-def given_condition(layer: Module, X: Array, cond: Cond) -> Cond:
+def given_condition(layer: Layer, X: Array, cond: Cond) -> Cond:
     """The condition of X as the layers within `layer` take it: None, or an array or Condition of N samples in the
     layer's dtype.
 

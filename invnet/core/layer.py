@@ -18,7 +18,9 @@ from .parameters import Condition, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
+    from ..ops.reference import Ops
     from ..typing import Array, Cond
 
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
@@ -55,7 +57,7 @@ class Layer(Module):
     #: whether it may use a condition itself, beside the layers and conditioners within; a layer of your own may
     uses_condition = True
     #: how often it halves the spatial axes, less how often it doubles them
-    halvings = 0
+    halvings: Any = 0
 
     def checked_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = super().checked_shape(shape)
@@ -73,7 +75,7 @@ class Layer(Module):
     def conditions(self, level: int = 0) -> set[tuple[int | None, int]]:
         """The set of (K, level) of the conditions that are used within: K channels, None where that is not known, where
         the spatial axes have been halved `level` times."""
-        found = {(None, level)} if self.uses_condition else set()
+        found: set[tuple[int | None, int]] = {(None, level)} if self.uses_condition else set()
         for _, part in self._within():
             if isinstance(part, Layer):
                 found |= part.conditions(level)
@@ -149,15 +151,15 @@ class Layer(Module):
         return any(isinstance(module, Layer) for _, module in self._within())
 
     @property
-    def known_as(self) -> str:
+    def known_as(self) -> Layer:
         """The layer that a user knows this one by."""
         return self
 
     #: whether a backward compares this layer's log-determinant with that of what it rebuilt; not where it is the same
     #: for every X
-    measures_logdet = True
+    measures_logdet: Any = True
     #: what a user can choose so that this layer amplifies rounding errors less, as texts
-    steadier = ()
+    steadier: Any = ()
 
     def initialize(self, X: Array, cond: Cond = None) -> Array:
         """Sets data-dependent parameters from a batch, and returns Z."""
@@ -237,7 +239,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
     """
 
     #: how many channels the layer takes, where that is fixed.
-    channels = None
+    channels: Any = None
 
     def check_shape(self, X: Array, name: str = "X") -> None:
         if X.ndim not in SHAPES or X.shape[1] == 0:
@@ -252,7 +254,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
                 f"got {name} of shape {tuple(X.shape)}"
             )
 
-    def check(self, X: Array, name: str = "X") -> None:
+    def check(self, X: Array, name: str = "X") -> Ops:
         """The operations for X; ValueError or TypeError where this layer cannot take it."""
         ops, kind = get_ops(X), type(self).__name__
         self.check_shape(X, name)

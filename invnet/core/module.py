@@ -140,11 +140,11 @@ class Module:
         """
         return summary_of(self, None if shape is None else self.checked_shape(shape))
 
-    def checked_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def checked_shape(self, shape: Shape) -> tuple[int, ...]:
         """The shape of a sample as a tuple; ValueError where this module does not take such."""
         if (
             not isinstance(shape, (tuple, list))
-            or not all(isinstance(n, numbers.Integral) and n > 0 for n in shape)
+            or not all(isinstance(n, numbers.Integral) and int(n) > 0 for n in shape)
             or not shape
         ):
             raise ValueError(
@@ -161,7 +161,7 @@ class Module:
         """The Modules that are parts of this one."""
         return [part for _, part in self._within() if isinstance(part, Module)]
 
-    def parts_to_show(self, shape: tuple[int, ...]) -> list:
+    def parts_to_show(self, shape: Shape) -> list:
         """(name, part, the shape of its input) of what a summary shows of this module: modules, or parameters where
         there are none.
         """
@@ -287,7 +287,7 @@ class Module:
         for state, data, grad in moved:  # once all are there
             state.data = data
             if grad is not None:
-                state.gradient.replace(grad, is_zero=True)
+                state.gradient.replace(grad, is_zero=True)  # type: ignore[attr-defined]
         return self
 
     @property

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from .parameters import Parameter
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from ..typing import Shape
     from . import Module
 
 
@@ -48,7 +51,7 @@ class Summary(tuple):
     __str__ = __repr__
 
 
-def summary_of(module: Module, shape: tuple[int, ...]) -> Summary:
+def summary_of(module: Module, shape: Shape | None) -> Summary:
     """The Summary of a module whose samples have this shape, None where it is not known."""
     rows = list(_rows(module, "", shape))
     rows.append(Row("", type(module).__name__, output_shape(module, shape), count(module)))
@@ -73,7 +76,7 @@ def _rows(module, prefix, shape):
         yield from inner
 
 
-def output_shape(module: Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+def output_shape(module: Module, shape: Any) -> tuple[int, ...] | None:
     """The shape of one sample of a module's output, for one of its input; None where either is not known."""
     halvings = getattr(module, "halvings", None)
     if shape is None or halvings is None:

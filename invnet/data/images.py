@@ -58,7 +58,7 @@ class Images:
     def fingerprint(self) -> int:
         """A checksum of all pixels, by which a resumed run knows that its data are still the same."""
         parts = (self.train, self.validation, self.test)
-        return zlib.crc32(repr([(a.shape, self.levels, zlib.crc32(np.ascontiguousarray(a))) for a in parts]).encode())
+        return zlib.crc32(repr([(a.shape, self.levels, zlib.crc32(np.ascontiguousarray(a))) for a in parts]).encode())  # type: ignore[arg-type]
 
     def __repr__(self):
         sizes = " + ".join(f"{len(array):,}" for array in (self.train, self.validation, self.test))

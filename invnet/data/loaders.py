@@ -15,6 +15,8 @@ from .quantise import quantise
 from .records import PICKLES, cifar, files_of
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..typing import Array, Seed
     from .images import Images
 
@@ -48,7 +50,7 @@ def load(
         ValueError: it is not certain how to read the source, or an option is out of its range or has no effect on this
             source.
     """
-    options = dict(validation=validation, test=test, seed=seed)
+    options: dict[str, Any] = dict(validation=validation, test=test, seed=seed)
     check_numbers(validation=validation, test=test)
     if bits is not None:
         check_integers(bits=bits)

@@ -29,7 +29,9 @@ NAMES = {
 LARGEST_VALIDATION = 5000
 
 
-def images_of(parts: dict, levels: int, values: Array, name: str, validation: float, test: float, seed: Seed) -> Images:
+def images_of(
+    parts: dict, levels: int | None, values: Array, name: str, validation: float, test: float, seed: Seed
+) -> Images:
     """Images from {"train": array} and what there is of "validation" and "test"; the rest is taken from the training
     part.
 

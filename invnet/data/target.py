@@ -27,7 +27,7 @@ class Target:
     #: log of the integral of exp(target(X)[0])
     log_Z = 0.0
     #: ((low, high), ...) for each dimension: all but less than a thousandth of the density lies within
-    box = None
+    box: tuple | None = None
 
     def __call__(self, X: Array) -> tuple[Array, Array]:
         """log p(X) up to the constant -log_Z, (N,), and its gradient, (N, D)."""
@@ -69,7 +69,7 @@ def columns(X: Array) -> tuple[Array, Array]:
     return X[:, 0], X[:, 1]
 
 
-def positive(**values: object) -> None:
+def positive(**values: float) -> None:
     """Raises unless each value is a positive number."""
     check_numbers(**values)
     for name, value in values.items():

@@ -13,8 +13,11 @@ from .. import process_group
 from .reducer import Reducer
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..core import Module
     from ..ops.reference import Ops
+    from ..optim import Optimizer
     from ..typing import Array
 
 
@@ -41,7 +44,7 @@ class Group(process_group.SingleProcess):
     def any(self, flag: Array) -> bool:
         return bool(self.sum(np.array([flag], "float32"))[0] > 0)
 
-    def of_first(self, value: object) -> object:
+    def of_first(self, value: Any) -> Any:
         values = [value]
         with self._speaking():
             dist.broadcast_object_list(values)
@@ -58,7 +61,7 @@ class Group(process_group.SingleProcess):
         # The variance of all is that within the ranks and that between their means.
         return mean, self.sum((within + (own - mean) ** 2) * (n / N))
 
-    def synchronising(self, module: Module, optimizer: str) -> Reducer:
+    def synchronising(self, module: Module, optimizer: Optimizer) -> Reducer:
         return Reducer(self, module, optimizer)
 
     @contextlib.contextmanager
@@ -73,7 +76,7 @@ class Group(process_group.SingleProcess):
 class Sum:
     """A sum over the ranks that is under way."""
 
-    def __init__(self, group: Group, tensor: Array, work: object):
+    def __init__(self, group: Group, tensor: Array, work: Any):
         self._group, self._tensor, self._work = group, tensor, work
 
     def wait(self) -> None:

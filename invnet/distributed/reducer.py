@@ -17,6 +17,7 @@ from ..passes.healing import settle
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..optim import Optimizer
     from .group import Group
 
 #: Six of the 24 MiB of a Glow with 16 couplings of hidden 512; one bucket would be summed when backward is done.
@@ -39,7 +40,7 @@ class Reducer:
 
     Args:
         group: a Group.
-        module: what runs backward, a Layer or a Flow.
+        module: Module runs backward, a Layer or a Flow.
         optimizer: an Optimizer of its parameters, or of some of them.
         bucket_bytes: the least size of a bucket, but for the last.
 
@@ -48,7 +49,7 @@ class Reducer:
             alone.
     """
 
-    def __init__(self, group: Group, module: Module, optimizer: str, bucket_bytes: int = BUCKET_BYTES):
+    def __init__(self, group: Group, module: Module, optimizer: Optimizer, bucket_bytes: int = BUCKET_BYTES):
         self.group, self.optimizer = group, optimizer
         self._index = {id(p): i for i, p in enumerate(optimizer.parameters)}
         self._uses = collections.Counter(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def collapsed_free_energy(
-    net: Layer, Y: Array, noise: Array, mean: Array, precision: float, q_mu: Gaussian, q_lambda: Wishart
+    net: Layer, Y: Array, noise: Array, mean: Array, precision: float | Wishart, q_mu: Gaussian, q_lambda: Wishart
 ) -> float:
     """The free energy, a function of q(mu), q(Lambda) and the network; adds its gradient to the network's parameters.
 

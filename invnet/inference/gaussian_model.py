@@ -61,7 +61,7 @@ class FlowGaussianModel:
         derivation.
     """
 
-    def __init__(self, net: Layer, noise: Array, mean: Array, precision: float, method: str = "linear"):
+    def __init__(self, net: Layer, noise: Array, mean: Array, precision: float | Wishart, method: str = "linear"):
         check_layer(net, "a FlowGaussianModel")
         if not isinstance(mean, Gaussian) or not isinstance(precision, Wishart):
             raise TypeError(f"the priors are a Gaussian of mu and a Wishart of Lambda; got {mean!r} and {precision!r}")

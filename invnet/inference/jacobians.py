@@ -15,7 +15,7 @@ from .checks import check_layer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..core import Layer
+    from ..core import Layer, Parameter
     from ..typing import Array, Cond
 
 ROWS = 1 << 15  # samples of one backward call, at most: a Jacobian of N samples takes N D
@@ -130,7 +130,7 @@ def tangents_added(net: Layer) -> Iterator[None]:
 @contextlib.contextmanager
 def gradients_aside(
     net: Layer, of: Callable[[Array], Array] = lambda data: get_ops(data).zeros_like(data)
-) -> Iterator[None]:
+) -> Iterator[list[Parameter]]:
     """Within, the parameters of `net` have other gradients, made `of` their data, zeros at first; gives the
     parameters.
     """

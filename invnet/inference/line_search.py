@@ -57,7 +57,7 @@ class HagerZhang:
         check_integers(most=most)
         self.delta, self.sigma, self.rho, self.epsilon, self.gamma, self.most = delta, sigma, rho, epsilon, gamma, most
 
-    def __call__(self, evaluate: Callable, value: object, slope: float, step: int) -> float:
+    def __call__(self, evaluate: Callable, value: float, slope: float, step: float) -> float:
         """A step along the line.
 
         Args:

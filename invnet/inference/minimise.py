@@ -39,7 +39,7 @@ class Function:
         parameters: of NumPy arrays.
     """
 
-    def __init__(self, objective: str, parameters: Iterable[Parameter]):
+    def __init__(self, objective: Callable[[], float], parameters: Iterable[Parameter]):
         self.objective, self.parameters, self.calls = objective, list(parameters), 0
         if not self.parameters:
             raise ValueError("there is no parameter to learn")
@@ -65,7 +65,7 @@ class Function:
 
 
 def gradient_descent(
-    objective: str,
+    objective: Callable[[], float],
     parameters: Iterable[Parameter],
     iterations: int = 1000,
     tol: float = 1e-3,
@@ -96,7 +96,9 @@ def gradient_descent(
     return Minimum(value, len(history) - 1, f.calls, history)
 
 
-def lbfgs(objective: str, parameters: Iterable[Parameter], iterations: int = 1000, tol: float = 1e-12) -> Minimum:
+def lbfgs(
+    objective: Callable[[], float], parameters: Iterable[Parameter], iterations: int = 1000, tol: float = 1e-12
+) -> Minimum:
     """SciPy's L-BFGS-B; it ends where the value falls by less than `tol` of it, or no entry of the gradient is above
     1e-8.
     """
@@ -133,7 +135,9 @@ def lbfgs(objective: str, parameters: Iterable[Parameter], iterations: int = 100
     return Minimum(float(result.fun), result.nit, f.calls, history)
 
 
-def adam(objective: str, parameters: Iterable[Parameter], iterations: int = 1000, lr: float = 0.1) -> Minimum:
+def adam(
+    objective: Callable[[], float], parameters: Iterable[Parameter], iterations: int = 1000, lr: float = 0.1
+) -> Minimum:
     """Adam with a constant learning rate, the same number of steps always."""
     check_integers(iterations=iterations)
     parameters = list(parameters)
@@ -152,10 +156,12 @@ def adam(objective: str, parameters: Iterable[Parameter], iterations: int = 1000
     return Minimum(value, iterations, iterations + 1, history)
 
 
-OPTIMIZERS = {"adam": adam, "gradient_descent": gradient_descent, "lbfgs": lbfgs}
+OPTIMIZERS: dict[str, Callable[..., Minimum]] = {"adam": adam, "gradient_descent": gradient_descent, "lbfgs": lbfgs}
 
 
-def minimise(objective: str, parameters: Iterable[Parameter], optimizer: str = "lbfgs", **options: Any) -> Minimum:
+def minimise(
+    objective: Callable[[], float], parameters: Iterable[Parameter], optimizer: str = "lbfgs", **options: Any
+) -> Minimum:
     """The minimum that an optimizer finds.
 
     Args:

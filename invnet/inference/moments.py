@@ -33,7 +33,7 @@ class Linear:
     products.
     """
 
-    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> tuple[Array, Array]:
+    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> Moments:
         y, J = f_and_jacobian(mean)
         cross = cov @ J.mT
         return Moments(y, _symmetric(J @ cross), cross)
@@ -63,7 +63,7 @@ class Unscented:
             raise ValueError(f"alpha is positive, beta and kappa are finite; got {alpha}, {beta} and {kappa}")
         self.alpha, self.beta, self.kappa = alpha, beta, kappa
 
-    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> tuple[Array, Array]:
+    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> Moments:
         D = mean.shape[1]
         kappa = 3 - D if self.kappa is None else self.kappa
         if D + kappa <= 0:
@@ -107,7 +107,7 @@ class MonteCarlo:
             raise ValueError(f"points is a number from 2; got {points}")
         self.points, self.seed = points, seed
 
-    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> tuple[Array, Array]:
+    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> Moments:
         rng, root = np.random.default_rng(self.seed), np.linalg.cholesky(cov)
         result = Moments(np.empty_like(mean), np.empty(cov.shape), np.empty(cov.shape))
         for n in range(len(mean)):  # one after the other: points are many

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..core import Parameter
-    from ..layers import Planar, Radial
     from ..typing import Array, Seed
 
 
@@ -42,7 +41,7 @@ class PlanarFlow:
     def random(self, dim: int, rng: np.random.Generator) -> Array:
         return rng.standard_normal(2 * dim + 1)
 
-    def net(self, dim: int, params: Array | None) -> Planar:
+    def net(self, dim: int, params: Any) -> PlanarNet:
         net = PlanarNet(dim, dtype="float64")
         net.u.data[...], net.w.data[...], net.b.data[...] = params[:dim], params[dim : 2 * dim], params[2 * dim]
         return net
@@ -58,7 +57,7 @@ class RadialFlow:
     def random(self, dim: int, rng: np.random.Generator) -> Array:
         return np.concatenate([rng.standard_normal(dim), 1 - rng.random(1), rng.standard_normal(1)])
 
-    def net(self, dim: int, params: Array | None) -> Radial:
+    def net(self, dim: int, params: Any) -> RadialNet:
         if not params[dim] > 0:
             raise ValueError(f"alpha of a RadialFlow is positive; got {params[dim]}")
         net = RadialNet(dim, dtype="float64")
@@ -86,7 +85,7 @@ class PermutationLayer:
     built.
     """
 
-    order: tuple | None = None
+    order: Any = None
 
     def __post_init__(self):
         if self.order is not None:
@@ -154,7 +153,7 @@ class FlowModel:
         for layer in layers if isinstance(layers, (tuple, list)) else (layers,):
             if isinstance(layer, AdditiveCouplingLayer):
                 layer.nets(dim)
-                self.layers += [layer, PermutationLayer.random(dim, rng)] if layer.permute else [layer]
+                self.layers += [layer, PermutationLayer.random(dim, rng)] if layer.permute else [layer]  # type: ignore[list-item]
             elif isinstance(layer, PermutationLayer):
                 layer = layer if layer.order is not None else PermutationLayer.random(dim, rng)
                 if len(layer.order) != dim:
@@ -171,7 +170,7 @@ def nr_params(model: Any) -> int:
     return sum(layer.nets(model.dim) * layer.flow.nr_params(layer.partition_dim) for layer in _couplings(model))
 
 
-def compile(model: Any, params: Array | None = None, seed: Seed = None) -> Chain:
+def compile(model: Any, params: Any = None, seed: Seed = None) -> Chain:
     """The network that a FlowModel describes, a Chain in float64.
 
     Args:
@@ -208,7 +207,7 @@ def compile(model: Any, params: Array | None = None, seed: Seed = None) -> Chain
         for _ in range(layer.nets(model.dim)):
             nets.append(layer.flow.net(layer.partition_dim, params[at : at + size]))
             at += size
-        layers.append(PartitionedAdditiveCoupling(model.dim, nets))
+        layers.append(PartitionedAdditiveCoupling(model.dim, nets))  # type: ignore[arg-type]
     return Chain(*layers)
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from ..core import Conditioner
     from ..typing import Array, Cond, DType, Seed
-    from .transforms import Transform
 
 
 class Autoregressive(Conditioned):
@@ -43,10 +42,10 @@ class Autoregressive(Conditioned):
     def __init__(
         self,
         channels: int,
-        transform: Transform,
-        net: Conditioner,
+        transform: Any,
+        net: Conditioner | None,
         fast: str,
-        hidden: int | Sequence[int],
+        hidden: int | Sequence[int] | None,
         **options: Any,
     ):
         super().__init__(channels, transform, net, hidden, **options)
@@ -255,7 +254,7 @@ class AutoregressiveAffine(Autoregressive):
     def __init__(
         self,
         channels: int,
-        net: Conditioner = None,
+        net: Conditioner | None = None,
         fast: str = "forward",
         scale: str | None = None,
         bound: float | None = None,

@@ -47,9 +47,9 @@ class AutoregressiveSpline(Autoregressive):
     def __init__(
         self,
         channels: int,
-        net: Conditioner = None,
+        net: Conditioner | None = None,
         bins: int = 8,
-        bound: float | None = 3.0,
+        bound: float = 3.0,
         tails: str | None = "linear",
         fast: str = "forward",
         *,

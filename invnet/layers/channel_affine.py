@@ -12,6 +12,7 @@ from ..passes import TOLERANCE, name_in_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from ..core import Layer
     from ..typing import Array, Cond
@@ -136,11 +137,11 @@ class Folded(ChannelAffine):
         layers: ChannelAffine layers, in the order in which they are applied.
     """
 
-    def __init__(self, layers: Sequence[Layer]):
+    def __init__(self, layers: Sequence[Any]):
         self.layers, self.channels = tuple(layers), layers[0].channels
 
     @property
-    def known_as(self) -> str:
+    def known_as(self) -> Layer:
         return self.layers[0].known_as
 
     def explained(self, X: Array, cond: Cond) -> Iterator:

@@ -14,7 +14,8 @@ from ..passes.trace import ChainTrace
 from .channel_affine import ChannelAffine, Folded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from typing import Any
 
     from ..typing import Array, Cond
 
@@ -39,7 +40,7 @@ class Chain(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, *layers: Layer | Sequence[Layer]):
+    def __init__(self, *layers: Any):
         self.layers = layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers
 
     def __setattr__(self, name, value):
@@ -86,7 +87,7 @@ class Chain(InPlaceLayer):
             level += layer.halvings
         return found
 
-    def parts_to_show(self, shape: tuple[int, ...]) -> Iterator:
+    def parts_to_show(self, shape: Any) -> Iterator:
         for i, layer in enumerate(self.layers):
             yield f"layers.{i}", layer, shape
             shape = output_shape(layer, shape)
@@ -252,7 +253,7 @@ class FactorOut(InPlaceLayer):
             yield from self._prior.explained(X, cond)
         yield from self.inner.explained(X[:, : self._C1], cond)
 
-    def parts_to_show(self, shape: tuple[int, ...]) -> Iterator:
+    def parts_to_show(self, shape: Any) -> Iterator:
         if self.prior is not None:
             yield "prior", self.prior, shape
         yield "inner", self.inner, None if shape is None else (self._C1, *shape[1:])

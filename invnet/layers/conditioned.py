@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from .transforms import Transform
 
 #: what the options of a conditioner that a layer makes stand for where they are None
 DEFAULTS_OF_NETS = {"ndim": 0, "cond_channels": 0, "seed": 0, "dtype": "float32"}
@@ -40,7 +39,7 @@ class Conditioned(InPlaceLayer):
     """
 
     #: the class of the transform of this layer
-    transform_class = None
+    transform_class: Any = None
     any_dtype, uses_condition = True, False
     #: the fewest channels of such a layer
     least = 1
@@ -48,7 +47,7 @@ class Conditioned(InPlaceLayer):
     _seen = _changed = slice(None)
 
     def __init__(
-        self, channels: int, transform: Transform, net: Conditioner, hidden: int | Sequence[int], **options: Any
+        self, channels: int, transform: Any, net: Conditioner | None, hidden: int | Sequence[int] | None, **options: Any
     ):
         check_integers(channels=channels)
         if channels < self.least:

@@ -80,7 +80,7 @@ class Conv1x1(ChannelAffine):
         self.log_s = Parameter(np.log(np.abs(s)).astype(dtype))
 
     @property
-    def steadier(self) -> str:
+    def steadier(self) -> tuple[str, ...]:
         return () if self.parametrisation == "householder" else ('mix="householder"',)
 
     def affine(self) -> tuple[Array, Array, Array, Callable]:

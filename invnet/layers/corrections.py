@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from ..ops.reference import Ops
     from ..typing import Array
@@ -20,7 +21,7 @@ class Note:
 
     __slots__ = ("bits",)
 
-    def __init__(self, bits: int | None = ()):
+    def __init__(self, bits: Any = ()):
         self.bits = bits
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from ..core import Conditioner
     from ..typing import Array, Cond, DType, Seed
-    from .transforms import Transform
 
 
 class Coupling(Conditioned):
@@ -29,7 +28,7 @@ class Coupling(Conditioned):
     least = 2
 
     def __init__(
-        self, channels: int, transform: Transform, net: Conditioner, hidden: int | Sequence[int], **options: Any
+        self, channels: int, transform: Any, net: Conditioner | None, hidden: int | Sequence[int] | None, **options: Any
     ):
         super().__init__(channels, transform, net, hidden, **options)
         passing = channels - channels // 2
@@ -96,7 +95,7 @@ class AdditiveCoupling(Coupling):
     def __init__(
         self,
         channels: int,
-        net: Conditioner = None,
+        net: Conditioner | None = None,
         *,
         hidden: int | Sequence[int] | None = None,
         ndim: int | None = None,
@@ -149,7 +148,7 @@ class AffineCoupling(Coupling):
     def __init__(
         self,
         channels: int,
-        net: Conditioner = None,
+        net: Conditioner | None = None,
         scale: str | None = None,
         bound: float | None = None,
         *,

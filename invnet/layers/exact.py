@@ -58,7 +58,7 @@ class Exact(InPlaceLayer):
         if not is_power_of_two(limit):
             raise ValueError(f"limit is a power of two, as 256 or 0.5; got {shown(limit)}")
         self.layer, self.limit = layer, float(limit)
-        self._corrections = None
+        self._corrections: Corrections | None = None
         self._on_grid  # refuses what cannot be made exact
 
     @property

@@ -14,11 +14,13 @@ from .permute import Permute
 from .squeeze import Squeeze
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..core import Layer
     from ..typing import Array, Cond
 
 
-def on_grid(layer: Layer, limit: float) -> Layer:
+def on_grid(layer: Any, limit: float) -> Layer:
     """A layer on the grid up to `limit` that shares the parameters of `layer`.
 
     Raises:
@@ -51,7 +53,7 @@ class GridLayer(InPlaceLayer):
         limit: of the grid.
     """
 
-    def __init__(self, layer: Layer, limit: float):
+    def __init__(self, layer: Any, limit: float):
         self.layer, self._limit = layer, limit
 
     def check_shape(self, X: Array, name: str = "X") -> None:
@@ -123,7 +125,7 @@ class GridMix(GridLayer):
             ops.add_on_grid_(x, b, grid)
 
         tiles = self._tiles(X)
-        ops.map_tiles(work, list(zip(tiles, current().corrections.put(len(tiles)))), lambda _: None)
+        ops.map_tiles(work, list(zip(tiles, current().corrections.put(len(tiles)))), lambda _: None)  # type: ignore[has-type]
         return X, self.layer._logdet(logdet, X)
 
     def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ class Permute(Isometry):
         ValueError: `order` is no permutation.
     """
 
-    def __init__(self, order: Sequence[int]):
+    def __init__(self, order: Sequence[int] | np.ndarray):
         order = permutation(order)
         self.channels = order.size
         self.order = Buffer(order.astype(np.int64))

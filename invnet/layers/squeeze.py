@@ -41,4 +41,4 @@ class Unsqueeze(Squeeze):
     """The inverse of Squeeze: doubles every spatial axis and divides the channels by 2, 4 or 8."""
 
     halvings = -1
-    apply, unapply = Squeeze.unapply, Squeeze.apply
+    apply, unapply = Squeeze.unapply, Squeeze.apply  # type: ignore[assignment]

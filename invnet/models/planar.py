@@ -28,7 +28,7 @@ class PlanarFlow(Chain):
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
     """
 
-    layer = Planar
+    layer: type[Planar] | type[Radial] = Planar
 
     def __init__(self, channels: int, length: int, seed: Seed = 0, dtype: DType = "float32"):
         check_integers(length=length)

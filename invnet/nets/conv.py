@@ -14,11 +14,12 @@ from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from ..typing import Array, Cond, DType, Seed
 
 
-def widths_of(hidden: int | Sequence[int], depth: int | None) -> tuple[int, ...]:
+def widths_of(hidden: Any, depth: Any) -> tuple[int, ...]:
     """Widths of hidden layers, from a number for all or a list of numbers."""
     if is_integer(hidden):
         return (int(hidden),) * depth
@@ -92,7 +93,7 @@ class ConvNet(Conditioner):
             shape = (*(k,) * ndim, n, m) if transposed else (*(k,) * ndim, m, n)
             W.append(Parameter((deviation * rng.standard_normal(shape)).astype(dtype)))
             b.append(Parameter(np.zeros(n, dtype)))
-            self._layers += ((shape, None if last else activation, transposed),)
+            self._layers += ((shape, None if last else activation, transposed),)  # type: ignore[assignment]
         self.W, self.b = tuple(W), tuple(b)
         if cond_channels:
             V = (
@@ -100,7 +101,7 @@ class ConvNet(Conditioner):
                 if hidden
                 else np.zeros((cond_channels, C_out))
             )
-            self.V = Parameter(V.astype(dtype))
+            self.V: Parameter | None = Parameter(V.astype(dtype))
         else:
             self.V = None
         columns = max(math.prod(W.data.shape[:-1]) for W in self.W)
@@ -134,7 +135,11 @@ class ConvNet(Conditioner):
         if self.V is not None:
             return None
         return ConvSpec(
-            self._layers, tuple(self._pairs()), self.floats_per_position, self.kept_per_position, self.reach
+            self._layers,
+            tuple(self._pairs()),
+            self.floats_per_position,
+            self.kept_per_position,  # type: ignore[arg-type]
+            self.reach,  # type: ignore[arg-type]
         )
 
     def _weights(self):

@@ -84,5 +84,5 @@ class DenseNet(ConvNet):
             ends,
             tuple(range(widths[0])),
             tuple(range(widths[-1])),
-            ConvNet.spec(self),
+            ConvNet.spec(self),  # type: ignore[arg-type]
         )

@@ -13,6 +13,7 @@ from .dense import DenseNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from ..typing import Array, Cond, DType, Seed
 
@@ -52,7 +53,7 @@ class MaskedDenseNet(DenseNet):
         hidden: int | Sequence[int],
         outputs: int = 2,
         depth: int | None = None,
-        order: Sequence[int] | None = None,
+        order: Any = None,
         activation: str = "relu",
         cond_channels: int = 0,
         seed: Seed = 0,
@@ -108,7 +109,7 @@ class MaskedDenseNet(DenseNet):
 
     # ---- x that depends on y: units in ascending order of degrees, each of which is computed once
 
-    def substitute(self, x: Array, step: int, cond: Cond = None) -> Array:
+    def substitute(self, x: Array, step: Callable, cond: Cond = None) -> Array:
         """Calls step(i, y_i) for all channels i but the last, in their order: it sets x[:, i], which the next ones see.
 
         y_i is (N, outputs, *spatial). All calls together have the multiplications of one evaluation at most.
@@ -131,7 +132,7 @@ class MaskedDenseNet(DenseNet):
             step(i, ops.images(T[-1][:, new], (x.shape[0], new.stop - new.start, *x.shape[2:])))
             T[0][:, k] = ops.rows(x[:, i : i + 1])[:, 0]
 
-    def substitute_vjp(self, x: Array, step: int, cond: Cond = None) -> tuple:
+    def substitute_vjp(self, x: Array, step: Callable, cond: Cond = None) -> tuple:
         """dcond (None without cond) and the gradients, in the order of parameters(), where dy depends on dx.
 
         step(i, y_i, dx_i) -> dy_i is called for all channels, from the last to the first: dx_i (N, 1, *spatial) is what

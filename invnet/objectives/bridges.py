@@ -89,7 +89,7 @@ def from_jax(function: Callable) -> Callable:
     return log_p
 
 
-def from_differences(function: Callable, step: int = 1e-5) -> Callable:
+def from_differences(function: Callable, step: float = 1e-5) -> Callable:
     """A log density with its gradient by central differences, (f(x + h e_i) - f(x - h e_i)) / 2 h, in float64.
 
     For a function that no one differentiates: it is called 2 D + 1 times for D numbers in a sample.

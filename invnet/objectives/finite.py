@@ -9,12 +9,14 @@ import numpy as np
 from ..core import get_ops
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..typing import Array
 
 SHOWN = 16  # of the numbers of a sample, in an error
 
 
-def check_finite(value: object, name: str, X: Array) -> None:
+def check_finite(value: Any, name: str, X: Array) -> None:
     """FloatingPointError where `value`, (N,) or of the shape of X, is not finite at a sample of X; it shows the
     first.
     """

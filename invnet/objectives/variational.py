@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..flow import Flow
-    from ..typing import Array, Cond, Path, Seed
+    from ..typing import Array, Cond, Seed
 
 
 def reverse_kl(
-    flow: Flow, log_p: Callable, n: int, seed: Seed = None, beta: float = 1.0, path: Path = False, cond: Cond = None
+    flow: Flow, log_p: Callable, n: int, seed: Seed = None, beta: float = 1.0, path: bool = False, cond: Cond = None
 ) -> float:
     """The free energy of n samples of the flow, 1/n sum log q(x_i) - beta log p(x_i), in nats; adds its gradients.
 

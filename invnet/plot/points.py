@@ -13,10 +13,10 @@ from .figure import DATA, MODEL, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from matplotlib.figure import Figure
 
-    from ..core import Module
     from ..typing import Array
 
 CELLS = 200  # along each axis of a density
@@ -24,7 +24,7 @@ MOST_POINTS = 5000  # of a scatter: more hide each other
 MOST_LINES = 6  # of a QQ plot: one for each dimension
 
 
-def density(model: Module, X: Array, box: tuple | None = None, title: str = "density") -> Figure:
+def density(model: Any, X: Array, box: tuple | None = None, title: str = "density") -> Figure:
     """The density of a model on a grid, beside samples; the title says how much of it is in view.
 
     Args:
@@ -49,7 +49,7 @@ def density(model: Module, X: Array, box: tuple | None = None, title: str = "den
     return figure
 
 
-def samples(X: Array, Y: Array, box: tuple | None = None, titles: Sequence[str] | None = ("data", "model")) -> Figure:
+def samples(X: Array, Y: Array, box: tuple | None = None, titles: Sequence[str] | Any = ("data", "model")) -> Figure:
     """Samples of the data X beside those of a model Y, with the same axes.
 
     Args:
@@ -110,7 +110,7 @@ def latent(Z: Array) -> Figure:
     return figure
 
 
-def path(states: Sequence[Array], titles: Sequence[str] | None = None, columns: int = 5) -> Figure:
+def path(states: Sequence[Array], titles: Sequence[str] | Any = None, columns: int = 5) -> Figure:
     """Samples as they go through the layers, each in the colour of where it began.
 
     Args:

@@ -19,6 +19,8 @@ from .layouts import c_order, every_second, fortran_order, in_dtype
 from .reachable import reachable_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..typing import Array, Cond, Seed
 
 #: a relative move of a few roundings of float32
@@ -226,7 +228,7 @@ def batch_size_may_change_between_calls(layer: Layer, X: Array, cond: Cond, rng:
     close("backward after a forward of another batch size", layer.backward(Z, Z, None, cond)[1], X, EXACT)
 
 
-LAYER_LAWS = (
+LAYER_LAWS: tuple[Callable[..., None], ...] = (
     inverse_undoes_forward,
     forward_undoes_inverse,
     logdet_is_that_of_the_jacobian,

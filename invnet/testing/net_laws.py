@@ -15,6 +15,8 @@ from .layouts import c_order, every_second, fortran_order, in_dtype
 from .reachable import reachable_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..core import Conditioner
     from ..typing import Array, Cond, Seed
 
@@ -84,7 +86,7 @@ def net_keeps_nothing_between_calls(net: Conditioner, x: Array, cond: Cond, rng:
     equal("bytes of arrays that the conditioner holds after its calls", reachable_bytes(net, x), before)
 
 
-NET_LAWS = (
+NET_LAWS: tuple[Callable[..., None], ...] = (
     vjp_gives_what_forward_gives,
     pullback_is_that_of_differences,
     net_leaves_arguments_unchanged,

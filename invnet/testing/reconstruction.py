@@ -49,9 +49,9 @@ def reconstruction_error(net: Conditioner, X: Array, cond: Cond = None) -> Recon
     """
     if not isinstance(net, Layer):
         raise TypeError(f"reconstruction_error takes a Layer; got {shown(net)}")
-    ops, copied = net.check(X), copy.deepcopy(net)
+    ops, copied = net.check(X), copy.deepcopy(net)  # type: ignore[attr-defined]
     monitor = drift.DriftMonitor(ops, anchors=1, restarts=False)
-    X = net._own_copy(ops, X)
+    X = net._own_copy(ops, X)  # type: ignore[attr-defined]
     N, numbers = X.shape[0], math.prod(X.shape[1:])
     with ops.at_work(), within(monitor=monitor):
         Z, logdet = copied.forward_(ops.copy(X), cond)

@@ -78,7 +78,7 @@ class Bridge(nn.Module):
         memory: as in as_module.
     """
 
-    def __init__(self, part: object, memory: str):
+    def __init__(self, part: Any, memory: str):
         super().__init__()
         shares = mount(self, part)
         if memory == "store" and any(
@@ -115,7 +115,7 @@ class Bridge(nn.Module):
             return torch.compiler.disable(self._computed)(layer, x, cond)
         return self._computed(layer, x, cond)
 
-    _through._torchdynamo_disable = True
+    _through._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def _computed(self, layer, x, cond):
         if self._memory == "store":
@@ -312,7 +312,7 @@ class FlowModule(Bridge):
         return (
             z
             if getattr(self._part.base, "reparametrised", True)
-            else NoPath.apply(self._part.base, z.detach(), *learned)
+            else _NoPath.apply(self._part.base, z.detach(), *learned)
         )
 
     def _sampled(self, z, cond):
@@ -329,7 +329,7 @@ class FlowModule(Bridge):
         return torch.device("cpu") if self._typical is None else self._typical.tensor.device
 
 
-class NoPath(torch.autograd.Function):
+class _NoPath(torch.autograd.Function):
     """Samples of a base that are no smooth map of noise: they have no gradient in its parameters, and backward says
     so.
     """

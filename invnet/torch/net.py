@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ..core import Layer
     from ..ops.tile import Tile
     from ..typing import Array, Cond
 
@@ -276,7 +275,7 @@ class TorchNet(Conditioner):
 class _OnTile:
     """A TorchNet on one tile, with what it drew."""
 
-    def __init__(self, net: Layer, *on_tile: Any):
+    def __init__(self, net: Any, *on_tile: Any):
         self.net, self.on_tile = net, on_tile
 
     def forward(self, x: Array, cond: Cond = None) -> tuple[Array, Array]:

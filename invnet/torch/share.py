@@ -13,9 +13,9 @@ from ..core import Parameter
 from .tensors import array_of, tensor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from ..core import Layer
+    from ..core import Buffer
     from ..typing import Array, DType
 
 
@@ -29,7 +29,7 @@ class Share:
         inner: whether these are nn.Modules of a TorchNet.
     """
 
-    def __init__(self, state: Mapping, places, inner: Layer = False):
+    def __init__(self, state: Buffer, places, inner: bool = False):
         self.state, self.places, self.inner = state, places, inner
         self.tensors, self.key = places[0]
         self.array = weakref.ref(state.data)  # once replaced it is to be freed

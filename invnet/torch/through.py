@@ -29,7 +29,7 @@ class Through(Function):
     torch.autograd.grad and to DistributedDataParallel."""
 
     @staticmethod
-    def forward(ctx, layer: Layer, shares, like: Array, x: Array, cond: Cond, *parameters: Any) -> tuple[Array, Array]:
+    def forward(ctx, layer: Layer, shares, like: Array, x: Array, cond: Cond, *parameters: Any) -> tuple:
         ctx.autocast = functools.partial(
             torch.autocast,
             x.device.type,
@@ -48,7 +48,7 @@ class Through(Function):
         return Z, logdet
 
     @staticmethod
-    def backward(ctx, dZ: Array, dlogdet: Array | float | None) -> tuple[Array, Array]:
+    def backward(ctx, dZ: Array, dlogdet: Array | float | None) -> tuple:
         if dZ is None and dlogdet is None:
             return (None,) * len(ctx.needs_input_grad)
         if transforms_are_active():
@@ -112,7 +112,7 @@ class Once(Function):
     """Gradients that depend on z, and that cannot be differentiated."""
 
     @staticmethod
-    def forward(ctx, z: Array, *gradients: Any) -> tuple[Array, Array]:
+    def forward(ctx, z: Array, *gradients: Any) -> tuple:
         return tuple(gradient.view_as(gradient) for gradient in gradients)
 
     @staticmethod

@@ -16,6 +16,7 @@ from .tensors import tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 
 class Part(nn.Module):
@@ -25,7 +26,7 @@ class Part(nn.Module):
         part: the Module, or None for a list.
     """
 
-    def __init__(self, part: object = None):
+    def __init__(self, part: Any = None):
         super().__init__()
         self.part = part
 

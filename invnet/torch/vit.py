@@ -10,7 +10,7 @@ from torch import nn
 from .net import TorchNet
 
 if TYPE_CHECKING:
-    from ..typing import Array, DType, Seed
+    from ..typing import Array, Seed
 
 
 class ViT(nn.Module):
@@ -30,7 +30,7 @@ class ViT(nn.Module):
         Modern Transformer-Based Normalizing Flow, 2024, section 3 (as a conditioner).
     """
 
-    def __init__(self, C_in: int, C_out: int, size: int, width: float = 64, depth: int | None = 2, heads: int = 4):
+    def __init__(self, C_in: int, C_out: int, size: tuple[int, int], width: int = 64, depth: int = 2, heads: int = 4):
         super().__init__()
         if width % heads:
             raise ValueError(f"width is a multiple of heads; got {width} and {heads}")
@@ -51,7 +51,7 @@ class ViT(nn.Module):
 class Block(nn.Module):
     """Attention and a perceptron of one hidden layer, each of the normalised tokens and added to them."""
 
-    def __init__(self, width: float, heads: int):
+    def __init__(self, width: int, heads: int):
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -65,7 +65,7 @@ class Block(nn.Module):
 
 
 def transformer(
-    C_in: int, C_out: int, size: tuple[int, int], width: float, depth: int | None, heads: int, seed: Seed, dtype: DType
+    C_in: int, C_out: int, size: tuple[int, int], width: int, depth: int, heads: int, seed: Seed, dtype: str
 ) -> TorchNet:
     """A TorchNet of a ViT, whose weights come from `seed`."""
     with torch.random.fork_rng(devices=[]):

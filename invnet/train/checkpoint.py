@@ -11,13 +11,15 @@ from ..architecture import completed, describe
 from .trainer import Progress
 
 if TYPE_CHECKING:
-    from ..typing import Array, Path
+    from typing import Any
+
+    from ..typing import Array
     from .trainer import Trainer
 
 PARTS = ("net", "optimizer", "ema", "best")
 
 
-def save(trainer: Trainer, path: Path, weights: Array | None = None, notes: dict | None = None) -> None:
+def save(trainer: Trainer, path: Any, weights: Array | None = None, notes: dict | None = None) -> None:
     """Writes the model under its own names, and under training/ all that `restore` needs.
 
     Randomness needs no place in it: it is drawn from the seed and the step.
@@ -46,12 +48,12 @@ def save(trainer: Trainer, path: Path, weights: Array | None = None, notes: dict
     io.write(path, {**weights, **state}, text)
 
 
-def recipe_of(path: Path) -> dict:
+def recipe_of(path: Any) -> dict:
     """The options of the Recipe that a checkpoint was trained with."""
     return _training(*io.read(path), path)["recipe"]
 
 
-def restore(trainer: Trainer, path: Path) -> None:
+def restore(trainer: Trainer, path: Any) -> None:
     """Brings a Trainer to the state in which `save` wrote it.
 
     The epochs of its recipe may be others than those of the file, but no fewer than are done.
@@ -82,7 +84,7 @@ def restore(trainer: Trainer, path: Path) -> None:
             f"{path} has trained into epoch {done} and goes on to that or a later one; got "
             f"epochs={trainer.recipe.epochs}"
         )
-    parts = {part: {} for part in PARTS}
+    parts: dict[str, dict] = {part: {} for part in PARTS}
     for name, array in arrays.items():
         if name.startswith("training/"):
             _, part, rest = name.split("/")
@@ -90,7 +92,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.net.load_state_dict(parts["net"])
     trainer.optimizer.load_state_dict(parts["optimizer"])
     trainer.ema.load_state_dict(parts["ema"])
-    trainer.best = parts["best"] or None
+    trainer.best = parts["best"] or None  # type: ignore[assignment]
     trainer.progress = progress
 
 

@@ -38,7 +38,7 @@ class Interrupted(KeyboardInterrupt):
     before.
     """
 
-    def __init__(self, step: int, path: Path):
+    def __init__(self, step: int, path: Path | None):
         saved = f"{path} is saved; fit(..., resume=True) goes on"
         after = "nothing is saved, since no run was given" if path is None else saved
         super().__init__(f"interrupted at step {step}; {after}")

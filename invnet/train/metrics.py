@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..io import replace_file
 
 if TYPE_CHECKING:
-    from ..typing import Path
+    pass
 
 
 class Metrics:
@@ -22,7 +22,7 @@ class Metrics:
         step: rows after this step are dropped: those of a training that goes on from an earlier checkpoint.
     """
 
-    def __init__(self, path: Path | None = None, step: int = 0):
+    def __init__(self, path: pathlib.Path | None = None, step: int = 0):
         self.path, self.rows = path, []
         if path is None:
             return
@@ -44,7 +44,7 @@ def _line(row):
     return json.dumps(row) + "\n"
 
 
-def read_metrics(path: Path) -> list[dict]:
+def read_metrics(path: pathlib.Path) -> list[dict]:
     """The rows of a metrics file; a last line that a kill cut short is left out."""
     rows = []
     for line in pathlib.Path(path).read_text().splitlines():

@@ -227,7 +227,7 @@ class Trainer:
             "epoch": progress.step / self.steps_per_epoch,
             "seconds": round(progress.seconds, 3),
             "train": self.recent_bits(),
-            "lr": optimizer.lr(max(0, optimizer.steps - 1)),
+            "lr": optimizer.lr(max(0, optimizer.steps - 1)),  # type: ignore[operator]
             "grad_norm": progress.grad_norm,
             "drift": progress.drift,
             "skipped": progress.skipped,

@@ -57,16 +57,16 @@ class Affine(Transform):
         self.scale_and_bound = self.scale, float(self.bound or LARGEST_SCALE)
 
     @property
-    def steadier(self) -> str:
+    def steadier(self) -> tuple[str]:
         return ("a smaller `bound`",) if self.scale == "bounded" else ('scale="bounded"',)
 
-    def forward_(self, ops: Ops, x: Array, h: Array) -> tuple[Array, Array]:
+    def forward_(self, ops: Ops, x: Array, h: Array) -> Array | float:
         return ops.couple_(x, h, self.scale_and_bound)
 
-    def inverse_(self, ops: Ops, z: Array, h: Array) -> tuple[Array, Array]:
+    def inverse_(self, ops: Ops, z: Array, h: Array) -> Array | float:
         return ops.uncouple_(z, h, self.scale_and_bound)
 
-    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> tuple[Array, Array]:
+    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> Array:
         return ops.couple_vjp_(dz, z, h, self.scale_and_bound, dlogdet)
 
     def inverse_backward_(

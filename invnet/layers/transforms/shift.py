@@ -20,15 +20,15 @@ class Shift(Transform):
 
     measures_logdet = False
 
-    def forward_(self, ops: Ops, x: Array, h: Array) -> tuple[Array, Array]:
+    def forward_(self, ops: Ops, x: Array, h: Array) -> Array | float:
         x += h
         return 0.0
 
-    def inverse_(self, ops: Ops, z: Array, h: Array) -> tuple[Array, Array]:
+    def inverse_(self, ops: Ops, z: Array, h: Array) -> Array | float:
         z -= h
         return 0.0
 
-    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> tuple[Array, Array]:
+    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> Array:
         z -= h
         return dz
 

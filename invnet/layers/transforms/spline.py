@@ -42,7 +42,7 @@ class Spline(Transform):
 
     why_not_fused = "without tails every number is checked, which compiled functions do not"
 
-    def __init__(self, bins: int = 8, bound: float | None = 3.0, tails: str | None = "linear", by_channel: bool = True):
+    def __init__(self, bins: int = 8, bound: float = 3.0, tails: str | None = "linear", by_channel: bool = True):
         check_integers(bins=bins)
         if not 2 <= bins <= 500:
             raise ValueError(f"bins is from 2 to 500; got {bins}")
@@ -58,13 +58,13 @@ class Spline(Transform):
     def outputs_of(bins: int = 8) -> int:
         return 3 * int(bins) - 1
 
-    def forward_(self, ops: Ops, x: Array, h: Array) -> tuple[Array, Array]:
+    def forward_(self, ops: Ops, x: Array, h: Array) -> Array | float:
         return self._map(ops, x, h, ops.spline)
 
-    def inverse_(self, ops: Ops, z: Array, h: Array) -> tuple[Array, Array]:
+    def inverse_(self, ops: Ops, z: Array, h: Array) -> Array | float:
         return self._map(ops, z, h, ops.spline_inverse)
 
-    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> tuple[Array, Array]:
+    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> Array:
         return self._map_vjp(ops, dz, z, h, dlogdet, ops.spline_vjp)
 
     def inverse_backward_(
