@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
 import invnet
 from invnet.core import get_ops
@@ -469,3 +470,76 @@ for d, size in SPATIAL.items():
         NETS[f"conditioner {activation}, {d} axes"] = Case(
             lambda d=d, a=activation: conditioner(3, 2, d, activation=a), (2, 3, *size)
         )
+
+#: A row of each kind. What belongs to no formula, such as memory, strides or errors, and what other engines compute, is
+#: shown on these rows every day, and on all rows by `make test-all`.
+REPRESENTATIVES = {
+    "Permute random",
+    "Logit",
+    "Sigmoid with a margin, inverse of Logit",
+    "LeakyReLU",
+    "SplineCoupling, vector condition",
+    "SplineCoupling, no tails",
+    "PartitionedAdditiveCoupling, conditional",
+    "user's own layer",
+    "Chain around a user's own layer",
+    "Chain of nothing",
+    "Chain of foldable layers",
+    "coupling, vector condition",
+    "coupling, spatial condition",
+    "coupling, finer condition",
+    "Glow",
+    "Glow, conditional",
+    "Glow, three axes",
+    "Glow, vectors, conditional",
+    "AutoregressiveAffine fast forward, 3 channels, conditional",
+    "AutoregressiveAffine fast inverse, at positions, conditional",
+    "AutoregressiveAffine fast inverse, 5 channels, plain conditioner",
+    "AutoregressiveSpline fast forward, 3 channels, conditional",
+    "AutoregressiveSpline fast inverse, no tails",
+    "NSF autoregressive forward, 3 features",
+    "MAF, conditional, random orders",
+    "IAF, conditional, random orders",
+    "NSF, gelu",
+    "RealNVP, tanh",
+    "PlanarFlow, 3 features",
+    "RadialFlow, 3 features",
+    "SplitTokens, checkerboard, True",
+    "ActNorm, 2 axes, 3 channels",
+    "Conv1x1 lu, 2 axes, 4 channels",
+    "Conv1x1 householder, 1 axes, 3 channels",
+    "Conv1x1 full, 0 axes, 3 channels",
+    "AdditiveCoupling, 3 axes, 3 channels",
+    "AffineCoupling bounded, 2 axes, 4 channels",
+    "AffineCoupling sigmoid, 1 axes, 3 channels",
+    "AffineCoupling doubled, 0 axes, 4 channels",
+    "FactorOut with prior, 2 axes, 3 channels",
+    "Squeeze, 2 axes",
+    "Unsqueeze, 3 axes",
+    "Reverse of Glow",
+    "Reverse of RealNVP, 3 features",
+    "Reverse of IAF, 3 features",
+    "Reverse of coupling, spatial condition",
+    "PlanarNet, 3 channels",
+    "RadialNet at positions",
+    "ConvNet 5-3-1",
+    "ConvNet, narrowing",
+    "ConvNet, vector condition",
+    "ConvNet, finer condition",
+    "DenseNet, deep",
+    "DenseNet at positions",
+    "DenseNet, condition",
+    "MaskedDenseNet, order, condition",
+    "conditioner gelu, 2 axes",
+    "conditioner softplus, 3 axes",
+}
+
+
+def marks_of(name):
+    """The marks of a test that is run on representatives every day, for one row."""
+    return [] if name in REPRESENTATIVES else [pytest.mark.exhaustive]
+
+
+def representatives(names):
+    """Parameters of a test: rows of which all but the representatives are left to `make test-all`."""
+    return [pytest.param(name, id=name, marks=marks_of(name)) for name in names]

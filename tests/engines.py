@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from cases import marks_of
 
 from invnet.ops import ops_named
 
@@ -87,15 +88,12 @@ def engines(*names):
 
 
 def rows_on_engines(rows):
-    """Parameters of a test, `name` and `engine`: a row on one engine every day, each in its turn, and on the others in
-    `make test-all`.
-    """
-    here = [name for name, engine in ENGINES.items() if not engine.gpu]
+    """Parameters of a test, `name` and `engine`: the representatives on every engine, all rows in `make test-all`."""
     pairs = []
-    for i, row in enumerate(rows):
+    for row in rows:
         for name in ENGINES:
             engine = _parameter(name)
-            marks = [*engine.marks, *([pytest.mark.exhaustive] if name in here and name != here[i % len(here)] else [])]
+            marks = [*engine.marks, *marks_of(row)]
             pairs.append(pytest.param(row, *engine.values, id=f"{row}-{name}", marks=marks))
     return pytest.mark.parametrize("name, engine", pairs)
 

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import LAYERS
+from cases import LAYERS, representatives
 from engines import aten_on_the_cpu
 from test_drift import deep
 
@@ -455,7 +455,7 @@ def with_draws(layer):
     return found, solves
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", representatives(LAYERS))
 def test_every_layer_with_a_conditioner_replays_what_that_drew(name):
     layer, X, cond = LAYERS[name].build()
     found, solves = with_draws(layer)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import LAYERS as ALL
+from cases import representatives
 
 import invnet
 from invnet import Condition, Reverse
@@ -41,7 +42,7 @@ def test_the_jacobian_times_a_vector(name):
     close(JV, difference(lambda X: net.forward(X, cond)[0], X, V), 1e-6)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", representatives(LAYERS))
 def test_a_vector_times_the_jacobian_leaves_gradients_alone(name):
     net, X, cond, _ = built(name)
     Z = net.forward(X, cond)[0]
@@ -56,7 +57,7 @@ def test_a_vector_times_the_jacobian_leaves_gradients_alone(name):
     close(dX, (U.reshape(len(U), 1, -1) @ J).reshape(X.shape), 1e-10)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if not name.startswith("Reverse")])
+@pytest.mark.parametrize("name", representatives(name for name in LAYERS if not name.startswith("Reverse")))
 def test_the_inverse_jacobian(name):
     net, X, cond, _ = built(name)
     Z, J = forward_and_jacobian(net, X, cond)
@@ -68,7 +69,7 @@ def test_the_inverse_jacobian(name):
 
 
 @pytest.mark.own_seeds  # at which no spline is near a knot, where differences are none of one polynomial
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", representatives(LAYERS))
 def test_the_gradient_of_a_product_with_the_jacobian(name):
     """The tangents of a backward on dual numbers are the change of its gradients, of the input and of every
     parameter.

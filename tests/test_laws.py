@@ -1,23 +1,49 @@
-"""Every law on every row of the table of cases, and that the checks themselves can fail."""
+"""The laws on the rows of the table of cases, and that the checks themselves can fail."""
 
 import numpy as np
 import pytest
-from cases import LAYERS, NETS
+from cases import LAYERS, NETS, REPRESENTATIVES, marks_of
 from engines import rows_on_engines
 
 import invnet
 from invnet.layers import ActNorm
-from invnet.testing import LAYER_LAWS, NET_LAWS, check_layer
+from invnet.testing import LAYER_LAWS, NET_LAWS, check_layer, laws, net_laws
+
+#: The laws of the mathematics; the others are about memory, dtypes and arguments.
+MATHEMATICS = {
+    laws.inverse_undoes_forward,
+    laws.forward_undoes_inverse,
+    laws.logdet_is_that_of_the_jacobian,
+    laws.inverse_logdet_is_minus_logdet,
+    laws.backward_rebuilds_the_input,
+    laws.gradients_are_those_of_differences,
+    laws.no_dlogdet_means_the_mean_likelihood,
+    laws.gradients_are_added,
+    net_laws.vjp_gives_what_forward_gives,
+    net_laws.pullback_is_that_of_differences,
+}
 
 
-@pytest.mark.parametrize("law", LAYER_LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("name", LAYERS)
+def rows_and_laws(rows, laws):
+    """Parameters of a test: every law of the mathematics on every row, the others on representatives; in
+    `make test-all` every law on every row.
+    """
+    return pytest.mark.parametrize(
+        "name, law",
+        [
+            pytest.param(name, law, id=f"{name}-{law.__name__}", marks=[] if law in MATHEMATICS else marks_of(name))
+            for name in rows
+            for law in laws
+        ],
+    )
+
+
+@rows_and_laws(LAYERS, LAYER_LAWS)
 def test_layer(name, law):
     law(*LAYERS[name].build(), np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("law", NET_LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("name", NETS)
+@rows_and_laws(NETS, NET_LAWS)
 def test_net(name, law):
     law(*NETS[name].build(), np.random.default_rng(0))
 
@@ -37,6 +63,10 @@ def obeys(laws, case, engine):
         for law in laws:
             module, X, cond = case.build()
             law(module.to(engine.name), engine.array(X), engine.array(cond), np.random.default_rng(0))
+
+
+def test_representatives_are_rows():
+    assert not REPRESENTATIVES - {*LAYERS, *NETS}
 
 
 def test_every_exported_layer_and_conditioner_has_a_row():
