@@ -135,12 +135,19 @@ class _AtWork:
 
     def __enter__(self):
         self.before = torch.is_grad_enabled(), torch.get_num_threads()
-        torch.set_grad_enabled(False)
-        torch.set_num_threads(1)
-        single_threaded_blas.__enter__()
+        try:
+            torch.set_grad_enabled(False)
+            torch.set_num_threads(1)
+            single_threaded_blas.__enter__()
+        except BaseException:  # Ctrl-C, for one
+            self._restore()
+            raise
 
     def __exit__(self, *error):
         single_threaded_blas.__exit__(*error)
+        self._restore()
+
+    def _restore(self):
         recorded, threads = self.before
         torch.set_grad_enabled(recorded)
         torch.set_num_threads(threads)
