@@ -1,6 +1,7 @@
 """Derived: what follows from modules and arrays, until one of these is replaced."""
 
 import operator
+import os
 import threading
 import weakref
 
@@ -24,10 +25,11 @@ class Derived:
         self.values, self.is_stale = {}, False
         self.lists, self._copies = lists, list(map(list.copy, lists))
         own = weakref.ref(self)
+        alone = (own,)
         with _lock:
             for part in parts:
                 others = getattr(part, "_dependants", ())
-                part._dependants = [*(other for other in others if other() is not None), own]
+                part._dependants = (*filter(_is_in_use, others), own) if others else alone
 
     def holds(self):
         """Whether everything is still as it was looked at."""
@@ -35,6 +37,11 @@ class Derived:
 
     def __reduce__(self):
         return _stale, ()  # the parts know nothing of a copy
+
+
+def _is_in_use(dependant):
+    derived = dependant()
+    return derived is not None and not derived.is_stale
 
 
 def _stale():
@@ -45,15 +52,22 @@ def _stale():
 
 def part_replaced(part):
     """Marks all that was derived from a Module, Buffer or Gradient as stale, as something in it was replaced."""
-    if getattr(part, "_dependants", ()):
-        with _lock:
-            for dependant in part._dependants:
-                derived = dependant()
-                if derived is not None:
-                    derived.is_stale = True
-            part._dependants = ()
+    for dependant in getattr(part, "_dependants", ()):
+        derived = dependant()
+        if derived is not None:
+            derived.is_stale = True
 
 
 def _same(some, others):
     """Whether two lists have the same objects."""
     return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
+def _start_anew():
+    """In a forked child: a thread of the parent may have had the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
