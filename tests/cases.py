@@ -146,6 +146,31 @@ class CubeRoot(invnet.Layer):
         return dZ * get_ops(Z).xp.exp(self.a.data) * (1 + X**2) + dlogdet * 2 * X / (1 + X**2), X
 
 
+class Scaled(invnet.Layer):
+    """A user's own layer that can be reversed: Z = exp(a) X."""
+
+    def __init__(self):
+        self.a = invnet.Parameter(np.array([0.3]))
+
+    def forward(self, X, cond=None):
+        ops = get_ops(X)
+        return X * ops.xp.exp(self.a.data), ops.full(len(X), float(self.a.data[0]) * (X[0, ...].size), X)
+
+    def inverse(self, Z, cond=None):
+        return Z * get_ops(Z).xp.exp(-self.a.data)
+
+    def backward(self, dZ, Z, dlogdet=None, cond=None):
+        return self._both(dZ, Z, dlogdet, 1)
+
+    def inverse_backward(self, dX, X, dlogdet=None, cond=None):
+        return self._both(dX, X, dlogdet, -1)
+
+    def _both(self, d, R, dlogdet, sign):
+        exp, dlogdet = get_ops(R).xp.exp, invnet.core.as_dlogdet(dlogdet, R)
+        self.a.add(sign * ((d * R).sum() + dlogdet.sum() * R[0, ...].size))
+        return d * exp(sign * self.a.data), R * exp(-sign * self.a.data)
+
+
 LAYERS = {
     "ChannelOrder": Case(lambda: Permute([2, 0, 1]), (3, 3, 4, 2)),
     "Permute reversal": Case(lambda: Permute.reversal(4), (3, 4)),
@@ -185,6 +210,7 @@ LAYERS = {
         (4, 4),
     ),
     "user's own layer": Case(CubeRoot, (3, 3, 2)),
+    "Reverse of a user's own layer": Case(lambda: Reverse(Scaled()), (3, 3, 2)),
     "Chain around a user's own layer": Case(
         lambda: Chain(ActNorm(3, dtype="float64"), CubeRoot(), Conv1x1(3, dtype="float64")), (3, 3, 2)
     ),

@@ -306,6 +306,7 @@ WITH_CONDITION = {  # id: (layer, shape of X, shape of cond)
     "AdditiveCoupling-vector": (additive(5, 2, cond_channels=3), shape(2), (3, 3)),
     "AffineCoupling-vector-to-vectors": (affine(5, 0, cond_channels=3), shape(0), (5, 3)),
     "AffineCoupling-vector": (affine(5, 2, cond_channels=3), shape(2), (3, 3)),
+    "AffineCoupling-one-condition": (affine(5, 2, cond_channels=3), shape(2), (1, 3)),
     "AffineCoupling-vector-3d": (affine(5, 3, cond_channels=3), shape(3), (2, 3)),
     "AffineCoupling-spatial": (affine(5, 2, cond_channels=3), shape(2), (3, 3, 4, 6)),
     "AffineCoupling-spatial-1d": (affine(5, 1, cond_channels=3), shape(1), (4, 3, 6)),

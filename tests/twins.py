@@ -245,7 +245,7 @@ def conditioner(x, cond, W, b, V, activation):
     for i, (Wi, bi) in enumerate(zip(W, b)):
         A = convolve(x, Wi) + along_channels(bi, x)
         if i == 0 and cond is not None and cond.ndim == 2:
-            A = A + (cond @ V).reshape(*A.shape[:2], *[1] * (A.ndim - 2))
+            A = A + (cond @ V).reshape(-1, A.shape[1], *[1] * (A.ndim - 2))
         elif i == 0 and cond is not None:
             while cond.shape[2:] != x.shape[2:]:
                 cond = squeeze(cond)
@@ -728,10 +728,17 @@ def randomised(thing, seed=0):
     return thing
 
 
+START = 0.5
+
+
 def by_hand(thing, X, cond, dZ, dlogdet):
-    """Everything that invnet computes of a layer or conditioner, by name."""
-    thing.zero_grad()
+    """Everything that invnet computes of a layer or conditioner, by name.
+
+    A backward adds to gradients: each has START before it, which is taken away afterwards.
+    """
     holder = None if cond is None else invnet.Condition(cond)
+    for gradient in (*(p.grad for p in thing.parameters()), *([] if holder is None else [holder.grad])):
+        gradient[...] = START
     if isinstance(thing, invnet.Conditioner):
         y, pullback = thing.vjp(X, cond)
         found = {"forward": thing.forward(X, cond), "Z": y.copy()}
@@ -741,8 +748,8 @@ def by_hand(thing, X, cond, dZ, dlogdet):
     else:
         found = dict(zip(("Z", "logdet"), thing.forward(X, cond)))
         found["dX"], found["X"] = thing.backward(dZ, found["Z"], dlogdet, holder)
-        found.update((name, p.grad.copy()) for name, p in thing.named_parameters())
-        dcond = holder and holder.grad
+        found.update((name, p.grad - START) for name, p in thing.named_parameters())
+        dcond = holder and holder.grad - START
     return found if cond is None else {**found, "dcond": dcond}
 
 
