@@ -15,6 +15,8 @@ One step is forward + loss + backward. The Glows have 2 levels of 4 steps, on 32
 layers of hidden width 64 on 2 features, batch 256. The NSF has 5 layers of hidden width 64 on 6 features, batch 512.
 """
 
+import contextlib
+
 import numpy as np
 
 import invnet
@@ -29,6 +31,21 @@ COLUMNS = dict(
 )
 
 
+@contextlib.contextmanager
+def aten_on_the_cpu():
+    """Tensors on the CPU go the way of those on other devices, not to NumPy's kernels."""
+    import torch
+
+    from invnet.ops import torch as torch_engine
+
+    host = torch_engine._host
+    torch_engine._host = lambda: torch_engine._on_device(torch.device("cpu"))
+    try:
+        yield
+    finally:
+        torch_engine._host = host
+
+
 def by(context, step):
     """The step within a context."""
 
@@ -41,8 +58,6 @@ def by(context, step):
 
 def contenders(make, shape):
     import torch
-
-    from invnet.ops.torch import aten_on_the_cpu
 
     X = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     nets = [make() for _ in range(3)]

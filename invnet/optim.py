@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .arguments import check_numbers, shown
-from .core import Buffer, Gradient, Parameter, get_ops
+from .core import Parameter, get_ops
+from .core.derived import Derived
 from .passes.healing import settle
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Optimizer:
 
     def gather(self) -> None:
         """Moves arrays into the buffers that are not there: at the start, and after something replaced them."""
-        if self._seen == (Buffer.replaced, Gradient.replaced):
+        if self._seen is not None and self._seen.holds():
             return
         if not self._views or any(p.data is not data for p, (data, _) in zip(self.parameters, self._views)):
             self._make_buffers()
@@ -64,7 +65,7 @@ class Optimizer:
                 view[...] = array
                 p.gradient.replace(view, p.gradient.is_zero)
         self._parts = self._present()
-        self._seen = Buffer.replaced, Gradient.replaced
+        self._seen = Derived([*self.parameters, *self._gradients])
 
     def _make_buffers(self):
         first = self.parameters[0].data
@@ -128,7 +129,7 @@ class Optimizer:
         self.gather()
         self._grad[...] = 0
         for gradient in self._gradients:
-            gradient.is_zero = True
+            gradient.is_zero = gradient.array is not None
 
     def _update(self, ops, lr, data, grad, *state):
         """Updates a part of the parameters, given their gradients and their part of the arrays named in `slots`."""

@@ -58,13 +58,20 @@ def aten_on_the_cpu():
 
     from invnet.ops import torch as torch_engine
 
-    threads = torch.get_num_threads()
+    threads, host = torch.get_num_threads(), torch_engine._host
     torch.set_num_threads(1)
+    torch_engine._host = lambda: torch_engine._on_device(torch.device("cpu"))
     try:
-        with torch_engine.aten_on_the_cpu():
-            yield
+        yield
     finally:
+        torch_engine._host = host
         torch.set_num_threads(threads)
+
+
+def operations_of(cls, base):
+    """The names of the public operations that an engine's class, or one between it and `base`, defines."""
+    classes = [each for each in cls.__mro__ if each not in base.__mro__]
+    return {name for each in classes for name in vars(each) if not name.startswith("_")}
 
 
 ENGINES = {

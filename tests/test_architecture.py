@@ -72,6 +72,22 @@ def test_arrows_go_down_only():
     assert not upward, "\n".join(upward)
 
 
+def test_drift_is_measured_in_its_own_files():
+    """What a change of the measure touches: drift.py, trace.py, policy.py and healing.py of passes."""
+    users = {
+        (path.as_posix(), module.removeprefix("invnet.passes."))
+        for path, module in imports()
+        if module in ("invnet.passes.drift", "invnet.passes.trace") and path.parts[0] != "passes"
+    }
+    assert users == {("layers/compose.py", "trace")}
+    files = {path.as_posix() for path in ROOT.rglob("*.py") if "DriftMonitor" in path.read_text()}
+    inside = {f"passes/{name}.py" for name in ("context", "drift", "trace", "policy", "healing", "saved")}
+    assert {pathlib.Path(file).relative_to(ROOT).as_posix() for file in files} <= {
+        *inside,
+        "testing/reconstruction.py",
+    }
+
+
 def test_an_array_library_is_named_in_its_places_only():
     elsewhere = [
         f"{path} imports {module}"

@@ -12,7 +12,7 @@ from invnet.testing import LAYER_LAWS
 torch = pytest.importorskip("torch")
 cupy_here = pytest.importorskip("cupy_here", reason="neither a GPU nor g++")
 
-from engines import Engine  # noqa: E402
+from engines import Engine, operations_of  # noqa: E402
 from test_engines import OPERATIONS, OnArrays, agrees  # noqa: E402
 
 from invnet.ops import torch as torch_engine  # noqa: E402
@@ -49,6 +49,23 @@ def served():
         torch_engine._on_device.cache_clear()
         torch_engine._host = host
         torch.set_num_threads(threads)
+
+
+#: what CuPy's engine does otherwise than the reference, and tensors have of aten or of the reference: conversions,
+#: convolutions and products
+NOT_FORWARDED = {
+    *("device", "asynchronous", "astype", "copy", "images", "rows", "at_rows", "zeros_like", "split_"),
+    *("activate", "activate_vjp", "product", "shift_add", "taps"),
+}
+
+
+def test_tensors_have_all_operations_of_cupys_engine():
+    from invnet.ops.cupy import CupyOps
+    from invnet.ops.reference import Ops
+    from invnet.ops.torch import TorchOps
+
+    missing = operations_of(CupyOps, Ops) - operations_of(TorchOps, Ops) - operations_of(by_cupy.ByCupy, TorchOps)
+    assert missing == NOT_FORWARDED
 
 
 ENGINE = Engine("torch:cuda" if ON_GPU else "torch", "torch", served)

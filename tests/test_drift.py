@@ -138,6 +138,15 @@ def test_logdets_are_computed_again():
     assert net.drift.logdet_error == 0
 
 
+def test_logdets_are_computed_again_in_the_first_passes_and_then_now_and_then():
+    net, X = glow()
+    measured = []
+    for number in range(1, 50):
+        step(net, X)
+        measured += [number] if net.drift.logdet_error is not None else []
+    assert measured == [*range(1, 17), 32, 48]
+
+
 def test_a_backward_of_another_forward_is_not_measured():
     net, X = glow()
     Z, _ = net.forward(X)

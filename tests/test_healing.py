@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 from cases import LAYERS, representatives
+from engines import aten_on_the_cpu
 from test_drift import deep
 
 import invnet
@@ -199,7 +200,7 @@ def test_a_device_is_not_waited_for_and_who_first_needs_the_gradients_heals_them
 
     net, X = drifting()
     net, x = net.to("torch"), torch.from_numpy(X)
-    with torch_engine.aten_on_the_cpu():
+    with aten_on_the_cpu():
         expected = strictly(net, x)
         monkeypatch.setattr(torch_engine._on_device(torch.device("cpu")), "asynchronous", True)
         for need in (

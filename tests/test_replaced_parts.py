@@ -105,6 +105,32 @@ def test_a_conditioner_uses_the_parameters_that_replaced_others(name):
     agree([y, *pullback(y)[2]], [expected, *expected_pullback(y)[2]])
 
 
+def test_what_was_derived_holds_until_a_part_of_its_own_module_is_replaced():
+    net, other = (invnet.RealNVP(2, 4, 2) for _ in range(2))
+    makes = []
+
+    def derived():
+        return net.derived("number", lambda: makes.append(0) or len(makes))
+
+    assert derived() == 1
+    coupling = next(layer for layer in net.layers if isinstance(layer, invnet.AffineCoupling))
+    changes = [
+        lambda: setattr(coupling, "net", copy.deepcopy(coupling.net)),
+        lambda: setattr(coupling.net.W[0], "data", coupling.net.W[0].data.copy()),
+        lambda: setattr(net, "layers", net.layers[1:]),
+        lambda: setattr(net, "more", Parameter(np.zeros(2))),
+        lambda: delattr(net, "more"),
+    ]
+    for count, change in enumerate(changes, 1):
+        other.layers = other.layers[::-1]
+        other.parameters()[0].data = other.parameters()[0].data.copy()
+        coupling.net.W[0].data[...] = 0
+        assert derived() == count
+        change()
+        assert derived() == count + 1
+    assert copy.deepcopy(net).derived("number", lambda: 0) == 0
+
+
 CHAINS = {
     "vectors": (lambda: invnet.Chain(invnet.ActNorm(4), invnet.Conv1x1(4), coupling_of(4)), (5, 4)),
     "images": (lambda: invnet.Chain(invnet.ActNorm(4), invnet.Conv1x1(4), coupling_of(4, 2)), (3, 4, 4, 4)),

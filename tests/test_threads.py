@@ -138,9 +138,10 @@ def test_ctrl_c_at_any_moment_of_a_step_leaves_the_model_usable(times):
 
 
 class PressedIn:
-    """A context in which Ctrl-C is pressed when the `__enter__` number `turn` of the library, or of NumPy, is done.
+    """A context in which Ctrl-C is pressed after call number `turn` of a C function from an `__enter__` of the library
+    or of NumPy.
 
-    That is the moment after which a `with` block has changed a setting, and before which nothing would change it back.
+    It is then that Python looks for signals. The call may have changed a setting, which nothing changes back yet.
     """
 
     def __init__(self, turn):
@@ -155,8 +156,8 @@ class PressedIn:
 
     def _look(self, frame, event, argument):
         code = frame.f_code
-        inside = code.co_name == "__enter__" and "invnet" in code.co_filename
-        if event in ("return", "c_return") and inside and not self.pressed:
+        inside = code.co_name == "__enter__" and ("invnet" in code.co_filename or "numpy" in code.co_filename)
+        if event == "c_return" and inside and not self.pressed:
             self.turn -= 1
             if self.turn < 0:
                 self.pressed = True

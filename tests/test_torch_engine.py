@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from engines import aten_on_the_cpu, engines
+from engines import aten_on_the_cpu, engines, operations_of
 
 import invnet
 from invnet import losses, objectives, optim
@@ -91,6 +91,25 @@ def test_a_run_sees_that_a_tensor_has_other_memory(model):
         p.data.data, p.grad.data = 1.1 * p.data, torch.zeros_like(p.grad)
     got = step(net, X)
     same_bits(got, step(net.to("numpy"), X.numpy()))
+
+
+#: what NumPy's engine does faster than the reference, and tensors have of the reference: conversions, sums and
+#: comparisons, which aten does as fast, and the grid of exact mode
+NOT_FORWARDED = {
+    *("name", "errstate", "astype", "copy", "same_dtype", "diagonal_matrix", "images", "rows", "at_rows", "adam_"),
+    *("fingerprint", "largest_square", "mean_square", "same"),
+    *("lifting", "lift_", "unlift_", "add_on_grid_", "subtract_on_grid_"),
+}
+
+
+def test_tensors_of_the_cpu_have_all_operations_of_numpys_engine():
+    from invnet.ops.numpy import NumpyOps
+    from invnet.ops.reference import Ops
+    from invnet.ops.torch import TorchOps
+    from invnet.ops.torch.host import HostOps
+
+    missing = operations_of(NumpyOps, Ops) - operations_of(TorchOps, Ops) - operations_of(HostOps, TorchOps)
+    assert missing == NOT_FORWARDED
 
 
 def test_the_tensors_of_a_layer_and_of_its_results():

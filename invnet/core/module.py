@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import numbers
-import operator
 from typing import TYPE_CHECKING, TypeVar
 
 from ..ops import float_dtype, get_ops, ops_named
+from .derived import Derived, part_replaced
 from .parameters import Buffer, Parameter
 from .summary import count, summary_of
 
@@ -32,11 +32,12 @@ class Module:
         return self
 
     def __setattr__(self, name, value):
-        if name[0] != "_":
-            if "_looked_at" in vars(self):
-                Buffer.replaced += 1
-            self._note_replaced(vars(self).get(name), value)
+        if name[0] == "_":
+            super().__setattr__(name, value)
+            return
+        self._note_replaced(vars(self).get(name), value)
         super().__setattr__(name, value)
+        part_replaced(self)
 
     def _note_replaced(self, old, value):
         """Where a part that is a module is replaced, has the constructor's arguments follow, as far as they can."""
@@ -56,36 +57,28 @@ class Module:
 
     def __delattr__(self, name):
         super().__delattr__(name)
-        Buffer.replaced += 1
+        part_replaced(self)
 
     def __getstate__(self):
         return {
-            name: value for name, value in vars(self).items() if name not in ("_derived", "_looked_at")
+            name: value for name, value in vars(self).items() if name not in ("_derived", "_dependants")
         }  # of this process alone
 
     def derived(self, name: str, make: Callable[[], T]) -> T:
-        """make(), kept until an array or a part of a module is replaced: for what follows from this module and all
-        within it.
-
-        Lists of parts are compared, since a list tells nobody that it has changed.
-        """
+        """make(), kept until an array or a part within this module is replaced: for what follows from them."""
         kept = self.__dict__.get("_derived")
-        if kept is None or kept[0] != Buffer.replaced or (kept[1] and not all(map(_same, *kept[1]))):
-            lists = self._look()
-            self._derived = kept = Buffer.replaced, lists and (lists, list(map(list.copy, lists))), {}
-        found = kept[2]
+        if kept is None or kept.is_stale or (kept.lists and not kept.holds()):
+            self._derived = kept = Derived(*self._parts_and_lists())
+        found = kept.values
         if name not in found:
             found[name] = make()
         return found[name]
 
-    def _look(self):
-        """The lists of parts in this module and all within it, whose attributes are from now on counted when they are
-        replaced.
-        """
-        lists, modules = [], [self]
+    def _parts_and_lists(self):
+        """This module and all Modules and Buffers within it, and the lists of these among their attributes."""
+        parts, lists, modules = [], [], [self]
         while modules:
             module = modules.pop()
-            vars(module)["_looked_at"] = True
             lists += [
                 value
                 for name, value in list(vars(module).items())  # another thread may set one
@@ -93,8 +86,10 @@ class Module:
                 and isinstance(value, list)
                 and (not value or any(isinstance(item, (Buffer, Module)) for item in value))
             ]
-            modules += [part for _, part in module._within() if isinstance(part, Module)]
-        return lists
+            within = [part for _, part in module._within()]
+            modules += [part for part in within if isinstance(part, Module)]
+            parts += [module, *(part for part in within if isinstance(part, Buffer))]
+        return {id(part): part for part in parts}.values(), lists
 
     #: by name: what arguments stand for that are None, since a file says what was meant whatever a later version means
     #: by None
@@ -215,8 +210,8 @@ class Module:
         """Sets the gradients to zero; one that is None stays None."""
         arrays = []
         for gradient in self.gradients():
-            gradient.is_zero = True
             if gradient.array is not None:
+                gradient.is_zero = True
                 arrays.append(gradient.array)
         if arrays:
             get_ops(arrays[0]).zero_(arrays)
@@ -353,11 +348,6 @@ def _text(value):
         opening, closing = "[]" if isinstance(value, list) else ("(", ",)" if len(value) == 1 else ")")
         return f"{opening}{', '.join(map(_text, value[:8]))}{closing}"
     return repr(value)
-
-
-def _same(some, others):
-    """Whether two lists have the same objects."""
-    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def describes_itself(cls: type, name: str) -> bool:

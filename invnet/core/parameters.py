@@ -8,6 +8,7 @@ import numpy as np
 
 from ..ops import get_ops
 from ..passes.healing import settle
+from .derived import part_replaced
 
 if TYPE_CHECKING:
     from ..ops.tile import Tile
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
 class Buffer:
     """An array that is saved with a module but not learned (a permutation, a sign, a flag)."""
 
-    #: Counts how often the array of any Buffer, or a part of any Module, was replaced: whoever keeps views or addresses
-    #: of arrays compares this number to learn whether they may have changed.
-    replaced = 0
-
     def __init__(self, data: Array):
         self.data = data
 
     def __setattr__(self, name, value):
-        if name == "data" and vars(self).get("data", value) is not value:
-            Buffer.replaced += 1
+        replaced = name == "data" and vars(self).get("data") is not value
         super().__setattr__(name, value)
+        if replaced:
+            part_replaced(self)
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_dependants"}  # of this process alone
 
 
 class Gradient:
@@ -35,27 +36,29 @@ class Gradient:
 
     Attributes:
         array: of the parameter's shape and dtype, or None.
-        is_zero: whether the array is known to hold zeros.
+        is_zero: whether there is an array that is known to hold zeros.
     """
 
-    #: Counts how often the array of any Gradient was replaced, as `Buffer.replaced` does.
-    replaced = 0
-    __slots__ = ("array", "is_zero")
+    __slots__ = ("_dependants", "array", "is_zero")
 
     def __init__(self, array: Array | None):
-        self.array, self.is_zero = array, True
+        self.array, self.is_zero = array, array is not None
 
     def replace(self, array: Array | None, is_zero: bool = False) -> None:
         """Puts `array`, which may be None, in the place of the present one."""
-        if array is not self.array:
-            Gradient.replaced += 1
-        self.array, self.is_zero = array, is_zero
+        replaced = array is not self.array
+        self.array, self.is_zero = array, is_zero and array is not None
+        if replaced:
+            part_replaced(self)
+
+    def __getstate__(self):
+        return None, {"array": self.array, "is_zero": self.is_zero}
 
     def clear(self) -> None:
         """Sets the array to zero, if there is one."""
         if self.array is not None:
             get_ops(self.array).zero_([self.array])
-        self.is_zero = True
+            self.is_zero = True
 
 
 class Parameter(Buffer):

@@ -1,47 +1,52 @@
 """Addresses: where the parameters and gradients of a group lie, for compiled functions."""
 
-import operator
-
 import numpy as np
+
+from ..core.derived import Derived
 
 
 class Addresses:
-    """Where arrays lie, as long as their version is the same and no tensor has moved; `table` has an address of each, 0
-    of None.
+    """Where the arrays of Buffers or Gradients lie, until one is replaced or a tensor has moved; `table` has an address
+    of each, 0 of None.
     """
 
     def __init__(self):
-        self._version = self._arrays = self.table = None
+        self._derived = self._arrays = self.table = None
         self._pointers, self._pointed = [], []  # of tensors, which may be given other memory, and where they pointed to
 
-    def hold(self, version):
+    def hold(self):
         """Whether the table is right."""
-        return version == self._version and self._stay()
+        return self._derived is not None and self._derived.holds() and self._stay()
 
-    def find(self, version, arrays, expected):
+    def find(self, parts, name, expected):
         """Makes the table right; False where an array has not the (shape, dtype) that is expected, or not contiguous
         memory.
+
+        Args:
+            parts: Buffers or Gradients, or None.
+            name: the attribute that is the array.
+            expected: (shape, dtype) of each.
         """
-        if not (self._stay() and self._arrays is not None and all(map(operator.is_, arrays, self._arrays))):
-            self._version = self._arrays = None
-            addresses = []
-            for array, shape_and_dtype in zip(map(_array, arrays), expected):
-                if array is not None:
-                    if (
-                        type(array) is not np.ndarray
-                        or (array.shape, array.dtype) != shape_and_dtype
-                        or not array.flags.carray
-                    ):
-                        return False
-                addresses.append(0 if array is None else array.ctypes.data)
-            self.table, self._arrays = np.array(addresses, np.int64), arrays
-            self._pointers = [array.data_ptr for array in arrays if hasattr(array, "data_ptr")]
-            self._pointed = [pointer() for pointer in self._pointers]
-        self._version = version
+        self._derived, places = None, []
+        derived = Derived(filter(None, parts))  # first, since another thread may replace an array
+        arrays = [None if part is None else getattr(part, name) for part in parts]
+        for array, shape_and_dtype in zip(map(_array, arrays), expected):
+            if array is not None:
+                if (
+                    type(array) is not np.ndarray
+                    or (array.shape, array.dtype) != shape_and_dtype
+                    or not array.flags.carray
+                ):
+                    return False
+            places.append(0 if array is None else array.ctypes.data)
+        self.table = np.array(places, np.int64)
+        self._pointers = [array.data_ptr for array in arrays if hasattr(array, "data_ptr")]
+        self._pointed = [pointer() for pointer in self._pointers]
+        self._arrays, self._derived = arrays, derived  # the arrays, so that nothing else comes to lie there
         return True
 
     def _stay(self):
-        return [pointer() for pointer in self._pointers] == self._pointed
+        return not self._pointers or [pointer() for pointer in self._pointers] == self._pointed
 
 
 def _array(data):

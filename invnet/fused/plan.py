@@ -1,6 +1,6 @@
 """Plan: what plans for vectors and for images share."""
 
-from ..core import Buffer, Gradient, Parameter
+from ..core import Parameter
 from .addresses import Addresses
 
 
@@ -35,20 +35,19 @@ class Plan:
 
         They are NumPy's arrays, or PyTorch's tensors on the CPU.
         """
-        version = Buffer.replaced
-        if not self._data.hold(version) and not self._data.find(
-            version, [state.data for state in self._states], self._expected
-        ):
+        if not self._data.hold() and not self._data.find(self._states, "data", self._expected):
             return False
         self.addresses = self._data.table
         return True
 
     def find_gradients(self):
         """The same of the parameters' gradients, which are made where there is none; then `gradients` says where."""
-        version = Gradient.replaced
-        if not self._gradients.hold(version):
-            gradients = [state.gradient_array() if isinstance(state, Parameter) else None for state in self._states]
-            if not self._gradients.find(version, gradients, self._expected):
+        if not self._gradients.hold():
+            parameters = [state if isinstance(state, Parameter) else None for state in self._states]
+            for parameter in filter(None, parameters):
+                parameter.gradient_array()  # makes it
+            gradients = [parameter and parameter.gradient for parameter in parameters]
+            if not self._gradients.find(gradients, "array", self._expected):
                 return False
         self.gradients = self._gradients.table
         return True

@@ -2,6 +2,7 @@
 stored states between.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,6 +41,9 @@ class DeferredHealing(NamedTuple):
     heal: Callable
 
 
+_is_zero = operator.attrgetter("is_zero")
+
+
 class GradientBackup:
     """The gradients of a layer's parameters, and of a Condition, before a backward. What is known to be zero is not
     copied.
@@ -47,11 +51,13 @@ class GradientBackup:
 
     def __init__(self, layer, ops, cond):
         self._gradients = layer.gradients()
-        self._others = {
-            id(gradient): (gradient.array, ops.copy(gradient.array) if gradient.array is not None else None)
-            for gradient in self._gradients
-            if not gradient.is_zero or gradient.array is None
-        }
+        self._others = {}
+        if not all(map(_is_zero, self._gradients)):  # of hundreds of parameters, in a quarter of the time
+            self._others = {
+                id(gradient): (gradient.array, None if gradient.array is None else ops.copy(gradient.array))
+                for gradient in self._gradients
+                if not gradient.is_zero
+            }
         grad = getattr(cond, "grad", None)
         self._cond = None if grad is None else (grad, ops.copy(grad))
 
@@ -59,7 +65,7 @@ class GradientBackup:
         for gradient in self._gradients:
             array, before = self._others.get(id(gradient), (gradient.array, None))
             if array is None:
-                gradient.replace(None, is_zero=True)
+                gradient.replace(None)
             elif before is None:
                 gradient.clear()
             else:

@@ -71,10 +71,12 @@ class Arrays:
 
     def fingerprint(self, X, window=0):
         N = X.shape[0]
-        if not 64 <= N <= 1024 or X.size > PROJECTED:
+        if not 0 < X.size <= PROJECTED or N > 1024:
             return super().fingerprint(X, window)
-        R = X if X.ndim == 2 else X.transpose(LAST[X.ndim]).reshape(N, -1)
-        return (R @ self._signs(R.shape[1], window, X))[:, None]
+        n = X.size // N
+        B = 1 if N >= 64 or n % 2 and n % 3 else 4 if n % 4 == 0 else 3 if n % 3 == 0 else 2
+        R = (X if X.ndim == 2 else X.transpose(LAST[X.ndim])).reshape(N * B, n // B)
+        return (R @ self._signs(n // B, window, X)).reshape(N, B)
 
     def mean_square(self, F):
         return fingerprints.mean_square(F.dtype.char)(F)

@@ -1,6 +1,5 @@
 """The PyTorch engine: aten's functions on any device, and NumPy's kernels on the memory of tensors on the CPU."""
 
-import contextlib
 import functools
 
 try:
@@ -178,17 +177,6 @@ CLASSES = {}
 @functools.cache
 def _on_device(device):
     return CLASSES.get(device.type, TorchOps)(device)
-
-
-@contextlib.contextmanager
-def aten_on_the_cpu():
-    """Within, tensors on the CPU go the way of those on other devices: to test that way, and to measure it."""
-    global _host
-    before, _host = _host, lambda: _on_device(torch.device("cpu"))
-    try:
-        yield
-    finally:
-        _host = before
 
 
 @functools.cache

@@ -10,6 +10,29 @@ from ..cupy import CupyOps
 from . import TorchOps
 
 
+def _array(value):
+    """A tensor as an array of the same memory; anything else as it is."""
+    return cupy.from_dlpack(value.detach()) if isinstance(value, torch.Tensor) else value
+
+
+def _tensor(value):
+    """An array as a tensor of the same memory; anything else as it is."""
+    return torch.from_dlpack(value) if isinstance(value, cupy.ndarray) else value
+
+
+def _forwarded(name):
+    """A method that the CuPy engine does, on the same memory."""
+    method = getattr(CupyOps, name)
+
+    @functools.wraps(method)
+    def call(self, *arguments):
+        with self.cupy.device, self.stream():
+            result = method(self.cupy, *map(_array, arguments))
+            return tuple(map(_tensor, result)) if isinstance(result, (tuple, list)) else _tensor(result)
+
+    return call
+
+
 class ByCupy(TorchOps):
     """Operations that the CuPy engine has kernels for are handed to it, on PyTorch's current stream; convolutions are
     aten's.
@@ -24,6 +47,20 @@ class ByCupy(TorchOps):
     def stream(self):
         """A context in which CuPy queues its work on PyTorch's current stream."""
         return cupy.cuda.Stream.from_external(torch.cuda.current_stream(self.device))
+
+    mix_ = _forwarded("mix_")
+    mix_vjp_ = _forwarded("mix_vjp_")
+    squeeze_ = _forwarded("squeeze_")
+    unsqueeze_ = _forwarded("unsqueeze_")
+    couple_ = _forwarded("couple_")
+    uncouple_ = _forwarded("uncouple_")
+    couple_vjp_ = _forwarded("couple_vjp_")
+    uncouple_vjp_ = _forwarded("uncouple_vjp_")
+    _tanh = _forwarded("_tanh")
+    spline = _forwarded("spline")
+    spline_inverse = _forwarded("spline_inverse")
+    spline_vjp = _forwarded("spline_vjp")
+    spline_inverse_vjp = _forwarded("spline_inverse_vjp")
 
 
 def share_with_torch():
@@ -51,44 +88,3 @@ def share_with_torch():
     cupy.cuda.set_allocator(cupy.cuda.PythonFunctionAllocator(allocate, free).malloc)
     torch_engine.CLASSES["cuda"] = ByCupy
     torch_engine._on_device.cache_clear()
-
-
-def _array(value):
-    """A tensor as an array of the same memory; anything else as it is."""
-    return cupy.from_dlpack(value.detach()) if isinstance(value, torch.Tensor) else value
-
-
-def _tensor(value):
-    """An array as a tensor of the same memory; anything else as it is."""
-    return torch.from_dlpack(value) if isinstance(value, cupy.ndarray) else value
-
-
-def _handed_over(name):
-    """A method that the CuPy engine does, on the same memory."""
-    method = getattr(CupyOps, name)
-
-    @functools.wraps(method)
-    def call(self, *arguments):
-        with self.cupy.device, self.stream():
-            result = method(self.cupy, *map(_array, arguments))
-            return tuple(map(_tensor, result)) if isinstance(result, (tuple, list)) else _tensor(result)
-
-    return call
-
-
-for _name in (
-    "mix_",
-    "mix_vjp_",
-    "squeeze_",
-    "unsqueeze_",
-    "couple_",
-    "uncouple_",
-    "couple_vjp_",
-    "uncouple_vjp_",
-    "_tanh",
-    "spline",
-    "spline_inverse",
-    "spline_vjp",
-    "spline_inverse_vjp",
-):
-    setattr(ByCupy, _name, _handed_over(_name))
