@@ -145,8 +145,13 @@ def node_of(target):
 
 
 def digest(target):
-    """A number that changes with the code of a function, not with its comments or line breaks."""
+    """A number that changes with the code of a function, not with its types, comments or line breaks."""
     node = copy.deepcopy(node_of(target))
+    for part in ast.walk(node):
+        if isinstance(part, ast.arg):
+            part.annotation = None
+        elif isinstance(part, ast.FunctionDef):
+            part.returns = None
     if ast.get_docstring(node) is not None:
         node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:12]
