@@ -33,22 +33,39 @@ class Conditioner(Module):
     overhead = 1
 
     def forward(self, x: Array, cond: Cond = None) -> Array:
-        """y; keeps nothing."""
+        """Computes the outputs y (N, C_out, *spatial) for x (N, C_in, *spatial), and keeps nothing.
+
+        Args:
+            x: the inputs.
+            cond: the condition, (N, K) or (N, K, *spatial), or None.
+
+        Raises:
+            TypeError, ValueError: an array has another dtype, engine or shape than the conditioner takes.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs forward(x, cond) -> y")
 
     def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
-        """y, and pullback(dy) -> dx, dcond (None without cond), gradients in the order of parameters().
+        """Computes y as `forward`, and returns it with its pullback.
 
-        The pullback adds to nothing: the caller sums the gradients of its tiles in a fixed order, so that these must be
-        arrays of their own, not views of what an operation gave, which lives as long as the tile.
+        Returns:
+            y (N, C_out, *spatial), and a function pullback(dy) -> dx, dcond, gradients. dx has the shape of x. dcond has
+            that of cond, and is None without a condition. `gradients` is a list of arrays with the shapes of the
+            `parameters()`, in their order.
+
+            The pullback adds to no gradient. Its caller sums the gradients of all tiles in a fixed order. So they must
+            be arrays of their own: views of an operation's result live only as long as the tile.
+
+        Raises:
+            TypeError, ValueError: as of `forward`.
         """
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
 
     def spec(self) -> Any:
-        """What it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py) by which engines do several layers in one
-        call; or None.
+        """Returns what it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py), or None.
 
-        It holds for the class that gives it, and for subclasses that add no method but `__init__`.
+        With it, engines compute several layers in one call.
+
+        It holds for the class that defines it, and for subclasses that add no method except `__init__`.
         """
 
     def __init_subclass__(cls, **more):
@@ -65,10 +82,10 @@ class Conditioner(Module):
             cls.spec = Conditioner.spec
 
     def rng_state(self) -> None:
-        """What the evaluations of one pass draw, as a seed of dropout, for the pass back to use again; None where they
-        draw nothing.
+        """Returns what the evaluations of one forward pass draw, such as a seed of dropout. The backward pass uses it
+        again. None if they draw nothing.
         """
 
     def with_rng(self, draw: object, tile: Tile | None, again: bool) -> object:
-        """This net, to be evaluated with a `rng_state` on the tile of that number; `again` on the way back."""
+        """Returns this conditioner, to be evaluated with a `rng_state` on one tile; `again` in the backward pass."""
         return self

@@ -29,28 +29,53 @@ SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 class Layer(Module):
     """An invertible map of arrays (N, C, *spatial), with 0 to 3 spatial axes.
 
-    A subclass gives forward, inverse and backward. They keep no array between calls, change no argument and return
-    the same number of values always.
+    A subclass defines `forward`, `inverse` and `backward`. These keep no array between calls, do not change their
+    arguments, and always return the same number of values.
     """
 
     def forward(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
-        """Z and logdet (N,), log|det dZ/dX| of each sample in nats."""
+        """Computes the output and the log-determinants.
+
+        Args:
+            X: (N, C, *spatial), float32 or float64, of the layer's engine.
+            cond: the condition, (N, K) or (N, K, *spatial), or one row of it for all samples; None if no layer within
+                takes one.
+
+        Returns:
+            Z of the shape of X, and logdet (N,): log|det dZ/dX| of each sample, in nats.
+
+        Raises:
+            TypeError: an array has another dtype or engine than the layer.
+            ValueError: an array has another shape than the layer takes, or the condition is missing or not wanted.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs forward(X, cond) -> Z, logdet")
 
     def inverse(self, Z: Array, cond: Cond = None) -> Array:
-        """X with forward(X) = Z."""
+        """Computes X (N, C, *spatial) with forward(X, cond)[0] = Z.
+
+        Args and Raises: as of `forward`.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs inverse(Z, cond) -> X")
 
     def backward(
         self, dZ: Array, Z: Array, dlogdet: Array | float | None = None, cond: Cond = None
     ) -> tuple[Array, Array]:
-        """dX and the rebuilt X; adds to the parameters' gradients, parameter.add(...).
+        """Computes the gradient in X, and X itself; adds the gradients of the parameters to theirs.
+
+        A subclass adds them by `parameter.add(...)`.
 
         Args:
-            dZ: the loss's gradient in Z.
-            Z: the output of forward.
-            dlogdet: its gradient in logdet, a number or (N,); None is -1/N, the mean negative log-likelihood, and
-                0.0 gives the plain vector-Jacobian product.
+            dZ: the gradient of the loss in Z, (N, C, *spatial).
+            Z: the output of `forward`, (N, C, *spatial).
+            dlogdet: the gradient of the loss in logdet, a number or (N,). None is -1/N, that of the mean negative
+                log-likelihood; 0.0 gives the vector-Jacobian product of the map alone.
+            cond: the condition that `forward` was given, or a `Condition` whose gradient is wanted.
+
+        Returns:
+            dX and X, both (N, C, *spatial).
+
+        Raises:
+            TypeError, ValueError: as `forward`; or dZ or dlogdet has another shape.
         """
         raise NotImplementedError(f"{type(self).__name__} needs backward(dZ, Z, dlogdet, cond) -> dX, X")
 
