@@ -4,6 +4,7 @@ import operator
 import os
 import threading
 import weakref
+from collections.abc import Iterable, Sequence
 
 _lock = threading.Lock()
 
@@ -21,7 +22,7 @@ class Derived:
 
     __slots__ = ("__weakref__", "_copies", "is_stale", "lists", "values")
 
-    def __init__(self, parts, lists=()):
+    def __init__(self, parts: Iterable, lists: Sequence[list] = ()):
         self.values, self.is_stale = {}, False
         self.lists, self._copies = lists, list(map(list.copy, lists))
         own = weakref.ref(self)
@@ -31,7 +32,7 @@ class Derived:
                 others = getattr(part, "_dependants", ())
                 part._dependants = (*filter(_is_in_use, others), own) if others else alone
 
-    def holds(self):
+    def holds(self) -> bool:
         """Returns whether no part has been replaced since, so that `values` may be used."""
         return not self.is_stale and (not self.lists or all(map(_same, self.lists, self._copies)))
 
@@ -50,7 +51,7 @@ def _stale():
     return derived
 
 
-def part_replaced(part):
+def part_replaced(part: object) -> None:
     """Marks every cache that depends on a Module, Buffer or Gradient as stale, because its content was replaced."""
     for dependant in getattr(part, "_dependants", ()):
         derived = dependant()
