@@ -48,8 +48,8 @@ class Conditioner(Module):
         """Computes y as `forward`, and returns it with its pullback.
 
         Returns:
-            y (N, C_out, *spatial), and a function pullback(dy) -> dx, dcond, gradients. dx has the shape of x. dcond has
-            that of cond, and is None without a condition. `gradients` is a list of arrays with the shapes of the
+            y (N, C_out, *spatial), and a function pullback(dy) -> dx, dcond, gradients. dx has the shape of x. dcond
+            has that of cond, and is None without a condition. `gradients` is a list of arrays with the shapes of the
             `parameters()`, in their order.
 
             The pullback adds to no gradient. Its caller sums the gradients of all tiles in a fixed order. So they must
