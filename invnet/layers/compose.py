@@ -233,6 +233,7 @@ class FactorOut(InPlaceLayer):
         2018, and its code for the learned prior.
     """
 
+    channels: int
     measures_logdet = uses_condition = False
 
     def __init__(self, channels: int, inner: Layer, prior: Layer | None = None):
