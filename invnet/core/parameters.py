@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..ops import get_ops
+from ..passes.context import current, within
 from ..passes.healing import settle
 from .derived import part_replaced
 
@@ -54,16 +55,19 @@ class Gradient:
 
 
 class Parameter(Buffer):
-    """A learned array `data`, and its gradient `grad`, to which every backward adds by `add`.
-
-    `gradient` is the Gradient, for the library itself.
-    """
+    """A learned array `data`, and its gradient `grad`, to which every backward adds by `add`."""
 
     def __init__(self, data):
         data = np.asarray(data, float) if isinstance(data, (list, tuple)) else data
         ops = get_ops(data)
         super().__init__(ops.detach(data))
-        self.gradient = Gradient(ops.zeros_like(self.data))
+        self._gradient = Gradient(ops.zeros_like(self.data))
+
+    @property
+    def gradient(self):
+        """The Gradient, for the library itself: the parameter's own, or the one that the pass has in its place."""
+        instead = current().gradients
+        return self._gradient if instead is None else instead.get(self, self._gradient)
 
     @property
     def grad(self):
@@ -119,6 +123,20 @@ class Parameter(Buffer):
 
     def __repr__(self):
         return f"Parameter(shape={tuple(self.data.shape)}, dtype={self.data.dtype})"
+
+
+def other_gradients(parameters, of=lambda data: get_ops(data).zeros_like(data)):
+    """A context in which backward adds to other gradients of these parameters than to their own.
+
+    Args:
+        parameters: Parameters.
+        of: a function of a parameter's data that makes an array of zeros.
+
+    Returns:
+        the context, and the Gradients by Parameter.
+    """
+    gradients = {parameter: Gradient(of(parameter.data)) for parameter in parameters}
+    return within(gradients={**(current().gradients or {}), **gradients}), gradients
 
 
 class Condition:
