@@ -9,12 +9,13 @@ BIN := $(VENV)/bin
 PROJECT := pyproject.toml setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all bench docs install install-test clean
+.PHONY: help train test test-all lint bench docs install install-test clean
 
 help:
 	@echo "make train   train a multiscale Glow on the bundled digits; results in runs/"
 	@echo "make test    run the tests of every day (installs PyTorch for the autograd checks)"
 	@echo "make test-all   ... and with them every law on every engine, and every broken term"
+	@echo "make lint    check the style with ruff and the types with mypy"
 	@echo "make bench   run the quick benchmarks against other libraries, some minutes"
 	@echo "make docs    write the API reference to build/docs"
 	@echo "make clean   remove the virtual environment and everything built; keeps runs/"
@@ -30,6 +31,11 @@ test: $(VENV)/.installed-test
 
 test-all: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'not nightly' $(ARGS)
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy $(ARGS)
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)

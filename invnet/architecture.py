@@ -2,12 +2,19 @@
 back.
 """
 
+from __future__ import annotations
+
 import inspect
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .core import Module
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 #: What stands for an argument that an invnet-2 file lacks, since its class has gained it later: {class: {argument:
 #: value}}. An argument that a class of the library gains goes here, with the value that files without it mean. (Those
@@ -28,7 +35,7 @@ GAINED = {
 RENAMED = {"invnet.Staircase": "invnet.PartitionedAdditiveCoupling"}
 
 
-def architecture(net):
+def architecture(net: Module) -> dict:
     """What `describe` gives for a model, from which `build` makes one with the same parts.
 
     Raises:
@@ -64,7 +71,7 @@ def _has_modules(value):
     return isinstance(value, Module) or (isinstance(value, (tuple, list)) and any(map(_has_modules, value)))
 
 
-def describe(value, seen=None):
+def describe(value: object, seen: dict | None = None) -> Any:
     """A Module and its constructor's arguments as JSON values; a Module that came before is {"same": its number}."""
     seen = {} if seen is None else seen
     if isinstance(value, Module):
@@ -90,7 +97,7 @@ def describe(value, seen=None):
     )
 
 
-def build(description):
+def build(description: object) -> Module:
     """The Module that `describe` described, of classes that are already imported.
 
     Raises:
@@ -99,7 +106,7 @@ def build(description):
     return _built(completed(description), known_classes(), [])
 
 
-def completed(description):
+def completed(description: object) -> Any:
     """The same description with the arguments that classes have gained since it was written.
 
     Raises:
@@ -108,12 +115,12 @@ def completed(description):
     return _completed(description, known_classes())
 
 
-def known_classes():
+def known_classes() -> dict[str, type]:
     """Every imported subclass of Module by the name that files have for it."""
     return {name_of(cls, private=True): cls for cls in _subclasses(Module)}
 
 
-def name_of(cls, private=False):
+def name_of(cls: type, private: bool = False) -> str:
     """The name of a class in files: of one of the library that of the outermost package that offers it, so that modules
     may move.
 
@@ -133,7 +140,7 @@ def name_of(cls, private=False):
     return f"{path}.{name}"
 
 
-def construct(cls, repeated, arguments):
+def construct(cls: type, repeated: Sequence, arguments: dict) -> Module:
     """An object of a class, from arguments that a file holds."""
     try:
         return cls(*repeated, **arguments)

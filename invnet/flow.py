@@ -1,6 +1,9 @@
 """Flow: a layer and a base distribution make a density."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +14,13 @@ from .core.conditions import vectors_of_labels
 from .core.explanation import Explanation
 from .passes import evaluation
 from .passes.context import in_own_context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .bases import Base
+    from .core.summary import Summary
+    from .typing import Array, Cond, Seed, Shape
 
 
 class Flow(Module):
@@ -29,7 +39,7 @@ class Flow(Module):
         ValueError: the base is on another shape, or computes in another dtype than the layer.
     """
 
-    def __init__(self, layer, shape, base=None):
+    def __init__(self, layer: Layer, shape: Sequence[int], base: Base | None = None):
         if not isinstance(layer, Layer):
             raise TypeError(f"a Flow takes a Layer from data to noise; got {shown(layer)}")
         self.layer, self.base = layer, Normal() if base is None else base
@@ -48,12 +58,12 @@ class Flow(Module):
                 f"layer and base compute in one dtype; got {' and '.join(sorted(dtypes))}; .to(dtype=...) converts them"
             )
 
-    def explain(self, X, cond=None):
+    def explain(self, X: Array, cond: Cond = None) -> Explanation:
         """Which code serves each layer on such an X, and why not a faster one; see `Layer.explain`."""
         return Explanation(row._replace(name=f"layer.{row.name}".rstrip(".")) for row in self.layer.explain(X, cond))
 
     @in_own_context
-    def log_prob(self, X, cond=None):
+    def log_prob(self, X: Array, cond: Cond = None) -> Array:
         """log density of each sample, (N,), in nats.
 
         Args:
@@ -66,7 +76,7 @@ class Flow(Module):
             Z, logdet = self.layer.forward(X, cond)
         return self.base.log_prob(Z) + logdet
 
-    def sample(self, n, cond=None, temperature=1.0, seed=None):
+    def sample(self, n: int, cond: Cond = None, temperature: float = 1.0, seed: Seed = None) -> Array:
         """n samples (n, C, *spatial).
 
         Args:
@@ -81,7 +91,9 @@ class Flow(Module):
         cond, temperature, seed = _in_order(cond, temperature, seed)
         return self.layer.inverse(self.noise(n, temperature, seed), cond)
 
-    def sample_and_log_prob(self, n, cond=None, temperature=1.0, seed=None):
+    def sample_and_log_prob(
+        self, n: int, cond: Cond = None, temperature: float = 1.0, seed: Seed = None
+    ) -> tuple[Array, Array]:
         """n samples as of `sample`, and their log density at temperature 1, (n,)."""
         cond, temperature, seed = _in_order(cond, temperature, seed)
         return self._sample_and_log_prob(n, cond, temperature, seed)
@@ -93,7 +105,7 @@ class Flow(Module):
             X, logdet = self.layer.inverse_logdet(Z, cond)
         return X, self.base.log_prob(Z) - logdet
 
-    def sample_for(self, n, cond, temperature=1.0, seed=None):
+    def sample_for(self, n: int, cond: Cond, temperature: float = 1.0, seed: Seed = None) -> Array:
         """n samples for each row of a condition, (M, n, C, *spatial) for M rows.
 
         Args:
@@ -118,7 +130,7 @@ class Flow(Module):
             X = xp.concat([self.layer.inverse(Z[m * n : (m + 1) * n], c[m : m + 1]) for m in range(M)] or [Z])
         return xp.reshape(X, (M, n, *self._shape))
 
-    def noise(self, n, temperature=1.0, seed=None):
+    def noise(self, n: int, temperature: float = 1.0, seed: Seed = None) -> Array:
         """n samples of the base, of the flow's engine and dtype."""
         check_integers(n=n)
         check_numbers(temperature=temperature)
@@ -130,16 +142,16 @@ class Flow(Module):
         like = own.data if isinstance(own, Parameter) else next(_floats(self), np.zeros(0, "float32"))
         return self.base.sample((n, *self._shape), generator(seed), like, temperature)
 
-    def summary(self, shape=None):
+    def summary(self, shape: Shape | None = None) -> Summary:
         """The layers within as a table, as `Layer.summary` gives it; their outputs are those for the shape of the
         flow.
         """
         return super().summary(self._shape if shape is None else shape)
 
-    def parts_to_show(self, shape):
+    def parts_to_show(self, shape: tuple[int, ...]) -> list:
         return [("layer", self.layer, shape), ("base", self.base, None)]
 
-    def check_shape(self, X):
+    def check_shape(self, X: Array) -> None:
         get_ops(X)
         if tuple(X.shape[1:]) != self._shape:
             raise ValueError(

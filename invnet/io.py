@@ -1,5 +1,7 @@
 """Files: a model is one safetensors file, arrays and the architecture as text. Nothing is unpickled."""
 
+from __future__ import annotations
+
 import glob
 import hashlib
 import json
@@ -7,6 +9,7 @@ import os
 import pathlib
 import platform
 import uuid
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +18,16 @@ from .arguments import shown
 from .core import Module
 from .files_0_1 import upgraded
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .typing import Array, Path
+
 #: what is written; of format "invnet-1", which 0.1 wrote, the architecture is read as if it were of this one
 FORMAT, FORMATS = "invnet-2", ("invnet-1", "invnet-2")
 
 
-def save(net, path):
+def save(net: Module, path: Path) -> None:
     """Writes architecture and weights of a model of invnet, or of your own Module, to `path` (.safetensors).
 
     Raises:
@@ -31,7 +39,7 @@ def save(net, path):
     write(path, net.state_dict(), {"architecture": architecture(net)})
 
 
-def load(path):
+def load(path: Path) -> Module:
     """The model that `save` wrote, with bit-identical output.
 
     Raises:
@@ -59,7 +67,7 @@ def load(path):
     return net
 
 
-def restore(net, arrays, path):
+def restore(net: Module, arrays: dict[str, Array], path: Path) -> None:
     """Loads the state that was read from `path`, with the dtypes that it was written with."""
     kinds = {array.dtype for name, array in arrays.items() if array.dtype.kind == "f"}
     if len(kinds) == 1 and net.dtype is not None and kinds != {np.dtype(net.dtype)}:
@@ -70,7 +78,7 @@ def restore(net, arrays, path):
         raise ValueError(f"{path} does not fit its architecture: {error}") from None
 
 
-def write(path, arrays, text):
+def write(path: Path, arrays: dict[str, Array], text: Any) -> None:
     """Writes arrays by name and JSON values by name, atomically: a kill at any moment leaves the old file whole."""
     from safetensors.numpy import save as to_bytes
 
@@ -79,7 +87,7 @@ def write(path, arrays, text):
     replace_file(path, to_bytes(arrays, {"format": FORMAT, "digest": digest(arrays, metadata), **metadata}))
 
 
-def digest(arrays, metadata):
+def digest(arrays: dict[str, Array], metadata: dict[str, str]) -> str:
     """A checksum of all that a file holds: safetensors itself would load a flipped bit as another number."""
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(arrays):
@@ -91,7 +99,7 @@ def digest(arrays, metadata):
     return total.hexdigest()
 
 
-def replace_file(path, data):
+def replace_file(path: Path, data: Array) -> None:
     """Makes `data` the content of a file, atomically: the bytes go to a file beside it, which then takes its name.
 
     A write that was killed leaves such a file behind, which the next one removes.
@@ -132,7 +140,7 @@ def _remove_what_kills_left(path):
             left.unlink(missing_ok=True)
 
 
-def read(path):
+def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the JSON values of a file that `write` made; an architecture is that of the present format.
 
     Raises:

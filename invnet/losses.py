@@ -1,11 +1,17 @@
 """Losses: functions of arrays that return a number and its gradients, and change nothing."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from .arguments import check_integers, is_number, shown
 from .bases.base import check_batch
 from .core import get_ops
 from .deprecated import renamed
+
+if TYPE_CHECKING:
+    from .typing import Array
 
 __all__ = ["bits_per_dim", "gaussian_nll"]
 
@@ -18,7 +24,7 @@ __getattr__ = renamed(
 )
 
 
-def gaussian_nll(Z, logdet):
+def gaussian_nll(Z: Array, logdet: Array) -> tuple[float, Array, Array]:
     """The negative log-likelihood under a standard normal base, mean over the batch, in nats.
 
     Args:
@@ -43,7 +49,7 @@ def gaussian_nll(Z, logdet):
     return loss, ops.images(R / N, Z.shape), ops.full(Z.shape[0], -1.0 / N, Z)
 
 
-def bits_per_dim(nats, dimensions, levels=256):
+def bits_per_dim(nats: float, dimensions: int, levels: int = 256) -> float:
     """Nats of dequantised data scaled to [0, 1] as bits for each dimension of the quantised data.
 
     Args:

@@ -1,9 +1,12 @@
 """Optimizers, in place on one contiguous array of all parameters, and what goes with them."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +14,11 @@ from .arguments import check_numbers, shown
 from .core import Parameter, get_ops
 from .core.derived import Derived
 from .passes.healing import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .typing import Array
 
 
 class Optimizer:
@@ -24,9 +32,9 @@ class Optimizer:
         lr: the learning rate, a positive number, or a function from the number of steps done to it (see `schedule`).
     """
 
-    slots = ()
+    slots: tuple[str, ...] = ()
 
-    def __init__(self, parameters, lr):
+    def __init__(self, parameters: Iterable[Parameter], lr: float | Callable[[int], float]):
         if not callable(lr):
             check_numbers(lr=lr)
         self.parameters = list(parameters) if isinstance(parameters, Iterable) else [parameters]
@@ -45,7 +53,7 @@ class Optimizer:
         self.gather()
         self.state = {slot: get_ops(self.data).xp.zeros_like(self.data) for slot in self.slots}
 
-    def gather(self):
+    def gather(self) -> None:
         """Moves arrays into the buffers that are not there: at the start, and after something replaced them."""
         if self._seen is not None and self._seen.holds():
             return
@@ -74,13 +82,13 @@ class Optimizer:
             start += size
 
     @property
-    def grad(self):
+    def grad(self) -> Array:
         """All gradients in one array, the parts of those that are None without meaning."""
         for p in self.parameters:
             p.gradient.is_zero = False  # whoever has the array may write to it
         return self._grad
 
-    def make_gradients(self):
+    def make_gradients(self) -> None:
         """Has all gradients in the buffer, zeros where there was none: for who looks at the buffer while backward adds
         to it.
         """
@@ -91,7 +99,7 @@ class Optimizer:
         self.gather()
 
     @property
-    def buffer(self):
+    def buffer(self) -> Array:
         """All gradients in one array, for who adds nothing that zero_grad does not take away."""
         return self._grad
 
@@ -104,7 +112,7 @@ class Optimizer:
                 slices.append(slice(start, stop))
         return slices
 
-    def step(self):
+    def step(self) -> None:
         """Updates the parameters from their gradients."""
         settle()
         self.gather()
@@ -116,7 +124,7 @@ class Optimizer:
                 lambda ops, *parts: self._update(ops, lr, *parts), *(array[part] for array in arrays)
             )
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Sets the gradients to zero, all in one pass; one that is None stays None."""
         self.gather()
         self._grad[...] = 0
@@ -127,12 +135,12 @@ class Optimizer:
         """Updates a part of the parameters, given their gradients and their part of the arrays named in `slots`."""
         raise NotImplementedError
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """A copy of the number of steps and of the optimizer's arrays, NumPy arrays by name."""
         to_numpy = get_ops(self.data).to_numpy
         return {"steps": np.array(self.steps), **{slot: to_numpy(array).copy() for slot, array in self.state.items()}}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
         expected = {"steps", *self.slots}
         if state.keys() != expected or any(state[slot].shape != tuple(self.data.shape) for slot in self.slots):
             raise ValueError(
@@ -163,7 +171,9 @@ class SGD(Optimizer):
 
     slots = ("velocity",)
 
-    def __init__(self, parameters, lr=1e-2, momentum=0.0):
+    def __init__(
+        self, parameters: Iterable[Parameter], lr: float | Callable[[int], float] = 1e-2, momentum: float = 0.0
+    ):
         _check(momentum=momentum)
         self.momentum = momentum
         super().__init__(parameters, lr)
@@ -184,7 +194,14 @@ class Adam(Optimizer):
 
     slots = ("m", "v")
 
-    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float | Callable[[int], float] = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"betas is a pair of numbers; got {betas!r}")
         _check(beta1=betas[0], beta2=betas[1])
@@ -211,7 +228,13 @@ class Adamax(Optimizer):
 
     slots = ("m", "u")
 
-    def __init__(self, parameters, lr=2e-3, betas=(0.9, 0.999), eps=1e-8):
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float | Callable[[int], float] = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"betas is a pair of numbers; got {betas!r}")
         _check(beta1=betas[0], beta2=betas[1])
@@ -236,7 +259,13 @@ class RMSprop(Optimizer):
 
     slots = ("v",)
 
-    def __init__(self, parameters, lr=1e-2, decay=0.99, eps=1e-8):
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float | Callable[[int], float] = 1e-2,
+        decay: float = 0.99,
+        eps: float = 1e-8,
+    ):
         _check(decay=decay)
         _check_eps(eps)
         self.decay, self.eps = decay, eps
@@ -248,7 +277,7 @@ class RMSprop(Optimizer):
         data -= lr * grad / (ops.xp.sqrt(v) + self.eps)
 
 
-def schedule(lr, warmup=0, decay=1.0, cosine=None):
+def schedule(lr: float, warmup: int = 0, decay: float = 1.0, cosine: int | None = None) -> Callable[[int], float]:
     """A learning rate as a function of the steps done, step by step.
 
     Args:
@@ -274,7 +303,7 @@ def schedule(lr, warmup=0, decay=1.0, cosine=None):
     return rate
 
 
-def clip_by_global_norm(parameters, max_norm):
+def clip_by_global_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     """Scales all gradients together so that their norm is at most `max_norm`; returns the norm before.
 
     Gradients with a norm that is not finite are left as they are, and those that are None do not count.
@@ -307,7 +336,7 @@ class EMA:
         decay: from 0 to 1, such as 0.999.
     """
 
-    def __init__(self, parameters, decay=0.999):
+    def __init__(self, parameters: Iterable[Parameter], decay: float = 0.999):
         check_numbers(decay=decay)
         parameters = list(parameters) if isinstance(parameters, Iterable) else [parameters]
         for p in parameters:
@@ -318,7 +347,7 @@ class EMA:
         self.parameters, self.decay, self.steps = parameters, decay, 0
         self.average = [get_ops(p.data).copy(p.data) for p in self.parameters]
 
-    def update(self):
+    def update(self) -> None:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for average, p in zip(self.average, self.parameters):
@@ -326,7 +355,7 @@ class EMA:
             average += (1 - decay) * p.data
 
     @contextlib.contextmanager
-    def weights(self):
+    def weights(self) -> Iterator[None]:
         """Within this context the parameters have their averages."""
         own = [get_ops(p.data).copy(p.data) for p in self.parameters]
         try:
@@ -337,12 +366,12 @@ class EMA:
             for p, data in zip(self.parameters, own):
                 p.data[...] = data
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """A copy of the number of steps and of the averages, NumPy arrays by name."""
         arrays = {f"average.{i}": get_ops(a).to_numpy(a).copy() for i, a in enumerate(self.average)}
         return {"steps": np.array(self.steps), **arrays}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
         shapes = {"steps": (), **{f"average.{i}": tuple(average.shape) for i, average in enumerate(self.average)}}
         if {name: tuple(array.shape) for name, array in state.items()} != shapes:
             raise ValueError(

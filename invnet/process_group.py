@@ -1,6 +1,15 @@
 """The processes that train together: one, where nothing else is said."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .typing import Array
 
 
 class WorkerLost(ConnectionError):
@@ -17,34 +26,34 @@ class SingleProcess:
     rank, size = 0, 1
 
     @property
-    def writes(self):
+    def writes(self) -> bool:
         """Whether this rank writes files, prints and draws: rank 0 does."""
         return self.rank == 0
 
-    def shard(self, n):
+    def shard(self, n: int) -> slice:
         """The slice of n samples that is this rank's; their lengths differ by one at most."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
-    def sum(self, array):
+    def sum(self, array: Array) -> Array:
         """The sum of all ranks' arrays, in the memory of `array`."""
         return array
 
-    def any(self, flag):
+    def any(self, flag: Array) -> bool:
         """Whether the flag is set on any rank."""
         return flag
 
-    def of_first(self, value):
+    def of_first(self, value: object) -> object:
         """Rank 0's value."""
         return value
 
-    def broadcast(self, module):
+    def broadcast(self, module: Any) -> None:
         """Gives `module` the parameters and buffers that it has on rank 0."""
 
-    def moments(self, ops, R):
+    def moments(self, ops: Any, R: Array) -> tuple[Array, Array]:
         """Mean and variance (C,) of the rows (n, C) of all ranks together."""
         return ops.xp.mean(R, axis=0), ops.xp.var(R, axis=0)
 
-    def synchronising(self, module, optimizer):
+    def synchronising(self, module: Any, optimizer: object) -> Any:
         """A function of a share that gives a context for one backward pass; after it gradients are those of all ranks.
 
         `share` is the part of the batch's samples that this rank has. Gradients of a mean over the rank's samples
@@ -57,13 +66,13 @@ _nothing = contextlib.nullcontext()
 _joined = [SingleProcess()]
 
 
-def current():
+def current() -> Any:
     """The Group that this process joined, or SingleProcess."""
     return _joined[-1]
 
 
 @contextlib.contextmanager
-def using(group):
+def using(group: SingleProcess) -> Iterator[SingleProcess]:
     """Within, `current()` is `group`, in all threads: a process has one place among the others."""
     _joined.append(group)
     try:

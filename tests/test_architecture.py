@@ -9,6 +9,7 @@ ROOT = pathlib.Path(invnet.__file__).parent
 
 #: from the ground up; a package imports from its own floor and from those before it, `arguments` is for all
 FLOORS = [
+    ["typing"],
     ["arguments", "deprecated", "process_group"],
     ["ops"],
     ["passes"],

@@ -1,11 +1,19 @@
 """Base: what a distribution of noise gives a flow."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arguments import check_flags, is_number
 from ..core import SHAPES, Buffer, Module, Parameter, as_dlogdet, float_dtype, get_ops
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..typing import Array, DType
 
 
 class Base(Module):
@@ -17,15 +25,15 @@ class Base(Module):
     #: sample_backward exists: a sample is a smooth map of noise that has no parameters.
     reparametrised = True
 
-    def check(self, Z):
+    def check(self, Z: Array) -> None:
         """ValueError or TypeError where Z is no batch of samples of this distribution."""
         check_batch(Z, type(self).__name__)
 
-    def log_prob(self, Z):
+    def log_prob(self, Z: Array) -> Array:
         """log density of each sample, (N,), in nats."""
         raise NotImplementedError(f"{type(self).__name__} needs log_prob(Z) -> (N,)")
 
-    def sample(self, shape, rng, like, temperature=1.0):
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator, like: Array, temperature: float = 1.0) -> Array:
         """Samples of `shape` (N, C, *spatial).
 
         Args:
@@ -35,7 +43,7 @@ class Base(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} needs sample(shape, rng, like, temperature) -> Z")
 
-    def log_prob_backward(self, dlog_prob, Z):
+    def log_prob_backward(self, dlog_prob: Array, Z: Array) -> Array:
         """dZ; adds to the parameters' grad.
 
         Args:
@@ -43,7 +51,7 @@ class Base(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} needs log_prob_backward(dlog_prob, Z) -> dZ")
 
-    def sample_backward(self, dZ, Z):
+    def sample_backward(self, dZ: Array, Z: Array) -> bool:
         """Adds to the parameters' grad what reaches them through samples Z of temperature 1.
 
         Args:
@@ -56,20 +64,20 @@ class ParametricBase(Base):
     """A Base with state of the shape of a sample: what its subclasses share."""
 
     #: (C, *spatial), the shape of a sample
-    shape = None
+    shape: Any = None
 
-    def check(self, Z):
+    def check(self, Z: Array) -> None:
         super().check(Z)
         self.check_shape(Z.shape)
 
-    def check_shape(self, shape):
+    def check_shape(self, shape: tuple[int, ...]) -> None:
         if tuple(shape[1:]) != self.shape:
             raise ValueError(
                 f"this {type(self).__name__} is a distribution on arrays {batch_of(self.shape)}; got {tuple(shape)}"
             )
 
 
-def check_batch(Z, kind):
+def check_batch(Z: Array, kind: str) -> None:
     """ValueError or TypeError where Z is no batch of samples."""
     if not get_ops(Z).is_float(Z):
         raise TypeError(f"{kind} takes float32 or float64; got dtype {Z.dtype}")
@@ -79,19 +87,19 @@ def check_batch(Z, kind):
         )
 
 
-def state(value, learn, dtype):
+def state(value: object, learn: bool, dtype: DType) -> Parameter | Buffer:
     """A Parameter, or a Buffer where it is not learned."""
     check_flags(learn=learn)
     return (Parameter if learn else Buffer)(np.array(value, float_dtype(dtype)))
 
 
-def add_gradient(parameter, gradient):
+def add_gradient(parameter: Any, gradient: Array) -> None:
     """Adds to the gradient of what is learned."""
     if isinstance(parameter, Parameter):
         parameter.add(gradient)
 
 
-def numbers_of(name, value):
+def numbers_of(name: str, value: object) -> np.ndarray:
     """An array of float64."""
     try:
         if not any(isinstance(item, bool) for item in np.asarray(value, object).flat):  # which float() would take
@@ -101,7 +109,7 @@ def numbers_of(name, value):
     raise TypeError(f"{name} is a number or an array of numbers; got {value!r}")
 
 
-def start(name, value, shape, least=-math.inf):
+def start(name: str, value: object, shape: Any, least: float = -math.inf) -> np.ndarray:
     """A start value from numbers, an array or nested lists, finite and above `least`, repeated to `shape`."""
     value = numbers_of(name, value)
     try:
@@ -115,7 +123,7 @@ def start(name, value, shape, least=-math.inf):
     return value
 
 
-def sample_shape(mean):
+def sample_shape(mean: Array) -> tuple[int, ...]:
     """(C, *spatial) of a mean."""
     try:
         shape = np.shape(mean)
@@ -126,13 +134,13 @@ def sample_shape(mean):
     return shape
 
 
-def for_each(dlog_prob, Z):
+def for_each(dlog_prob: Array, Z: Array) -> Array | float:
     """The gradient in log_prob, a number or shaped to broadcast against Z; None is -1/N, as dlogdet is in a layer."""
     if is_number(dlog_prob):
         return float(dlog_prob)
     return get_ops(Z).xp.reshape(as_dlogdet(dlog_prob, Z, "dlog_prob"), (-1,) + (1,) * (Z.ndim - 1))
 
 
-def batch_of(shape):
+def batch_of(shape: tuple[int, ...]) -> str:
     """(N, C, *spatial) as a text."""
     return f"({', '.join(['N', *map(str, shape)])})"

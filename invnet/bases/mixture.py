@@ -1,11 +1,17 @@
 """Mixtures of normals."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core import as_dlogdet, get_ops
 from .base import ParametricBase, add_gradient, for_each, sample_shape, start, state
+
+if TYPE_CHECKING:
+    from ..typing import Array, DType
 
 
 class GaussianMixture(ParametricBase):
@@ -26,7 +32,9 @@ class GaussianMixture(ParametricBase):
         ValueError: a start value of another shape, or not finite, or a deviation or weight that is not positive.
     """
 
-    def __init__(self, means, std=1.0, weights=None, learn=True, dtype="float32"):
+    def __init__(
+        self, means: Array, std: Array = 1.0, weights: Array | None = None, learn: bool = True, dtype: DType = "float32"
+    ):
         if np.ndim(means) < 2 or len(means) == 0:
             raise ValueError(f"the means of a mixture have shape (K, C, *spatial), K at least 1; got {np.shape(means)}")
         self.shape, size = sample_shape(np.asarray(means)[0]), np.shape(means)
@@ -36,11 +44,11 @@ class GaussianMixture(ParametricBase):
         self.logits = state(np.log(weights / weights.sum()), learn, dtype)
         self.reparametrised = not learn
 
-    def log_prob(self, Z):
+    def log_prob(self, Z: Array) -> Array:
         self.check(Z)
         return mixture_log_prob(Z, self.means.data, self.log_s.data, self.logits.data)[0]
 
-    def sample(self, shape, rng, like, temperature=1.0):
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator, like: Array, temperature: float = 1.0) -> Array:
         self.check_shape(shape)
         ops = get_ops(like)
         logits = ops.to_numpy(self.logits.data).astype(np.float64)
@@ -52,7 +60,7 @@ class GaussianMixture(ParametricBase):
         E = ops.asarray(temperature * rng.standard_normal(shape), like)
         return pick(self.means.data) + pick(ops.xp.exp(self.log_s.data)) * E
 
-    def log_prob_backward(self, dlog_prob, Z):
+    def log_prob_backward(self, dlog_prob: Array, Z: Array) -> Array:
         self.check(Z)
         ops, xp = get_ops(Z), get_ops(Z).xp
         _, R = mixture_log_prob(Z, self.means.data, self.log_s.data, self.logits.data)
@@ -70,14 +78,14 @@ class GaussianMixture(ParametricBase):
         add_gradient(self.logits, xp.sum(as_dlogdet(dlog_prob, Z) * (R - weights[:, None]), axis=1))
         return dZ
 
-    def sample_backward(self, dZ, Z):
+    def sample_backward(self, dZ: Array, Z: Array) -> None:
         if not self.reparametrised:
             raise NotImplementedError(
                 "a sample of a GaussianMixture is no smooth map of noise, and has no gradient in parameters"
             )
 
 
-def mixture_log_prob(Z, means, log_s, logits):
+def mixture_log_prob(Z: Array, means: Array, log_s: Array, logits: Array) -> tuple:
     """log p (N,), and the responsibilities (K, N), p(k | z)."""
     xp, joint = get_ops(Z).xp, []
     halves = xp.ones((math.prod(Z.shape[1:]),), dtype=Z.dtype, device=Z.device) / 2
@@ -90,14 +98,14 @@ def mixture_log_prob(Z, means, log_s, logits):
     return log_p - 0.5 * math.prod(Z.shape[1:]) * math.log(2 * math.pi), xp.exp(joint - log_p)
 
 
-def log_sum_exp(A):
+def log_sum_exp(A: Array) -> Array:
     """log sum exp along the first axis."""
     xp = get_ops(A).xp
     largest = xp.max(A, axis=0)
     return largest + xp.log(xp.sum(xp.exp(A - largest), axis=0))
 
 
-def scaled(Z, mean, log_s):
+def scaled(Z: Array, mean: Array, log_s: Array) -> tuple[Array, Array]:
     """e = (z - mean) / s, and s."""
     s = get_ops(Z).xp.exp(log_s)
     return (Z - mean) / s, s

@@ -1,11 +1,17 @@
 """Normal distributions: standard, with a deviation for each dimension, with all covariances."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core import as_dlogdet, get_ops
 from .base import Base, ParametricBase, add_gradient, for_each, numbers_of, sample_shape, start, state
+
+if TYPE_CHECKING:
+    from ..typing import Array, DType
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -13,20 +19,20 @@ LOG_2PI = math.log(2 * math.pi)
 class Normal(Base):
     """The standard normal on arrays of any shape, log p(z) = -|z|^2 / 2 - D/2 log 2 pi."""
 
-    def log_prob(self, Z):
+    def log_prob(self, Z: Array) -> Array:
         self.check(Z)
         ops = get_ops(Z)
         R = ops.rows(Z)
         return -0.5 * ops.sum_positions(R * R, Z.shape[0]) - 0.5 * math.prod(Z.shape[1:]) * LOG_2PI
 
-    def sample(self, shape, rng, like, temperature=1.0):
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator, like: Array, temperature: float = 1.0) -> Array:
         return get_ops(like).asarray(temperature * rng.standard_normal(shape, dtype=np.float64), like)
 
-    def log_prob_backward(self, dlog_prob, Z):
+    def log_prob_backward(self, dlog_prob: Array, Z: Array) -> Array:
         self.check(Z)
         return -for_each(dlog_prob, Z) * Z
 
-    def sample_backward(self, dZ, Z):
+    def sample_backward(self, dZ: Array, Z: Array) -> None:
         pass
 
 
@@ -45,23 +51,23 @@ class DiagonalNormal(ParametricBase):
         ValueError: a start value of another shape, or not finite, or a deviation that is not positive.
     """
 
-    def __init__(self, mean, std=1.0, learn=True, dtype="float32"):
+    def __init__(self, mean: Array, std: Array = 1.0, learn: bool = True, dtype: DType = "float32"):
         self.shape = sample_shape(mean)
         self.mean = state(start("mean", mean, self.shape), learn, dtype)
         self.log_s = state(np.log(start("std", std, self.shape, least=0)), learn, dtype)
 
-    def log_prob(self, Z):
+    def log_prob(self, Z: Array) -> Array:
         self.check(Z)
         xp, E = get_ops(Z).xp, self._noise(Z)
         squares = xp.sum(E * E, axis=tuple(range(1, Z.ndim)))
         return -0.5 * squares - xp.sum(self.log_s.data) - 0.5 * math.prod(self.shape) * LOG_2PI
 
-    def sample(self, shape, rng, like, temperature=1.0):
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator, like: Array, temperature: float = 1.0) -> Array:
         self.check_shape(shape)
         E = get_ops(like).asarray(temperature * rng.standard_normal(shape), like)
         return self.mean.data + get_ops(like).xp.exp(self.log_s.data) * E
 
-    def log_prob_backward(self, dlog_prob, Z):
+    def log_prob_backward(self, dlog_prob: Array, Z: Array) -> Array:
         self.check(Z)
         xp, E, d = get_ops(Z).xp, self._noise(Z), for_each(dlog_prob, Z)
         dmean = d * E * xp.exp(-self.log_s.data)
@@ -69,7 +75,7 @@ class DiagonalNormal(ParametricBase):
         add_gradient(self.log_s, xp.sum(d * (E * E - 1), axis=0))
         return -dmean
 
-    def sample_backward(self, dZ, Z):
+    def sample_backward(self, dZ: Array, Z: Array) -> None:
         xp = get_ops(Z).xp
         add_gradient(self.mean, xp.sum(dZ, axis=0))
         add_gradient(self.log_s, xp.sum(dZ * (Z - self.mean.data), axis=0))
@@ -95,7 +101,7 @@ class FullNormal(ParametricBase):
         ValueError: a start value of another shape, or not finite, or no covariance.
     """
 
-    def __init__(self, mean, covariance=None, learn=True, dtype="float32"):
+    def __init__(self, mean: Array, covariance: Array | None = None, learn: bool = True, dtype: DType = "float32"):
         self.shape = sample_shape(mean)
         D = math.prod(self.shape)
         covariance = np.eye(D) if covariance is None else numbers_of("covariance", covariance)
@@ -114,18 +120,18 @@ class FullNormal(ParametricBase):
         self.L = state(np.tril(L, -1), learn, dtype)
         self.log_s = state(np.log(np.diagonal(L)), learn, dtype)
 
-    def log_prob(self, Z):
+    def log_prob(self, Z: Array) -> Array:
         self.check(Z)
         xp, E = get_ops(Z).xp, self._noise(Z)
         return -0.5 * xp.sum(E * E, axis=1) - xp.sum(self.log_s.data) - 0.5 * E.shape[1] * LOG_2PI
 
-    def sample(self, shape, rng, like, temperature=1.0):
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator, like: Array, temperature: float = 1.0) -> Array:
         self.check_shape(shape)
         xp, D = get_ops(like).xp, math.prod(self.shape)
         E = get_ops(like).asarray(temperature * rng.standard_normal((shape[0], D)), like)
         return self.mean.data + xp.reshape(E @ self._factor(xp).T, tuple(shape))
 
-    def log_prob_backward(self, dlog_prob, Z):
+    def log_prob_backward(self, dlog_prob: Array, Z: Array) -> Array:
         self.check(Z)
         xp, E = get_ops(Z).xp, self._noise(Z)
         d = for_each(dlog_prob, E)
@@ -133,7 +139,7 @@ class FullNormal(ParametricBase):
         self._add(xp.sum(G, axis=0), G.T @ E, xp.sum(as_dlogdet(dlog_prob, Z, "dlog_prob")))
         return -xp.reshape(G, Z.shape)
 
-    def sample_backward(self, dZ, Z):
+    def sample_backward(self, dZ: Array, Z: Array) -> None:
         xp, G = get_ops(Z).xp, self._rows(dZ)
         self._add(xp.sum(G, axis=0), G.T @ self._noise(Z), 0.0)
 

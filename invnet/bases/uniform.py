@@ -1,10 +1,18 @@
 """Uniform: the base of a flow to a cube."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from ..arguments import check_numbers
 from ..core import get_ops
 from .base import Base
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..typing import Array
 
 
 class Uniform(Base):
@@ -20,7 +28,7 @@ class Uniform(Base):
         ValueError: low is not below high, or one of them not finite.
     """
 
-    def __init__(self, low=0.0, high=1.0):
+    def __init__(self, low: Array = 0.0, high: Array = 1.0):
         check_numbers(low=low, high=high)
         if not -math.inf < low < high < math.inf:
             raise ValueError(f"low lies below high, both finite; got {low} and {high}")
@@ -29,7 +37,7 @@ class Uniform(Base):
             float(high),
         )  # a NumPy scalar would not be rounded to the dtype of Z in comparisons
 
-    def log_prob(self, Z):
+    def log_prob(self, Z: Array) -> Array:
         self.check(Z)
         ops = get_ops(Z)
         R = ops.rows(Z)
@@ -38,13 +46,13 @@ class Uniform(Base):
         within = ops.full(Z.shape[0], -math.prod(Z.shape[1:]) * math.log(self._high - self._low), Z)
         return ops.xp.where(inside, within, within - math.inf)
 
-    def sample(self, shape, rng, like, temperature=1.0):
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator, like: Array, temperature: float = 1.0) -> Array:
         centre, width = 0.5 * (self._low + self._high), self._high - self._low
         return get_ops(like).asarray(centre + temperature * width * (rng.random(shape) - 0.5), like)
 
-    def log_prob_backward(self, dlog_prob, Z):
+    def log_prob_backward(self, dlog_prob: Array, Z: Array) -> Array:
         self.check(Z)
         return get_ops(Z).zeros_like(Z)
 
-    def sample_backward(self, dZ, Z):
+    def sample_backward(self, dZ: Array, Z: Array) -> None:
         pass

@@ -12,11 +12,14 @@ to zero and has no optimizer.
 | checkpointed | the twin, each step under torch.utils.checkpoint(use_reentrant=False) | the steps' inputs |
 """
 
+from __future__ import annotations
+
 import functools
 import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +27,12 @@ from .. import losses
 from ..models import Glow
 from ..ops import ENGINES, ops_named
 from ..ops.threads import set_num_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..core import Layer, Module
+    from ..typing import Array, DType
 
 
 @dataclass
@@ -47,15 +56,15 @@ class Contender:
     stores: float  # arrays of hidden width that each step keeps until backward, to guess memory before measuring it
 
 
-def data(channels, batch, size):
+def data(channels: int, batch: int, size: int):
     return np.random.default_rng(1).standard_normal((batch, channels, size, size), dtype=np.float32)
 
 
-def make_glow(hidden, levels, steps, channels, dtype="float32"):
+def make_glow(hidden: int | Sequence[int], levels: int, steps: int, channels: int, dtype: DType = "float32"):
     return Glow(channels, hidden, levels, steps, prior=False, dtype=dtype)
 
 
-def training_step(layer, X, holder=None):
+def training_step(layer: Layer, X: Array, holder=None):
     """step() of a layer on a batch: gradients to zero, forward, loss and backward; gives the loss in nats per sample.
 
     `holder` is who sets the gradients to zero, such as an optimizer that has all of them in one array; None is the
@@ -73,7 +82,16 @@ def training_step(layer, X, holder=None):
     return step
 
 
-def make_invnet(engine, hidden, levels, steps, channels, batch, size, threads):
+def make_invnet(
+    engine: str,
+    hidden: int | Sequence[int],
+    levels: int,
+    steps: int,
+    channels: int,
+    batch: int,
+    size: int,
+    threads: int | None,
+):
     set_num_threads(threads)
     ops, glow = ops_named(engine), make_glow(hidden, levels, steps, channels).to(engine)
     X = ops.from_numpy(data(channels, batch, size))
@@ -90,7 +108,7 @@ def make_invnet(engine, hidden, levels, steps, channels, batch, size, threads):
     return Step(run, sum(math.prod(p.data.shape) for p in glow.parameters()), touch, str(X.device))
 
 
-def torch_step(build, loss, last=True):
+def torch_step(build, loss: Callable, last: bool = True):
     """make() of a PyTorch model: build(hidden, levels, steps, channels, size) -> model, loss(model, x) -> nats."""
 
     def make(hidden, levels, steps, channels, batch, size, threads):
@@ -118,23 +136,23 @@ def torch_step(build, loss, last=True):
     return make
 
 
-def plain(model, x):
+def plain(model: Module, x: Array):
     return model(x)
 
 
-def make_twin(hidden, levels, steps, channels, size):
+def make_twin(hidden: int | Sequence[int], levels: int, steps: int, channels: int, size: int):
     from . import twin  # and so torch, once it is needed
 
     return twin.Twin(make_glow(hidden, levels, steps, channels))
 
 
-def checkpointed(model, x):
+def checkpointed(model: Module, x: Array):
     from . import twin
 
     return twin.checkpointed(model, x)
 
 
-def on(engine):
+def on(engine: str):
     """The name of invnet with an engine."""
     return "invnet" if engine == "numpy" else f"invnet-{engine}"
 
@@ -149,7 +167,7 @@ CONTENDERS = {
 }
 
 
-def available(names, contenders=CONTENDERS, report=print):
+def available(names: Sequence[str], contenders=CONTENDERS, report=print):
     """The contenders of these names whose library is installed; the others are reported."""
     unknown = [name for name in names if name not in contenders]
     if unknown:

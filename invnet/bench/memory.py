@@ -2,6 +2,8 @@
 memory`.
 """
 
+from __future__ import annotations
+
 import os
 import platform
 import statistics
@@ -16,12 +18,12 @@ COLUMNS = dict(contender="s", steps="d", min_MiB=".1f", median_MiB=".1f", growth
 TITLE = "{size}x{size}x{channels}, batch {batch}, hidden {hidden}, {levels} levels"
 
 
-def compile_kernels(contender, threads, shape, program=PROGRAM):
+def compile_kernels(contender, threads: int | None, shape: tuple[int, ...], program=PROGRAM) -> None:
     """Runs a process whose figure nobody wants: compiling would be a part of it."""
     peak_memory(contender.name, program, steps=1, threads=threads, **shape)
 
 
-def row_at(contender, steps, threads, shape, program=PROGRAM):
+def row_at(contender, steps: int, threads: int | None, shape: tuple[int, ...], program=PROGRAM):
     """The row of one figure; a note where its process failed."""
     row = dict(contender=contender.name, steps=steps, threads=threads, **shape)
     found = peak_memory(contender.name, program, steps=steps, threads=threads, **shape)
@@ -31,7 +33,7 @@ def row_at(contender, steps, threads, shape, program=PROGRAM):
     return row | dict(inputs=found["activations"] / found["input"], peak_was_reset=found["peak_was_reset"])
 
 
-def repeated(contender, steps, threads, shape):
+def repeated(contender, steps: int, threads: int | None, shape: tuple[int, ...]):
     """The row of the least peak of some processes, since an allocator keeps more or less by chance, and their
     median.
     """
@@ -46,7 +48,7 @@ def repeated(contender, steps, threads, shape):
     return rows[0] | dict(min_MiB=peaks[0], median_MiB=statistics.median(peaks), processes=len(peaks))
 
 
-def add_ratios(rows):
+def add_ratios(rows) -> None:
     """Growth since the first depth, and the first contender's peak over each: of minima, where both are there."""
     peaks = {(row["contender"], row["steps"]): row["min_MiB"] for row in rows if "min_MiB" in row}
     for row in rows:
@@ -59,7 +61,7 @@ def add_ratios(rows):
                 row[ratio] = peaks[a] / peaks[b]
 
 
-def quick(contenders, threads):
+def quick(contenders, threads: int | None):
     """The rows of contenders, the first of which is the reference."""
     from tqdm import tqdm
 
@@ -80,7 +82,7 @@ def quick(contenders, threads):
     return rows
 
 
-def report(rows):
+def report(rows) -> None:
     """Prints the rows with their minimum, median and ratios."""
     first = rows[0]
     print(

@@ -16,6 +16,8 @@ its
 Prints these as JSON, in bytes. Linux only, and of the host's memory only.
 """
 
+from __future__ import annotations
+
 import argparse
 import ctypes
 import gc
@@ -31,7 +33,7 @@ PROGRAM = "invnet.bench.peak"
 DEFAULTS = dict(hidden=64, levels=3, steps=4, channels=3, batch=4, size=64, threads=1)
 
 
-def peak_memory(contender, program=PROGRAM, repeats=1, **shape):
+def peak_memory(contender, program=PROGRAM, repeats: int = 1, **shape: int):
     """What a process of its own measures, in bytes: {"activations": ..., "parameters": ..., ...}, or {"failed": why}.
 
     Args:
@@ -74,7 +76,7 @@ def resident(field):
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 
 
-def reset_peak():
+def reset_peak() -> bool:
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -83,7 +85,7 @@ def reset_peak():
         return False
 
 
-def measure(contender, repeats, **shape):
+def measure(contender, repeats, **shape: int):
     """Runs in the process that is measured."""
     tiny = contender.make(**shape | dict(steps=1, batch=3, size=2 ** shape["levels"]))
     tiny()
@@ -102,7 +104,7 @@ def measure(contender, repeats, **shape):
     return dict(activations=peak - baseline, baseline=baseline, peak=peak, peak_was_reset=was_reset, **arrays)
 
 
-def main(contenders=CONTENDERS):
+def main(contenders=CONTENDERS) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contender", choices=contenders)
     parser.add_argument("--repeats", type=int, default=1)

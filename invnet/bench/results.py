@@ -1,11 +1,17 @@
 """The machine, and what is made of rows of results (dictionaries): a table, a CSV file, a picture."""
 
+from __future__ import annotations
+
 import csv
 import datetime
 import importlib.metadata
 import os
 import pathlib
 import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 LIBRARIES = ("invnet", "numpy", "numba", "torch")
 #: of the curves; invnet's, with whatever engine, is black
@@ -54,7 +60,7 @@ def _cpu():
     ).strip()
 
 
-def write_csv(rows, name, folder, libraries=LIBRARIES):
+def write_csv(rows, name: str, folder, libraries=LIBRARIES) -> None:
     """Writes rows with the machine's columns to folder/name.csv."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     facts, path = machine(libraries), pathlib.Path(folder) / f"{name}.csv"
@@ -69,7 +75,7 @@ def write_csv(rows, name, folder, libraries=LIBRARIES):
     print(f"wrote {path}")
 
 
-def print_table(rows, columns):
+def print_table(rows, columns: int) -> None:
     """Prints these columns of rows; `columns` maps a name to a format such as "8.2f"."""
     width = lambda name, form: max([len(name), *(len(_cell(row, name, form)) for row in rows)])
     widths = {name: width(name, form) for name, form in columns.items()}
@@ -83,7 +89,7 @@ def _cell(row, name, form):
     return format(value, form) if not isinstance(value, str) else value
 
 
-def figure(columns=1, rows=1, width=5.5, height=4.0):
+def figure(columns: int = 1, rows: int = 1, width: float = 5.5, height: float = 4.0):
     """A figure without a display, and its axes as an array (rows, columns)."""
     from matplotlib.figure import Figure
 
@@ -91,14 +97,14 @@ def figure(columns=1, rows=1, width=5.5, height=4.0):
     return fig, fig.subplots(rows, columns, squeeze=False)
 
 
-def line(axes, xs, ys, name, **options):
+def line(axes, xs, ys, name: str, **options: Any) -> None:
     """A contender's curve in its colour, invnet's thicker."""
     width = 2.5 if name.startswith("invnet") else 1.5
     style = dict(color=COLORS.get(name, "black"), linewidth=width, marker="o", markersize=4, label=name)
     axes.plot(xs, ys, **(style | options))
 
 
-def write_png(fig, name, folder):
+def write_png(fig, name: str, folder) -> None:
     """Writes folder/name.png with the machine in two lines below."""
     facts = machine()
     versions = f"invnet {facts['invnet']}, NumPy {facts['numpy']}, torch {facts['torch']}"

@@ -6,8 +6,15 @@ work, counted as sums of products: a contender that stores activations needs 3 e
 values of polynomials (docs/math.md) half of its convolutions' multiplications, so a share may pass 100 %.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from . import results
 from .turns import in_turns, sgemm, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: hidden: (batch at 32x32, steps of each level), for a step of about 0.05 to 0.2 seconds
 MODELS = {64: (16, 4), 128: (16, 3), 256: (8, 2), 512: (8, 1)}
@@ -25,7 +32,15 @@ COLUMNS = dict(
 )
 
 
-def flops(hidden, levels, steps, channels, batch, size, threads=None):
+def flops(
+    hidden: int | Sequence[int],
+    levels: int,
+    steps: int,
+    channels: int,
+    batch: int,
+    size: int,
+    threads: int | None = None,
+):
     """Multiplications and additions of one evaluation of all conditioners over the batch."""
     total, C = 0, channels
     for level in range(1, levels + 1):
@@ -36,7 +51,15 @@ def flops(hidden, levels, steps, channels, batch, size, threads=None):
     return total
 
 
-def measure(contenders, hidden, size, threads, rounds, levels=3, reference="invnet"):
+def measure(
+    contenders,
+    hidden: int | Sequence[int],
+    size: int,
+    threads: int | None,
+    rounds,
+    levels: int = 3,
+    reference: str = "invnet",
+):
     """Rows of one shape; `rounds` is an iterable with an item for each round."""
     batch, steps = MODELS[hidden]
     batch = max(batch * 32 // size, 4)
@@ -56,7 +79,7 @@ def measure(contenders, hidden, size, threads, rounds, levels=3, reference="invn
     return rows
 
 
-def quick(contenders, threads):
+def quick(contenders, threads: int | None):
     """The rows of contenders, the first of which is the reference."""
     from tqdm import tqdm
 
@@ -67,7 +90,7 @@ def quick(contenders, threads):
     return rows
 
 
-def report(rows):
+def report(rows) -> None:
     """Prints the rows with their minimum, median and ratios."""
     first = rows[0]
     print(

@@ -9,20 +9,22 @@ Ratios. `ratio_min` is the minimum over rounds of the reference divided by that 
 median over rounds of the ratio within a round. Below 1 the reference is faster.
 """
 
+from __future__ import annotations
+
 import statistics
 import time
 
 PAUSE = 0.1
 
 
-def clock(step):
+def clock(step: int):
     """Seconds of one call."""
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
 
 
-def processor_clock(step):
+def processor_clock(step: int):
     """Seconds of the processor that one call takes in all threads: on a machine with other work, for what runs in one
     thread.
     """
@@ -31,7 +33,7 @@ def processor_clock(step):
     return time.process_time() - start
 
 
-def in_turns(steps, rounds, repeats=2, threads=1, clock=clock):
+def in_turns(steps: int, rounds, repeats: int = 2, threads: int | None = 1, clock=clock):
     """Seconds of each round, {name: [...]}, of functions by name; each runs twice before its first round.
 
     Args:
@@ -50,7 +52,7 @@ def in_turns(steps, rounds, repeats=2, threads=1, clock=clock):
     return seconds
 
 
-def summary(seconds, reference="invnet"):
+def summary(seconds, reference: str = "invnet") -> str:
     """Minimum, median and ratios of each contender, as rows."""
     rows = []
     for name, each in seconds.items():
@@ -68,7 +70,7 @@ def summary(seconds, reference="invnet"):
     return rows
 
 
-def sgemm(threads, size=2048):
+def sgemm(threads: int | None, size: int = 2048):
     """A step that multiplies two square float32 matrices with NumPy's BLAS, and its floating-point operations."""
     import numpy as np
     from threadpoolctl import ThreadpoolController

@@ -45,9 +45,12 @@ GLOWS = {"scale": "bounded", "bound": 4.0, "prior": True}
 
 def add_fields(group, options):
     """An option for each field of a dataclass."""
+    hints = typing.get_type_hints(options)
     for field in dataclasses.fields(options):
         flag = "--" + field.name.replace("_", "-")
-        kind = next(kind for kind in typing.get_args(field.type) or (field.type,) if kind is not types.NoneType)
+        kind = next(
+            kind for kind in typing.get_args(hints[field.name]) or (hints[field.name],) if kind is not types.NoneType
+        )
         shown = f"{HELP[field.name]} (default: {_default(field)})"
         if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=shown)

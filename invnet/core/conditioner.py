@@ -1,8 +1,18 @@
 """Conditioner, the contract of the network inside a coupling."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 from .module import Module, describes_itself
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..ops.tile import Tile
+    from ..typing import Array, Cond
 
 
 class Conditioner(Module):
@@ -14,19 +24,19 @@ class Conditioner(Module):
     #: floats that one evaluation holds per position: a coupling chooses its tile by it.
     floats_per_position = 1024
     #: how many of them a pullback keeps; None: all.
-    kept_per_position = None
+    kept_per_position: int | None = None
     #: how far an output position sees along each spatial axis, or None where it sees everything.
-    reach = None
+    reach: int | None = None
     #: K of the condition that it needs, 0 where it takes none, None where it does not say
-    cond_channels = None
+    cond_channels: int | None = None
     #: what calling it takes beside its arithmetic: a coupling makes small tiles so many times larger.
     overhead = 1
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> Array:
         """y; keeps nothing."""
         raise NotImplementedError(f"{type(self).__name__} needs forward(x, cond) -> y")
 
-    def vjp(self, x, cond=None):
+    def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
         """y, and pullback(dy) -> dx, dcond (None without cond), gradients in the order of parameters().
 
         The pullback adds to nothing: the caller sums the gradients of its tiles in a fixed order, so that these must be
@@ -34,7 +44,7 @@ class Conditioner(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
 
-    def spec(self):
+    def spec(self) -> Any:
         """What it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py) by which engines do several layers in one
         call; or None.
 
@@ -54,11 +64,11 @@ class Conditioner(Module):
         if not describes_itself(cls, "spec"):
             cls.spec = Conditioner.spec
 
-    def rng_state(self):
+    def rng_state(self) -> None:
         """What the evaluations of one pass draw, as a seed of dropout, for the pass back to use again; None where they
         draw nothing.
         """
 
-    def with_rng(self, draw, tile, again):
+    def with_rng(self, draw: object, tile: Tile | None, again: bool) -> object:
         """This net, to be evaluated with a `rng_state` on the tile of that number; `again` on the way back."""
         return self

@@ -1,11 +1,19 @@
 """The condition of a call: checked and converted once, where a user hands it over."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import array_api_compat
 
 from ..ops import get_ops
 from ..passes.context import current
 from .gradients import same_engine
 from .parameters import Condition, condition_array, condition_rows
+
+if TYPE_CHECKING:
+    from ..typing import Array, Cond, DType
+    from . import Layer
 
 REAL = ("bool", "integral", "real floating")
 
@@ -18,11 +26,11 @@ class Given(Condition):
         condition: the user's; the gradient is added to its `grad`, over all samples where it has one row.
     """
 
-    def __init__(self, array, condition):
+    def __init__(self, array: Array, condition: Condition):
         self.array, self.grad = array, condition.grad
 
 
-def given_condition(layer, X, cond):
+def given_condition(layer: Layer, X: Array, cond: Cond) -> Cond:
     """The condition of X as the layers within `layer` take it: None, or an array or Condition of N samples in the
     layer's dtype.
 
@@ -60,7 +68,7 @@ def given_condition(layer, X, cond):
     return cond if array is cond.array else Given(array, cond)
 
 
-def vectors_of_labels(layer, cond, dtype):
+def vectors_of_labels(layer: Layer, cond: Cond, dtype: DType) -> Array:
     """Integer labels (N,) as one-hot rows (N, classes), for a layer within which a model has `classes`; any other
     condition as it is.
 

@@ -1,9 +1,13 @@
 """Derived: what follows from modules and arrays, until one of these is replaced."""
 
+from __future__ import annotations
+
 import operator
 import os
 import threading
 import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 _lock = threading.Lock()
 
@@ -21,8 +25,9 @@ class Derived:
 
     __slots__ = ("__weakref__", "_copies", "is_stale", "lists", "values")
 
-    def __init__(self, parts, lists=()):
-        self.values, self.is_stale = {}, False
+    def __init__(self, parts: Iterable[Any], lists: Sequence[list] = ()) -> None:
+        self.values: dict[str, Any] = {}
+        self.is_stale = False
         self.lists, self._copies = lists, list(map(list.copy, lists))
         own = weakref.ref(self)
         alone = (own,)
@@ -31,7 +36,7 @@ class Derived:
                 others = getattr(part, "_dependants", ())
                 part._dependants = (*filter(_is_in_use, others), own) if others else alone
 
-    def holds(self):
+    def holds(self) -> bool:
         """Whether everything is still as it was looked at."""
         return not self.is_stale and (not self.lists or all(map(_same, self.lists, self._copies)))
 
@@ -50,7 +55,7 @@ def _stale():
     return derived
 
 
-def part_replaced(part):
+def part_replaced(part: Any) -> None:
     """Marks all that was derived from a Module, Buffer or Gradient as stale, as something in it was replaced."""
     for dependant in getattr(part, "_dependants", ()):
         derived = dependant()

@@ -1,6 +1,13 @@
 """Explanation: which code serves each layer of a network, and why not a faster one."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from . import Module
 
 
 class ExplanationRow(NamedTuple):
@@ -24,7 +31,7 @@ class Explanation(tuple):
     """The ExplanationRows of a network in the order of its layers, of which `str` and `repr` are a table."""
 
     @classmethod
-    def of(cls, module, explained):
+    def of(cls, module: Module, explained: Iterable) -> Explanation:
         """The Explanation of a module, from what `Layer.explained` gives: (layer, path, reason) of each layer."""
         names = {id(part): name for name, part in module.named_modules()}
         return cls(

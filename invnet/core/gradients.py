@@ -1,16 +1,24 @@
 """What gradients have to be, and the array that a number stands for."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import is_number
 from ..ops import get_ops
 
+if TYPE_CHECKING:
+    from ..ops.reference import Ops
+    from ..typing import Array, DType
 
-def same_engine(name, array, X):
+
+def same_engine(name: str, array: Array, X: Array) -> None:
     """TypeError where an array is not of the engine and device of X."""
     if get_ops(array).name != get_ops(X).name:
         raise TypeError(f"{name} needs the engine and device of X, {get_ops(X).name}; got one of {get_ops(array).name}")
 
 
-def check_gradient(dZ, ops, shape, dtype):
+def check_gradient(dZ: Array, ops: Ops, shape: tuple[int, ...], dtype: DType) -> None:
     """ValueError or TypeError where dZ is no gradient in an array of that engine, shape and dtype."""
     if get_ops(dZ).name != ops.name:
         raise TypeError(
@@ -23,7 +31,7 @@ def check_gradient(dZ, ops, shape, dtype):
         )
 
 
-def as_dlogdet(dlogdet, Z, name="dlogdet"):
+def as_dlogdet(dlogdet: Array | float | None, Z: Array, name: str = "dlogdet") -> Array:
     """The gradient in logdet, or in another number of each sample, as an (N,) array: None is -1/N, a number is
     repeated.
     """

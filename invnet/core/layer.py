@@ -1,5 +1,9 @@
 """Layer, the contract of an invertible map; and two kinds of it, that work in place and that are isometries."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..ops import get_ops
@@ -12,6 +16,13 @@ from .gradients import as_dlogdet, check_gradient
 from .module import Module, describes_itself
 from .parameters import Condition, Parameter
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..ops.reference import Ops
+    from ..typing import Array, Cond
+
 SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
 
@@ -22,15 +33,17 @@ class Layer(Module):
     the same number of values always.
     """
 
-    def forward(self, X, cond=None):
+    def forward(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         """Z and logdet (N,), log|det dZ/dX| of each sample in nats."""
         raise NotImplementedError(f"{type(self).__name__} needs forward(X, cond) -> Z, logdet")
 
-    def inverse(self, Z, cond=None):
+    def inverse(self, Z: Array, cond: Cond = None) -> Array:
         """X with forward(X) = Z."""
         raise NotImplementedError(f"{type(self).__name__} needs inverse(Z, cond) -> X")
 
-    def backward(self, dZ, Z, dlogdet=None, cond=None):
+    def backward(
+        self, dZ: Array, Z: Array, dlogdet: Array | float | None = None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         """dX and the rebuilt X; adds to the parameters' gradients, parameter.add(...).
 
         Args:
@@ -44,31 +57,31 @@ class Layer(Module):
     #: whether it may use a condition itself, beside the layers and conditioners within; a layer of your own may
     uses_condition = True
     #: how often it halves the spatial axes, less how often it doubles them
-    halvings = 0
+    halvings: Any = 0
 
-    def checked_shape(self, shape):
+    def checked_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = super().checked_shape(shape)
         self.check_shape(np.empty((1, *shape), "float32"))
         return shape
 
     @property
-    def is_composed(self):
+    def is_composed(self) -> bool:
         return any(isinstance(part, Layer) for part in self.modules_within())
 
-    def parts_to_show(self, shape):
+    def parts_to_show(self, shape: tuple[int, ...]) -> list:
         layers = [(name, part, None) for name, part in self._within() if isinstance(part, Layer)]
         return layers or super().parts_to_show(shape)
 
-    def conditions(self, level=0):
+    def conditions(self, level: int = 0) -> set[tuple[int | None, int]]:
         """The set of (K, level) of the conditions that are used within: K channels, None where that is not known, where
         the spatial axes have been halved `level` times."""
-        found = {(None, level)} if self.uses_condition else set()
+        found: set[tuple[int | None, int]] = {(None, level)} if self.uses_condition else set()
         for _, part in self._within():
             if isinstance(part, Layer):
                 found |= part.conditions(level)
         return found
 
-    def specs(self):
+    def specs(self) -> list:
         """What it computes, as a list of LayerSpec (invnet/fused/spec.py) by which engines do several layers in one
         call; or [].
 
@@ -76,13 +89,13 @@ class Layer(Module):
         """
         return []
 
-    def why_not_fused(self):
+    def why_not_fused(self) -> str | None:
         """Why no compiled function computes it together with its neighbours, as a text for `explain`."""
         if self.specs():
             return "it has no neighbours in a Chain to be fused with, or too many channels"
         return f"{type(self).__name__} does not say what it computes (specs)"
 
-    def explain(self, X, cond=None):
+    def explain(self, X: Array, cond: Cond = None) -> Explanation:
         """Which code serves each layer on such arrays, and why not a faster one. Nothing is computed.
 
             print(invnet.RealNVP(4, 16, 2).explain(np.zeros((100, 4), "float32")))
@@ -100,7 +113,7 @@ class Layer(Module):
         self.check_shape(X)
         return Explanation.of(self, self.explained(X, given_condition(self, X, cond)))
 
-    def explained(self, X, cond):
+    def explained(self, X: Array, cond: Cond) -> Iterator:
         """Yields (layer, path, reason) of an ExplanationRow for this layer, or for each of those within.
 
         X has the shape of this layer's input, and no contents that matter.
@@ -116,15 +129,15 @@ class Layer(Module):
         if not describes_itself(cls, "specs"):
             cls.specs = Layer.specs
 
-    def check_condition(self):
+    def check_condition(self) -> None:
         """Warns, or raises FloatingPointError, where this layer's matrix loses too many digits when it is inverted."""
 
     #: whether it computes in the dtype of its argument, whatever that of its parameters
     @property
-    def any_dtype(self):
+    def any_dtype(self) -> bool:
         return not self.parameters()
 
-    def layers_within(self):
+    def layers_within(self) -> Iterator[Layer]:
         """Yields the layers that this one is made of, or itself."""
         inside = [module for _, module in self._within() if isinstance(module, Layer)]
         for layer in inside:
@@ -133,34 +146,36 @@ class Layer(Module):
             yield self
 
     @property
-    def is_composite(self):
+    def is_composite(self) -> bool:
         """Whether it is made of layers."""
         return any(isinstance(module, Layer) for _, module in self._within())
 
     @property
-    def known_as(self):
+    def known_as(self) -> Layer:
         """The layer that a user knows this one by."""
         return self
 
     #: whether a backward compares this layer's log-determinant with that of what it rebuilt; not where it is the same
     #: for every X
-    measures_logdet = True
+    measures_logdet: Any = True
     #: what a user can choose so that this layer amplifies rounding errors less, as texts
-    steadier = ()
+    steadier: Any = ()
 
-    def initialize(self, X, cond=None):
+    def initialize(self, X: Array, cond: Cond = None) -> Array:
         """Sets data-dependent parameters from a batch, and returns Z."""
         return self.forward(X, cond)[0]
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         """ValueError where this layer cannot take an array of the shape of X; what a composition asks before a call."""
 
-    def inverse_logdet(self, Z, cond=None):
+    def inverse_logdet(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         """X, and the inverse's logdet (N,), log|det dX/dZ|."""
         X = self.inverse(Z, cond)
         return X, -self.forward(X, cond)[1]
 
-    def inverse_backward(self, dX, X, dlogdet=None, cond=None):
+    def inverse_backward(
+        self, dX: Array, X: Array, dlogdet: Array | float | None = None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         """dZ and the rebuilt Z, of the inverse map: backward with the roles of X and Z exchanged.
 
         `dlogdet` is the gradient in the inverse's logdet. Only `Reverse` needs this method.
@@ -170,19 +185,21 @@ class Layer(Module):
         )
 
     # What a composition calls: the same maps on channels-last arrays that the callee owns, with dlogdet (N,).
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         Z, logdet = self.forward(X, cond)
         return self._own(Z, X), logdet
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         X, logdet = self.inverse_logdet(Z, cond)
         return self._own(X, Z), logdet
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         dX, X = self._with_own_condition(self.backward, dZ, Z, dlogdet, cond)
         return self._own(dX, dZ), self._own(X, Z)
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         dZ, Z = self._with_own_condition(self.inverse_backward, dX, X, dlogdet, cond)
         return self._own(dZ, dX), self._own(Z, X)
 
@@ -198,7 +215,7 @@ class Layer(Module):
         cond.add(own.grad)
         return result
 
-    def initialize_(self, X, cond=None):
+    def initialize_(self, X: Array, cond: Cond = None) -> Array:
         return self._own(self.initialize(X, cond), X)
 
     def _own(self, output, argument):
@@ -222,9 +239,9 @@ class InPlaceLayer(BackwardPolicy, Layer):
     """
 
     #: how many channels the layer takes, where that is fixed.
-    channels = None
+    channels: Any = None
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         if X.ndim not in SHAPES or X.shape[1] == 0:
             shapes = ", ".join(SHAPES.values())
             raise ValueError(
@@ -237,7 +254,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
                 f"got {name} of shape {tuple(X.shape)}"
             )
 
-    def check(self, X, name="X"):
+    def check(self, X: Array, name: str = "X") -> Ops:
         """The operations for X; ValueError or TypeError where this layer cannot take it."""
         ops, kind = get_ops(X), type(self).__name__
         self.check_shape(X, name)
@@ -264,18 +281,18 @@ class InPlaceLayer(BackwardPolicy, Layer):
         )
 
     @in_own_context
-    def explain(self, X, cond=None):
+    def explain(self, X: Array, cond: Cond = None) -> Explanation:
         ops = self.check(X)
         cond = given_condition(self, X, cond)
         with self._new_pass(ops, "forward_", X.shape[0]).running(self):
             return Explanation.of(self, self.explained(X, cond))
 
     @in_own_context
-    def forward(self, X, cond=None):
+    def forward(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self._out("forward_", X, cond)
 
     @in_own_context
-    def inverse(self, Z, cond=None):
+    def inverse(self, Z: Array, cond: Cond = None) -> Array:
         ops = self.check(Z, "Z")
         cond, around = given_condition(self, Z, cond), current()
         with (
@@ -285,15 +302,19 @@ class InPlaceLayer(BackwardPolicy, Layer):
             return self.inverse_logdet_(self._own_copy(ops, Z), cond)[0]
 
     @in_own_context
-    def inverse_logdet(self, Z, cond=None):
+    def inverse_logdet(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self._out("inverse_logdet_", Z, cond, "Z")
 
     @in_own_context
-    def backward(self, dZ, Z, dlogdet=None, cond=None):
+    def backward(
+        self, dZ: Array, Z: Array, dlogdet: Array | float | None = None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         return self._back("backward_", "forward_", dZ, Z, dlogdet, cond, "Z")
 
     @in_own_context
-    def inverse_backward(self, dX, X, dlogdet=None, cond=None):
+    def inverse_backward(
+        self, dX: Array, X: Array, dlogdet: Array | float | None = None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         return self._back("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond)
 
     def _out(self, out_, X, cond, name="X"):
@@ -332,16 +353,18 @@ class InPlaceLayer(BackwardPolicy, Layer):
         return dX, X
 
     @in_own_context
-    def initialize(self, X, cond=None):
+    def initialize(self, X: Array, cond: Cond = None) -> Array:
         ops = self.check(X)
         cond = given_condition(self, X, cond)
         with ops.at_work():
             return self.initialize_(self._own_copy(ops, X), cond)
 
-    def initialize_(self, X, cond=None):
+    def initialize_(self, X: Array, cond: Cond = None) -> Array:
         return self.forward_(X, cond)[0]
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         raise NotImplementedError(
             f"to be reversed, {type(self).__name__} needs inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z"
         )
@@ -355,23 +378,25 @@ class Isometry(InPlaceLayer):
 
     measures_logdet = uses_condition = False
 
-    def why_not_fused(self):
+    def why_not_fused(self) -> str | None:
         return super().why_not_fused() if self.specs() else "it only moves numbers"
 
-    def apply(self, X):
+    def apply(self, X: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} needs apply(X) -> Z")
 
-    def unapply(self, Z):
+    def unapply(self, Z: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} needs unapply(Z) -> X")
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self.apply(X), get_ops(X).full(X.shape[0], 0.0, X)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self.unapply(Z), get_ops(Z).full(Z.shape[0], 0.0, Z)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         return self.unapply(dZ), self.unapply(Z)
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         return self.apply(dX), self.apply(X)

@@ -1,13 +1,25 @@
 """Module: something with parameters."""
 
+from __future__ import annotations
+
 import inspect
 import numbers
+from typing import TYPE_CHECKING, TypeVar
 
 from ..ops import float_dtype, get_ops, ops_named
 from ..passes.context import current
 from .derived import Derived, part_replaced
 from .parameters import Buffer, Parameter
 from .summary import count, summary_of
+
+T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, Self, TypeVar
+
+    from ..typing import Array, DType, Shape
+    from .parameters import Gradient
+    from .summary import Summary
 
 
 class Module:
@@ -38,7 +50,7 @@ class Module:
             self._arguments = tuple(map(follow, args)), {name: follow(given) for name, given in kwargs.items()}
             self._altered = True
 
-    def is_altered(self):
+    def is_altered(self) -> bool:
         """Whether a module here or within was put in the place of another, so that constructors may make another
         one.
         """
@@ -53,7 +65,7 @@ class Module:
             name: value for name, value in vars(self).items() if name not in ("_derived", "_dependants")
         }  # of this process alone
 
-    def derived(self, name, make):
+    def derived(self, name: str, make: Callable[[], T]) -> T:
         """make(), kept until an array or a part within this module is replaced: for what follows from them."""
         kept = self.__dict__.get("_derived")
         if kept is None or kept.is_stale or (kept.lists and not kept.holds()):
@@ -84,11 +96,11 @@ class Module:
     #: by None
     _meant = {}
 
-    def arguments(self):
+    def arguments(self) -> dict:
         """The constructor's arguments by name, without those left at their default."""
         return self._bound(lambda bound: None)
 
-    def architecture(self):
+    def architecture(self) -> dict:
         """The constructor's arguments by name, those left at their default too, and what None stood for: what a file
         says of it.
         """
@@ -111,7 +123,7 @@ class Module:
         learned = count(self)
         return _shown(self, *([f"{learned:,} parameter{'s' if learned > 1 else ''}"] if learned else []))
 
-    def summary(self, shape=None):
+    def summary(self, shape: Shape | None = None) -> Summary:
         """The layers within as a table, for `print`: name, kind, output shape and number of parameters of each.
 
             print(invnet.RealNVP(4, 16, 2).summary((4,)))
@@ -124,11 +136,11 @@ class Module:
         """
         return summary_of(self, None if shape is None else self.checked_shape(shape))
 
-    def checked_shape(self, shape):
+    def checked_shape(self, shape: Shape) -> tuple[int, ...]:
         """The shape of a sample as a tuple; ValueError where this module does not take such."""
         if (
             not isinstance(shape, (tuple, list))
-            or not all(isinstance(n, numbers.Integral) and n > 0 for n in shape)
+            or not all(isinstance(n, numbers.Integral) and int(n) > 0 for n in shape)
             or not shape
         ):
             raise ValueError(
@@ -137,22 +149,22 @@ class Module:
         return tuple(map(int, shape))
 
     @property
-    def is_composed(self):
+    def is_composed(self) -> bool:
         """Whether a summary shows the parts of this module where it is itself a part."""
         return True
 
-    def modules_within(self):
+    def modules_within(self) -> list[Module]:
         """The Modules that are parts of this one."""
         return [part for _, part in self._within() if isinstance(part, Module)]
 
-    def parts_to_show(self, shape):
+    def parts_to_show(self, shape: Shape) -> list:
         """(name, part, the shape of its input) of what a summary shows of this module: modules, or parameters where
         there are none.
         """
         modules = [(name, part, None) for name, part in self._within() if isinstance(part, Module)]
         return modules or [(name, part, None) for name, part in self._within() if isinstance(part, Parameter)]
 
-    def named_state(self, prefix=""):
+    def named_state(self, prefix: str = "") -> Iterator[tuple[str, Buffer]]:
         """Yields (name, Parameter or Buffer) of this module and all within it."""
         for name, value in self._within():
             if isinstance(value, Buffer):
@@ -171,20 +183,20 @@ class Module:
                         (f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, (Buffer, Module))
                     )
 
-    def named_modules(self, prefix=""):
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Yields (name, Module) of all modules within this one."""
         for name, value in self._within():
             if isinstance(value, Module):
                 yield prefix + name, value
                 yield from value.named_modules(f"{prefix}{name}.")
 
-    def name_of(self, module):
+    def name_of(self, module: Module) -> str:
         """The name of a module within this one, "" of itself, or its class where it has none."""
         if module is self:
             return ""
         return next((name for name, part in self.named_modules() if part is module), type(module).__name__)
 
-    def named_parameters(self):
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yields (name, Parameter), a parameter used in several places once."""
         seen = set()
         for name, state in self.named_state():
@@ -192,10 +204,10 @@ class Module:
                 seen.add(id(state))
                 yield name, state
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         return [parameter for _, parameter in self.named_parameters()]
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Sets the gradients to zero; one that is None stays None."""
         arrays = []
         for gradient in self.gradients():
@@ -205,13 +217,13 @@ class Module:
         if arrays:
             get_ops(arrays[0]).zero_(arrays)
 
-    def gradients(self):
+    def gradients(self) -> list[Gradient]:
         """The Gradients of all parameters."""
         if current().gradients is not None:
             return [parameter.gradient for parameter in self.parameters()]
         return self.derived("gradients", lambda: [parameter.gradient for parameter in self.parameters()])
 
-    def make_gradients(self):
+    def make_gradients(self) -> None:
         """Makes those gradients zeros that are None, and says of none that it is zero: a backward is about to add to
         them.
         """
@@ -222,11 +234,11 @@ class Module:
                     parameter.gradient_array()  # makes it
                 return
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """A copy of every parameter and buffer, by name."""
         return {name: get_ops(state.data).to_numpy(state.data).copy() for name, state in self.named_state()}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Copies the arrays of `state` into this module.
 
         Raises:
@@ -245,7 +257,7 @@ class Module:
             like = own[name].data
             like[...] = get_ops(like).asarray(array, like)
 
-    def to(self, engine=None, dtype=None):
+    def to(self, engine: str | None = None, dtype: DType | None = None) -> Self:
         """Moves all arrays to an engine, and floating-point arrays to a dtype, in place; gradients are zero then, or
         stay None.
 
@@ -273,24 +285,24 @@ class Module:
         for state, data, grad in moved:  # once all are there
             state.data = data
             if grad is not None:
-                state.gradient.replace(grad, is_zero=True)
+                state.gradient.replace(grad, is_zero=True)  # type: ignore[attr-defined]
         return self
 
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         """The dtype of the parameters, or None without any."""
         parameter = self.first_of(Parameter)
         return None if parameter is None else parameter.data.dtype
 
     @property
-    def first_state(self):
+    def first_state(self) -> Buffer | None:
         """The first Parameter of this module and all within it, or without any the first Buffer; or None."""
         return self.derived("first state", self._first_state)
 
     def _first_state(self):
         return self.first_of(Parameter) or self.first_of(Buffer)
 
-    def first_of(self, kind):
+    def first_of(self, kind: type) -> Any:
         """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or
         None.
         """
@@ -341,7 +353,7 @@ def _text(value):
     return repr(value)
 
 
-def describes_itself(cls, name):
+def describes_itself(cls: type, name: str) -> bool:
     """Whether the method `name`, which says what a class computes, holds for `cls`.
 
     It does where no class between `cls` and the one that gives the method, such as a mixin, has methods or properties

@@ -1,5 +1,9 @@
 """Parameter, Buffer and Condition: arrays that a module has or is given, with their gradients."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..ops import get_ops
@@ -7,11 +11,17 @@ from ..passes.context import current, within
 from ..passes.healing import settle
 from .derived import part_replaced
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..ops.tile import Tile
+    from ..typing import Array, Cond
+
 
 class Buffer:
     """An array that is saved with a module but not learned (a permutation, a sign, a flag)."""
 
-    def __init__(self, data):
+    def __init__(self, data: Array):
         self.data = data
 
     def __setattr__(self, name, value):
@@ -34,10 +44,10 @@ class Gradient:
 
     __slots__ = ("_dependants", "array", "is_zero")
 
-    def __init__(self, array):
+    def __init__(self, array: Array | None):
         self.array, self.is_zero = array, array is not None
 
-    def replace(self, array, is_zero=False):
+    def replace(self, array: Array | None, is_zero: bool = False) -> None:
         """Puts `array`, which may be None, in the place of the present one."""
         replaced = array is not self.array
         self.array, self.is_zero = array, is_zero and array is not None
@@ -47,7 +57,7 @@ class Gradient:
     def __getstate__(self):
         return None, {"array": self.array, "is_zero": self.is_zero}
 
-    def clear(self):
+    def clear(self) -> None:
         """Sets the array to zero, if there is one."""
         if self.array is not None:
             get_ops(self.array).zero_([self.array])
@@ -57,20 +67,20 @@ class Gradient:
 class Parameter(Buffer):
     """A learned array `data`, and its gradient `grad`, to which every backward adds by `add`."""
 
-    def __init__(self, data):
+    def __init__(self, data: Array):
         data = np.asarray(data, float) if isinstance(data, (list, tuple)) else data
         ops = get_ops(data)
         super().__init__(ops.detach(data))
         self._gradient = Gradient(ops.zeros_like(self.data))
 
     @property
-    def gradient(self):
+    def gradient(self) -> Gradient:
         """The Gradient, for the library itself: the parameter's own, or the one that the pass has in its place."""
         instead = current().gradients
         return self._gradient if instead is None else instead.get(self, self._gradient)
 
     @property
-    def grad(self):
+    def grad(self) -> Array | None:
         """The gradient, or None; then the next backward makes an array of zeros and adds to it.
 
         Setting it takes None, or an array of the shape, dtype and engine of `data`. An optimizer's step and clipping
@@ -85,10 +95,10 @@ class Parameter(Buffer):
         return self.gradient.array
 
     @grad.setter
-    def grad(self, value):
+    def grad(self, value: Array | None) -> None:
         self.gradient.replace(None if value is None else self._checked(value))
 
-    def add(self, gradient):
+    def add(self, gradient: Array) -> None:
         """Adds to the gradient, as every backward does; where `grad` is None, to zeros."""
         total = self.gradient
         total.is_zero = False
@@ -96,7 +106,7 @@ class Parameter(Buffer):
             self.gradient_array()
         total.array += gradient
 
-    def gradient_array(self):
+    def gradient_array(self) -> Array:
         """The array that a backward adds to; where `grad` is None it is made, of zeros."""
         gradient = self.gradient
         gradient.is_zero = False
@@ -125,7 +135,9 @@ class Parameter(Buffer):
         return f"Parameter(shape={tuple(self.data.shape)}, dtype={self.data.dtype})"
 
 
-def other_gradients(parameters, of=lambda data: get_ops(data).zeros_like(data)):
+def other_gradients(
+    parameters: Iterable[Parameter], of: Callable[[Array], Array] = lambda data: get_ops(data).zeros_like(data)
+) -> tuple[within, dict[Parameter, Gradient]]:
     """A context in which backward adds to other gradients of these parameters than to their own.
 
     Args:
@@ -145,7 +157,7 @@ class Condition:
     Of a condition of one row, which serves all samples, that is the sum over the samples.
     """
 
-    def __init__(self, array):
+    def __init__(self, array: Array):
         array = np.asarray(array, float) if isinstance(array, (list, tuple)) else array
         ops = get_ops(array)
         if not ops.is_float(array):
@@ -153,7 +165,7 @@ class Condition:
         self.array = ops.detach(array)
         self.grad = ops.zeros_like(self.array)
 
-    def add(self, gradient, tile=None):
+    def add(self, gradient: Array, tile: Tile | None = None) -> None:
         """Adds the gradient that a layer has for the condition, of all samples or of a tile's, to `grad`."""
         part = self.grad if tile is None else tile.condition(self.grad)
         if self.grad.shape[0] == 1 != gradient.shape[0]:
@@ -161,13 +173,13 @@ class Condition:
         part[...] += gradient
 
 
-def condition_array(cond):
+def condition_array(cond: Cond) -> Array | None:
     """The array of a condition, which may be None, an array or a Condition."""
     array = cond.array if isinstance(cond, Condition) else cond
     return None if array is None else get_ops(array).detach(array)
 
 
-def condition_rows(cond, N):
+def condition_rows(cond: Cond, N: int) -> Array | None:
     """The array of a condition for N samples, or None; one row is repeated, without a copy."""
     array = condition_array(cond)
     if array is None or array.shape[0] == N or array.shape[0] != 1:

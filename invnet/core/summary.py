@@ -1,9 +1,17 @@
 """Summary: the layers of a module as a table."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .parameters import Parameter
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..typing import Shape
+    from . import Module
 
 
 class Row(NamedTuple):
@@ -43,7 +51,7 @@ class Summary(tuple):
     __str__ = __repr__
 
 
-def summary_of(module, shape):
+def summary_of(module: Module, shape: Shape | None) -> Summary:
     """The Summary of a module whose samples have this shape, None where it is not known."""
     rows = list(_rows(module, "", shape))
     rows.append(Row("", type(module).__name__, output_shape(module, shape), count(module)))
@@ -68,7 +76,7 @@ def _rows(module, prefix, shape):
         yield from inner
 
 
-def output_shape(module, shape):
+def output_shape(module: Module, shape: Any) -> tuple[int, ...] | None:
     """The shape of one sample of a module's output, for one of its input; None where either is not known."""
     halvings = getattr(module, "halvings", None)
     if shape is None or halvings is None:
@@ -79,6 +87,6 @@ def output_shape(module, shape):
     return (C // 2 ** (-halvings * len(spatial)), *(size * 2**-halvings for size in spatial))
 
 
-def count(module):
+def count(module: Module) -> int:
     """How many numbers a module learns."""
     return sum(math.prod(parameter.data.shape) for parameter in module.parameters())

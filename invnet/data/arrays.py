@@ -1,14 +1,21 @@
 """Images of .npy and .npz files: which arrays they are, which axis is which, and which levels."""
 
+from __future__ import annotations
+
 import pathlib
 import re
 import zipfile
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .parts import NAMES, images_of, log
 from .quantise import quantise
+
+if TYPE_CHECKING:
+    from ..typing import Array, Path, Seed
+    from .images import Images
 
 LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
 IMAGES = {"x", "image", "images", "img", "imgs", "data"}
@@ -19,13 +26,29 @@ WANTED = (
 )
 
 
-def npy(path, levels=None, values=None, validation=0.1, test=0.1, seed=0, layout=None):
+def npy(
+    path: Path,
+    levels: int | None = None,
+    values: Array | None = None,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: Seed = 0,
+    layout: str | None = None,
+) -> Images:
     """Images of a .npy file, one array as `npz` takes them, in random parts."""
     path = pathlib.Path(path)
     return _images({"train": (str(path), _read(path))}, path, levels, values, validation, test, seed, layout)
 
 
-def npz(path, levels=None, values=None, validation=0.1, test=0.1, seed=0, layout=None):
+def npz(
+    path: Path,
+    levels: int | None = None,
+    values: Array | None = None,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: Seed = 0,
+    layout: str | None = None,
+) -> Images:
     """Images of a .npz file: an array for each part, or one array.
 
     An array belongs to the part that its name says: x_train and x_test, train and test, or train_images, val_images and

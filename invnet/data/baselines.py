@@ -1,11 +1,17 @@
 """Baselines: what simple models of the same training part need for the test part, in bits per dimension."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from ..typing import Array
 
-def independent_histograms(images):
+
+def independent_histograms(images: Array) -> float:
     """Each pixel alone, by its histogram over the training part with one added to every count."""
     K, D = images.levels, images.dimensions
     columns = np.arange(D) * K
@@ -18,7 +24,7 @@ def independent_histograms(images):
     return total / test.size
 
 
-def gaussian(images):
+def gaussian(images: Array) -> float:
     """One Gaussian with all covariances, for the dequantised images.
 
     The noise of dequantisation, uniform in [0, 1), adds 1/12 to each variance and 1/2 to each mean: with that, the

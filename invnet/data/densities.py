@@ -1,6 +1,9 @@
 """Densities in two dimensions to learn, each in closed form, with a sampler."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +12,9 @@ from ..bases.base import sample_shape, start
 from ..bases.mixture import log_sum_exp, mixture_log_prob, scaled
 from ..core import get_ops
 from .target import Target, columns, positive
+
+if TYPE_CHECKING:
+    from ..typing import Array
 
 
 class Banana(Target):
@@ -25,7 +31,7 @@ class Banana(Target):
         Wiegand & Nadarajah, An n-dimensional Rosenbrock distribution for Markov chain Monte Carlo testing, 2022.
     """
 
-    def __init__(self, curvature=0.5, width=0.4):
+    def __init__(self, curvature: float = 0.5, width: float = 0.4):
         check_numbers(curvature=curvature)
         positive(width=width)
         self.curvature, self.width = curvature, width
@@ -33,13 +39,13 @@ class Banana(Target):
         tip = curvature * 3.5**2
         self.box = ((-3.5, 3.5), (min(0, tip) - 4 * width, max(0, tip) + 4 * width))
 
-    def value_and_gradient(self, X):
+    def value_and_gradient(self, X: Array) -> tuple[Array, Array]:
         x1, x2 = columns(X)
         R = (x2 - self.curvature * x1 * x1) / self.width
         d2 = -R / self.width
         return -0.5 * (x1 * x1 + R * R), get_ops(X).xp.stack([-x1 - 2 * self.curvature * x1 * d2, d2], axis=1)
 
-    def draw(self, n, rng):
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
         x1, e = rng.standard_normal((2, n))
         return np.stack([x1, self.curvature * x1 * x1 + self.width * e], axis=1)
 
@@ -56,7 +62,7 @@ class Mixture(Target):
         ValueError: an argument of another shape, or not finite, or a deviation or weight that is not positive.
     """
 
-    def __init__(self, means, std=1.0, weights=None):
+    def __init__(self, means: Array, std: float = 1.0, weights: Array | None = None):
         if np.ndim(means) != 2 or len(means) == 0:
             raise ValueError(f"the means of a mixture have shape (K, D), K at least 1; got {np.shape(means)}")
         size = np.shape(means)
@@ -67,7 +73,7 @@ class Mixture(Target):
         reach = 4.5 * self.std
         self.box = tuple(zip((self.means - reach).min(axis=0).tolist(), (self.means + reach).max(axis=0).tolist()))
 
-    def value_and_gradient(self, X):
+    def value_and_gradient(self, X: Array) -> tuple[Array, Array]:
         ops = get_ops(X)
         means, log_s, logits = (ops.asarray(a, X) for a in (self.means, np.log(self.std), np.log(self.weights)))
         value, R = mixture_log_prob(X, means, log_s, logits)
@@ -77,7 +83,7 @@ class Mixture(Target):
             gradient -= R[k][:, None] * E / s
         return value, gradient
 
-    def draw(self, n, rng):
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
         k = rng.choice(len(self.weights), n, p=self.weights)
         return self.means[k] + self.std[k] * rng.standard_normal((n, self.dimensions))
 
@@ -90,7 +96,7 @@ class EightGaussians(Mixture):
         std: of each normal, positive.
     """
 
-    def __init__(self, radius=4.0, std=0.5):
+    def __init__(self, radius: float = 4.0, std: float = 0.5):
         positive(radius=radius, std=std)
         angles = np.arange(8) * math.pi / 4
         super().__init__(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), std)
@@ -107,7 +113,7 @@ class TwoMoons(Target):
         std: of the noise, from 0.02.
     """
 
-    def __init__(self, std=0.1):
+    def __init__(self, std: float = 0.1):
         check_numbers(std=std)
         if not 0.02 <= std < math.inf:
             raise ValueError(f"std is a number from 0.02; got {std}")
@@ -118,10 +124,10 @@ class TwoMoons(Target):
         reach = 4.5 * std
         self.box = ((-1.5 - reach, 1.5 + reach), (-0.75 - reach, 0.75 + reach))
 
-    def value_and_gradient(self, X):
+    def value_and_gradient(self, X: Array) -> tuple[Array, Array]:
         return self._sum.value_and_gradient(X)
 
-    def draw(self, n, rng):
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
         sign = rng.choice([-1.0, 1.0], (n, 1))
         return sign * self._arc(rng.uniform(0, math.pi, n)) + self.std * rng.standard_normal((n, 2))
 
@@ -148,7 +154,7 @@ class Pinwheel(Target):
 
     ALONG, ACROSS, CENTRE = 0.6, 0.2, 2.0
 
-    def __init__(self, arms=5, twist=0.6):
+    def __init__(self, arms: int = 5, twist: float = 0.6):
         check_numbers(arms=arms, twist=twist)
         if not 1 <= arms == int(arms):
             raise ValueError(f"arms is a whole number from 1; got {arms}")
@@ -157,7 +163,7 @@ class Pinwheel(Target):
         reach = self.CENTRE + 3.5 * self.ALONG
         self.box = ((-reach, reach), (-reach, reach))
 
-    def value_and_gradient(self, X):
+    def value_and_gradient(self, X: Array) -> tuple[Array, Array]:
         xp = get_ops(X).xp
         x1, x2 = columns(X)
         radius = xp.sqrt(x1 * x1 + x2 * x2)
@@ -179,7 +185,7 @@ class Pinwheel(Target):
         d2 = xp.sin(a) * g1 + xp.cos(a) * g2 + turning * x2
         return value, xp.stack([d1, d2], axis=1)
 
-    def draw(self, n, rng):
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
         e1, e2 = rng.standard_normal((2, n))
         u1, u2 = self.CENTRE + self.ALONG * e1, self.ACROSS * e2
         angle = rng.choice(self._angles(), n) + self.twist * np.hypot(u1, u2)
@@ -195,7 +201,7 @@ class Checkerboard(Target):
     log_Z = math.log(32.0)
     box = ((-4.0, 4.0), (-4.0, 4.0))
 
-    def value_and_gradient(self, X):
+    def value_and_gradient(self, X: Array) -> tuple[Array, Array]:
         xp = get_ops(X).xp
         x1, x2 = columns(X)
         odd = xp.remainder(xp.floor(x1 / 2) + xp.floor(x2 / 2), xp.asarray(2.0, dtype=X.dtype)) != 0
@@ -203,7 +209,7 @@ class Checkerboard(Target):
         zeros = xp.zeros_like(x1)
         return xp.where(empty, zeros - math.inf, zeros), xp.zeros_like(X)
 
-    def draw(self, n, rng):
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
         i, j = rng.integers(0, 4, n), rng.integers(0, 2, n)
         corner = 2.0 * np.stack([i, 2 * j + i % 2], axis=1) - 4
         return corner + 2 * np.minimum(rng.random((n, 2)), 1 - 2**-23)  # more is rounded to the next square in float32

@@ -1,12 +1,20 @@
 """The four energies of Rezende & Mohamed, as densities exp(-U)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arguments import check_flags, check_integers, check_unused
 from ..core import get_ops
 from .target import Target, accepted, columns
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ..typing import Array
 
 EDGE, WALL = 4.0, 0.4
 ROOT_2PI = math.sqrt(2 * math.pi)
@@ -34,7 +42,7 @@ class Energy(Target):
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 6.1 and table 1.
     """
 
-    def __init__(self, k, wall=None):
+    def __init__(self, k: int, wall: float | None = None):
         check_integers(k=k)
         if k not in (1, 2, 3, 4):
             raise ValueError(f"the energies are 1, 2, 3 and 4; got {k!r}")
@@ -56,7 +64,7 @@ class Energy(Target):
     def __repr__(self):
         return f"Energy({self.k}{', wall=False' if self.k > 1 and not self.wall else ''})"
 
-    def value_and_gradient(self, X):
+    def value_and_gradient(self, X: Array) -> tuple[Array, Array]:
         xp = get_ops(X).xp
         z1, z2 = columns(X)
         if self.k == 1:
@@ -95,7 +103,7 @@ class Energy(Target):
         p = 0.5 * (1 + xp.tanh((z1 - 1) / 0.6))  # sigmoid((z1 - 1) / 0.3)
         return 3 * p, 3 * p * (1 - p) / 0.3, 0.4
 
-    def draw(self, n, rng):
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
         return accepted(n, lambda m: self._two_crescents(m, rng) if self.k == 1 else self._waves(m, rng))
 
     def _two_crescents(self, m, rng):
@@ -122,7 +130,7 @@ class Energy(Target):
         return Z if self.wall else Z[abs(z2) <= EDGE]
 
 
-def log_add(xp, a, b):
+def log_add(xp: ModuleType, a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
     """log(e^a + e^b), and its slopes in a and b."""
     high = xp.where(a > b, a, b)
     total = high + xp.log1p(xp.exp(-xp.abs(a - b)))

@@ -1,22 +1,36 @@
 """Folders of images: which files are read, which part each belongs to, and what becomes of their modes."""
 
+from __future__ import annotations
+
 import collections
 import os
 import pathlib
 import re
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .parts import NAMES, images_of, log
 from .quantise import quantise
 
+if TYPE_CHECKING:
+    from ..typing import Array, Path, Seed
+    from .images import Images
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA")
 OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
-def folder(path, levels=None, values=None, validation=0.1, test=0.1, seed=0):
+def folder(
+    path: Path,
+    levels: int | None = None,
+    values: Array | None = None,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: Seed = 0,
+) -> Images:
     """All images in a folder and those within it, of one size, upright as their EXIF data say.
 
     Files are .png, .jpg, .bmp, .gif, .webp, .tif and .ppm; those whose names begin with a dot are left out, and links

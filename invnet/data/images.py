@@ -1,12 +1,18 @@
 """Images: a data set in three parts, as integers."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arguments import check_integers, check_numbers, generator
+
+if TYPE_CHECKING:
+    from ..typing import Array, Seed
 
 MOST_LEVELS = 65536
 
@@ -39,27 +45,27 @@ class Images:
             raise ValueError(f"{self.name}: all parts have one image shape (C, H, W); got {sorted(shapes)}")
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """(C, H, W)."""
         return self.train.shape[1:]
 
     @property
-    def dimensions(self):
+    def dimensions(self) -> int:
         """C H W."""
         return math.prod(self.shape)
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> int:
         """A checksum of all pixels, by which a resumed run knows that its data are still the same."""
         parts = (self.train, self.validation, self.test)
-        return zlib.crc32(repr([(a.shape, self.levels, zlib.crc32(np.ascontiguousarray(a))) for a in parts]).encode())
+        return zlib.crc32(repr([(a.shape, self.levels, zlib.crc32(np.ascontiguousarray(a))) for a in parts]).encode())  # type: ignore[arg-type]
 
     def __repr__(self):
         sizes = " + ".join(f"{len(array):,}" for array in (self.train, self.validation, self.test))
         return f"Images({self.name}: {sizes} of {'x'.join(map(str, self.shape))}, {self.levels} levels)"
 
 
-def check_images(images, levels, what):
+def check_images(images: Array, levels: int, what: str) -> None:
     """Raises unless `images` are (N, C, H, W) integers from 0 to levels - 1."""
     if images.ndim != 4:
         raise ValueError(f"{what} has shape (N, C, H, W); got {tuple(images.shape)}")
@@ -75,7 +81,7 @@ def check_images(images, levels, what):
         raise ValueError(f"{what} has values from 0 to {levels - 1}, for levels={levels}; got {low} to {high}")
 
 
-def split(images, levels, name, validation=0.1, test=0.1, seed=0):
+def split(images: Array, levels: int, name: str, validation: float = 0.1, test: float = 0.1, seed: Seed = 0) -> Images:
     """Images from one array, in a random order.
 
     Args:

@@ -1,6 +1,9 @@
 """Loaders: `load` finds out which kind of data a source is."""
 
+from __future__ import annotations
+
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +14,25 @@ from .images import split
 from .quantise import quantise
 from .records import PICKLES, cifar, files_of
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..typing import Array, Seed
+    from .images import Images
+
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 SOURCES = '"digits", a .npz or .npy file, a folder of images, or CIFAR\'s binary version'
 
 
-def load(source, bits=None, values=None, validation=0.1, test=0.1, seed=0, layout=None):
+def load(
+    source: str,
+    bits: int | None = None,
+    values: Array | None = None,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: Seed = 0,
+    layout: str | None = None,
+) -> Images:
     """Images from "digits", a file of arrays, a folder of images or the binary version of CIFAR.
 
     What is not certain, such as which axis is the channels, is an error that says how to be clear, or a warning of the
@@ -33,7 +50,7 @@ def load(source, bits=None, values=None, validation=0.1, test=0.1, seed=0, layou
         ValueError: it is not certain how to read the source, or an option is out of its range or has no effect on this
             source.
     """
-    options = dict(validation=validation, test=test, seed=seed)
+    options: dict[str, Any] = dict(validation=validation, test=test, seed=seed)
     check_numbers(validation=validation, test=test)
     if bits is not None:
         check_integers(bits=bits)
@@ -63,7 +80,7 @@ def load(source, bits=None, values=None, validation=0.1, test=0.1, seed=0, layou
     raise FileNotFoundError(f"the data are {SOURCES}; {str(source)!r} is none of these")
 
 
-def digits(levels=None, validation=0.1, test=0.1, seed=0):
+def digits(levels: int | None = None, validation: float = 0.1, test: float = 0.1, seed: Seed = 0) -> Images:
     """The 1,797 handwritten digits that come with scikit-learn: 1x8x8, 17 grey levels, no network needed."""
     try:
         from sklearn.datasets import load_digits

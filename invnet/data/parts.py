@@ -2,11 +2,17 @@
 it.
 """
 
+from __future__ import annotations
+
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .images import Images, split
+
+if TYPE_CHECKING:
+    from ..typing import Array, Seed
 
 #: lines about what was assumed; `logging.getLogger("invnet.data").setLevel("ERROR")` silences them
 log = logging.getLogger("invnet.data")
@@ -23,7 +29,9 @@ NAMES = {
 LARGEST_VALIDATION = 5000
 
 
-def images_of(parts, levels, values, name, validation, test, seed):
+def images_of(
+    parts: dict, levels: int | None, values: Array, name: str, validation: float, test: float, seed: Seed
+) -> Images:
     """Images from {"train": array} and what there is of "validation" and "test"; the rest is taken from the training
     part.
 

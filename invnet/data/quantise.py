@@ -4,15 +4,21 @@ The cell of level k is [k / levels, (k + 1) / levels). `dequantise` keeps to it 
 gives k back whatever the noise was.
 """
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arguments import check_integers, check_unused
 from .images import MOST_LEVELS, check_images
 
+if TYPE_CHECKING:
+    from ..typing import Array, DType
 
-def quantise(images, levels=256, values=None):
+
+def quantise(images: Array, levels: int = 256, values: Array | None = None) -> Array:
     """Images as integers 0 ... levels - 1, of the smallest unsigned dtype.
 
     Args:
@@ -60,7 +66,7 @@ def quantise(images, levels=256, values=None):
     return (images.astype(wide) * levels // values).astype(dtype)
 
 
-def dequantise(images, levels, rng, dtype="float32"):
+def dequantise(images: Array, levels: int, rng: np.random.Generator, dtype: DType = "float32") -> Array:
     """(x + u) / levels with u uniform in [0, 1): continuous images above 0 and below 1, each number in the cell of its
     level.
 

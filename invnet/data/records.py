@@ -1,11 +1,18 @@
 """The binary version of CIFAR-10 and CIFAR-100: records of labels and 3x32x32 bytes."""
 
+from __future__ import annotations
+
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .parts import images_of
 from .quantise import quantise
+
+if TYPE_CHECKING:
+    from ..typing import Path, Seed
+    from .images import Images
 
 PIXELS = 3 * 32 * 32
 #: by name: how many bytes of labels a record begins with, and one more than the largest of each
@@ -16,7 +23,7 @@ PICKLES = (
 )
 
 
-def files_of(folder):
+def files_of(folder: pathlib.Path) -> dict | None:
     """{part: files} of a folder with the binary version, or None where it is none."""
     names = sorted(file.name for file in folder.glob("*.bin"))
     batches = [folder / name for name in names if name.startswith("data_batch")]
@@ -29,7 +36,7 @@ def files_of(folder):
     return None
 
 
-def cifar(path, levels=None, validation=0.1, test=0.1, seed=0):
+def cifar(path: Path, levels: int | None = None, validation: float = 0.1, test: float = 0.1, seed: Seed = 0) -> Images:
     """CIFAR-10 or CIFAR-100, of the folder of its binary version with its own test part, or of one of its .bin files.
 
     Raises:

@@ -1,14 +1,20 @@
 """joined: this process takes its place among those that train together."""
 
+from __future__ import annotations
+
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 from .. import process_group
 from ..ops.threads import num_threads, set_num_threads
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 @contextlib.contextmanager
-def joined(backend=None):
+def joined(backend: str | None = None) -> Iterator[None]:
     """Joins the processes that the environment describes, as torchrun sets it; within, `train.fit` trains with them.
 
         with invnet.distributed.joined():

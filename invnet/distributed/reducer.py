@@ -1,8 +1,11 @@
 """Reducer: gradients are summed over the ranks while the backward pass goes on."""
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +13,12 @@ from ..core import Module, Parameter
 from ..layers import Chain
 from ..passes.context import within
 from ..passes.healing import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..optim import Optimizer
+    from .group import Group
 
 #: Six of the 24 MiB of a Glow with 16 couplings of hidden 512; one bucket would be summed when backward is done.
 BUCKET_BYTES = 4 << 20
@@ -31,7 +40,7 @@ class Reducer:
 
     Args:
         group: a Group.
-        module: what runs backward, a Layer or a Flow.
+        module: Module runs backward, a Layer or a Flow.
         optimizer: an Optimizer of its parameters, or of some of them.
         bucket_bytes: the least size of a bucket, but for the last.
 
@@ -40,7 +49,7 @@ class Reducer:
             alone.
     """
 
-    def __init__(self, group, module, optimizer, bucket_bytes=BUCKET_BYTES):
+    def __init__(self, group: Group, module: Module, optimizer: Optimizer, bucket_bytes: int = BUCKET_BYTES):
         self.group, self.optimizer = group, optimizer
         self._index = {id(p): i for i, p in enumerate(optimizer.parameters)}
         self._uses = collections.Counter(
@@ -61,7 +70,7 @@ class Reducer:
                 stop = start
 
     @contextlib.contextmanager
-    def __call__(self, share=None):
+    def __call__(self, share: float | None = None) -> Iterator[None]:
         """For one backward pass; at its end all gradients are averages. `share`: see `SingleProcess.synchronising`,
         None is 1/size.
         """

@@ -2,21 +2,28 @@
 definite.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import shown
 from ..core import Layer
 
+if TYPE_CHECKING:
+    from ..typing import Array
+
 SYMMETRIC = 1e-8  # |C - C'| over |C|, at most
 
 
-def check_layer(net, what):
+def check_layer(net: Layer, what: str) -> None:
     """TypeError where it is no Layer."""
     if not isinstance(net, Layer):
         raise TypeError(f"{what} takes a Layer; got {shown(net)}")
 
 
-def vectors(x, name, dimension=None):
+def vectors(x: Array, name: str, dimension: int | None = None) -> Array:
     """`x` as float64 (..., D).
 
     Raises:
@@ -30,7 +37,7 @@ def vectors(x, name, dimension=None):
     return x
 
 
-def covariances(C, name, dimension=None):
+def covariances(C: Array, name: str, dimension: int | None = None) -> Array:
     """`C` as float64 (..., D, D).
 
     Raises:
@@ -52,7 +59,7 @@ def covariances(C, name, dimension=None):
     return C
 
 
-def finite_parameters(net):
+def finite_parameters(net: Layer) -> None:
     """FloatingPointError where a parameter of `net` is not finite."""
     for name, parameter in net.named_parameters():
         if not np.isfinite(parameter.data).all():

@@ -1,6 +1,9 @@
 """The free energy of a FlowGaussianModel with all q(x) at their optimum: what the network is learned by."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,8 +11,15 @@ from ..ops.dual import Dual
 from .distributions import outer
 from .jacobians import inverse_and_jacobian, repeat, tangents_added
 
+if TYPE_CHECKING:
+    from ..core import Layer
+    from ..typing import Array
+    from .distributions import Gaussian, Wishart
 
-def collapsed_free_energy(net, Y, noise, mean, precision, q_mu, q_lambda):
+
+def collapsed_free_energy(
+    net: Layer, Y: Array, noise: Array, mean: Array, precision: float | Wishart, q_mu: Gaussian, q_lambda: Wishart
+) -> float:
     """The free energy, a function of q(mu), q(Lambda) and the network; adds its gradient to the network's parameters.
 
         sum_k -log N(x_k; m, P^-1 + K_k R K_k^T) - log|det K_k|,  x_k = g^-1(y_k), K_k its Jacobian, P = E Lambda,

@@ -1,13 +1,19 @@
 """Gaussian and Wishart: what priors and posteriors of the models are, with what their free energies need."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln, psi
 
 from ..arguments import check_numbers
 from .checks import covariances, vectors
+
+if TYPE_CHECKING:
+    from ..typing import Array
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,12 @@ class Gaussian:
         object.__setattr__(self, "mean", vectors(self.mean, "the mean"))
         object.__setattr__(self, "cov", covariances(self.cov, "the covariance", self.mean.shape[-1]))
 
-    def entropy(self):
+    def entropy(self) -> Array:
         """In nats, (...)."""
         D = self.mean.shape[-1]
         return 0.5 * (D * math.log(2 * math.pi * math.e) + np.linalg.slogdet(self.cov)[1])
 
-    def cross_entropy(self, mean, cov):
+    def cross_entropy(self, mean: Array, cov: Array) -> Array:
         """E[-log N(x; self)] of any x with that mean and covariance."""
         second = cov + outer(mean - self.mean)
         energy = np.einsum("...ij,...ji->...", np.linalg.inv(self.cov), second)
@@ -69,15 +75,15 @@ class Wishart:
             )
 
     @property
-    def mean(self):
+    def mean(self) -> Array:
         return self.df * self.scale
 
-    def expected_logdet(self):
+    def expected_logdet(self) -> Array:
         """E log|precision|."""
         D = len(self.scale)
         return _psi_sum(self.df, D) + D * math.log(2) + np.linalg.slogdet(self.scale)[1]
 
-    def entropy(self):
+    def entropy(self) -> Array:
         D, logdet = len(self.scale), np.linalg.slogdet(self.scale)[1]
         return (
             (D + 1) / 2 * logdet
@@ -87,7 +93,7 @@ class Wishart:
             + self.df * D / 2
         )
 
-    def cross_entropy(self, other):
+    def cross_entropy(self, other: Wishart) -> Array:
         """E[-log W(x; self)] of x ~ other."""
         D, logdet = len(self.scale), np.linalg.slogdet(self.scale)[1]
         trace = np.trace(np.linalg.solve(self.scale, other.mean))
@@ -96,7 +102,7 @@ class Wishart:
         ) + _log_gamma(self.df / 2, D)
 
 
-def outer(e):
+def outer(e: Array) -> Array:
     """e e^T of each vector."""
     return e[..., :, None] * e[..., None, :]
 

@@ -1,5 +1,9 @@
 """FlowProbit: two classes, told apart by the sum of what a network makes of noisy inputs."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -10,6 +14,13 @@ from .checks import check_layer, finite_parameters, vectors
 from .jacobians import dual, tangents_added, vjp
 from .minimise import minimise
 from .tutorial_energy import tutorial_energy
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core import Layer
+    from ..typing import Array
+    from .minimise import Minimum
 
 OBJECTIVES = ("evidence", "bethe", "rxinfer")
 
@@ -40,7 +51,7 @@ class FlowProbit:
         Vries, RxInfer.jl, its tutorial on invertible networks.
     """
 
-    def __init__(self, net, weights=None, precision=1e3, objective="evidence"):
+    def __init__(self, net: Layer, weights: Array | None = None, precision: float = 1e3, objective: str = "evidence"):
         check_layer(net, "a FlowProbit")
         check_numbers(precision=precision)
         if not 0 < precision < np.inf:
@@ -52,7 +63,7 @@ class FlowProbit:
         self.net, self.precision, self.objective = net, float(precision), objective
         self.weights = None if weights is None else vectors(weights, "the weights")
 
-    def fit(self, X, y, optimizer="lbfgs", **options):
+    def fit(self, X: Array, y: Array, optimizer: str = "lbfgs", **options: Any) -> Minimum:
         """Learns the network.
 
         Args:
@@ -67,7 +78,7 @@ class FlowProbit:
         finite_parameters(self.net)
         return minimise(lambda: self.loss(X, y), self.net.parameters(), optimizer, **options)
 
-    def loss(self, X, y):
+    def loss(self, X: Array, y: Array) -> float:
         """The objective, in nats, the sum over observations; adds its gradient to the network's parameters.
 
         Where parameters are so large that it is not finite, it is NaN or inf.
@@ -86,12 +97,12 @@ class FlowProbit:
                 self.net.backward(Dual(A, dm[:, None] * A), Z, 0.0)
             return float(value.sum())
 
-    def latent(self, X):
+    def latent(self, X: Array) -> tuple[Array, Array]:
         """Mean and variance of z, (N,) each."""
         X = self._inputs(X)
         return self._projected(X, self._weights(X))[:2]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Array) -> Array:
         """P(y = 1) of each input, (N,)."""
         m, v = self.latent(X)
         return ndtr(m / np.sqrt(1 + v))

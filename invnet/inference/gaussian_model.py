@@ -1,7 +1,9 @@
 """FlowGaussianModel: what produced noisy outputs of a network, and the law of that, by variational message passing."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +14,13 @@ from .distributions import Gaussian, Wishart, outer
 from .jacobians import forward_and_jacobian
 from .minimise import minimise
 from .moments import Linear, inverse_pushforward, method_of, pushforward
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core import Layer
+    from ..typing import Array, Seed
+    from .minimise import Minimum
 
 
 class Messages(NamedTuple):
@@ -52,7 +61,7 @@ class FlowGaussianModel:
         derivation.
     """
 
-    def __init__(self, net, noise, mean, precision, method="linear"):
+    def __init__(self, net: Layer, noise: Array, mean: Array, precision: float | Wishart, method: str = "linear"):
         check_layer(net, "a FlowGaussianModel")
         if not isinstance(mean, Gaussian) or not isinstance(precision, Wishart):
             raise TypeError(f"the priors are a Gaussian of mu and a Wishart of Lambda; got {mean!r} and {precision!r}")
@@ -69,13 +78,13 @@ class FlowGaussianModel:
         self.q_mu, self.q_lambda, self.free_energy, self.terms = mean, precision, [], []
         self._D = D
 
-    def fit(self, Y, sweeps=100, tol=1e-10):
+    def fit(self, Y: Array, sweeps: int = 100, tol: float = 1e-10) -> FlowGaussianModel:
         """The posteriors given Y (N, D), from the priors; ends where the free energy changes by at most `tol` of it."""
         self.observe(Y)
         self.q_mu, self.q_lambda = self.mean, self.precision
         return self.sweep(sweeps, tol)
 
-    def observe(self, Y):
+    def observe(self, Y: Array) -> None:
         """Carries the observations back through the network."""
         Y = vectors(Y, "Y", self._D)
         if Y.ndim != 2 or not len(Y):
@@ -83,7 +92,7 @@ class FlowGaussianModel:
         finite_parameters(self.net)
         self._Y, self.messages = Y, self._carried_back(Y)
 
-    def relinearise(self):
+    def relinearise(self) -> None:
         """Takes the tangents at the posterior means of the x in the place of those at g^-1(y), for noise that is not
         small.
 
@@ -97,7 +106,7 @@ class FlowGaussianModel:
         self.messages = Messages(X + np.einsum("nij,nj->ni", K, self._Y - Z), cov, np.linalg.inv(cov))
         self.update_x()
 
-    def sweep(self, sweeps=1, tol=0.0):
+    def sweep(self, sweeps: int = 1, tol: float = 0.0) -> FlowGaussianModel:
         """Goes on from the posteriors as they are; gives the model."""
         check_integers(sweeps=sweeps)
         check_numbers(tol=tol)
@@ -116,25 +125,25 @@ class FlowGaussianModel:
 
     # ---- the three updates; each uses the latest of the others
 
-    def update_x(self):
+    def update_x(self) -> None:
         P, (point, _, precision) = self.q_lambda.mean, self.messages
         A = np.linalg.inv(P + precision)
         self._x_cov = (A + A.mT) / 2
         # The mean is written from the message's point: where the noise is small, no digits are lost.
         self._x_shift = np.einsum("nij,nj->ni", self._x_cov, (self.q_mu.mean - point) @ P)
 
-    def update_lambda(self):
+    def update_lambda(self) -> None:
         prior = self.precision
         scale = np.linalg.inv(np.linalg.inv(prior.scale) + self._scatter())
         self.q_lambda = Wishart(prior.df + len(self._x_cov), (scale + scale.T) / 2)
 
-    def update_mu(self):
+    def update_mu(self) -> None:
         n, P, prior = len(self._x_cov), self.q_lambda.mean, self.mean
         prior_precision = np.linalg.inv(prior.cov)
         V = np.linalg.inv(prior_precision + n * P)
         self.q_mu = Gaussian(V @ (prior_precision @ prior.mean + P @ self._x_mean.sum(axis=0)), (V + V.T) / 2)
 
-    def free_energy_terms(self):
+    def free_energy_terms(self) -> dict[str, float]:
         """Energies and entropies that add up to the free energy."""
         n, P, D = len(self._x_cov), self.q_lambda.mean, self._D
         off = self._x_cov + outer(self._x_shift)
@@ -152,7 +161,7 @@ class FlowGaussianModel:
 
     # ---- learning the network
 
-    def fit_network(self, Y, optimizer="lbfgs", **options):
+    def fit_network(self, Y: Array, optimizer: str = "lbfgs", **options: Any) -> Minimum:
         """Learns the network's parameters with the posteriors: minimises the free energy that `fit` arrives at.
 
         By linearisation. The gradient is that of the collapsed free energy with the posteriors held, which is the whole
@@ -187,15 +196,15 @@ class FlowGaussianModel:
     # ---- what follows from the posteriors
 
     @property
-    def q_x(self):
+    def q_x(self) -> Gaussian:
         return Gaussian(self._x_mean, self._x_cov)
 
     @property
-    def q_y(self):
+    def q_y(self) -> tuple[Array, Array]:
         """The moments of g(x_k), the outputs without their noise."""
         return pushforward(self.net, self._x_mean, self._x_cov, self.method)
 
-    def log_prob(self, Y):
+    def log_prob(self, Y: Array) -> Array:
         """The log density of new observations (N, D), given those of `fit`, in nats.
 
         The next x has the mean of q(mu) and the covariance E[Lambda^-1] + cov(mu), and counts as Gaussian.
@@ -205,7 +214,7 @@ class FlowGaussianModel:
         logdet = 0.5 * (np.linalg.slogdet(cov)[1] - np.linalg.slogdet(self.noise)[1])
         return logdet - Gaussian(self.q_mu.mean, cov + self._next_x().cov).cross_entropy(point, np.zeros_like(cov))
 
-    def sample(self, n, seed=None):
+    def sample(self, n: int, seed: Seed = None) -> Array:
         """n new observations (n, D); `seed` is an int or a numpy Generator."""
         from scipy.stats import wishart  # half a second to import
 

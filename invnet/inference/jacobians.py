@@ -1,7 +1,10 @@
 """Jacobians of a layer: their products with vectors, and the matrices themselves, one for each sample."""
 
+from __future__ import annotations
+
 import contextlib
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,11 +13,17 @@ from ..ops.dual import Dual
 from ..passes.context import in_own_context
 from .checks import check_layer
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..core import Layer, Parameter
+    from ..typing import Array, Cond
+
 ROWS = 1 << 15  # samples of one backward call, at most: a Jacobian of N samples takes N D
 
 
 @in_own_context
-def vjp(net, X, dZ, cond=None):
+def vjp(net: Layer, X: Array, dZ: Array, cond: Cond = None) -> tuple[Array, Array]:
     """Z and J^T dZ, J being the Jacobian dZ/dX of each sample; the parameters' gradients are left as they are.
 
     Args:
@@ -28,7 +37,7 @@ def vjp(net, X, dZ, cond=None):
         return Z, net.backward(dZ, Z, 0.0, cond)[0]
 
 
-def jvp(net, X, dX, cond=None):
+def jvp(net: Layer, X: Array, dX: Array, cond: Cond = None) -> tuple[Array, Array]:
     """Z and J dX, the derivative of Z in the direction dX; exact, in one forward pass on dual numbers.
 
     That pass runs the reference operations, twice: six to ten times the time of a forward by the engine's kernels.
@@ -45,7 +54,7 @@ def jvp(net, X, dX, cond=None):
     return Z.value, Z.tangent
 
 
-def jacobian(net, X, cond=None):
+def jacobian(net: Layer, X: Array, cond: Cond = None) -> Array:
     """J, (N, D, D) with J[n, i, j] = dz_i / dx_j of sample n; of an array with spatial axes D counts all entries, (C,
     *spatial).
 
@@ -55,7 +64,7 @@ def jacobian(net, X, cond=None):
 
 
 @in_own_context
-def forward_and_jacobian(net, X, cond=None):
+def forward_and_jacobian(net: Layer, X: Array, cond: Cond = None) -> tuple[Array, Array]:
     """Z and J."""
     check_layer(net, "a Jacobian")
     cond = condition_rows(cond, X.shape[0])
@@ -75,24 +84,24 @@ def forward_and_jacobian(net, X, cond=None):
     return Z, J
 
 
-def inverse_jacobian(net, Z, cond=None):
+def inverse_jacobian(net: Layer, Z: Array, cond: Cond = None) -> Array:
     """K = J^-1, (N, D, D) with K[n, i, j] = dx_i / dz_j, at the X of which Z is the image."""
     return inverse_and_jacobian(net, Z, cond)[1]
 
 
-def inverse_and_jacobian(net, Z, cond=None):
+def inverse_and_jacobian(net: Layer, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
     """X and K."""
     X = net.inverse(Z, condition_array(cond))
     return X, get_ops(Z).xp.linalg.inv(jacobian(net, X, cond))
 
 
-def repeat(X, times):
+def repeat(X: Array, times: int) -> Array:
     """Each sample of X that many times, one after the other."""
     xp = get_ops(X).xp
     return xp.reshape(xp.broadcast_to(X[:, None], (X.shape[0], times, *X.shape[1:])), (-1, *X.shape[1:]))
 
 
-def dual(X, dX):
+def dual(X: Array, dX: Array) -> Dual:
     """The dual number of X and its change dX.
 
     Raises:
@@ -108,7 +117,7 @@ def dual(X, dX):
 
 
 @contextlib.contextmanager
-def tangents_added(net):
+def tangents_added(net: Layer) -> Iterator[None]:
     """Within, gradients are dual numbers; after it, their tangents are added to the gradients of `net`'s parameters.
 
     A backward on dual numbers gives the change of its gradients in a direction, and so the gradient of a Jacobian: with
@@ -122,7 +131,7 @@ def tangents_added(net):
 
 
 @contextlib.contextmanager
-def gradients_aside(net):
+def gradients_aside(net: Layer) -> Iterator[list[Parameter]]:
     """Within, backward leaves the gradients of `net`'s parameters as they are: these have others, zeros at first. Gives
     the parameters.
     """

@@ -1,10 +1,15 @@
 """The line search of Hager and Zhang, which finds a step that satisfies the (approximate) Wolfe conditions."""
 
+from __future__ import annotations
+
 import math
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..arguments import check_integers, check_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EPS = sys.float_info.epsilon
 
@@ -17,7 +22,7 @@ class Point(NamedTuple):
     slope: float
 
     @property
-    def finite(self):
+    def finite(self) -> bool:
         return math.isfinite(self.value) and math.isfinite(self.slope)
 
 
@@ -39,12 +44,20 @@ class HagerZhang:
         section 4.
     """
 
-    def __init__(self, delta=0.1, sigma=0.9, rho=5.0, epsilon=1e-6, gamma=0.66, most=50):
+    def __init__(
+        self,
+        delta: float = 0.1,
+        sigma: float = 0.9,
+        rho: float = 5.0,
+        epsilon: float = 1e-6,
+        gamma: float = 0.66,
+        most: int = 50,
+    ):
         check_numbers(delta=delta, sigma=sigma, rho=rho, epsilon=epsilon, gamma=gamma)
         check_integers(most=most)
         self.delta, self.sigma, self.rho, self.epsilon, self.gamma, self.most = delta, sigma, rho, epsilon, gamma, most
 
-    def __call__(self, evaluate, value, slope, step):
+    def __call__(self, evaluate: Callable, value: float, slope: float, step: float) -> float:
         """A step along the line.
 
         Args:

@@ -1,13 +1,22 @@
 """Minimising a function of parameters that adds its own gradient, as the losses do: gradient descent, L-BFGS, Adam."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..arguments import check_integers, check_numbers
 from ..optim import Adam
 from .line_search import HagerZhang
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from ..core import Parameter
+    from ..typing import Array
 
 
 class Minimum(NamedTuple):
@@ -30,16 +39,16 @@ class Function:
         parameters: of NumPy arrays.
     """
 
-    def __init__(self, objective, parameters):
+    def __init__(self, objective: Callable[[], float], parameters: Iterable[Parameter]):
         self.objective, self.parameters, self.calls = objective, list(parameters), 0
         if not self.parameters:
             raise ValueError("there is no parameter to learn")
 
     @property
-    def x(self):
+    def x(self) -> Array:
         return np.concatenate([parameter.data.ravel() for parameter in self.parameters]).astype(float)
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> tuple[float, Array]:
         """The value at x and its gradient; the parameters stay there."""
         start = 0
         for parameter in self.parameters:
@@ -55,7 +64,13 @@ class Function:
         return value, gradient
 
 
-def gradient_descent(objective, parameters, iterations=1000, tol=1e-3, line_search=None):
+def gradient_descent(
+    objective: Callable[[], float],
+    parameters: Iterable[Parameter],
+    iterations: int = 1000,
+    tol: float = 1e-3,
+    line_search: Callable | None = None,
+) -> Minimum:
     """Steepest descent with the line search of Hager and Zhang; the first step tried is the last one taken, at first 1.
 
     It ends where |f - f_before| <= tol |f| in two iterations one after the other, by the rules of Optim.jl.
@@ -81,7 +96,9 @@ def gradient_descent(objective, parameters, iterations=1000, tol=1e-3, line_sear
     return Minimum(value, len(history) - 1, f.calls, history)
 
 
-def lbfgs(objective, parameters, iterations=1000, tol=1e-12):
+def lbfgs(
+    objective: Callable[[], float], parameters: Iterable[Parameter], iterations: int = 1000, tol: float = 1e-12
+) -> Minimum:
     """SciPy's L-BFGS-B; it ends where the value falls by less than `tol` of it, or no entry of the gradient is above
     1e-8.
     """
@@ -118,7 +135,9 @@ def lbfgs(objective, parameters, iterations=1000, tol=1e-12):
     return Minimum(float(result.fun), result.nit, f.calls, history)
 
 
-def adam(objective, parameters, iterations=1000, lr=0.1):
+def adam(
+    objective: Callable[[], float], parameters: Iterable[Parameter], iterations: int = 1000, lr: float = 0.1
+) -> Minimum:
     """Adam with a constant learning rate, the same number of steps always."""
     check_integers(iterations=iterations)
     parameters = list(parameters)
@@ -137,10 +156,12 @@ def adam(objective, parameters, iterations=1000, lr=0.1):
     return Minimum(value, iterations, iterations + 1, history)
 
 
-OPTIMIZERS = {"adam": adam, "gradient_descent": gradient_descent, "lbfgs": lbfgs}
+OPTIMIZERS: dict[str, Callable[..., Minimum]] = {"adam": adam, "gradient_descent": gradient_descent, "lbfgs": lbfgs}
 
 
-def minimise(objective, parameters, optimizer="lbfgs", **options):
+def minimise(
+    objective: Callable[[], float], parameters: Iterable[Parameter], optimizer: str = "lbfgs", **options: Any
+) -> Minimum:
     """The minimum that an optimizer finds.
 
     Args:

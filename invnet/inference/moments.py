@@ -1,7 +1,9 @@
 """Moments through a network: mean and covariance of what it makes of a Gaussian, forward and back."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -9,6 +11,13 @@ from ..arguments import check_integers, check_numbers, generator, shown
 from ..core import condition_rows
 from .checks import check_layer, covariances, vectors
 from .jacobians import forward_and_jacobian, inverse_and_jacobian, repeat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..core import Layer
+    from ..typing import Array, Cond, Seed
 
 
 class Moments(NamedTuple):
@@ -24,7 +33,7 @@ class Linear:
     products.
     """
 
-    def moments(self, f, f_and_jacobian, mean, cov):
+    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> Moments:
         y, J = f_and_jacobian(mean)
         cross = cov @ J.mT
         return Moments(y, _symmetric(J @ cross), cross)
@@ -48,13 +57,13 @@ class Unscented:
         filter for nonlinear estimation, 2000 (alpha and beta).
     """
 
-    def __init__(self, alpha=1.0, beta=0.0, kappa=None):
+    def __init__(self, alpha: float = 1.0, beta: float = 0.0, kappa: float | None = None):
         check_numbers(alpha=alpha, beta=beta, kappa=0 if kappa is None else kappa)
         if not 0 < alpha < math.inf or not math.isfinite(beta) or not (kappa is None or math.isfinite(kappa)):
             raise ValueError(f"alpha is positive, beta and kappa are finite; got {alpha}, {beta} and {kappa}")
         self.alpha, self.beta, self.kappa = alpha, beta, kappa
 
-    def moments(self, f, f_and_jacobian, mean, cov):
+    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> Moments:
         D = mean.shape[1]
         kappa = 3 - D if self.kappa is None else self.kappa
         if D + kappa <= 0:
@@ -91,14 +100,14 @@ class MonteCarlo:
         seed: an int or a numpy Generator.
     """
 
-    def __init__(self, points=10_000, seed=0):
+    def __init__(self, points: int = 10_000, seed: Seed = 0):
         check_integers(points=points)
         generator(seed)
         if points < 2:
             raise ValueError(f"points is a number from 2; got {points}")
         self.points, self.seed = points, seed
 
-    def moments(self, f, f_and_jacobian, mean, cov):
+    def moments(self, f: Callable, f_and_jacobian: Callable, mean: Array, cov: Array) -> Moments:
         rng, root = np.random.default_rng(self.seed), np.linalg.cholesky(cov)
         result = Moments(np.empty_like(mean), np.empty(cov.shape), np.empty(cov.shape))
         for n in range(len(mean)):  # one after the other: points are many
@@ -112,7 +121,9 @@ class MonteCarlo:
 METHODS = {"linear": Linear, "unscented": Unscented, "cubature": Cubature, "monte_carlo": MonteCarlo}
 
 
-def pushforward(net, mean, cov, method="linear", cond=None):
+def pushforward(
+    net: Layer, mean: Array, cov: Array, method: object = "linear", cond: Cond = None
+) -> tuple[Array, Array]:
     """The moments of Z where X is Gaussian.
 
     Args:
@@ -132,7 +143,9 @@ def pushforward(net, mean, cov, method="linear", cond=None):
     return _moved(net, mean, cov, method, cond, lambda X, c: net.forward(X, c)[0], forward_and_jacobian)
 
 
-def inverse_pushforward(net, mean, cov, method="linear", cond=None):
+def inverse_pushforward(
+    net: Layer, mean: Array, cov: Array, method: object = "linear", cond: Cond = None
+) -> tuple[Array, Array]:
     """The moments of X where Z is Gaussian; arguments and result as those of pushforward."""
     return _moved(net, mean, cov, method, cond, lambda Z, c: net.inverse(Z, c), inverse_and_jacobian)
 
@@ -156,7 +169,7 @@ def _moved(net, mean, cov, method, cond, map_, map_and_jacobian):
     return Moments(moments.mean.reshape(mean.shape), moments.cov.reshape(cov.shape), moments.cross.reshape(cov.shape))
 
 
-def method_of(method):
+def method_of(method: object) -> Any:
     """The object of a method's name, or itself."""
     if isinstance(method, tuple(METHODS.values())):
         return method

@@ -8,7 +8,10 @@ a Chain.
 Vectors have shape (..., D); indices begin at 0. Models and methods of inference are those of invnet.inference.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,18 +23,25 @@ from ..nets import PlanarNet, RadialNet
 from . import jacobians, moments
 from .checks import vectors
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..core import Parameter
+    from ..typing import Array, Seed
+
 
 @dataclass(frozen=True)
 class PlanarFlow:
     """x + u tanh(w.x + b) in a coupling; its parameters are u, w, b."""
 
-    def nr_params(self, dim):
+    def nr_params(self, dim: int) -> int:
         return 2 * dim + 1
 
-    def random(self, dim, rng):
+    def random(self, dim: int, rng: np.random.Generator) -> Array:
         return rng.standard_normal(2 * dim + 1)
 
-    def net(self, dim, params):
+    def net(self, dim: int, params: Any) -> PlanarNet:
         net = PlanarNet(dim, dtype="float64")
         net.u.data[...], net.w.data[...], net.b.data[...] = params[:dim], params[dim : 2 * dim], params[2 * dim]
         return net
@@ -41,13 +51,13 @@ class PlanarFlow:
 class RadialFlow:
     """x + beta (x - z0) / (alpha + |x - z0|) in a coupling; its parameters are z0, alpha, beta, with alpha positive."""
 
-    def nr_params(self, dim):
+    def nr_params(self, dim: int) -> int:
         return dim + 2
 
-    def random(self, dim, rng):
+    def random(self, dim: int, rng: np.random.Generator) -> Array:
         return np.concatenate([rng.standard_normal(dim), 1 - rng.random(1), rng.standard_normal(1)])
 
-    def net(self, dim, params):
+    def net(self, dim: int, params: Any) -> RadialNet:
         if not params[dim] > 0:
             raise ValueError(f"alpha of a RadialFlow is positive; got {params[dim]}")
         net = RadialNet(dim, dtype="float64")
@@ -75,7 +85,7 @@ class PermutationLayer:
     built.
     """
 
-    order: tuple | None = None
+    order: Any = None
 
     def __post_init__(self):
         if self.order is not None:
@@ -86,7 +96,7 @@ class PermutationLayer:
             object.__setattr__(self, "order", tuple(Permute(order).order.data.tolist()))
 
     @classmethod
-    def random(cls, dim, rng):
+    def random(cls, dim: int, rng: np.random.Generator) -> PermutationLayer:
         """An order at random in which the first coordinate always moves."""
         order = rng.permutation(dim)
         if order[0] == 0:
@@ -106,7 +116,7 @@ class AdditiveCouplingLayer:
     permute: bool = True
     partition_dim: int = 1
 
-    def nets(self, dim):
+    def nets(self, dim: int) -> int:
         """How many there are in a model of `dim` dimensions."""
         if self.partition_dim < 1 or dim % self.partition_dim or dim == self.partition_dim:
             raise ValueError(
@@ -128,7 +138,7 @@ class FlowModel:
         ValueError: there is no dimension, or a layer does not fit it.
     """
 
-    def __init__(self, dim, layers=None, seed=0):
+    def __init__(self, dim: int, layers: Any = None, seed: Seed = 0):
         if layers is None:
             if not isinstance(dim, (tuple, list)) or not dim or not isinstance(dim[0], InputLayer):
                 raise ValueError(
@@ -143,7 +153,7 @@ class FlowModel:
         for layer in layers if isinstance(layers, (tuple, list)) else (layers,):
             if isinstance(layer, AdditiveCouplingLayer):
                 layer.nets(dim)
-                self.layers += [layer, PermutationLayer.random(dim, rng)] if layer.permute else [layer]
+                self.layers += [layer, PermutationLayer.random(dim, rng)] if layer.permute else [layer]  # type: ignore[list-item]
             elif isinstance(layer, PermutationLayer):
                 layer = layer if layer.order is not None else PermutationLayer.random(dim, rng)
                 if len(layer.order) != dim:
@@ -155,12 +165,12 @@ class FlowModel:
                 )
 
 
-def nr_params(model):
+def nr_params(model: Any) -> int:
     """How many parameters a FlowModel has."""
     return sum(layer.nets(model.dim) * layer.flow.nr_params(layer.partition_dim) for layer in _couplings(model))
 
 
-def compile(model, params=None, seed=None):
+def compile(model: Any, params: Any = None, seed: Seed = None) -> Chain:
     """The network that a FlowModel describes, a Chain in float64.
 
     Args:
@@ -197,7 +207,7 @@ def compile(model, params=None, seed=None):
         for _ in range(layer.nets(model.dim)):
             nets.append(layer.flow.net(layer.partition_dim, params[at : at + size]))
             at += size
-        layers.append(PartitionedAdditiveCoupling(model.dim, nets))
+        layers.append(PartitionedAdditiveCoupling(model.dim, nets))  # type: ignore[arg-type]
     return Chain(*layers)
 
 
@@ -208,62 +218,62 @@ def _couplings(model):
 # ---- maps of vectors (..., D); a compiled model, or any layer of vectors
 
 
-def forward(model, x):
+def forward(model: Any, x: Array) -> Array:
     """y = g(x)."""
     return _mapped(model, x, lambda X: model.forward(X)[0])
 
 
-def backward(model, y):
+def backward(model: Any, y: Array) -> Array:
     """x = g^-1(y): the inverse. (The method `backward` of a layer is that of gradients.)"""
     return _mapped(model, y, lambda Y: model.inverse(Y))
 
 
-def jacobian(model, x):
+def jacobian(model: Any, x: Array) -> Array:
     """dy/dx at x, (..., D, D)."""
     return _mapped(model, x, lambda X: jacobians.jacobian(model, X))
 
 
-def inv_jacobian(model, y):
+def inv_jacobian(model: Any, y: Array) -> Array:
     """dx/dy at the output y, (..., D, D)."""
     return _mapped(model, y, lambda Y: jacobians.inverse_jacobian(model, Y))
 
 
-def forward_jacobian(model, x):
+def forward_jacobian(model: Any, x: Array) -> tuple[Array, Array]:
     """y and dy/dx."""
     return forward(model, x), jacobian(model, x)
 
 
-def backward_inv_jacobian(model, y):
+def backward_inv_jacobian(model: Any, y: Array) -> tuple[Array, Array]:
     """x and dx/dy."""
     return backward(model, y), inv_jacobian(model, y)
 
 
-def det(model, x):
+def det(model: Any, x: Array) -> Array:
     """det dy/dx at x, (...)."""
     return np.linalg.det(jacobian(model, x))
 
 
-def logabsdet(model, x):
+def logabsdet(model: Any, x: Array) -> Array:
     """log|det dy/dx| at x, (...)."""
     return _mapped(model, x, lambda X: model.forward(X)[1])
 
 
-def absdet(model, x):
+def absdet(model: Any, x: Array) -> Array:
     """|det dy/dx| at x, (...)."""
     return np.exp(logabsdet(model, x))
 
 
-def inv_det(model, y):
+def inv_det(model: Any, y: Array) -> Array:
     """det dx/dy at the output y, (...)."""
     return np.linalg.det(inv_jacobian(model, y))
 
 
-def inv_logabsdet(model, y):
+def inv_logabsdet(model: Any, y: Array) -> Array:
     """log|det dx/dy| at the output y, (...)."""
     return _mapped(model, y, lambda Y: model.inverse_logdet(Y)[1])
 
 
-def inv_absdet(model, y):
+def inv_absdet(model: Any, y: Array) -> Array:
     """|det dx/dy| at the output y, (...)."""
     return np.exp(inv_logabsdet(model, y))
 
@@ -283,17 +293,17 @@ def _mapped(model, x, function):
 # ---- methods
 
 
-def Linearization():
+def Linearization() -> moments.Linear:
     """Gaussians through a network by its tangent."""
     return moments.Linear()
 
 
-def Unscented(dim):
+def Unscented(dim: int) -> moments.Unscented:
     """Gaussians through a network by points, with the spread of the original, 1e-3, which is nearly a tangent."""
     return moments.Unscented(alpha=1e-3, beta=2.0, kappa=0.0)
 
 
-def Adam(parameters, lr):
+def Adam(parameters: Iterable[Parameter], lr: float) -> optim.Adam:
     """Adam with the original's 1e-20 below the fraction. Its learning rate is by default 1e-8, which learns nothing:
     say one.
     """

@@ -1,5 +1,9 @@
 """The free energy that RxInfer's tutorial computes for its classifier: to compare with the numbers that it prints."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -7,8 +11,12 @@ from ..ops.dual import Dual, value_of
 from . import probit
 from .jacobians import dual, tangents_added, vjp
 
+if TYPE_CHECKING:
+    from ..core import Layer
+    from ..typing import Array
 
-def tutorial_energy(net, X, s, a, precision):
+
+def tutorial_energy(net: Layer, X: Array, s: Array, a: Array, precision: float) -> float:
     """KL(q(x') || N(x, I / precision)) + E[-log Phi(s z)], summed; adds its gradient to the parameters of `net`.
 
     It is the Bethe free energy of FlowProbit but for two defects of the original, which this function has too. Points

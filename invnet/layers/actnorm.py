@@ -1,6 +1,9 @@
 """ActNorm: a scale and a shift for each channel, set from the first batch."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +12,11 @@ from ..arguments import check_integers, check_numbers
 from ..core import Parameter, float_dtype, get_ops
 from ..fused.spec import LayerSpec
 from .channel_affine import ChannelAffine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..typing import Array, Cond, DType
 
 
 class ActNorm(ChannelAffine):
@@ -27,7 +35,7 @@ class ActNorm(ChannelAffine):
         Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018, section 3.1.
     """
 
-    def __init__(self, channels, floor=1e-4, dtype="float32"):
+    def __init__(self, channels: int, floor: float = 1e-4, dtype: DType = "float32"):
         check_integers(channels=channels)
         check_numbers(floor=floor)
         if channels < 1 or not 0 < floor < math.inf:
@@ -36,7 +44,7 @@ class ActNorm(ChannelAffine):
         self.log_s = Parameter(np.zeros(channels, dtype))
         self.b = Parameter(np.zeros(channels, dtype))
 
-    def initialize_(self, X, cond=None):
+    def initialize_(self, X: Array, cond: Cond = None) -> Array:
         ops = get_ops(X)
         R = ops.rows(X)
         if R.shape[0] == 0:
@@ -53,7 +61,7 @@ class ActNorm(ChannelAffine):
         self.b.data[...] = -mean * ops.xp.exp(self.log_s.data)
         return self.forward_(X)[0]
 
-    def affine(self):
+    def affine(self) -> tuple[Array, Array, Array, Callable]:
         xp = get_ops(self.b.data).xp
         scale = xp.exp(self.log_s.data)
 
@@ -63,5 +71,5 @@ class ActNorm(ChannelAffine):
 
         return scale, self.b.data, xp.sum(self.log_s.data), pullback
 
-    def specs(self):
+    def specs(self) -> list:
         return [LayerSpec("scale", (self.log_s, self.b))]

@@ -1,10 +1,21 @@
 """Autoregressive layers: every channel is changed given those before it, through a masked conditioner."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..core import get_ops
 from ..fused.spec import DenseSpec, LayerSpec
 from ..nets import MaskedDenseNet
 from .conditioned import Conditioned
 from .transforms import Affine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core import Conditioner
+    from ..typing import Array, Cond, DType, Seed
 
 
 class Autoregressive(Conditioned):
@@ -28,30 +39,38 @@ class Autoregressive(Conditioned):
 
     any_dtype = False
 
-    def __init__(self, channels, transform, net, fast, hidden, **options):
+    def __init__(
+        self,
+        channels: int,
+        transform: Any,
+        net: Conditioner | None,
+        fast: str,
+        hidden: int | Sequence[int] | None,
+        **options: Any,
+    ):
         super().__init__(channels, transform, net, hidden, **options)
         if fast not in ("forward", "inverse"):
             raise ValueError(f'fast is "forward" or "inverse"; got {fast!r}')
         self._fast = fast
 
-    def make_net(self, channels, hidden, **options):
+    def make_net(self, channels: int, hidden: int | Sequence[int], **options: Any) -> Conditioner:
         return MaskedDenseNet(channels, hidden, self.outputs, **options)
 
     @classmethod
-    def conditioner_channels(cls, channels, *options, **more):
+    def conditioner_channels(cls, channels: int, *options: Any, **more: Any) -> tuple[int, int]:
         """Input and output channels of the conditioner of a layer of `channels` channels.
 
         `options` are those of the transform by which the numbers for each channel differ: `bins` of a spline.
         """
         return channels, cls.transform_class.outputs_of(*options, **more) * channels
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return X, (self._run if self._fast == "forward" else self._solve)(X, cond, self._transform.forward_)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return Z, (self._solve if self._fast == "forward" else self._run)(Z, cond, self._transform.inverse_)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         if self._fast == "forward":
             seen_by = self._solver(Z, cond, self._transform.inverse_)
             self._run_vjp(dZ, Z, dlogdet, cond, self._transform.backward_, seen_by=seen_by)
@@ -59,7 +78,9 @@ class Autoregressive(Conditioned):
             self._solve_vjp(dZ, Z, dlogdet, cond, self._transform.backward_)
         return dZ, Z
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         if self._fast == "forward":
             self._solve_vjp(dX, X, dlogdet, cond, self._transform.inverse_backward_)
         else:
@@ -67,7 +88,7 @@ class Autoregressive(Conditioned):
             self._run_vjp(dX, X, dlogdet, cond, self._transform.inverse_backward_, seen_by=seen_by)
         return dX, X
 
-    def specs(self):
+    def specs(self) -> list:
         net, transform, groups = self.net.spec(), self._transform.spec(), tuple(range(self.channels + 1))
         if (
             transform is None
@@ -232,16 +253,16 @@ class AutoregressiveAffine(Autoregressive):
 
     def __init__(
         self,
-        channels,
-        net=None,
-        fast="forward",
-        scale=None,
-        bound=None,
+        channels: int,
+        net: Conditioner | None = None,
+        fast: str = "forward",
+        scale: str | None = None,
+        bound: float | None = None,
         *,
-        hidden=None,
-        cond_channels=None,
-        seed=None,
-        dtype=None,
+        hidden: int | Sequence[int] | None = None,
+        cond_channels: int | None = None,
+        seed: Seed = None,
+        dtype: DType | None = None,
     ):
         affine = Affine(scale, bound)
         self._meant = {"scale": affine.scale, "bound": affine.bound}

@@ -1,7 +1,17 @@
 """AutoregressiveSpline: the autoregressive layer whose map of every channel is a spline."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .autoregressive import Autoregressive
 from .transforms import Spline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..core import Conditioner
+    from ..typing import DType, Seed
 
 
 class AutoregressiveSpline(Autoregressive):
@@ -36,17 +46,17 @@ class AutoregressiveSpline(Autoregressive):
 
     def __init__(
         self,
-        channels,
-        net=None,
-        bins=8,
-        bound=3.0,
-        tails="linear",
-        fast="forward",
+        channels: int,
+        net: Conditioner | None = None,
+        bins: int = 8,
+        bound: float = 3.0,
+        tails: str | None = "linear",
+        fast: str = "forward",
         *,
-        hidden=None,
-        cond_channels=None,
-        seed=None,
-        dtype=None,
+        hidden: int | Sequence[int] | None = None,
+        cond_channels: int | None = None,
+        seed: Seed = None,
+        dtype: DType | None = None,
     ):
         spline = Spline(bins, bound, tails, by_channel=False)
         super().__init__(channels, spline, net, fast, hidden, cond_channels=cond_channels, seed=seed, dtype=dtype)

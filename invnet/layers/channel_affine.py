@@ -1,11 +1,21 @@
 """ChannelAffine: the same affine map of the channels at every position, and how two of them fold into one."""
 
+from __future__ import annotations
+
 import math
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 from ..core import InPlaceLayer, get_ops
 from ..passes import TOLERANCE, name_in_pass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from ..core import Layer
+    from ..typing import Array, Cond
 
 
 class ChannelAffine(InPlaceLayer):
@@ -15,7 +25,7 @@ class ChannelAffine(InPlaceLayer):
     log|det M|.
     """
 
-    def affine(self):
+    def affine(self) -> tuple[Array, Array, Array, Callable]:
         """M (C, C), or (C,) for a diagonal; b (C,); log|det M|, a number or 0-d array; and pullback(dM, db, dlogdet).
 
         pullback adds to the parameters' gradients those of M, b and log|det M|.
@@ -25,7 +35,7 @@ class ChannelAffine(InPlaceLayer):
     any_dtype, measures_logdet, uses_condition = True, False, False
     _condition_reported = False
 
-    def inverse_of(self, M):
+    def inverse_of(self, M: Array) -> Array:
         """The inverse of M, in double precision, since it rebuilds activations at every layer.
 
         Raises:
@@ -42,10 +52,10 @@ class ChannelAffine(InPlaceLayer):
             self._report_condition(ops, M.dtype)
         return Minv
 
-    def check_condition(self):
+    def check_condition(self) -> None:
         self.inverse_of(self.affine()[0])
 
-    def parts(self):
+    def parts(self) -> list[ChannelAffine]:
         """The layers whose maps make up this one's."""
         return [self]
 
@@ -70,24 +80,26 @@ class ChannelAffine(InPlaceLayer):
                 stacklevel=2,
             )
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         M, b, logdet, _ = self._affine_in(X)
         get_ops(X).mix_(X, M, b)
         return X, self._logdet(logdet, X)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         M, b, logdet, _ = self._affine_in(Z)
         Minv = self.inverse_of(M)
         get_ops(Z).mix_(Z, Minv, _times(Minv, -b))
         return Z, self._logdet(-logdet, Z)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         M, b, _, pullback = self._affine_in(Z)
         dM, db = get_ops(Z).mix_vjp_(dZ, Z, M, self.inverse_of(M), b)
         pullback(dM, db, self._dlogdet(dlogdet, Z))
         return dZ, Z
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         M, b, _, pullback = self._affine_in(X)
         Minv = self.inverse_of(M)
         dMinv, dc = get_ops(X).mix_vjp_(dX, X, Minv, M, _times(Minv, -b))
@@ -125,21 +137,21 @@ class Folded(ChannelAffine):
         layers: ChannelAffine layers, in the order in which they are applied.
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers: Sequence[Any]):
         self.layers, self.channels = tuple(layers), layers[0].channels
 
     @property
-    def known_as(self):
+    def known_as(self) -> Layer:
         return self.layers[0].known_as
 
-    def explained(self, X, cond):
+    def explained(self, X: Array, cond: Cond) -> Iterator:
         for layer in self.layers:
             yield layer, "folded", self.why_not_fused()
 
-    def parts(self):
+    def parts(self) -> list[ChannelAffine]:
         return [part for layer in self.layers for part in layer.parts()]
 
-    def affine(self):
+    def affine(self) -> tuple[Array, Array, Array, Callable]:
         M, b, logdet, first_pullback = self.layers[0].affine()
         before = []  # of each later layer: the map of those before it, and its own
         for layer in self.layers[1:]:
@@ -156,7 +168,7 @@ class Folded(ChannelAffine):
 
         return M, b, logdet, pullback
 
-    def specs(self):
+    def specs(self) -> list:
         specs = [layer.specs() for layer in self.layers]
         return [spec for some in specs for spec in some] if all(specs) else []
 

@@ -1,6 +1,9 @@
 """Compositions: layers one after the other, part of the channels going on alone, a layer turned around."""
 
+from __future__ import annotations
+
 import itertools
+from typing import TYPE_CHECKING
 
 from ..arguments import check_integers, shown
 from ..core import Condition, InPlaceLayer, Layer, condition_array, get_ops, given_condition
@@ -9,6 +12,12 @@ from ..fused import group_neighbours
 from ..passes.context import current
 from ..passes.trace import ChainTrace
 from .channel_affine import ChannelAffine, Folded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..typing import Array, Cond
 
 
 class Chain(InPlaceLayer):
@@ -31,7 +40,7 @@ class Chain(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, *layers):
+    def __init__(self, *layers: Any):
         self.layers = layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers
 
     def __setattr__(self, name, value):
@@ -68,22 +77,22 @@ class Chain(InPlaceLayer):
         return Chain(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
     @property
-    def halvings(self):
+    def halvings(self) -> int:
         return sum(layer.halvings for layer in self.layers)
 
-    def conditions(self, level=0):
+    def conditions(self, level: int = 0) -> set[tuple[int | None, int]]:
         found = set()
         for layer in self.layers:
             found |= layer.conditions(level)
             level += layer.halvings
         return found
 
-    def parts_to_show(self, shape):
+    def parts_to_show(self, shape: Any) -> Iterator:
         for i, layer in enumerate(self.layers):
             yield f"layers.{i}", layer, shape
             shape = output_shape(layer, shape)
 
-    def explained(self, X, cond):
+    def explained(self, X: Array, cond: Cond) -> Iterator:
         ops = get_ops(X)
         for step in self._in_order(current().monitor, "forward_"):
             yield from step.explained(X, cond)
@@ -92,7 +101,7 @@ class Chain(InPlaceLayer):
 
     is_composite, measures_logdet = True, False  # the layers within do
 
-    def states(self, X, cond=None):
+    def states(self, X: Array, cond: Cond = None) -> list[Array]:
         """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
 
         All are kept at once, and no neighbours are folded. `inverse_states` goes the other way.
@@ -102,23 +111,25 @@ class Chain(InPlaceLayer):
             states.append(layer.forward(states[-1], cond if layer.conditions() else None)[0])
         return states
 
-    def inverse_states(self, Z, cond=None):
+    def inverse_states(self, Z: Array, cond: Cond = None) -> list[Array]:
         """Z and what the inverse of each layer makes of it, from the last layer to the first: the way of a sample."""
         states, cond = [Z], given_condition(self, Z, cond)
         for layer in reversed(self.layers):
             states.append(layer.inverse(states[-1], cond if layer.conditions() else None))
         return states
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self._through("forward_", X, cond, "X")
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self._through("inverse_logdet_", Z, cond, "Z")
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         return self._back_through("backward_", "forward_", dZ, Z, dlogdet, cond, "Z")
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         return self._back_through("inverse_backward_", "inverse_logdet_", dX, X, dlogdet, cond, "X")
 
     def _through(self, out_, X, cond, name):
@@ -165,14 +176,14 @@ class Chain(InPlaceLayer):
         steps = self._short_steps if monitor is not None and monitor.has_anchors else self._steps
         return steps if out_ == "forward_" else steps[::-1]
 
-    def initialize_(self, X, cond=None):
+    def initialize_(self, X: Array, cond: Cond = None) -> Array:
         for layer in self._beginning:
             layer.check_shape(X)
             X = layer.initialize_(X, cond)
         return X
 
 
-def condition_of(cond, samples):
+def condition_of(cond: Cond, samples: slice) -> Cond:
     """The condition of some samples of a batch."""
     array = condition_array(cond)
     return cond if array is None or samples == slice(None) else array[samples]
@@ -223,7 +234,7 @@ class FactorOut(InPlaceLayer):
 
     measures_logdet = uses_condition = False
 
-    def __init__(self, channels, inner, prior=None):
+    def __init__(self, channels: int, inner: Layer, prior: Layer | None = None):
         check_integers(channels=channels)
         if channels < 2:
             raise ValueError(f"FactorOut splits the channels, which must be at least 2; got {channels}")
@@ -237,23 +248,23 @@ class FactorOut(InPlaceLayer):
         if name == "prior":
             self._prior = None if value is None else group_neighbours([value])[0]
 
-    def explained(self, X, cond):
+    def explained(self, X: Array, cond: Cond) -> Iterator:
         if self.prior is not None:
             yield from self._prior.explained(X, cond)
         yield from self.inner.explained(X[:, : self._C1], cond)
 
-    def parts_to_show(self, shape):
+    def parts_to_show(self, shape: Any) -> Iterator:
         if self.prior is not None:
             yield "prior", self.prior, shape
         yield "inner", self.inner, None if shape is None else (self._C1, *shape[1:])
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         super().check_shape(X, name)
         self.inner.check_shape(X[:, : self._C1], name)
         if self.prior is not None:
             self.prior.check_shape(X, name)
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         ops = get_ops(X)
         logdet = ops.full(X.shape[0], 0.0, X)
         if self.prior is not None:
@@ -261,7 +272,7 @@ class FactorOut(InPlaceLayer):
         z1, part = self.inner.forward_(ops.split_(X, self._C1), cond)
         return ops.join_(X, z1), logdet + part
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         ops = get_ops(Z)
         x1, logdet = self.inner.inverse_logdet_(ops.split_(Z, self._C1), cond)
         Z = ops.join_(Z, x1)
@@ -270,20 +281,22 @@ class FactorOut(InPlaceLayer):
         X, part = self._prior.inverse_logdet_(Z, cond)
         return X, logdet + part
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         ops = get_ops(Z)
         dx1, x1 = self.inner.backward_(ops.split_(dZ, self._C1), ops.split_(Z, self._C1), dlogdet, cond)
         dZ, Z = ops.join_(dZ, dx1), ops.join_(Z, x1)
         return (dZ, Z) if self.prior is None else self._prior.backward_(dZ, Z, dlogdet, cond)
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         if self.prior is not None:
             dX, X = self._prior.inverse_backward_(dX, X, dlogdet, cond)
         ops = get_ops(X)
         dz1, z1 = self.inner.inverse_backward_(ops.split_(dX, self._C1), ops.split_(X, self._C1), dlogdet, cond)
         return ops.join_(dX, dz1), ops.join_(X, z1)
 
-    def initialize_(self, X, cond=None):
+    def initialize_(self, X: Array, cond: Cond = None) -> Array:
         if self.prior is not None:
             X = self._prior.initialize_(X, cond)
         ops = get_ops(X)
@@ -300,30 +313,32 @@ class Reverse(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, layer):
+    def __init__(self, layer: Layer):
         if not isinstance(layer, Layer):
             raise TypeError(f"Reverse takes a Layer; got {shown(layer)}")
         self.layer = layer
 
     @property
-    def measures_logdet(self):
+    def measures_logdet(self) -> bool:
         return self.layer.measures_logdet
 
     @property
-    def halvings(self):
+    def halvings(self) -> int:
         return -self.layer.halvings
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         self.layer.check_shape(X, name)
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self.layer.inverse_logdet_(X, cond)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self.layer.forward_(Z, cond)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         return self.layer.inverse_backward_(dZ, Z, dlogdet, cond)
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         return self.layer.backward_(dX, X, dlogdet, cond)

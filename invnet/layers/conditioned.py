@@ -4,13 +4,21 @@ This is the only place that runs conditioners: in tiles, with their random numbe
 added.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 from ..arguments import check_integers, check_unused, shown
 from ..core import Condition, Conditioner, InPlaceLayer, condition_array, get_ops
 from ..passes.context import current, isolated
 from ..passes.replay import TileNets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 
 #: what the options of a conditioner that a layer makes stand for where they are None
 DEFAULTS_OF_NETS = {"ndim": 0, "cond_channels": 0, "seed": 0, "dtype": "float32"}
@@ -31,14 +39,16 @@ class Conditioned(InPlaceLayer):
     """
 
     #: the class of the transform of this layer
-    transform_class = None
+    transform_class: Any = None
     any_dtype, uses_condition = True, False
     #: the fewest channels of such a layer
     least = 1
     #: channels that the conditioner sees, and those that are changed
     _seen = _changed = slice(None)
 
-    def __init__(self, channels, transform, net, hidden, **options):
+    def __init__(
+        self, channels: int, transform: Any, net: Conditioner | None, hidden: int | Sequence[int] | None, **options: Any
+    ):
         check_integers(channels=channels)
         if channels < self.least:
             raise ValueError(f"{type(self).__name__} takes at least {self.least} channels; got {channels}")
@@ -61,7 +71,7 @@ class Conditioned(InPlaceLayer):
                 )
         self.channels, self.net = channels, net
 
-    def make_net(self, channels, hidden, **options):
+    def make_net(self, channels: int, hidden: int | Sequence[int], **options: Any) -> Conditioner:
         """A new conditioner for this many channels, with hidden layers of width `hidden`."""
         raise NotImplementedError
 
@@ -83,14 +93,14 @@ class Conditioned(InPlaceLayer):
         return self.derived("weights", lambda: sum(math.prod(parameter.data.shape) for parameter in self._parameters))
 
     @property
-    def measures_logdet(self):
+    def measures_logdet(self) -> bool:
         return self._transform.measures_logdet
 
     @property
-    def steadier(self):
+    def steadier(self) -> str:
         return self._transform.steadier
 
-    def why_not_fused(self):
+    def why_not_fused(self) -> str | None:
         kind = type(self.net).__name__
         if self.specs():
             return super().why_not_fused()
@@ -102,7 +112,7 @@ class Conditioned(InPlaceLayer):
             return self._transform.why_not_fused
         return f"compiled functions do not have this map with a {kind}"
 
-    def conditions(self, level=0):
+    def conditions(self, level: int = 0) -> set[tuple[int | None, int]]:
         return {(getattr(self.net, "cond_channels", None), level)} - {(0, level)}
 
     # `transform_` is a method of a transform. If `notes` are given, a list with one for each tile, each of its calls

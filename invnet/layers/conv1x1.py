@@ -1,11 +1,20 @@
 """Conv1x1: a learned invertible mix of the channels, in three parametrisations."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import check_integers, check_unused, generator
 from ..core import Buffer, Parameter, float_dtype, get_ops
 from ..fused.spec import LayerSpec
 from .channel_affine import ChannelAffine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..typing import Array, DType, Seed
 
 
 class Conv1x1(ChannelAffine):
@@ -30,7 +39,14 @@ class Conv1x1(ChannelAffine):
         WY representation, 1992 (the product of reflections in one formula).
     """
 
-    def __init__(self, channels, parametrisation="lu", reflections=None, seed=0, dtype="float32"):
+    def __init__(
+        self,
+        channels: int,
+        parametrisation: str = "lu",
+        reflections: int | None = None,
+        seed: Seed = 0,
+        dtype: DType = "float32",
+    ):
         if parametrisation not in ("lu", "householder", "full"):
             raise ValueError(f'parametrisation is "lu", "householder" or "full"; got {parametrisation!r}')
         check_integers(channels=channels, reflections=1 if reflections is None else reflections)
@@ -64,14 +80,14 @@ class Conv1x1(ChannelAffine):
         self.log_s = Parameter(np.log(np.abs(s)).astype(dtype))
 
     @property
-    def steadier(self):
+    def steadier(self) -> tuple[str, ...]:
         return () if self.parametrisation == "householder" else ('mix="householder"',)
 
-    def affine(self):
+    def affine(self) -> tuple[Array, Array, Array, Callable]:
         M, logdet, pullback = getattr(self, f"_{self.parametrisation}")()
         return M, self.zero.data, logdet, lambda dM, db, dlogdet: pullback(dM, dlogdet)
 
-    def specs(self):
+    def specs(self) -> list:
         names = {"lu": ("L", "U", "log_s", "P", "sign"), "full": ("W",), "householder": ("V",)}[self.parametrisation]
         return [LayerSpec(self.parametrisation, tuple(getattr(self, name) for name in names))]
 

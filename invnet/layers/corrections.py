@@ -1,6 +1,17 @@
 """Corrections: the bits that an exact forward pass leaves for the way back."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..ops.reference import Ops
+    from ..typing import Array
 
 
 class Note:
@@ -10,7 +21,7 @@ class Note:
 
     __slots__ = ("bits",)
 
-    def __init__(self, bits=()):
+    def __init__(self, bits: Any = ()):
         self.bits = bits
 
 
@@ -22,15 +33,15 @@ class Corrections:
         calls: the notes of each call.
     """
 
-    def __init__(self, source=None, calls=()):
+    def __init__(self, source: str | None = None, calls: Sequence = ()):
         self.source, self.mark, self.calls = source, None, list(calls)
 
-    def put(self, tiles):
+    def put(self, tiles: int) -> list:
         """Notes for the tiles of a call, to be filled."""
         self.calls.append([Note() for _ in range(tiles)])
         return self.calls[-1]
 
-    def take(self, tiles):
+    def take(self, tiles: int) -> list:
         """The notes of the last call, or notes of nothing where there is none."""
         notes = self.calls.pop() if self.calls else [Note() for _ in range(tiles)]
         if len(notes) != tiles:
@@ -40,14 +51,14 @@ class Corrections:
             )
         return notes
 
-    def copy(self):
+    def copy(self) -> Corrections:
         return Corrections(self.source, self.calls)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         return sum(len(note.bits) for call in self.calls for note in call)
 
-    def packed(self, ops):
+    def packed(self, ops: Ops) -> Array:
         """All as one NumPy array of uint8: the source, the numbers of tiles and of bytes, and the bits."""
         sizes = [self.source, len(self.calls)]
         for call in self.calls:
@@ -56,7 +67,7 @@ class Corrections:
         return np.concatenate([np.array(sizes, "<u4").view(np.uint8), *bits])
 
     @classmethod
-    def unpacked(cls, packed, ops):
+    def unpacked(cls, packed: Array, ops: Ops) -> Corrections:
         """What `packed` gave.
 
         Raises:
@@ -86,5 +97,5 @@ class Corrections:
 class Nearest:
     """What stands for Corrections where the nearest numbers are wanted."""
 
-    def take(self, tiles):
+    def take(self, tiles: int) -> list:
         return [Note(None)] * tiles

@@ -1,10 +1,21 @@
 """Couplings: one half of the channels passes, and the other half is transformed given the first."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import check_integers
 from ..fused.spec import LayerSpec
 from ..nets import ConvNet, DenseNet
 from .conditioned import Conditioned
 from .transforms import Affine, Shift
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..core import Conditioner
+    from ..typing import Array, Cond, DType, Seed
 
 
 class Coupling(Conditioned):
@@ -16,12 +27,14 @@ class Coupling(Conditioned):
 
     least = 2
 
-    def __init__(self, channels, transform, net, hidden, **options):
+    def __init__(
+        self, channels: int, transform: Any, net: Conditioner | None, hidden: int | Sequence[int] | None, **options: Any
+    ):
         super().__init__(channels, transform, net, hidden, **options)
         passing = channels - channels // 2
         self._seen, self._changed = slice(passing), slice(passing, None)
 
-    def make_net(self, channels, hidden, ndim, **options):
+    def make_net(self, channels: int, hidden: int | Sequence[int], ndim: int, **options: Any) -> Conditioner:
         check_integers(ndim=ndim)
         C_in, C_out = channels - channels // 2, self.outputs * (channels // 2)
         if ndim == 0:
@@ -29,28 +42,30 @@ class Coupling(Conditioned):
         return ConvNet(C_in, hidden, C_out, ndim=ndim, **options)
 
     @classmethod
-    def conditioner_channels(cls, channels, *options, **more):
+    def conditioner_channels(cls, channels: int, *options: Any, **more: Any) -> tuple[int, int]:
         """Input and output channels of the conditioner of a coupling of `channels` channels.
 
         `options` are those of the transform by which the numbers for each channel differ: `bins` of a spline.
         """
         return channels - channels // 2, cls.transform_class.outputs_of(*options, **more) * (channels // 2)
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return X, self._run(X, cond, self._transform.forward_)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return Z, self._run(Z, cond, self._transform.inverse_)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         self._run_vjp(dZ, Z, dlogdet, cond, self._transform.backward_)
         return dZ, Z
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         self._run_vjp(dX, X, dlogdet, cond, self._transform.inverse_backward_)
         return dX, X
 
-    def specs(self):
+    def specs(self) -> list:
         net, transform, C, passing = self.net.spec(), self._transform.spec(), self.channels, self._seen.stop
         if net is None or transform is None or not net.maps(passing, self.outputs * (C - passing)):
             return []
@@ -77,7 +92,17 @@ class AdditiveCoupling(Coupling):
 
     transform_class = Shift
 
-    def __init__(self, channels, net=None, *, hidden=None, ndim=None, cond_channels=None, seed=None, dtype=None):
+    def __init__(
+        self,
+        channels: int,
+        net: Conditioner | None = None,
+        *,
+        hidden: int | Sequence[int] | None = None,
+        ndim: int | None = None,
+        cond_channels: int | None = None,
+        seed: Seed = None,
+        dtype: DType | None = None,
+    ):
         super().__init__(channels, Shift(), net, hidden, ndim=ndim, cond_channels=cond_channels, seed=seed, dtype=dtype)
 
 
@@ -122,16 +147,16 @@ class AffineCoupling(Coupling):
 
     def __init__(
         self,
-        channels,
-        net=None,
-        scale=None,
-        bound=None,
+        channels: int,
+        net: Conditioner | None = None,
+        scale: str | None = None,
+        bound: float | None = None,
         *,
-        hidden=None,
-        ndim=None,
-        cond_channels=None,
-        seed=None,
-        dtype=None,
+        hidden: int | Sequence[int] | None = None,
+        ndim: int | None = None,
+        cond_channels: int | None = None,
+        seed: Seed = None,
+        dtype: DType | None = None,
     ):
         affine = Affine(scale, bound)
         self._meant = {"scale": affine.scale, "bound": affine.bound}

@@ -1,6 +1,9 @@
 """Exact: a network on a grid of fixed-point numbers, whose backward rebuilds every state to the bit."""
 
+from __future__ import annotations
+
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +13,11 @@ from ..ops.grid import is_power_of_two
 from ..passes.context import in_own_context, within
 from .corrections import Corrections, Nearest
 from .grid_layers import on_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..typing import Array, Cond
 
 
 class Exact(InPlaceLayer):
@@ -44,13 +52,13 @@ class Exact(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, layer, limit=256.0):
+    def __init__(self, layer: Layer, limit: float = 256.0):
         if not isinstance(layer, Layer):
             raise TypeError(f"Exact takes a Layer; got {shown(layer)}")
         if not is_power_of_two(limit):
             raise ValueError(f"limit is a power of two, as 256 or 0.5; got {shown(limit)}")
         self.layer, self.limit = layer, float(limit)
-        self._corrections = None
+        self._corrections: Corrections | None = None
         self._on_grid  # refuses what cannot be made exact
 
     @property
@@ -58,28 +66,28 @@ class Exact(InPlaceLayer):
         return self.derived("on a grid", lambda: on_grid(self.layer, self.limit))
 
     @property
-    def halvings(self):
+    def halvings(self) -> int:
         return self.layer.halvings
 
-    def explained(self, X, cond):
+    def explained(self, X: Array, cond: Cond) -> Iterator:
         for layer in self.layer.layers_within():
             yield layer, "alone", "Exact computes on a grid"
 
-    def parts_to_show(self, shape):
+    def parts_to_show(self, shape: tuple[int, ...]) -> list:
         return [("layer", self.layer, shape)]
 
     #: its states are not rebuilt with an error, and are not measured
     is_composite = False
 
     @property
-    def correction_bytes(self):
+    def correction_bytes(self) -> int:
         """How many bytes of correction bits the last forward left."""
         return self._corrections.nbytes if self._corrections else 0
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         self.layer.check_shape(X, name)
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         ops, self._corrections = get_ops(X), None  # frees what an earlier call left
         ops.snap_(X, ops.grid(self.limit, X))
         corrections = Corrections(ops.checksum(X))
@@ -88,13 +96,13 @@ class Exact(InPlaceLayer):
         corrections.mark, self._corrections = ops.checksum(Z), corrections
         return Z, logdet
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         ops = get_ops(Z)
         ops.snap_(Z, ops.grid(self.limit, Z))
         with within(corrections=Nearest(), monitor=None):
             return self._on_grid.inverse_logdet_(Z, cond)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         ops, kept = get_ops(Z), self._corrections
         ops.snap_(Z, ops.grid(self.limit, Z))
         if kept is None or kept.mark != ops.checksum(Z):
@@ -104,13 +112,13 @@ class Exact(InPlaceLayer):
         self._confirm(ops, X, kept)
         return dX, X
 
-    def initialize_(self, X, cond=None):
+    def initialize_(self, X: Array, cond: Cond = None) -> Array:
         ops = get_ops(X)
         self.layer.initialize_(ops.copy_channels_last(X), cond)
         return self.forward_(X, cond)[0]
 
     @in_own_context
-    def encode(self, X, cond=None):
+    def encode(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         """Z and the correction bits of integers X: the same map without loss, in steps of the grid.
 
         Args:
@@ -129,7 +137,7 @@ class Exact(InPlaceLayer):
         return ops.integers(Z, ops.grid(self.limit, Z)), corrections.packed(ops)
 
     @in_own_context
-    def decode(self, Z, bits, cond=None):
+    def decode(self, Z: Array, bits: int | None, cond: Cond = None) -> Array:
         """The integers X of which `encode` made Z and bits.
 
         Raises:

@@ -1,6 +1,9 @@
 """What Exact makes of layers: the same maps, with the same parameters, on numbers of a grid."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from ..core import InPlaceLayer, get_ops
 from ..passes.context import current
@@ -10,8 +13,14 @@ from .coupling import AdditiveCoupling, AffineCoupling
 from .permute import Permute
 from .squeeze import Squeeze
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def on_grid(layer, limit):
+    from ..core import Layer
+    from ..typing import Array, Cond
+
+
+def on_grid(layer: Any, limit: float) -> Layer:
     """A layer on the grid up to `limit` that shares the parameters of `layer`.
 
     Raises:
@@ -44,10 +53,10 @@ class GridLayer(InPlaceLayer):
         limit: of the grid.
     """
 
-    def __init__(self, layer, limit):
+    def __init__(self, layer: Any, limit: float):
         self.layer, self._limit = layer, limit
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         self.layer.check_shape(X, name)
 
     def _grid(self, X):
@@ -57,13 +66,13 @@ class GridLayer(InPlaceLayer):
 class GridAdditive(GridLayer):
     """z2 = x2 + round(t): one to one."""
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return X, self.layer._run(X, cond, self._couple, current().corrections.put(self._tiles(X)))
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return Z, self.layer._run(Z, cond, self._uncouple, current().corrections.take(self._tiles(Z)))
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         self.layer._run_vjp(dZ, Z, dlogdet, cond, self._couple_vjp, current().corrections.take(self._tiles(Z)))
         return dZ, Z
 
@@ -102,7 +111,7 @@ class GridMix(GridLayer):
     A diagonal M is a scale for each channel. Bits are needed where a scale is below one.
     """
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         M, b, logdet, _ = self.layer.affine()
         ops, grid, s, lifting = get_ops(X), self._grid(X), *self._parts(M, logdet)
 
@@ -116,15 +125,15 @@ class GridMix(GridLayer):
             ops.add_on_grid_(x, b, grid)
 
         tiles = self._tiles(X)
-        ops.map_tiles(work, list(zip(tiles, current().corrections.put(len(tiles)))), lambda _: None)
+        ops.map_tiles(work, list(zip(tiles, current().corrections.put(len(tiles)))), lambda _: None)  # type: ignore[has-type]
         return X, self.layer._logdet(logdet, X)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         M, b, logdet, _ = self.layer.affine()
         self._rebuild(Z, M, b, logdet)
         return Z, self.layer._logdet(-logdet, Z)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         M, b, logdet, pullback = self.layer.affine()
         self._rebuild(Z, M, b, logdet)
         ops = get_ops(Z)

@@ -1,9 +1,15 @@
 """LeakyReLU: an invertible activation."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from ..arguments import check_numbers
 from ..core import InPlaceLayer, get_ops
+
+if TYPE_CHECKING:
+    from ..typing import Array, Cond
 
 
 class LeakyReLU(InPlaceLayer):
@@ -16,22 +22,24 @@ class LeakyReLU(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, slope=0.01):
+    def __init__(self, slope: float = 0.01):
         check_numbers(slope=slope)
         if not 0 < slope < math.inf:
             raise ValueError(f"slope is positive and finite; got {slope}")
         self._slope = float(slope)
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self._bend(X, self._slope)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self._bend(Z, 1 / self._slope)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         return self._slope_vjp(dZ, Z, self._slope)
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         return self._slope_vjp(dX, X, 1 / self._slope)
 
     def _bend(self, X, slope):

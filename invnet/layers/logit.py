@@ -1,10 +1,16 @@
 """Logit and Sigmoid: from the unit interval to the line, and back."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from ..arguments import check_numbers
 from ..core import InPlaceLayer, get_ops
 from .compose import Reverse
+
+if TYPE_CHECKING:
+    from ..typing import Array, Cond
 
 
 class Logit(InPlaceLayer):
@@ -23,24 +29,24 @@ class Logit(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, alpha=0.05):
+    def __init__(self, alpha: float = 0.05):
         check_numbers(alpha=alpha)
         if not 0 <= alpha < 0.5:
             raise ValueError(f"alpha is a margin from 0 to below 0.5; got {alpha}")
         self._alpha = alpha
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         ops, xp, p = get_ops(X), get_ops(X).xp, self._p_of(X)
         return ops.images(xp.log(p) - xp.log1p(-p), X.shape), -self._log_slope(ops, xp.log(p) + xp.log1p(-p), X)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         ops, xp = get_ops(Z), get_ops(Z).xp
         R = ops.rows(Z)
         log_p_q = -xp.abs(R) - 2 * xp.log1p(xp.exp(-xp.abs(R)))  # log p (1 - p)
         X = ops.images((self._p(xp, R) - self._alpha) / (1 - 2 * self._alpha), Z.shape)
         return X, self._log_slope(ops, log_p_q, Z)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         ops, xp = get_ops(Z), get_ops(Z).xp
         p, e = self._p(xp, ops.rows(Z)), xp.exp(-xp.abs(ops.rows(Z)))
         slope = (
@@ -49,7 +55,9 @@ class Logit(InPlaceLayer):
         dR = (ops.rows(dZ) + ops.at_positions(dlogdet, Z) * (2 * p - 1)) * slope
         return ops.images(dR, Z.shape), ops.images((p - self._alpha) / (1 - 2 * self._alpha), Z.shape)
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         ops, xp, p = get_ops(X), get_ops(X).xp, self._p_of(X)
         dR = ops.rows(dX) * (p * (1 - p) / (1 - 2 * self._alpha)) + ops.at_positions(dlogdet, X) * (1 - 2 * p)
         return ops.images(dR, X.shape), ops.images(xp.log(p) - xp.log1p(-p), X.shape)
@@ -89,5 +97,5 @@ class Sigmoid(Reverse):
             float32 of numbers above 17.
     """
 
-    def __init__(self, alpha=0.0):
+    def __init__(self, alpha: float = 0.0):
         super().__init__(Logit(alpha))

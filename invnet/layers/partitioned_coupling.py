@@ -1,8 +1,17 @@
 """PartitionedAdditiveCoupling: the additive coupling in several parts, each shifted by the part before it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import check_integers, shown
 from ..core import Conditioner, InPlaceLayer, get_ops
 from .coupling import AdditiveCoupling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..typing import Array, Cond
 
 
 class PartitionedAdditiveCoupling(InPlaceLayer):
@@ -26,7 +35,7 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
 
     measures_logdet = False
 
-    def __init__(self, channels, nets):
+    def __init__(self, channels: int, nets: Sequence[Conditioner]):
         check_integers(channels=channels)
         if not isinstance(nets, (tuple, list)):
             raise TypeError(f"nets is a list of conditioners; got {shown(nets)}")
@@ -44,7 +53,7 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
 
     uses_condition = False
 
-    def conditions(self, level=0):
+    def conditions(self, level: int = 0) -> set[tuple[int | None, int]]:
         return {(net.cond_channels, level) for net in self.nets} - {(0, level)}
 
     def __setattr__(self, name, value):
@@ -56,17 +65,17 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
                 (slice(k * size, (k + 2) * size), AdditiveCoupling(2 * size, net)) for k, net in enumerate(value)
             ]
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         for parts, coupling in reversed(self._couplings):  # from the last: what shifts it is still as it came in
             coupling.forward_(X[:, parts], cond)
         return X, get_ops(X).full(X.shape[0], 0.0, X)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         for parts, coupling in self._couplings:
             coupling.inverse_logdet_(Z[:, parts], cond)
         return Z, get_ops(Z).full(Z.shape[0], 0.0, Z)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         for (
             parts,
             coupling,
@@ -74,7 +83,9 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
             coupling.backward_(dZ[:, parts], Z[:, parts], dlogdet, cond)
         return dZ, Z
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         for parts, coupling in reversed(
             self._couplings
         ):  # the gradient of a part is whole before it goes on to the part before it

@@ -1,10 +1,19 @@
 """Permute: another order of the channels."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import check_integers, generator, permutation
 from ..core import Buffer, Isometry, get_ops
 from ..fused.spec import LayerSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..typing import Array, Seed
 
 
 class Permute(Isometry):
@@ -17,29 +26,29 @@ class Permute(Isometry):
         ValueError: `order` is no permutation.
     """
 
-    def __init__(self, order):
+    def __init__(self, order: Sequence[int] | np.ndarray):
         order = permutation(order)
         self.channels = order.size
         self.order = Buffer(order.astype(np.int64))
         self.back = Buffer(np.argsort(order).astype(np.int64))
 
     @classmethod
-    def reversal(cls, channels):
+    def reversal(cls, channels: int) -> Permute:
         check_integers(channels=channels)
         return cls(np.arange(channels)[::-1])
 
     @classmethod
-    def random(cls, channels, seed=0):
+    def random(cls, channels: int, seed: Seed = 0) -> Permute:
         check_integers(channels=channels)
         return cls(generator(seed).permutation(channels))
 
-    def apply(self, X):
+    def apply(self, X: Array) -> Array:
         return self._take(X, self.order.data)
 
-    def unapply(self, Z):
+    def unapply(self, Z: Array) -> Array:
         return self._take(Z, self.back.data)
 
-    def specs(self):
+    def specs(self) -> list:
         return [LayerSpec("permute", (self.order,))]
 
     def _take(self, X, order):

@@ -1,11 +1,17 @@
 """Planar and Radial: the two layers of the first normalizing flows, which bend space along a plane or about a point."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arguments import check_integers, generator
 from ..core import InPlaceLayer, Parameter, float_dtype, get_ops
+
+if TYPE_CHECKING:
+    from ..typing import Array, Cond, DType, Seed
 
 ONE = math.log(math.e - 1)  # softplus(ONE) = 1
 
@@ -30,7 +36,7 @@ class Planar(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, channels, seed=0, dtype="float32"):
+    def __init__(self, channels: int, seed: Seed = 0, dtype: DType = "float32"):
         check_integers(channels=channels)
         if channels < 1:
             raise ValueError(f"the number of channels is positive; got {channels}")
@@ -42,17 +48,19 @@ class Planar(InPlaceLayer):
         self.w = Parameter(w.astype(dtype))
         self.b = Parameter(rng.standard_normal(1).astype(dtype))
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return X, get_ops(X).planar_(X, self.u.data, self.w.data, self.b.data, False)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return Z, get_ops(Z).planar_(Z, self.u.data, self.w.data, self.b.data, True)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         self._vjp(dZ, Z, dlogdet, False)
         return dZ, Z
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         self._vjp(dX, X, dlogdet, True)
         return dX, X
 
@@ -83,7 +91,7 @@ class Radial(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, channels, seed=0, dtype="float32"):
+    def __init__(self, channels: int, seed: Seed = 0, dtype: DType = "float32"):
         check_integers(channels=channels)
         if channels < 1:
             raise ValueError(f"the number of channels is positive; got {channels}")
@@ -93,17 +101,19 @@ class Radial(InPlaceLayer):
         self.log_alpha = Parameter(np.zeros(1, dtype))
         self.beta = Parameter(np.full(1, ONE, dtype))
 
-    def forward_(self, X, cond=None):
+    def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return X, get_ops(X).radial_(X, self.x0.data, self._theta(), False)
 
-    def inverse_logdet_(self, Z, cond=None):
+    def inverse_logdet_(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
         return Z, get_ops(Z).radial_(Z, self.x0.data, self._theta(), True)
 
-    def backward_(self, dZ, Z, dlogdet, cond=None):
+    def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         self._vjp(dZ, Z, dlogdet, False)
         return dZ, Z
 
-    def inverse_backward_(self, dX, X, dlogdet, cond=None):
+    def inverse_backward_(
+        self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
+    ) -> tuple[Array, Array]:
         self._vjp(dX, X, dlogdet, True)
         return dX, X
 

@@ -1,7 +1,17 @@
 """SplineCoupling: the coupling whose map of x2 is a spline."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .coupling import Coupling
 from .transforms import Spline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..core import Conditioner
+    from ..typing import DType, Seed
 
 
 class SplineCoupling(Coupling):
@@ -33,17 +43,17 @@ class SplineCoupling(Coupling):
 
     def __init__(
         self,
-        channels,
-        net=None,
-        bins=8,
-        bound=3.0,
-        tails="linear",
+        channels: int,
+        net: Conditioner | None = None,
+        bins: int = 8,
+        bound: float = 3.0,
+        tails: str | None = "linear",
         *,
-        hidden=None,
-        ndim=None,
-        cond_channels=None,
-        seed=None,
-        dtype=None,
+        hidden: int | Sequence[int] | None = None,
+        ndim: int | None = None,
+        cond_channels: int | None = None,
+        seed: Seed = None,
+        dtype: DType | None = None,
     ):
         spline = Spline(bins, bound, tails)
         super().__init__(channels, spline, net, hidden, ndim=ndim, cond_channels=cond_channels, seed=seed, dtype=dtype)

@@ -1,9 +1,16 @@
 """SplitTokens: half of the positions to the first half of the channels, the others to the second."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import check_flags
 from ..core import Isometry, get_ops
+
+if TYPE_CHECKING:
+    from ..typing import Array
 
 PATTERNS = ("checkerboard", "rows", "columns")
 
@@ -31,13 +38,13 @@ class SplitTokens(Isometry):
         checkerboard).
     """
 
-    def __init__(self, pattern="checkerboard", inverted=False):
+    def __init__(self, pattern: str = "checkerboard", inverted: bool = False):
         if pattern not in PATTERNS:
             raise ValueError(f"pattern is one of {', '.join(PATTERNS)}; got {pattern!r}")
         check_flags(inverted=inverted)
         self.pattern, self.inverted = pattern, bool(inverted)
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         super().check_shape(X, name)
         even = (
             X.ndim == 4
@@ -54,13 +61,13 @@ class SplitTokens(Isometry):
                 f"even; got {name} of shape {tuple(X.shape)}"
             )
 
-    def apply(self, X):
+    def apply(self, X: Array) -> Array:
         ops, (N, C, H, W) = get_ops(X), X.shape
         tokens = ops.xp.take(ops.xp.reshape(ops.rows(X), (N, H * W, C)), self._order(ops, H, W), axis=1)
         halves = ops.xp.reshape(tokens, (N, 2, H * W, C // 2))
         return ops.images(ops.xp.reshape(ops.xp.permute_dims(halves, (0, 2, 1, 3)), (N * H * W, C)), X.shape)
 
-    def unapply(self, Z):
+    def unapply(self, Z: Array) -> Array:
         ops, (N, C, H, W) = get_ops(Z), Z.shape
         halves = ops.xp.permute_dims(ops.xp.reshape(ops.rows(Z), (N, H * W, 2, C // 2)), (0, 2, 1, 3))
         back = ops.xp.argsort(self._order(ops, H, W))

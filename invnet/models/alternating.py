@@ -1,12 +1,31 @@
 """What RealNVP and NSF share: layers of vectors that take turns in which channels they change, or see."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import check_integers
 from ..layers import ActNorm, Conv1x1, Permute
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
-def alternating(channels, steps, couple, mix, actnorm, seed, dtype, swaps=True):
+    from ..core import Layer
+    from ..typing import DType, Seed
+
+
+def alternating(
+    channels: int,
+    steps: int,
+    couple: Callable[[int], Layer],
+    mix: str,
+    actnorm: bool,
+    seed: Seed,
+    dtype: DType,
+    swaps: bool = True,
+) -> Iterator[Layer]:
     """Yields, `steps` times, what couple(step) makes, before it ActNorm and a Conv1x1 or a swap of the halves as asked
     for.
 
@@ -23,7 +42,7 @@ def alternating(channels, steps, couple, mix, actnorm, seed, dtype, swaps=True):
         yield couple(step)
 
 
-def checked(kind, channels, steps, least=2):
+def checked(kind: str, channels: int, steps: int, least: int = 2) -> None:
     """An error where there is no flow of that many channels and steps."""
     check_integers(channels=channels, steps=steps)
     if channels < least or steps < 0:

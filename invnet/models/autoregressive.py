@@ -1,5 +1,9 @@
 """MAF and IAF: stacks of autoregressive layers for vectors."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import check_integers, condition_channels, generator
@@ -8,6 +12,11 @@ from ..layers import AutoregressiveAffine, Chain
 from ..layers.transforms.affine import Affine, scale_and_bound
 from ..nets import MaskedDenseNet
 from ..nets.dense import depth_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..typing import Array, DType, Seed
 
 
 class MAF(Chain):
@@ -42,18 +51,18 @@ class MAF(Chain):
 
     def __init__(
         self,
-        channels,
-        hidden,
-        steps,
-        depth=None,
-        order="reversal",
-        scale=None,
-        bound=None,
-        activation="relu",
-        cond_channels=0,
-        seed=0,
-        dtype="float32",
-        classes=0,
+        channels: int,
+        hidden: int | Sequence[int],
+        steps: int,
+        depth: int | None = None,
+        order: str = "reversal",
+        scale: str | None = None,
+        bound: float | None = None,
+        activation: str = "relu",
+        cond_channels: int = 0,
+        seed: Seed = 0,
+        dtype: DType = "float32",
+        classes: int = 0,
     ):
         check_integers(channels=channels, steps=steps)
         if channels < 1 or steps < 0:
@@ -77,7 +86,7 @@ class MAF(Chain):
         super().__init__(*layers)
         self.channels, self.classes = channels, classes
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         super().check_shape(X, name)
         if X.ndim != 2:
             raise ValueError(f"{type(self).__name__} takes {SHAPES[2]}; got {name} of shape {tuple(X.shape)}")

@@ -1,10 +1,19 @@
 """Glow: the multiscale flow."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import check_flags, check_integers, check_unused, condition_channels, generator
 from ..core import SHAPES
 from ..layers import ActNorm, AdditiveCoupling, AffineCoupling, Chain, Conv1x1, FactorOut, Squeeze, Unsqueeze
 from ..layers.transforms.affine import scale_and_bound
 from ..nets import ConvNet, DenseNet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..typing import Array, DType, Seed
 
 
 class Glow(Chain):
@@ -45,23 +54,23 @@ class Glow(Chain):
 
     def __init__(
         self,
-        channels,
-        hidden,
-        levels,
-        steps,
-        ndim=2,
-        coupling="affine",
-        scale=None,
-        bound=None,
-        mix="lu",
-        prior=None,
-        kernels=(3, 1, 3),
-        activation="relu",
-        cond_channels=0,
-        cond_spatial=False,
-        seed=0,
-        dtype="float32",
-        classes=0,
+        channels: int,
+        hidden: int | Sequence[int],
+        levels: int,
+        steps: int,
+        ndim: int = 2,
+        coupling: str = "affine",
+        scale: str | None = None,
+        bound: float | None = None,
+        mix: str = "lu",
+        prior: bool | None = None,
+        kernels: Sequence[int] = (3, 1, 3),
+        activation: str = "relu",
+        cond_channels: int = 0,
+        cond_spatial: bool = False,
+        seed: Seed = 0,
+        dtype: DType = "float32",
+        classes: int = 0,
     ):
         if coupling not in ("affine", "additive"):
             raise ValueError(f'coupling is "affine" or "additive"; got {coupling!r}')
@@ -125,7 +134,7 @@ class Glow(Chain):
         check_unused('with coupling="additive" and no prior', scale=scale, bound=bound)
         return None, None, prior
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         super().check_shape(X, name)
         if X.ndim != self._ndim + 2 or any(size % 2**self._levels for size in X.shape[2:]):
             raise ValueError(

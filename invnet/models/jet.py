@@ -1,7 +1,14 @@
 """Jet: couplings with a vision transformer in each."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import generator, is_integer
 from ..layers import AffineCoupling, Chain, Permute, Reverse, SplitTokens, Squeeze, Unsqueeze
+
+if TYPE_CHECKING:
+    from ..typing import Array, DType, Seed
 
 #: the couplings in turn: four of channels, and one of positions, each time another
 SPATIAL = (
@@ -44,7 +51,18 @@ class Jet(Chain):
         in google-research/big_vision.
     """
 
-    def __init__(self, channels, size, patch=4, couplings=32, depth=2, width=512, heads=8, seed=0, dtype="float32"):
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        patch: int = 4,
+        couplings: int = 32,
+        depth: int = 2,
+        width: int = 512,
+        heads: int = 8,
+        seed: Seed = 0,
+        dtype: DType = "float32",
+    ):
         if not all(is_integer(n) and n > 0 for n in (channels, patch, couplings, depth, width, heads)):
             raise ValueError(
                 "channels, patch, couplings, depth, width and heads are positive integers; "
@@ -74,7 +92,7 @@ class Jet(Chain):
 
         super().__init__(*[Squeeze()] * squeezes, *layers(), *[Unsqueeze()] * squeezes)
 
-    def check_shape(self, X, name="X"):
+    def check_shape(self, X: Array, name: str = "X") -> None:
         super().check_shape(X, name)
         if tuple(X.shape[2:]) != self._size:
             raise ValueError(

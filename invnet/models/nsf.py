@@ -1,5 +1,9 @@
 """NSF: spline couplings, or autoregressive splines, that take turns."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import check_flags, check_integers, condition_channels, generator
@@ -7,6 +11,11 @@ from ..layers import AutoregressiveSpline, Chain, SplineCoupling
 from ..nets import DenseNet, MaskedDenseNet
 from ..nets.dense import depth_of
 from .alternating import alternating, checked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..typing import DType, Seed
 
 
 class NSF(Chain):
@@ -47,20 +56,20 @@ class NSF(Chain):
 
     def __init__(
         self,
-        channels,
-        hidden,
-        steps,
-        bins=8,
-        bound=3.0,
-        depth=None,
-        activation="relu",
-        mix="swap",
-        actnorm=False,
-        cond_channels=0,
-        seed=0,
-        dtype="float32",
-        autoregressive=None,
-        classes=0,
+        channels: int,
+        hidden: int | Sequence[int],
+        steps: int,
+        bins: int = 8,
+        bound: float | None = 3.0,
+        depth: int | None = None,
+        activation: str = "relu",
+        mix: str = "swap",
+        actnorm: bool = False,
+        cond_channels: int = 0,
+        seed: Seed = 0,
+        dtype: DType = "float32",
+        autoregressive: str | None = None,
+        classes: int = 0,
     ):
         if autoregressive not in (None, "forward", "inverse"):
             raise ValueError(f'autoregressive is None, "forward" or "inverse"; got {autoregressive!r}')

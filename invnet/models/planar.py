@@ -1,7 +1,14 @@
 """PlanarFlow and RadialFlow: many layers of a few parameters each."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import check_integers, generator
 from ..layers import Chain, Planar, Radial
+
+if TYPE_CHECKING:
+    from ..typing import DType, Seed
 
 
 class PlanarFlow(Chain):
@@ -21,9 +28,9 @@ class PlanarFlow(Chain):
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
     """
 
-    layer = Planar
+    layer: type[Planar] | type[Radial] = Planar
 
-    def __init__(self, channels, length, seed=0, dtype="float32"):
+    def __init__(self, channels: int, length: int, seed: Seed = 0, dtype: DType = "float32"):
         check_integers(length=length)
         if length < 0:
             raise ValueError(f"length is not negative; got {length}")

@@ -1,11 +1,20 @@
 """RealNVP: affine couplings that take turns."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import check_flags, condition_channels, generator
 from ..layers import AffineCoupling, Chain
 from ..layers.transforms.affine import scale_and_bound
 from ..nets import DenseNet
 from ..nets.dense import depth_of
 from .alternating import alternating, checked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..typing import DType, Seed
 
 
 class RealNVP(Chain):
@@ -41,19 +50,19 @@ class RealNVP(Chain):
 
     def __init__(
         self,
-        channels,
-        hidden,
-        steps,
-        depth=None,
-        scale=None,
-        bound=None,
-        activation="relu",
-        mix="swap",
-        actnorm=False,
-        cond_channels=0,
-        seed=0,
-        dtype="float32",
-        classes=0,
+        channels: int,
+        hidden: int | Sequence[int],
+        steps: int,
+        depth: int | None = None,
+        scale: str | None = None,
+        bound: float | None = None,
+        activation: str = "relu",
+        mix: str = "swap",
+        actnorm: bool = False,
+        cond_channels: int = 0,
+        seed: Seed = 0,
+        dtype: DType = "float32",
+        classes: int = 0,
     ):
         checked("RealNVP", channels, steps)
         check_flags(actnorm=actnorm)

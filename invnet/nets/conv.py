@@ -1,6 +1,9 @@
 """ConvNet: the convolutional conditioner, 3x3 - 1x1 - 3x3 by default."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,8 +12,14 @@ from ..core import SHAPES, Conditioner, Parameter, check_gradient, condition_arr
 from ..fused.spec import ConvSpec
 from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
-def widths_of(hidden, depth):
+    from ..typing import Array, Cond, DType, Seed
+
+
+def widths_of(hidden: Any, depth: Any) -> tuple[int, ...]:
     """Widths of hidden layers, from a number for all or a list of numbers."""
     if is_integer(hidden):
         return (int(hidden),) * depth
@@ -51,15 +60,15 @@ class ConvNet(Conditioner):
 
     def __init__(
         self,
-        C_in,
-        hidden,
-        C_out,
-        kernels=(3, 1, 3),
-        ndim=2,
-        activation="relu",
-        cond_channels=0,
-        seed=0,
-        dtype="float32",
+        C_in: int,
+        hidden: int | Sequence[int],
+        C_out: int,
+        kernels: Sequence[int] = (3, 1, 3),
+        ndim: int = 2,
+        activation: str = "relu",
+        cond_channels: int = 0,
+        seed: Seed = 0,
+        dtype: DType = "float32",
     ):
         check_integers(C_in=C_in, C_out=C_out, ndim=ndim, cond_channels=cond_channels)
         if not isinstance(kernels, (tuple, list)) or not all(map(is_integer, kernels)) or ndim not in (0, 1, 2, 3):
@@ -84,7 +93,7 @@ class ConvNet(Conditioner):
             shape = (*(k,) * ndim, n, m) if transposed else (*(k,) * ndim, m, n)
             W.append(Parameter((deviation * rng.standard_normal(shape)).astype(dtype)))
             b.append(Parameter(np.zeros(n, dtype)))
-            self._layers += ((shape, None if last else activation, transposed),)
+            self._layers += ((shape, None if last else activation, transposed),)  # type: ignore[assignment]
         self.W, self.b = tuple(W), tuple(b)
         if cond_channels:
             V = (
@@ -92,7 +101,7 @@ class ConvNet(Conditioner):
                 if hidden
                 else np.zeros((cond_channels, C_out))
             )
-            self.V = Parameter(V.astype(dtype))
+            self.V: Parameter | None = Parameter(V.astype(dtype))
         else:
             self.V = None
         columns = max(math.prod(W.data.shape[:-1]) for W in self.W)
@@ -101,11 +110,11 @@ class ConvNet(Conditioner):
         self._C_in, self._ndim, self.cond_channels = C_in, ndim, cond_channels
         self.reach = sum(k // 2 for k in kernels)
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> Array:
         ops = get_ops(x)
         return ops.conv_stack(x, self._layers, self._weights(), self._added(ops, x, cond), keep=False)[0]
 
-    def vjp(self, x, cond=None):
+    def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
         ops, weights = get_ops(x), self._weights()
         y, tape = ops.conv_stack(x, self._layers, weights, self._added(ops, x, cond))
         shape, dtype = y.shape, y.dtype  # and not y, which would live as long as the pullback
@@ -122,11 +131,15 @@ class ConvNet(Conditioner):
 
         return y, pullback
 
-    def spec(self):
+    def spec(self) -> object:
         if self.V is not None:
             return None
         return ConvSpec(
-            self._layers, tuple(self._pairs()), self.floats_per_position, self.kept_per_position, self.reach
+            self._layers,
+            tuple(self._pairs()),
+            self.floats_per_position,
+            self.kept_per_position,  # type: ignore[arg-type]
+            self.reach,  # type: ignore[arg-type]
         )
 
     def _weights(self):

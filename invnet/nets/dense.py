@@ -1,11 +1,20 @@
 """DenseNet: the dense conditioner for vectors."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import check_integers, check_unused, is_integer
 from ..fused.spec import DenseSpec
 from .conv import ConvNet, widths_of
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def depth_of(hidden, depth):
+    from ..typing import DType, Seed
+
+
+def depth_of(hidden: int | Sequence[int], depth: int | None) -> int | None:
     """The number of hidden layers, where `hidden` is one width for all, by default 2; None where it is a list, which
     says it.
 
@@ -39,7 +48,17 @@ class DenseNet(ConvNet):
         ValueError, TypeError: as in ConvNet.
     """
 
-    def __init__(self, C_in, hidden, C_out, depth=None, activation="relu", cond_channels=0, seed=0, dtype="float32"):
+    def __init__(
+        self,
+        C_in: int,
+        hidden: int | Sequence[int],
+        C_out: int,
+        depth: int | None = None,
+        activation: str = "relu",
+        cond_channels: int = 0,
+        seed: Seed = 0,
+        dtype: DType = "float32",
+    ):
         depth = depth_of(hidden, depth)
         hidden, self._meant = widths_of(hidden, depth), {"depth": depth}
         super().__init__(
@@ -54,7 +73,7 @@ class DenseNet(ConvNet):
             dtype=dtype,
         )
 
-    def spec(self):
+    def spec(self) -> object:
         if self.V is not None:
             return None
         widths = (self._C_in, *(b.data.shape[0] for b in self.b))
@@ -65,5 +84,5 @@ class DenseNet(ConvNet):
             ends,
             tuple(range(widths[0])),
             tuple(range(widths[-1])),
-            ConvNet.spec(self),
+            ConvNet.spec(self),  # type: ignore[arg-type]
         )

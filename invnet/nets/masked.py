@@ -1,11 +1,21 @@
 """MaskedDenseNet: the autoregressive conditioner, MADE."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import check_integers, permutation
 from ..core import Buffer, get_ops
 from ..fused.spec import DenseSpec
 from .dense import DenseNet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..typing import Array, Cond, DType, Seed
 
 
 class MaskedDenseNet(DenseNet):
@@ -39,15 +49,15 @@ class MaskedDenseNet(DenseNet):
 
     def __init__(
         self,
-        channels,
-        hidden,
-        outputs=2,
-        depth=None,
-        order=None,
-        activation="relu",
-        cond_channels=0,
-        seed=0,
-        dtype="float32",
+        channels: int,
+        hidden: int | Sequence[int],
+        outputs: int = 2,
+        depth: int | None = None,
+        order: Any = None,
+        activation: str = "relu",
+        cond_channels: int = 0,
+        seed: Seed = 0,
+        dtype: DType = "float32",
     ):
         check_integers(channels=channels, outputs=outputs, cond_channels=cond_channels)
         if channels < 1 or outputs < 1:
@@ -71,11 +81,11 @@ class MaskedDenseNet(DenseNet):
 
     # `substitute` must find the x that an evaluation was of, and half precision would round the two differently.
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> Array:
         with get_ops(x).in_full_precision():
             return super().forward(x, cond)
 
-    def vjp(self, x, cond=None):
+    def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
         with get_ops(x).in_full_precision():
             y, pullback_of_masked = super().vjp(x, cond)
 
@@ -91,7 +101,7 @@ class MaskedDenseNet(DenseNet):
             array for W, b, mask in zip(pairs[::2], pairs[1::2], self.mask) for array in (_masked(W.data, mask), b.data)
         ]
 
-    def spec(self):
+    def spec(self) -> object:
         if self.V is not None:
             return None
         inputs, outputs = (tuple(order.data.tolist()) for order in self.ascending)
@@ -99,7 +109,7 @@ class MaskedDenseNet(DenseNet):
 
     # ---- x that depends on y: units in ascending order of degrees, each of which is computed once
 
-    def substitute(self, x, step, cond=None):
+    def substitute(self, x: Array, step: Callable, cond: Cond = None) -> Array:
         """Calls step(i, y_i) for all channels i but the last, in their order: it sets x[:, i], which the next ones see.
 
         y_i is (N, outputs, *spatial). All calls together have the multiplications of one evaluation at most.
@@ -122,7 +132,7 @@ class MaskedDenseNet(DenseNet):
             step(i, ops.images(T[-1][:, new], (x.shape[0], new.stop - new.start, *x.shape[2:])))
             T[0][:, k] = ops.rows(x[:, i : i + 1])[:, 0]
 
-    def substitute_vjp(self, x, step, cond=None):
+    def substitute_vjp(self, x: Array, step: Callable, cond: Cond = None) -> tuple:
         """dcond (None without cond) and the gradients, in the order of parameters(), where dy depends on dx.
 
         step(i, y_i, dx_i) -> dy_i is called for all channels, from the last to the first: dx_i (N, 1, *spatial) is what

@@ -1,9 +1,18 @@
 """PlanarNet and RadialNet: the maps of planar and radial flows as conditioners, with few parameters and any slopes."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import check_integers, generator
 from ..core import SHAPES, Conditioner, Parameter, check_gradient, float_dtype, get_ops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..typing import Array, Cond, DType, Seed
 
 
 class PlanarNet(Conditioner):
@@ -24,16 +33,16 @@ class PlanarNet(Conditioner):
 
     reach, cond_channels = 0, 0
 
-    def __init__(self, channels, seed=0, dtype="float32"):
+    def __init__(self, channels: int, seed: Seed = 0, dtype: DType = "float32"):
         self.channels, rng, dtype = _channels(channels), generator(seed), float_dtype(dtype)
         self.u, self.w, self.b = (Parameter(rng.standard_normal(n).astype(dtype)) for n in (channels, channels, 1))
         self.floats_per_position = 5 * channels + 5
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> Array:
         ops, R = _rows(self, x, self.u.data.dtype)
         return ops.images(self._bend(ops.xp, R)[0], x.shape)
 
-    def vjp(self, x, cond=None):
+    def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
         ops, R = _rows(self, x, self.u.data.dtype)
         xp = ops.xp
         y, t = self._bend(xp, R)
@@ -73,19 +82,19 @@ class RadialNet(Conditioner):
 
     reach, cond_channels = 0, 0
 
-    def __init__(self, channels, seed=0, dtype="float32"):
+    def __init__(self, channels: int, seed: Seed = 0, dtype: DType = "float32"):
         self.channels, rng, dtype = _channels(channels), generator(seed), float_dtype(dtype)
         self.x0 = Parameter(rng.standard_normal(channels).astype(dtype))
         self.log_alpha = Parameter(np.log(1 - rng.random(1)).astype(dtype))
         self.beta = Parameter(rng.standard_normal(1).astype(dtype))
         self.floats_per_position = 6 * channels + 6
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> Array:
         ops, R = _rows(self, x, self.x0.data.dtype)
         d, _, h = self._about(ops.xp, R)
         return ops.images(R + (self.beta.data * h)[:, None] * d, x.shape)
 
-    def vjp(self, x, cond=None):
+    def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
         ops, R = _rows(self, x, self.x0.data.dtype)
         xp, beta = ops.xp, self.beta.data
         d, r, h = self._about(xp, R)

@@ -4,15 +4,21 @@ Each makes `log_p(X) -> value (N,), gradient (N, C, *spatial)`, which `reverse_k
 by the function that needs them.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arguments import check_numbers
 from ..core import get_ops
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def from_torch(function):
+
+def from_torch(function: Callable) -> Callable:
     """The log density that a function of torch tensors gives, with its gradient by autograd.
 
     The array is handed over without a copy where its memory allows (DLPack), and keeps its dtype.
@@ -52,7 +58,7 @@ def from_torch(function):
     return log_p
 
 
-def from_jax(function):
+def from_jax(function: Callable) -> Callable:
     """The log density that a function of JAX arrays gives, with its gradient by jax.grad.
 
     JAX computes in float32 unless `jax_enable_x64` is set. A function through jax.jit is compiled once for each shape.
@@ -83,7 +89,7 @@ def from_jax(function):
     return log_p
 
 
-def from_differences(function, step=1e-5):
+def from_differences(function: Callable, step: float = 1e-5) -> Callable:
     """A log density with its gradient by central differences, (f(x + h e_i) - f(x - h e_i)) / 2 h, in float64.
 
     For a function that no one differentiates: it is called 2 D + 1 times for D numbers in a sample.

@@ -1,13 +1,22 @@
 """What is not finite, and the sample at which."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..core import get_ops
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..typing import Array
+
 SHOWN = 16  # of the numbers of a sample, in an error
 
 
-def check_finite(value, name, X):
+def check_finite(value: Any, name: str, X: Array) -> None:
     """FloatingPointError where `value`, (N,) or of the shape of X, is not finite at a sample of X; it shows the
     first.
     """

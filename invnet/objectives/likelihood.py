@@ -1,11 +1,18 @@
 """The likelihood of data as an objective: the number, and its gradients added to the flow's parameters."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..arguments import shown
 from ..flow import Flow
 from .finite import check_finite
 
+if TYPE_CHECKING:
+    from ..typing import Array, Cond
 
-def forward_kl(flow, X, cond=None):
+
+def forward_kl(flow: Flow, X: Array, cond: Cond = None) -> float:
     """The negative log-likelihood of data, -1/N sum log q(x_n), in nats; adds its gradients to the flow's parameters.
 
     It is KL(p || q) but for the entropy of the data, which no parameter changes. Those of the base are trained too. As
@@ -34,13 +41,13 @@ def forward_kl(flow, X, cond=None):
     return -float(log_q.mean())
 
 
-def check_flow(flow, what):
+def check_flow(flow: Flow, what: str) -> None:
     """TypeError where it is no Flow."""
     if not isinstance(flow, Flow):
         raise TypeError(f"{what} takes a Flow; got {shown(flow)}")
 
 
-def add_likelihood_gradient(flow, Z, cond=None):
+def add_likelihood_gradient(flow: Flow, Z: Array, cond: Cond = None) -> None:
     """Adds the gradient of -1/N sum log q(x_n) to the flow's parameters, for the fixed x_n whose image is Z."""
     N = Z.shape[0]
     dZ = flow.base.log_prob_backward(-1.0 / N, Z)

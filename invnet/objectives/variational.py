@@ -1,14 +1,25 @@
 """Variational inference: a flow that approximates a density known up to its constant."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from ..arguments import check_flags, check_numbers, is_integer, shown
 from ..core import get_ops
 from .finite import check_finite
 from .likelihood import add_likelihood_gradient, check_flow
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
+    from ..flow import Flow
+    from ..typing import Array, Cond, Seed
+
+
+def reverse_kl(
+    flow: Flow, log_p: Callable, n: int, seed: Seed = None, beta: float = 1.0, path: bool = False, cond: Cond = None
+) -> float:
     """The free energy of n samples of the flow, 1/n sum log q(x_i) - beta log p(x_i), in nats; adds its gradients.
 
     With beta = 1 it estimates KL(q || p) - log Z, Z being the constant that p lacks, so minus the evidence lower bound.
@@ -67,7 +78,7 @@ def reverse_kl(flow, log_p, n, seed=None, beta=1.0, path=False, cond=None):
     return loss
 
 
-def evaluate(log_p, X):
+def evaluate(log_p: Callable, X: Array) -> tuple[Array, Array]:
     """The value (N,) and the gradient of a log density at X, checked, with the dtype of X."""
     if isinstance(log_p, type) or not callable(log_p):
         raise TypeError(f"log_p is a function from X to {_value_and_gradient_of(X)}; got {shown(log_p)}")
@@ -99,7 +110,7 @@ def _described(thing):
     return f"shape {tuple(thing.shape)}" if hasattr(thing, "shape") else f"{type(thing).__name__}"
 
 
-def annealing(start=0.01, steps=10000):
+def annealing(start: float = 0.01, steps: int = 10000) -> Callable[[int], float]:
     """beta as a function of the steps done, min(1, start + step / steps).
 
     A small beta lets a flow spread over all modes of a density before it has to fit them.

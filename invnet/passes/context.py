@@ -3,7 +3,10 @@
 import contextvars
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def evaluation():
     return within(evaluating=True)
 
 
-def in_own_context(method):
+def in_own_context(method: _Function) -> _Function:
     """Has a public method or function run in a copy of the caller's context, unless it runs within another layer's.
 
     Whatever Ctrl-C leaves unfinished, such as a `with` block that was entered and not begun, ends with that copy: the
@@ -87,4 +90,4 @@ def in_own_context(method):
             return method(*arguments, **options)
         return contextvars.copy_context().run(method, *arguments, **options)
 
-    return run
+    return run  # type: ignore[return-value]

@@ -1,14 +1,24 @@
 """A classifier's probabilities on the plane."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .figure import DATA, MODEL, new_figure
 from .points import _box, _pairs
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..core import Module
+    from ..typing import Array
+
 CELLS = 150  # along each axis
 
 
-def classes(model, X, y, box=None, title="P(y = 1)"):
+def classes(model: Module, X: Array, y: Array, box: tuple | None = None, title: str = "P(y = 1)") -> Figure:
     """The map of a classifier's probabilities, its boundary, and labelled points over it.
 
     Args:

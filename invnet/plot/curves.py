@@ -1,11 +1,20 @@
 """Curves of a training."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .figure import DATA, MODEL, new_figure
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-def training_curves(rows, baselines=None):
+    from matplotlib.figure import Figure
+
+
+def training_curves(rows: Sequence[Mapping], baselines: Mapping[str, float] | None = None) -> Figure:
     """Training and validation bits per dimension against steps, baselines as horizontal lines.
 
     Args:
@@ -34,7 +43,7 @@ def training_curves(rows, baselines=None):
     return figure
 
 
-def likelihood_terms(rows, dimensions):
+def likelihood_terms(rows: Sequence[Mapping], dimensions: int) -> Figure:
     """What the likelihood consists of against steps: |z|^2 / 2, the logdet, and their difference.
 
     The thick lines are running means. Noise that is standard normal has |z|^2 / 2 = D / 2 on average, the dashed line:

@@ -1,6 +1,9 @@
 """Pictures of images: grids, reconstructions."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,13 +11,19 @@ from ..arguments import check_integers
 from ..core import get_ops
 from .figure import DPI, new_figure
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def near_square(N, H, W):
+    from ..core import Layer
+    from ..typing import Array
+
+
+def near_square(N: int, H: int, W: int) -> int:
     """The number of columns that makes a grid of N images of HxW pixels about as wide as high."""
     return min(N, max(1, math.ceil(math.sqrt(N * H / W))))
 
 
-def image_grid(images, columns=None):
+def image_grid(images: Array, columns: int | None = None) -> Figure:
     """Images in rows of `columns`, clipped to [0, 1].
 
     Args:
@@ -33,7 +42,7 @@ def image_grid(images, columns=None):
     return figure
 
 
-def reconstructions(net, images):
+def reconstructions(net: Layer, images: Array) -> Figure:
     """Originals, what the network rebuilds from their Z, and the difference, magnified to fill [0, 1].
 
     Args:

@@ -1,6 +1,9 @@
 """Pictures of densities and samples in two dimensions, of latent vectors, of the way through the layers."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,12 +11,20 @@ from ..arguments import check_integers
 from ..core import get_ops
 from .figure import DATA, MODEL, new_figure
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from matplotlib.figure import Figure
+
+    from ..typing import Array
+
 CELLS = 200  # along each axis of a density
 MOST_POINTS = 5000  # of a scatter: more hide each other
 MOST_LINES = 6  # of a QQ plot: one for each dimension
 
 
-def density(model, X, box=None, title="density"):
+def density(model: Any, X: Array, box: tuple | None = None, title: str = "density") -> Figure:
     """The density of a model on a grid, beside samples; the title says how much of it is in view.
 
     Args:
@@ -38,7 +49,7 @@ def density(model, X, box=None, title="density"):
     return figure
 
 
-def samples(X, Y, box=None, titles=("data", "model")):
+def samples(X: Array, Y: Array, box: tuple | None = None, titles: Sequence[str] | Any = ("data", "model")) -> Figure:
     """Samples of the data X beside those of a model Y, with the same axes.
 
     Args:
@@ -54,7 +65,7 @@ def samples(X, Y, box=None, titles=("data", "model")):
     return figure
 
 
-def latent(Z):
+def latent(Z: Array) -> Figure:
     """Latent vectors: the first two dimensions, and quantiles against those of the standard normal (a QQ plot).
 
     The circles have radius 1, 2 and 3. The band holds 99 % of what N normal numbers do at each quantile. Up to six
@@ -99,7 +110,7 @@ def latent(Z):
     return figure
 
 
-def path(states, titles=None, columns=5):
+def path(states: Sequence[Array], titles: Sequence[str] | Any = None, columns: int = 5) -> Figure:
     """Samples as they go through the layers, each in the colour of where it began.
 
     Args:

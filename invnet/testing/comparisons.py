@@ -1,38 +1,48 @@
 """What the laws are written in: arrays of any engine as numbers, comparisons that name both, central differences."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..core import get_ops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..core import Module
+    from ..typing import Array, Cond
 
 STEP = 1e-6  # of central differences, whose relative error is then some 1e-9 in float64
 CLOSE = 1e-6  # what is allowed between a gradient and central differences
 EXACT = 1e-9  # what is allowed between two ways to compute the same in float64
 
 
-def normal(rng, like):
+def normal(rng: np.random.Generator, like: Array) -> Array:
     """Normal numbers as an array like another."""
     return get_ops(like).asarray(rng.standard_normal(tuple(like.shape)), like)
 
 
-def numbers(array):
+def numbers(array: Array) -> np.ndarray:
     """A NumPy array of the same numbers."""
     return get_ops(array).to_numpy(array)
 
 
-def total(array):
+def total(array: Array) -> float:
     return float(get_ops(array).xp.sum(array))
 
 
-def equal(what, got, expected):
+def equal(what: str, got: object, expected: object) -> None:
     if got != expected:
         raise AssertionError(f"{what} is {got}; expected {expected}")
 
 
-def same_shape(name, array, X):
+def same_shape(name: str, array: Array, X: Array) -> None:
     equal(f"the shape of {name}", tuple(array.shape), tuple(X.shape))
 
 
-def close(what, got, expected, tolerance):
+def close(what: str, got: Array, expected: Array, tolerance: float) -> None:
     """|got - expected| is at most tolerance times the size of what is expected, or times one."""
     got, expected = numbers(got), numbers(expected)
     equal(f"the shape of {what}", tuple(got.shape), tuple(expected.shape))
@@ -47,7 +57,9 @@ def close(what, got, expected, tolerance):
         )
 
 
-def differences_agree(module, loss, X, cond, dX, dcond, rng):
+def differences_agree(
+    module: Module, loss: Callable, X: Array, cond: Cond, dX: Array, dcond: Array | None, rng: np.random.Generator
+) -> None:
     """Central differences of `loss` in random directions, of X, of cond and of every parameter."""
 
     def agree(name, gradient, moved):

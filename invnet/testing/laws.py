@@ -5,7 +5,10 @@ on a copy in float64 and compares gradients with central differences, so that th
 numbers in a sample. Layer and X may be of any engine. Each law takes a copy of the layer, X, cond and a generator.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +18,16 @@ from .comparisons import CLOSE, EXACT, STEP, close, differences_agree, equal, no
 from .layouts import c_order, every_second, fortran_order, in_dtype
 from .reachable import reachable_bytes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..typing import Array, Cond, Seed
+
 #: a relative move of a few roundings of float32
 ROUNDINGS = 1e-6
 
 
-def check_layer(layer, X, cond=None, seed=0):
+def check_layer(layer: Layer, X: Array, cond: Cond = None, seed: Seed = 0) -> None:
     """Runs every law of LAYER_LAWS.
 
     Args:
@@ -39,13 +47,13 @@ def check_layer(layer, X, cond=None, seed=0):
         law(*in_dtype("float64", layer, X, cond), np.random.default_rng(seed))
 
 
-def inverse_undoes_forward(layer, X, cond, rng):
+def inverse_undoes_forward(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, _ = layer.forward(X, cond)
     equal("the number of entries of Z", math.prod(Z.shape), math.prod(X.shape))
     close("inverse(forward(X)) against X", layer.inverse(Z, cond), X, EXACT)
 
 
-def forward_undoes_inverse(layer, X, cond, rng):
+def forward_undoes_inverse(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z = layer.forward(X, cond)[0]
     Z = Z + 0.1 * get_ops(Z).asarray(rng.random(tuple(Z.shape)), Z) * (
         Z[[*range(1, Z.shape[0]), 0]] - Z
@@ -53,7 +61,7 @@ def forward_undoes_inverse(layer, X, cond, rng):
     close("forward(inverse(Z)) against Z", layer.forward(layer.inverse(Z, cond), cond)[0], Z, EXACT)
 
 
-def logdet_is_that_of_the_jacobian(layer, X, cond, rng):
+def logdet_is_that_of_the_jacobian(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     _, logdet = layer.forward(X, cond)
     equal("the shape of logdet", tuple(logdet.shape), (X.shape[0],))
     (N, *shape), D = X.shape, math.prod(X.shape[1:])
@@ -68,21 +76,21 @@ def logdet_is_that_of_the_jacobian(layer, X, cond, rng):
     close("logdet against the numerical Jacobian's", logdet, np.linalg.slogdet(jacobians)[1], CLOSE)
 
 
-def inverse_logdet_is_minus_logdet(layer, X, cond, rng):
+def inverse_logdet_is_minus_logdet(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, logdet = layer.forward(X, cond)
     X_back, inverse_logdet = layer.inverse_logdet(Z, cond)
     close("X of inverse_logdet against X", X_back, X, EXACT)
     close("the inverse's logdet against -logdet", inverse_logdet, -logdet, EXACT)
 
 
-def backward_rebuilds_the_input(layer, X, cond, rng):
+def backward_rebuilds_the_input(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, _ = layer.forward(X, cond)
     dX, X_back = layer.backward(normal(rng, Z), Z, 0.0, cond)
     close("X of backward against X", X_back, X, EXACT)
     same_shape("dX", dX, X)
 
 
-def gradients_are_those_of_differences(layer, X, cond, rng):
+def gradients_are_those_of_differences(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, logdet = layer.forward(X, cond)
     dZ, dlogdet = normal(rng, Z), normal(rng, logdet)
     holder = None if cond is None else Condition(cond)
@@ -95,7 +103,7 @@ def gradients_are_those_of_differences(layer, X, cond, rng):
     differences_agree(layer, loss, X, cond, dX, holder and holder.grad, rng)
 
 
-def no_dlogdet_means_the_mean_likelihood(layer, X, cond, rng):
+def no_dlogdet_means_the_mean_likelihood(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, _ = layer.forward(X, cond)
     dZ = normal(rng, Z)
     dX, gradients = _gradients_of(layer, dZ, Z, None, cond), _gradients(layer)
@@ -103,7 +111,7 @@ def no_dlogdet_means_the_mean_likelihood(layer, X, cond, rng):
     close("gradients with dlogdet=None against -1/N", gradients, _gradients(layer), EXACT)
 
 
-def gradients_are_added(layer, X, cond, rng):
+def gradients_are_added(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, _ = layer.forward(X, cond)
     dZ = normal(rng, Z)
     _gradients_of(layer, dZ, Z, None, cond)
@@ -112,7 +120,7 @@ def gradients_are_added(layer, X, cond, rng):
     close("gradients after two backwards against twice one", _gradients(layer), 2 * once, EXACT)
 
 
-def arguments_are_unchanged(layer, X, cond, rng):
+def arguments_are_unchanged(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, logdet = layer.forward(X, cond)
     arguments = {"X": X, "Z": Z, "dZ": normal(rng, Z), "dlogdet": normal(rng, logdet)}
     if cond is not None:
@@ -125,7 +133,7 @@ def arguments_are_unchanged(layer, X, cond, rng):
         equal(f"whether {name} is unchanged", bool(np.array_equal(numbers(array), before[name])), True)
 
 
-def samples_do_not_mix(layer, X, cond, rng):
+def samples_do_not_mix(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     """A batch of one gives what the sample gives in its batch."""
     Z, logdet = layer.forward(X, cond)
     one = None if cond is None else cond[1:2]
@@ -137,7 +145,7 @@ def samples_do_not_mix(layer, X, cond, rng):
     close("dX of a batch of 1 against its row", layer.backward(dZ[1:2], Z[1:2], 0.5, one)[0], dX[1:2], EXACT)
 
 
-def strides_do_not_matter(layer, X, cond, rng):
+def strides_do_not_matter(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, logdet = layer.forward(X, cond)
     dZ = normal(rng, Z)
     dX = layer.backward(dZ, Z, None, cond)[0]
@@ -148,7 +156,7 @@ def strides_do_not_matter(layer, X, cond, rng):
         close(f"dX through {order.__name__}", layer.backward(order(dZ), order(Z), None, cond)[0], dX, EXACT)
 
 
-def float32_is_kept(layer, X, cond, rng):
+def float32_is_kept(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     def moved(array):
         return array * (1 + ROUNDINGS * normal(rng, array))
 
@@ -186,14 +194,14 @@ def float32_is_kept(layer, X, cond, rng):
         )
 
 
-def initialize_gives_what_forward_gives_after(layer, X, cond, rng):
+def initialize_gives_what_forward_gives_after(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     before = numbers(X).copy()
     Z = layer.initialize(X, cond)
     close("Z of initialize against forward after it", Z, layer.forward(X, cond)[0], EXACT)
     equal("whether X is unchanged by initialize", bool(np.array_equal(numbers(X), before)), True)
 
 
-def outputs_are_arrays_of_their_own(layer, X, cond, rng):
+def outputs_are_arrays_of_their_own(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, _ = layer.forward(X, cond)
     outputs = {"Z": (Z, X), "X of inverse": (layer.inverse(Z, cond), Z)}
     dX, X_back = layer.backward(Z, Z, None, cond)
@@ -204,7 +212,7 @@ def outputs_are_arrays_of_their_own(layer, X, cond, rng):
         equal(f"whether {name} is memory of its own", bool(np.array_equal(numbers(argument), before)), True)
 
 
-def nothing_is_kept_between_calls(layer, X, cond, rng):
+def nothing_is_kept_between_calls(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     before = reachable_bytes(layer, X)
     Z, _ = layer.forward(X, cond)
     layer.inverse(Z, cond)
@@ -212,7 +220,7 @@ def nothing_is_kept_between_calls(layer, X, cond, rng):
     equal("bytes of arrays that the layer holds after its calls", reachable_bytes(layer, X), before)
 
 
-def batch_size_may_change_between_calls(layer, X, cond, rng):
+def batch_size_may_change_between_calls(layer: Layer, X: Array, cond: Cond, rng: np.random.Generator) -> None:
     Z, _ = layer.forward(X, cond)
     twice = lambda array: None if array is None else get_ops(array).xp.concat([array, array])
     layer.forward(twice(X), twice(cond))
@@ -220,7 +228,7 @@ def batch_size_may_change_between_calls(layer, X, cond, rng):
     close("backward after a forward of another batch size", layer.backward(Z, Z, None, cond)[1], X, EXACT)
 
 
-LAYER_LAWS = (
+LAYER_LAWS: tuple[Callable[..., None], ...] = (
     inverse_undoes_forward,
     forward_undoes_inverse,
     logdet_is_that_of_the_jacobian,
@@ -260,6 +268,6 @@ def _gradients(module):
     return np.concatenate([numbers(parameter.grad).ravel() for parameter in module.parameters()] or [np.zeros(0)])
 
 
-def two_samples(X):
+def two_samples(X: Array) -> None:
     if X.shape[0] < 2:
         raise ValueError(f"the laws need at least 2 samples; got an input of shape {tuple(X.shape)}")

@@ -2,6 +2,10 @@
 layers.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import shown
@@ -10,8 +14,14 @@ from .laws import two_samples
 from .layouts import c_order, every_second, fortran_order, in_dtype
 from .reachable import reachable_bytes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def check_net(net, x, cond=None, seed=0):
+    from ..core import Conditioner
+    from ..typing import Array, Cond, Seed
+
+
+def check_net(net: Conditioner, x: Array, cond: Cond = None, seed: Seed = 0) -> None:
     """Runs every law of NET_LAWS on a conditioner; arguments and errors as in check_layer."""
     if isinstance(net, type) or not callable(getattr(net, "vjp", None)):
         raise TypeError(f"check_net takes a conditioner, as a subclass of invnet.Conditioner is; got {shown(net)}")
@@ -20,11 +30,11 @@ def check_net(net, x, cond=None, seed=0):
         law(*in_dtype("float64", net, x, cond), np.random.default_rng(seed))
 
 
-def vjp_gives_what_forward_gives(net, x, cond, rng):
+def vjp_gives_what_forward_gives(net: Conditioner, x: Array, cond: Cond, rng: np.random.Generator) -> None:
     close("y of vjp against forward", net.vjp(x, cond)[0], net.forward(x, cond), EXACT)
 
 
-def pullback_is_that_of_differences(net, x, cond, rng):
+def pullback_is_that_of_differences(net: Conditioner, x: Array, cond: Cond, rng: np.random.Generator) -> None:
     y, pullback = net.vjp(x, cond)
     dy = normal(rng, y)
     dx, dcond, gradients = pullback(dy)
@@ -36,7 +46,7 @@ def pullback_is_that_of_differences(net, x, cond, rng):
     differences_agree(net, lambda x, cond: total(net.forward(x, cond) * dy), x, cond, dx, dcond, rng)
 
 
-def net_leaves_arguments_unchanged(net, x, cond, rng):
+def net_leaves_arguments_unchanged(net: Conditioner, x: Array, cond: Cond, rng: np.random.Generator) -> None:
     y, pullback = net.vjp(x, cond)
     dy = normal(rng, y)
     arguments = [x, dy] + ([] if cond is None else [cond])
@@ -47,12 +57,12 @@ def net_leaves_arguments_unchanged(net, x, cond, rng):
         equal("whether the arguments are unchanged", bool(np.array_equal(numbers(array), old)), True)
 
 
-def net_samples_do_not_mix(net, x, cond, rng):
+def net_samples_do_not_mix(net: Conditioner, x: Array, cond: Cond, rng: np.random.Generator) -> None:
     one = None if cond is None else cond[1:2]
     close("y of a batch of 1 against its row", net.forward(x[1:2], one), net.forward(x, cond)[1:2], EXACT)
 
 
-def net_strides_do_not_matter(net, x, cond, rng):
+def net_strides_do_not_matter(net: Conditioner, x: Array, cond: Cond, rng: np.random.Generator) -> None:
     y, pullback = net.vjp(x, cond)
     dx = pullback(y)[0]
     for order in (c_order, fortran_order, every_second):
@@ -61,7 +71,7 @@ def net_strides_do_not_matter(net, x, cond, rng):
         close(f"dx through {order.__name__}", pullback2(order(y))[0], dx, EXACT)
 
 
-def net_keeps_float32(net, x, cond, rng):
+def net_keeps_float32(net: Conditioner, x: Array, cond: Cond, rng: np.random.Generator) -> None:
     net, x, cond = in_dtype("float32", net, x, cond)
     y, pullback = net.vjp(x, cond)
     dx, _, gradients = pullback(y)
@@ -69,14 +79,14 @@ def net_keeps_float32(net, x, cond, rng):
         equal("the dtype of y, dx and the gradients", str(numbers(array).dtype), "float32")
 
 
-def net_keeps_nothing_between_calls(net, x, cond, rng):
+def net_keeps_nothing_between_calls(net: Conditioner, x: Array, cond: Cond, rng: np.random.Generator) -> None:
     before = reachable_bytes(net, x)
     y, pullback = net.vjp(x, cond)
     pullback(y)
     equal("bytes of arrays that the conditioner holds after its calls", reachable_bytes(net, x), before)
 
 
-NET_LAWS = (
+NET_LAWS: tuple[Callable[..., None], ...] = (
     vjp_gives_what_forward_gives,
     pullback_is_that_of_differences,
     net_leaves_arguments_unchanged,

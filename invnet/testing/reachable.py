@@ -1,12 +1,19 @@
 """What a module holds on to."""
 
+from __future__ import annotations
+
 import gc
 import types
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from ..core import Module
+    from ..typing import Array
 
-def reachable_bytes(module, like):
+
+def reachable_bytes(module: Module, like: Array) -> int:
     """Bytes of all arrays, NumPy's and those of the type of one, that can be reached from a module."""
     seen, todo, size = set(), [module], 0
     while todo:

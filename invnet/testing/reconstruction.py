@@ -1,13 +1,20 @@
 """How well a network gives back what it was given."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 from ..arguments import shown
 from ..core import Layer
 from ..passes import drift
 from ..passes.context import within
+
+if TYPE_CHECKING:
+    from ..core import Conditioner
+    from ..typing import Array, Cond
 
 
 @dataclasses.dataclass
@@ -29,7 +36,7 @@ class Reconstruction:
     logdet_error: float
 
 
-def reconstruction_error(net, X, cond=None):
+def reconstruction_error(net: Conditioner, X: Array, cond: Cond = None) -> Reconstruction:
     """A Reconstruction of X from net's own Z, with all states stored and compared.
 
     Args:
@@ -42,9 +49,9 @@ def reconstruction_error(net, X, cond=None):
     """
     if not isinstance(net, Layer):
         raise TypeError(f"reconstruction_error takes a Layer; got {shown(net)}")
-    ops, copied = net.check(X), copy.deepcopy(net)
+    ops, copied = net.check(X), copy.deepcopy(net)  # type: ignore[attr-defined]
     monitor = drift.DriftMonitor(ops, anchors=1, restarts=False)
-    X = net._own_copy(ops, X)
+    X = net._own_copy(ops, X)  # type: ignore[attr-defined]
     N, numbers = X.shape[0], math.prod(X.shape[1:])
     with ops.at_work(), within(monitor=monitor):
         Z, logdet = copied.forward_(ops.copy(X), cond)

@@ -1,6 +1,9 @@
 """as_module: a layer or a flow as an nn.Module."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,10 +18,16 @@ from .tensors import array_of, tensor_of, transforms_are_active
 from .through import NOT_IN_TRANSFORMS, Through
 from .tree import Keys, Part, mount, printed
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..bases import Base
+    from ..typing import Array, Cond, Seed
+
 MEMORY = ("rebuild", "store")
 
 
-def as_module(layer, memory="rebuild", logdet=True):
+def as_module(layer: Layer | Flow, memory: str = "rebuild", logdet: bool = True) -> LayerModule | FlowModule:
     """A layer or a flow as an nn.Module.
 
     Of a layer, module(x, cond) gives z and logdet (N,), and module.inverse(z, cond) gives x. Of a Flow, module(x, cond)
@@ -69,7 +78,7 @@ class Bridge(nn.Module):
         memory: as in as_module.
     """
 
-    def __init__(self, part, memory):
+    def __init__(self, part: Any, memory: str):
         super().__init__()
         shares = mount(self, part)
         if memory == "store" and any(
@@ -92,7 +101,7 @@ class Bridge(nn.Module):
         self.register_load_state_dict_pre_hook(_before_loading)
         self.register_load_state_dict_post_hook(_loaded)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{type(self._part).__name__}, memory={self._memory!r}"
 
     def __repr__(self):
@@ -106,7 +115,7 @@ class Bridge(nn.Module):
             return torch.compiler.disable(self._computed)(layer, x, cond)
         return self._computed(layer, x, cond)
 
-    _through._torchdynamo_disable = True
+    _through._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def _computed(self, layer, x, cond):
         if self._memory == "store":
@@ -214,7 +223,7 @@ class LayerModule(Bridge):
     submodule.
     """
 
-    def __init__(self, layer, memory, logdet):
+    def __init__(self, layer: Any, memory: str, logdet: bool):
         super().__init__(layer, memory)
         self._logdet = logdet
 
@@ -223,20 +232,20 @@ class LayerModule(Bridge):
             return self._part
         return super().__getattr__(name)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self._logdet else ", logdet=False")
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> Any:
         """z and logdet (N,), or z alone."""
         z, logdet = self._through(self._part, x, cond)
         return (z, logdet) if self._logdet else z
 
-    def inverse(self, z, cond=None):
+    def inverse(self, z: Array, cond: Cond = None) -> Array:
         """x with z its image. The log-determinant of this map is what as_module(Reverse(layer)) gives."""
         return self._through(Reverse(self._part), z, cond)[0]
 
     @torch.no_grad()
-    def initialize(self, x, cond=None):
+    def initialize(self, x: Array, cond: Cond = None) -> Array:
         """Sets data-dependent parameters from a batch, and gives z."""
         return _initialized(self, self._part, x, cond)
 
@@ -246,24 +255,24 @@ class FlowModule(Bridge):
     it.
     """
 
-    def __init__(self, flow, memory):
+    def __init__(self, flow: Flow, memory: str):
         super().__init__(flow, memory)
 
     @property
-    def flow(self):
+    def flow(self) -> Flow:
         return self._part
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> Array:
         """log_prob(x, cond)."""
         return self.log_prob(x, cond)
 
-    def log_prob(self, x, cond=None):
+    def log_prob(self, x: Array, cond: Cond = None) -> Array:
         """The log density of each sample, (N,), in nats."""
         self._part.check_shape(x)
         z, logdet = self._through(self._part.layer, x, cond)
         return self._base_log_prob(z) + logdet
 
-    def sample(self, n, cond=None, temperature=1.0, seed=None):
+    def sample(self, n: int, cond: Cond = None, temperature: float = 1.0, seed: Seed = None) -> Array:
         """n samples (n, C, *spatial), which have gradients where the base's are smooth maps of noise.
 
         Args:
@@ -278,18 +287,20 @@ class FlowModule(Bridge):
         """
         return self._sampled(self._noise(n, temperature, seed), cond)[0]
 
-    def sample_and_log_prob(self, n, cond=None, temperature=1.0, seed=None):
+    def sample_and_log_prob(
+        self, n: int, cond: Cond = None, temperature: float = 1.0, seed: Seed = None
+    ) -> tuple[Array, Array]:
         """n samples and their log density, (n,), at temperature 1. Args as of `sample`."""
         z = self._noise(n, temperature, seed)
         x, logdet = self._sampled(z, cond)
         return x, self._base_log_prob(z) - logdet
 
-    def sample_for(self, n, cond, temperature=1.0, seed=None):
+    def sample_for(self, n: int, cond: Cond, temperature: float = 1.0, seed: Seed = None) -> Array:
         """n samples for each of M rows of cond, (M, n, C, *spatial). Args as of `sample`."""
         return self.sample(n * len(cond), cond.repeat_interleave(n, 0), temperature, seed).unflatten(0, (len(cond), n))
 
     @torch.no_grad()
-    def initialize(self, x, cond=None):
+    def initialize(self, x: Array, cond: Cond = None) -> Array:
         """Sets data-dependent parameters of the layer from a batch, and gives z."""
         return _initialized(self, self._part.layer, x, cond)
 
@@ -301,7 +312,7 @@ class FlowModule(Bridge):
         return (
             z
             if getattr(self._part.base, "reparametrised", True)
-            else NoPath.apply(self._part.base, z.detach(), *learned)
+            else _NoPath.apply(self._part.base, z.detach(), *learned)
         )
 
     def _sampled(self, z, cond):
@@ -318,18 +329,18 @@ class FlowModule(Bridge):
         return torch.device("cpu") if self._typical is None else self._typical.tensor.device
 
 
-class NoPath(torch.autograd.Function):
+class _NoPath(torch.autograd.Function):
     """Samples of a base that are no smooth map of noise: they have no gradient in its parameters, and backward says
     so.
     """
 
     @staticmethod
-    def forward(ctx, base, z, *parameters):
+    def forward(ctx, base: Base | None, z: Array, *parameters: Any) -> tuple[Array, Array]:
         ctx.base = base
         return z.view_as(z)
 
     @staticmethod
-    def backward(ctx, dz):
+    def backward(ctx, dz: Array) -> None:
         ctx.base.sample_backward(dz, dz)
 
 

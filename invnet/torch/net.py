@@ -1,8 +1,11 @@
 """TorchNet: any nn.Module as a conditioner."""
 
+from __future__ import annotations
+
 import contextlib
 import inspect
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,6 +21,13 @@ from ..passes import name_in_pass
 from .randomness import Draw
 from .share import Share
 from .tensors import array_of, tensor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..ops.tile import Tile
+    from ..typing import Array, Cond
 
 BATCH_NORM = ("refuse", "update once")
 
@@ -61,7 +71,14 @@ class TorchNet(Conditioner):
     #: A ViT of width 64 on 1024 positions at once takes two thirds of the time that it takes on 256 at a time.
     overhead = 16
 
-    def __init__(self, module, shape=None, cond_shape=None, reach=None, batch_norm="refuse"):
+    def __init__(
+        self,
+        module: nn.Module,
+        shape: tuple[int, ...] | None = None,
+        cond_shape: tuple[int, ...] | None = None,
+        reach: int | None = None,
+        batch_norm: str = "refuse",
+    ):
         if not isinstance(module, nn.Module):
             raise TypeError(
                 f"a TorchNet takes a torch.nn.Module; got "
@@ -103,13 +120,13 @@ class TorchNet(Conditioner):
         yield from super()._within()
         yield from ((name, share.state) for name, share in self.shares.items())
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> Array:
         return self._forward(x, cond)
 
-    def vjp(self, x, cond=None):
+    def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
         return self._vjp(x, cond)
 
-    def rng_state(self):
+    def rng_state(self) -> object:
         training = any(module.training for module in self.module.modules())
         if training and torch.compiler.is_exporting():
             raise RuntimeError(
@@ -117,7 +134,7 @@ class TorchNet(Conditioner):
             )
         return Draw(any(norm.training for norm in self._norms)) if training else None
 
-    def with_rng(self, draw, tile, again):
+    def with_rng(self, draw: object, tile: Tile | None, again: bool) -> object:
         return _OnTile(self, draw, tile, again)
 
     def _forward(self, x, cond, *on_tile):
@@ -258,13 +275,13 @@ class TorchNet(Conditioner):
 class _OnTile:
     """A TorchNet on one tile, with what it drew."""
 
-    def __init__(self, net, *on_tile):
+    def __init__(self, net: Any, *on_tile: Any):
         self.net, self.on_tile = net, on_tile
 
-    def forward(self, x, cond=None):
+    def forward(self, x: Array, cond: Cond = None) -> tuple[Array, Array]:
         return self.net._forward(x, cond, *self.on_tile)
 
-    def vjp(self, x, cond=None):
+    def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
         return self.net._vjp(x, cond, *self.on_tile)
 
 

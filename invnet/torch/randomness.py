@@ -1,9 +1,17 @@
 """Random numbers that a conditioner draws: the same ones when a tile is evaluated again."""
 
+from __future__ import annotations
+
 import contextlib
 import threading
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..ops.tile import Tile
 
 #: PyTorch's generators are those of the process: one evaluation at a time may take them for itself.
 _generators = threading.Lock()
@@ -22,7 +30,7 @@ class Draw:
     def __init__(self, in_order):
         self.seed, self.in_order, self.random = int(torch.randint(2**62, ())), in_order, None
 
-    def run(self, tile, device, function):
+    def run(self, tile: Tile | None, device, function: Callable):
         """function(), with the random numbers of a tile and no others disturbed."""
         if self.random is False:
             return function()
@@ -31,7 +39,7 @@ class Draw:
             self.random = self.random or moved()
             return result
 
-    def run_back(self, function):
+    def run_back(self, function: Callable):
         """function(), a pullback, which may draw again what its evaluation drew, as a checkpoint within the module
         does.
         """

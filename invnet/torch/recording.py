@@ -1,6 +1,9 @@
 """The storing mode: what layers and bases compute on tensors, recorded by autograd."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,9 +12,14 @@ from ..core import get_ops
 from ..ops.torch.recording import is_recording, recording
 from .tensors import transforms_are_active
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..typing import Array
+
 
 @contextlib.contextmanager
-def recorded(shares, device):
+def recorded(shares, device) -> Iterator[None]:
     """Within, the arrays of a layer are its module's tensors, and autograd records what is computed on tensors.
 
     It is differentiable as often as wanted, and the transforms of torch.func and torch.export take part in it.
@@ -33,7 +41,7 @@ def recorded(shares, device):
             state.data = array
 
 
-def with_batches_of(tensors, x):
+def with_batches_of(tensors, x: Array):
     """x, with every batch that torch.func.vmap gave to one of the tensors: what is written into x may have it too."""
     if transforms_are_active():
         for tensor in tensors:

@@ -1,13 +1,22 @@
 """Share: an array of a layer and a tensor of a module in the same memory."""
 
+from __future__ import annotations
+
 import contextlib
 import weakref
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..core import Parameter
 from .tensors import array_of, tensor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..core import Buffer
+    from ..typing import Array, DType
 
 
 class Share:
@@ -20,7 +29,7 @@ class Share:
         inner: whether these are nn.Modules of a TorchNet.
     """
 
-    def __init__(self, state, places, inner=False):
+    def __init__(self, state: Buffer, places, inner: bool = False):
         self.state, self.places, self.inner = state, places, inner
         self.tensors, self.key = places[0]
         self.array = weakref.ref(state.data)  # once replaced it is to be freed
@@ -33,12 +42,12 @@ class Share:
     def tensor(self):
         return self.tensors[self.key]
 
-    def put(self, tensor):
+    def put(self, tensor: Array) -> None:
         """Puts a tensor in all places."""
         for tensors, key in self.places:
             tensors[key] = tensor
 
-    def meet(self):
+    def meet(self) -> None:
         """Afterwards both are in the same memory again: the one that was not replaced has followed."""
         state, tensor = self.state, self.tensors[self.key]
         before = state.data
@@ -69,14 +78,14 @@ def _kind(array):
     return type(array), array.dtype, array.device
 
 
-def check_dtype(dtype):
+def check_dtype(dtype: DType) -> None:
     """TypeError where no layer computes in a dtype."""
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"a layer computes in float32 or float64; its module was to be of {dtype}")
 
 
 @contextlib.contextmanager
-def holding(shares, tensors):
+def holding(shares, tensors) -> Iterator[None]:
     """Within, the modules hold these tensors, which they had when a graph was made, as torch.func.functional_call puts
     others there.
 

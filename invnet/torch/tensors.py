@@ -1,10 +1,17 @@
 """Arrays as tensors and tensors as arrays, with the memory shared."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
+if TYPE_CHECKING:
+    from ..typing import Array
 
-def tensor_of(array):
+
+def tensor_of(array: Array):
     """A tensor that shares memory with an array of any engine; a copy where PyTorch cannot: read-only, or of negative
     strides.
     """
@@ -17,7 +24,7 @@ def tensor_of(array):
     return torch.from_numpy(array)
 
 
-def array_of(tensor, like=None):
+def array_of(tensor: Array, like: Array | None = None):
     """An array that shares memory with a tensor: of the engine of `like`, or else NumPy's of a tensor on the CPU."""
     tensor = tensor.detach()
     if isinstance(like, np.ndarray) or (like is None and tensor.device.type == "cpu"):

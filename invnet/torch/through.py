@@ -1,6 +1,9 @@
 """Through: a layer as one step of autograd, which saves the output only."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import torch
 from torch.autograd import Function
@@ -9,6 +12,12 @@ from ..core import Condition, other_gradients
 from ..passes.context import in_own_context
 from .share import holding
 from .tensors import array_of, tensor_of, transforms_are_active
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..core import Layer
+    from ..typing import Array, Cond
 
 INSTEAD = 'as_module(layer, memory="store"), which stores activations, has them'
 NOT_IN_TRANSFORMS = (
@@ -21,7 +30,7 @@ class Through(Function):
     torch.autograd.grad and to DistributedDataParallel."""
 
     @staticmethod
-    def forward(ctx, layer, shares, like, x, cond, *parameters):
+    def forward(ctx, layer: Layer, shares, like: Array, x: Array, cond: Cond, *parameters: Any) -> tuple:
         ctx.autocast = functools.partial(
             torch.autocast,
             x.device.type,
@@ -40,7 +49,7 @@ class Through(Function):
         return Z, logdet
 
     @staticmethod
-    def backward(ctx, dZ, dlogdet):
+    def backward(ctx, dZ: Array, dlogdet: Array | float | None) -> tuple:
         if dZ is None and dlogdet is None:
             return (None,) * len(ctx.needs_input_grad)
         if transforms_are_active():
@@ -60,7 +69,7 @@ class Through(Function):
         return tuple(None if gradient is None else next(given) for gradient in gradients)
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx, *tangents: Any) -> None:
         raise RuntimeError(f"a rebuilding module has no forward-mode derivatives; {INSTEAD}")
 
 
@@ -105,9 +114,9 @@ class Once(Function):
     """Gradients that depend on z, and that cannot be differentiated."""
 
     @staticmethod
-    def forward(ctx, z, *gradients):
+    def forward(ctx, z: Array, *gradients: Any) -> tuple:
         return tuple(gradient.view_as(gradient) for gradient in gradients)
 
     @staticmethod
-    def backward(ctx, *_):
+    def backward(ctx, *_: Any) -> None:
         raise RuntimeError(f"a rebuilding module has no second derivatives; {INSTEAD}")

@@ -2,7 +2,10 @@
 their places.
 """
 
+from __future__ import annotations
+
 import textwrap
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -10,6 +13,10 @@ from ..core import Module, Parameter
 from .net import TorchNet
 from .share import Share
 from .tensors import tensor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 class Part(nn.Module):
@@ -19,14 +26,14 @@ class Part(nn.Module):
         part: the Module, or None for a list.
     """
 
-    def __init__(self, part=None):
+    def __init__(self, part: Any = None):
         super().__init__()
         self.part = part
 
     def _get_name(self):
         return "list" if self.part is None else type(self.part).__name__
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return (
             ""
             if self.part is None
@@ -39,7 +46,7 @@ class Part(nn.Module):
         return printed(self)
 
 
-def printed(module):
+def printed(module: Module) -> str:
     """The text of a module and of those within it, without the lists of tensors."""
     children = [
         f"({name}): {child!r}"
@@ -52,7 +59,7 @@ def printed(module):
     return f"{module._get_name()}(\n{textwrap.indent(lines, '  ')}\n)"
 
 
-def mount(root, module):
+def mount(root, module: Module):
     """Gives `root` a submodule for every part of `module`, with the tensors of its arrays; gives a Share for the id of
     every state.
 
@@ -130,13 +137,13 @@ class Keys:
             key: of_tensor[id(tensor)] for key, tensor in saved.items() if key not in named and id(tensor) in of_tensor
         }
 
-    def save(self, state, prefix):
+    def save(self, state: Mapping, prefix: str) -> None:
         for key in self.others:
             state.pop(prefix + key, None)
         for name, share in self.unsaved.items():
             state[prefix + name] = share.tensor.detach()
 
-    def load(self, state, prefix):
+    def load(self, state: Mapping, prefix: str) -> None:
         for key, name in self.others.items():
             if prefix + name in state:
                 state.setdefault(prefix + key, state[prefix + name])

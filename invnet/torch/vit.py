@@ -1,9 +1,16 @@
 """ViT: a vision transformer from images to images, the conditioner of Jet."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from .net import TorchNet
+
+if TYPE_CHECKING:
+    from ..typing import Array, Seed
 
 
 class ViT(nn.Module):
@@ -23,7 +30,7 @@ class ViT(nn.Module):
         Modern Transformer-Based Normalizing Flow, 2024, section 3 (as a conditioner).
     """
 
-    def __init__(self, C_in, C_out, size, width=64, depth=2, heads=4):
+    def __init__(self, C_in: int, C_out: int, size: tuple[int, int], width: int = 64, depth: int = 2, heads: int = 4):
         super().__init__()
         if width % heads:
             raise ValueError(f"width is a multiple of heads; got {width} and {heads}")
@@ -34,7 +41,7 @@ class ViT(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, x):
+    def forward(self, x: Array) -> tuple[Array, Array]:
         tokens = self.embed(x.flatten(2).transpose(1, 2)) + self.positions
         for block in self.blocks:
             tokens = block(tokens)
@@ -44,20 +51,22 @@ class ViT(nn.Module):
 class Block(nn.Module):
     """Attention and a perceptron of one hidden layer, each of the normalised tokens and added to them."""
 
-    def __init__(self, width, heads):
+    def __init__(self, width: int, heads: int):
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, tokens):
+    def forward(self, tokens: Array) -> tuple[Array, Array]:
         q, k, v = self.qkv(self.norms[0](tokens)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = nn.functional.scaled_dot_product_attention(q, k, v)
         tokens = tokens + self.out(attended.transpose(1, 2).flatten(2))
         return tokens + self.perceptron(self.norms[1](tokens))
 
 
-def transformer(C_in, C_out, size, width, depth, heads, seed, dtype):
+def transformer(
+    C_in: int, C_out: int, size: tuple[int, int], width: int, depth: int, heads: int, seed: Seed, dtype: str
+) -> TorchNet:
     """A TorchNet of a ViT, whose weights come from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,16 +1,25 @@
 """Checkpoints: a model for `invnet.load`, and the whole state of its training beside it."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from .. import io
 from ..architecture import completed, describe
 from .trainer import Progress
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..typing import Array
+    from .trainer import Trainer
+
 PARTS = ("net", "optimizer", "ema", "best")
 
 
-def save(trainer, path, weights=None, notes=None):
+def save(trainer: Trainer, path: Any, weights: Array | None = None, notes: dict | None = None) -> None:
     """Writes the model under its own names, and under training/ all that `restore` needs.
 
     Randomness needs no place in it: it is drawn from the seed and the step.
@@ -39,12 +48,12 @@ def save(trainer, path, weights=None, notes=None):
     io.write(path, {**weights, **state}, text)
 
 
-def recipe_of(path):
+def recipe_of(path: Any) -> dict:
     """The options of the Recipe that a checkpoint was trained with."""
     return _training(*io.read(path), path)["recipe"]
 
 
-def restore(trainer, path):
+def restore(trainer: Trainer, path: Any) -> None:
     """Brings a Trainer to the state in which `save` wrote it.
 
     The epochs of its recipe may be others than those of the file, but no fewer than are done.
@@ -75,7 +84,7 @@ def restore(trainer, path):
             f"{path} has trained into epoch {done} and goes on to that or a later one; got "
             f"epochs={trainer.recipe.epochs}"
         )
-    parts = {part: {} for part in PARTS}
+    parts: dict[str, dict] = {part: {} for part in PARTS}
     for name, array in arrays.items():
         if name.startswith("training/"):
             _, part, rest = name.split("/")
@@ -83,7 +92,7 @@ def restore(trainer, path):
     trainer.net.load_state_dict(parts["net"])
     trainer.optimizer.load_state_dict(parts["optimizer"])
     trainer.ema.load_state_dict(parts["ema"])
-    trainer.best = parts["best"] or None
+    trainer.best = parts["best"] or None  # type: ignore[assignment]
     trainer.progress = progress
 
 

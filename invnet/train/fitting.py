@@ -1,5 +1,7 @@
 """fit: trains a network on images, with checkpoints, metrics and a progress bar."""
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import math
@@ -8,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from .. import io, process_group
 from ..arguments import check_flags, check_numbers, check_unused, shown
@@ -19,6 +22,12 @@ from .metrics import Metrics, peak_megabytes
 from .recipe import recipe_from
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..typing import Path
+
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 STEPS_BETWEEN_ROWS, SECONDS_BETWEEN_SAVES = 50, 30
 log = logging.getLogger("invnet.train")
@@ -29,14 +38,24 @@ class Interrupted(KeyboardInterrupt):
     before.
     """
 
-    def __init__(self, step, path):
+    def __init__(self, step: int, path: Path | None):
         saved = f"{path} is saved; fit(..., resume=True) goes on"
         after = "nothing is saved, since no run was given" if path is None else saved
         super().__init__(f"interrupted at step {step}; {after}")
         self.step, self.path = step, path
 
 
-def fit(net, images, run=None, resume=False, max_seconds=None, progress=True, on_epoch=None, notes=None, **options):
+def fit(
+    net: Layer,
+    images: Images,
+    run: Path | None = None,
+    resume: bool = False,
+    max_seconds: float | None = None,
+    progress: bool = True,
+    on_epoch: Callable | None = None,
+    notes: dict | None = None,
+    **options: Any,
+) -> list[dict]:
     """Trains `net` as a flow with a standard normal base, and leaves the best validated weights in it.
 
     With a folder `run`, a checkpoint and the metrics are kept there. A training that was stopped, by Ctrl-C, SIGTERM,

@@ -1,10 +1,18 @@
 """Not finite: where infinity or NaN first came up in a training step."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..core import get_ops
 from ..layers import Chain, FactorOut
 
+if TYPE_CHECKING:
+    from ..core import Layer
+    from ..typing import Array
 
-def first_in_forward(net, X):
+
+def first_in_forward(net: Layer, X: Array) -> str | None:
     """The name of what is not finite first on the way from X through `net`, layer by layer; None where all is
     finite.
     """
@@ -16,7 +24,7 @@ def first_in_forward(net, X):
     return _walk(net, X, "")[1]
 
 
-def first_in_gradients(net):
+def first_in_gradients(net: Layer) -> str | None:
     """The name of the parameter whose gradient was the first that is not finite: backward comes to the last layer
     first.
     """

@@ -1,10 +1,18 @@
 """Recipe: how to train, in steps and epochs."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 from .. import optim
 from ..arguments import check_flags, check_integers, check_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..core import Parameter
 
 OPTIMIZERS = {"adam": optim.Adam, "adamax": optim.Adamax, "rmsprop": optim.RMSprop, "sgd": optim.SGD}
 
@@ -79,17 +87,17 @@ class Recipe:
         other = self.weight_decay and self.optimizer != "adam"
         require(not other, "weight_decay", f"for adam only, and 0 with {self.optimizer}")
 
-    def build_optimizer(self, parameters, steps):
+    def build_optimizer(self, parameters: Iterable[Parameter], steps: int) -> optim.Optimizer:
         """The optimizer, for a training of at most `steps` steps."""
         options = {"adam": {"weight_decay": self.weight_decay}, "sgd": {"momentum": 0.9}}.get(self.optimizer, {})
         return OPTIMIZERS[self.optimizer](parameters, self.rate(steps), **options)
 
-    def rate(self, steps):
+    def rate(self, steps: int) -> Callable[[int], float]:
         """The learning rate as a function of the step, in a training of at most `steps` steps."""
         return optim.schedule(self.lr, min(self.warmup, steps // 10), self.decay, steps if self.cosine else None)
 
 
-def recipe_from(options):
+def recipe_from(options: dict) -> Recipe:
     """The Recipe of these options.
 
     Raises:

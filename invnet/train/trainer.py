@@ -1,7 +1,10 @@
 """Trainer: the steps of a training."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +16,12 @@ from ..losses import bits_per_dim, gaussian_nll
 from ..passes import BackwardPolicy, evaluation
 from .metrics import peak_megabytes
 from .not_finite import first_in_forward, first_in_gradients
+
+if TYPE_CHECKING:
+    from ..core import Layer
+    from ..data.images import Images
+    from ..typing import Array, Seed
+    from .recipe import Recipe
 
 # Randomness is drawn anew from (seed, purpose, step), so that its state is the step alone.
 ORDER, NOISE, INITIAL = 1, 2, 3
@@ -39,7 +48,7 @@ class Progress:
     skipped_at: str = ""
 
 
-def evaluate(net, images, levels, batch=256, seed=0):
+def evaluate(net: Layer, images: Array, levels: int, batch: int = 256, seed: Seed = 0) -> float:
     """The mean bits per dimension of integer images (N, C, *spatial), with one draw of the dequantisation.
 
     Of several processes that train together all call it, and each takes its part of every batch.
@@ -55,7 +64,7 @@ def evaluate(net, images, levels, batch=256, seed=0):
     return bits_per_dim(float(ranks.sum(nats)[0]) / len(images), math.prod(images.shape[1:]), levels)
 
 
-def continuous(net, images, levels, rng, part=slice(None)):
+def continuous(net: Layer, images: Array, levels: int, rng: np.random.Generator, part: object = slice(None)) -> Array:
     """Integer images dequantised, as an array of the network's engine and dtype; or a part of them, with the same
     noise.
     """
@@ -80,7 +89,7 @@ class Trainer:
         ValueError: there are more processes than images in a batch.
     """
 
-    def __init__(self, net, images, recipe):
+    def __init__(self, net: Layer, images: Images, recipe: Recipe):
         self.net, self.images, self.recipe, self.group = net, images, recipe, process_group.current()
         self.batch = min(recipe.batch, len(images.train))
         if min(self.batch, recipe.initial) < self.group.size:
@@ -99,12 +108,12 @@ class Trainer:
         self._order = (None, None)
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """All epochs are done, or the patience is at its end."""
         return self.progress.step >= self.total and not self._due or 0 < self.recipe.patience <= self.progress.stale
 
     @property
-    def at_epoch_end(self):
+    def at_epoch_end(self) -> bool:
         return self.progress.step % self.steps_per_epoch == 0
 
     @property
@@ -112,7 +121,7 @@ class Trainer:
         """The validation of the epoch that ends here is still to come."""
         return self.at_epoch_end and self.progress.validated < self.progress.step
 
-    def initialize(self):
+    def initialize(self) -> None:
         """The data-dependent start."""
         rng = np.random.default_rng((self.recipe.seed, INITIAL))
         first = rng.permutation(len(self.images.train))[: self.recipe.initial]
@@ -121,7 +130,7 @@ class Trainer:
         self.group.broadcast(self.net)  # of layers that initialize from their own rank's images
         self.ema = optim.EMA(self.parameters, self.recipe.ema)
 
-    def advance(self):
+    def advance(self) -> tuple | None:
         """One step, and at the end of an epoch the validation: its bits per dimension, else None.
 
         Where it raises WorkerLost or FloatingPointError, the state is that between two steps, or that before a
@@ -192,25 +201,25 @@ class Trainer:
             progress.skipped_at = where or "the loss"
         self.net.zero_grad()
 
-    def validate(self):
+    def validate(self) -> tuple:
         """Bits per dimension of the averaged weights on the validation part, and these weights."""
         with self.ema.weights():
             return evaluate(self.net, self.images.validation, self.images.levels, self.batch), self.net.state_dict()
 
-    def average(self):
+    def average(self) -> dict[str, Array]:
         """The averaged weights."""
         with self.ema.weights():
             return self.net.state_dict()
 
-    def recent_bits(self):
+    def recent_bits(self) -> float:
         """Mean training bits per dimension since `forget_recent`; NaN without a step."""
         nats = self.progress.nats / self.progress.losses if self.progress.losses else math.nan
         return bits_per_dim(nats, self.images.dimensions, self.images.levels)
 
-    def forget_recent(self):
+    def forget_recent(self) -> None:
         self.progress.nats, self.progress.losses, self.progress.drift = 0.0, 0, 0.0
 
-    def row(self):
+    def row(self) -> dict:
         """What metrics say of the present step."""
         progress, optimizer = self.progress, self.optimizer
         return {
@@ -218,7 +227,7 @@ class Trainer:
             "epoch": progress.step / self.steps_per_epoch,
             "seconds": round(progress.seconds, 3),
             "train": self.recent_bits(),
-            "lr": optimizer.lr(max(0, optimizer.steps - 1)),
+            "lr": optimizer.lr(max(0, optimizer.steps - 1)),  # type: ignore[operator]
             "grad_norm": progress.grad_norm,
             "drift": progress.drift,
             "skipped": progress.skipped,

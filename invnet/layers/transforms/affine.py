@@ -1,15 +1,22 @@
 """Affine: the transform of affine couplings and of affine autoregressive layers."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from ...arguments import check_numbers, check_unused
 from .transform import Transform
+
+if TYPE_CHECKING:
+    from ...ops.reference import Ops
+    from ...typing import Array
 
 SCALES = ("bounded", "sigmoid", "doubled")
 LARGEST_SCALE = 4.0
 
 
-def scale_and_bound(scale, bound):
+def scale_and_bound(scale: str | None, bound: float | None) -> tuple[str, float | None]:
     """The scale and its bound, where None stands for the default; the bound of other scales than "bounded" is None.
 
     Raises:
@@ -44,26 +51,28 @@ class Affine(Transform):
 
     outputs = 2
 
-    def __init__(self, scale=None, bound=None):
+    def __init__(self, scale: str | None = None, bound: float | None = None):
         self.scale, self.bound = scale_and_bound(scale, bound)
         #: as operations take it
         self.scale_and_bound = self.scale, float(self.bound or LARGEST_SCALE)
 
     @property
-    def steadier(self):
+    def steadier(self) -> tuple[str]:
         return ("a smaller `bound`",) if self.scale == "bounded" else ('scale="bounded"',)
 
-    def forward_(self, ops, x, h):
+    def forward_(self, ops: Ops, x: Array, h: Array) -> Array | float:
         return ops.couple_(x, h, self.scale_and_bound)
 
-    def inverse_(self, ops, z, h):
+    def inverse_(self, ops: Ops, z: Array, h: Array) -> Array | float:
         return ops.uncouple_(z, h, self.scale_and_bound)
 
-    def backward_(self, ops, dz, z, h, dlogdet):
+    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> Array:
         return ops.couple_vjp_(dz, z, h, self.scale_and_bound, dlogdet)
 
-    def inverse_backward_(self, ops, dx, x, h, dlogdet):
+    def inverse_backward_(
+        self, ops: Ops, dx: Array, x: Array, h: Array, dlogdet: Array | float | None
+    ) -> tuple[Array, Array]:
         return ops.uncouple_vjp_(dx, x, h, self.scale_and_bound, dlogdet)
 
-    def spec(self):
+    def spec(self) -> object:
         return {"kind": "affine", "scale": self.scale_and_bound}

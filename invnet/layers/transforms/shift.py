@@ -1,6 +1,14 @@
 """Shift: the transform of additive couplings."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .transform import Transform
+
+if TYPE_CHECKING:
+    from ...ops.reference import Ops
+    from ...typing import Array
 
 
 class Shift(Transform):
@@ -12,18 +20,20 @@ class Shift(Transform):
 
     measures_logdet = False
 
-    def forward_(self, ops, x, h):
+    def forward_(self, ops: Ops, x: Array, h: Array) -> Array | float:
         x += h
         return 0.0
 
-    def inverse_(self, ops, z, h):
+    def inverse_(self, ops: Ops, z: Array, h: Array) -> Array | float:
         z -= h
         return 0.0
 
-    def backward_(self, ops, dz, z, h, dlogdet):
+    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> Array:
         z -= h
         return dz
 
-    def inverse_backward_(self, ops, dx, x, h, dlogdet):
+    def inverse_backward_(
+        self, ops: Ops, dx: Array, x: Array, h: Array, dlogdet: Array | float | None
+    ) -> tuple[Array, Array]:
         x += h
         return -dx

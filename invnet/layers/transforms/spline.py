@@ -1,9 +1,16 @@
 """Spline: the transform of spline couplings and of autoregressive layers of splines."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from ...arguments import check_integers, check_numbers
 from .transform import Transform
+
+if TYPE_CHECKING:
+    from ...ops.reference import Ops
+    from ...typing import Array
 
 
 class Spline(Transform):
@@ -35,7 +42,7 @@ class Spline(Transform):
 
     why_not_fused = "without tails every number is checked, which compiled functions do not"
 
-    def __init__(self, bins=8, bound=3.0, tails="linear", by_channel=True):
+    def __init__(self, bins: int = 8, bound: float = 3.0, tails: str | None = "linear", by_channel: bool = True):
         check_integers(bins=bins)
         if not 2 <= bins <= 500:
             raise ValueError(f"bins is from 2 to 500; got {bins}")
@@ -48,22 +55,24 @@ class Spline(Transform):
         self.outputs = self.outputs_of(bins)
 
     @staticmethod
-    def outputs_of(bins=8):
+    def outputs_of(bins: int = 8) -> int:
         return 3 * int(bins) - 1
 
-    def forward_(self, ops, x, h):
+    def forward_(self, ops: Ops, x: Array, h: Array) -> Array | float:
         return self._map(ops, x, h, ops.spline)
 
-    def inverse_(self, ops, z, h):
+    def inverse_(self, ops: Ops, z: Array, h: Array) -> Array | float:
         return self._map(ops, z, h, ops.spline_inverse)
 
-    def backward_(self, ops, dz, z, h, dlogdet):
+    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array | float | None) -> Array:
         return self._map_vjp(ops, dz, z, h, dlogdet, ops.spline_vjp)
 
-    def inverse_backward_(self, ops, dx, x, h, dlogdet):
+    def inverse_backward_(
+        self, ops: Ops, dx: Array, x: Array, h: Array, dlogdet: Array | float | None
+    ) -> tuple[Array, Array]:
         return self._map_vjp(ops, dx, x, h, dlogdet, ops.spline_inverse_vjp)
 
-    def spec(self):
+    def spec(self) -> object:
         return None if self.tails is None else {"kind": "spline", "spline": (self.bins, self.bound)}
 
     # ---- operations take rows of numbers, (rows, C), and of their parameters, (rows, C, 3 K - 1)

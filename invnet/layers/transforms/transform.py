@@ -1,5 +1,12 @@
 """Transform, the contract of an elementwise map whose parameters a conditioner gives."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Transform:
     """An invertible map of each number, given `outputs` numbers of a conditioner.
@@ -17,17 +24,17 @@ class Transform:
     outputs = 1
 
     @classmethod
-    def outputs_of(cls):
+    def outputs_of(cls) -> int:
         """`outputs` of a transform that is made with these arguments."""
         return cls.outputs
 
     #: whether the log-determinant depends on x
     measures_logdet = True
     #: what a user can choose so that the inverse amplifies rounding errors less, as texts
-    steadier = ()
+    steadier: Any = ()
 
     #: why `spec` is None, as a text for `explain`
-    why_not_fused = "compiled functions do not have this transform"
+    why_not_fused: str | None = "compiled functions do not have this transform"
 
-    def spec(self):
+    def spec(self) -> Any:
         """The fields of a LayerSpec (fused/spec.py) that say what it computes; or None where it is never fused."""
