@@ -167,7 +167,16 @@ def _check_eps(eps):
 
 
 class SGD(Optimizer):
-    """Gradient descent with momentum: v = momentum v + g, p -= lr v."""
+    """Gradient descent with momentum: v = momentum v + g, p -= lr v.
+
+    Args:
+        parameters: Parameters, a list or any iterable.
+        lr: the learning rate, positive, or a function from the number of steps done to it (see `schedule`).
+        momentum: from 0 to below 1; 0 is plain gradient descent.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
 
     slots = ("velocity",)
 
@@ -185,7 +194,21 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam, with decoupled weight decay: p -= lr (m' / (sqrt(v') + eps) + weight_decay p), m', v' without bias.
+    """Adam, with decoupled weight decay: p -= lr (m' / (sqrt(v') + eps) + weight_decay p).
+
+    m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2 are means of the gradient g and of its square; m' = m / (1 - b1^t)
+    and v' = v / (1 - b2^t) after t steps.
+
+    Args:
+        parameters: Parameters, a list or any iterable.
+        lr: the learning rate, positive, or a function from the number of steps done to it (see `schedule`).
+        betas: b1 and b2, each from 0 to below 1.
+        eps: positive.
+        weight_decay: not negative; 0 is plain Adam.
+
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: betas is no pair.
 
     References:
         Kingma & Ba, Adam: A Method for Stochastic Optimization, 2015, algorithm 1. Loshchilov & Hutter, Decoupled
@@ -220,7 +243,19 @@ class Adam(Optimizer):
 
 
 class Adamax(Optimizer):
-    """Adamax: p -= lr m' / u, with u = max(beta2 u, |g| + eps).
+    """Adamax: p -= lr m' / u, with u = max(b2 u, |g| + eps).
+
+    m' is the mean of the gradient as in `Adam`.
+
+    Args:
+        parameters: Parameters, a list or any iterable.
+        lr: the learning rate, positive, or a function from the number of steps done to it (see `schedule`).
+        betas: b1 and b2, each from 0 to below 1.
+        eps: positive.
+
+    Raises:
+        ValueError: a number is out of range.
+        TypeError: betas is no pair.
 
     References:
         Kingma & Ba, Adam: A Method for Stochastic Optimization, 2015, algorithm 2.
@@ -251,7 +286,16 @@ class Adamax(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """p -= lr g / (sqrt(v) + eps), with v = decay v + (1 - decay) g^2.
+    """RMSprop: p -= lr g / (sqrt(v) + eps), with v = decay v + (1 - decay) g^2.
+
+    Args:
+        parameters: Parameters, a list or any iterable.
+        lr: the learning rate, positive, or a function from the number of steps done to it (see `schedule`).
+        decay: from 0 to below 1.
+        eps: positive.
+
+    Raises:
+        ValueError: a number is out of range.
 
     References:
         Tieleman & Hinton, Neural Networks for Machine Learning, lecture 6.5, 2012.

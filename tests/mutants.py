@@ -145,8 +145,13 @@ def node_of(target):
 
 
 def digest(target):
-    """A number that changes with the code of a function, not with its comments or line breaks."""
+    """A number that changes with the code of a function, not with its comments, line breaks or types."""
     node = copy.deepcopy(node_of(target))
+    for each in ast.walk(node):
+        if isinstance(each, ast.FunctionDef):
+            each.returns = None
+        elif isinstance(each, ast.arg):
+            each.annotation = None
     if ast.get_docstring(node) is not None:
         node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:12]
@@ -521,7 +526,8 @@ def made(target, at=None, new=None):
 def _compiled_source(source, name, module, holder):
     found = {}
     body = textwrap.indent(source, "    ")
-    exec(f"def make(__class__):\n{body}\n    return {name}", namespace(importlib.import_module(module)), found)
+    source = f"from __future__ import annotations\ndef make(__class__):\n{body}\n    return {name}"
+    exec(source, namespace(importlib.import_module(module)), found)
     return found["make"](holder)
 
 
@@ -596,7 +602,7 @@ def _install(monkeypatch, holder, name, copied, chain):
             break
         source = ast.unparse(functions(caller)[outer])
         found, holder = {}, importlib.import_module(caller)
-        exec(source, namespace(holder) | {name: copied}, found)
+        exec("from __future__ import annotations\n" + source, namespace(holder) | {name: copied}, found)
         name, copied = outer, found[outer]
     original = vars(holder)[name]
     for module in [module for module in sys.modules.values() if getattr(module, "__name__", "").startswith("invnet.")]:

@@ -1,4 +1,4 @@
-"""The contracts: Parameter, Module, Layer, Isometry, and Conditioner."""
+"""The contracts: Parameter, Module, Layer, Isometry and Conditioner."""
 
 from ..deprecated import renamed
 from ..ops import float_dtype, get_ops

@@ -16,39 +16,66 @@ if TYPE_CHECKING:
 
 
 class Conditioner(Module):
-    """A conditioner: a network that need not be invertible, with its pullback written by hand.
+    """A network y = net(x, cond) inside a coupling or an autoregressive layer. It need not be invertible.
 
-    Inputs are (N, C_in, *spatial), outputs (N, C_out, *spatial), `cond` None, (N, K) or (N, K, *spatial).
+    A subclass implements `forward` and `vjp`, with gradients written by hand. Both take x (N, C_in, *spatial) and give
+    y (N, C_out, *spatial). The condition is None, (N, K) or (N, K, *spatial).
     """
 
-    #: floats that one evaluation holds per position: a coupling chooses its tile by it.
+    #: how many floats one evaluation needs for each position; layers choose the size of a tile by it
     floats_per_position = 1024
-    #: how many of them a pullback keeps; None: all.
+    #: how many of these a pullback keeps; None for all
     kept_per_position: int | None = None
-    #: how far an output position sees along each spatial axis, or None where it sees everything.
+    #: how many positions around its own an output depends on, along each spatial axis; None for all positions
     reach: int | None = None
-    #: K of the condition that it needs, 0 where it takes none, None where it does not say
+    #: the number of channels K of the condition that it needs; 0 if it takes none, None if unknown
     cond_channels: int | None = None
-    #: what calling it takes beside its arithmetic: a coupling makes small tiles so many times larger.
+    #: cost of a call beside its arithmetic: layers divide the number of weights by it, which makes small tiles larger
     overhead = 1
 
     def forward(self, x: Array, cond: Cond = None) -> Array:
-        """y; keeps nothing."""
+        """Returns y, and keeps nothing for a gradient.
+
+        Args:
+            x: (N, C_in, *spatial). It must not be changed.
+            cond: None, (N, K) or (N, K, *spatial).
+
+        Returns:
+            y (N, C_out, *spatial), of the dtype of x.
+
+        Raises:
+            ValueError, TypeError: x or the condition has a wrong shape, dtype or engine.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs forward(x, cond) -> y")
 
     def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
-        """y, and pullback(dy) -> dx, dcond (None without cond), gradients in the order of parameters().
+        """Returns y, and a function that maps the gradient of y to those of x, of the condition and of the parameters.
 
-        The pullback adds to nothing: the caller sums the gradients of its tiles in a fixed order, so that these must be
-        arrays of their own, not views of what an operation gave, which lives as long as the tile.
+        Args:
+            x: (N, C_in, *spatial). It must not be changed.
+            cond: None, (N, K) or (N, K, *spatial).
+
+        Returns:
+            y (N, C_out, *spatial), and pullback(dy) -> dx, dcond, gradients. dy has the shape and dtype of y, dx those
+            of x, and dcond those of the condition; dcond is None without a condition. `gradients` is a list with
+            one array for each of `parameters()`, in that order and of that shape.
+
+            The pullback adds to no `grad`: the caller sums the gradients of its tiles in a fixed order. The arrays in
+            `gradients` must not be views of an operation's result, whose memory is reused after the tile.
+
+        Raises:
+            ValueError, TypeError: as in `forward`; by the pullback, if dy has a wrong shape, dtype or engine.
         """
         raise NotImplementedError(f"{type(self).__name__} needs vjp(x, cond) -> y, pullback")
 
     def spec(self) -> Any:
-        """What it computes, as a DenseSpec or ConvSpec (invnet/fused/spec.py) by which engines do several layers in one
-        call; or None.
+        """Describes what this conditioner computes, so that an engine can compute several layers in one call.
 
-        It holds for the class that gives it, and for subclasses that add no method but `__init__`.
+        A subclass that adds a method other than `__init__` may compute something else, so it does not inherit the
+        description.
+
+        Returns:
+            a DenseSpec or ConvSpec (invnet/fused/spec.py); None if layers with this conditioner are not fused.
         """
 
     def __init_subclass__(cls, **more):
@@ -65,10 +92,17 @@ class Conditioner(Module):
             cls.spec = Conditioner.spec
 
     def rng_state(self) -> None:
-        """What the evaluations of one pass draw, as a seed of dropout, for the pass back to use again; None where they
-        draw nothing.
+        """Returns the random state of one forward pass, such as a seed of dropout, which backward uses again.
+
+        None means that the conditioner draws no random numbers.
         """
 
     def with_rng(self, draw: object, tile: Tile | None, again: bool) -> object:
-        """This net, to be evaluated with a `rng_state` on the tile of that number; `again` on the way back."""
+        """Returns this conditioner with fixed random numbers.
+
+        Args:
+            draw: what `rng_state` returned.
+            tile: the number of the tile that it will be evaluated on.
+            again: whether the evaluation repeats one of the forward pass.
+        """
         return self

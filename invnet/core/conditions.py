@@ -1,4 +1,4 @@
-"""The condition of a call: checked and converted once, where a user hands it over."""
+"""The condition of a call. The outermost public method checks and converts it once."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ REAL = ("bool", "integral", "real floating")
 
 
 class Given(Condition):
-    """A Condition as the layers within take it, of another dtype or of more rows than the one that the user has.
+    """The Condition that inner layers get if the user's has another dtype, or one row for all samples.
 
     Args:
-        array: what the layers take.
-        condition: the user's; the gradient is added to its `grad`, over all samples where it has one row.
+        array: the converted array.
+        condition: the user's Condition. Gradients are added to its `grad`, summed over the samples if it has one row.
     """
 
     def __init__(self, array: Array, condition: Condition):
@@ -31,15 +31,17 @@ class Given(Condition):
 
 
 def given_condition(layer: Layer, X: Array, cond: Cond) -> Cond:
-    """The condition of X as the layers within `layer` take it: None, or an array or Condition of N samples in the
-    layer's dtype.
+    """Checks the condition of X, and converts it for the layers within `layer`.
 
-    Any real dtype is converted. One row serves every sample, without a copy. Integer labels (N,) become one-hot rows
-    where a model within has `classes`.
+    Any real dtype is converted to that of the layer. One row is repeated for all samples without a copy. Integer labels
+    (N,) become one-hot rows if a model within has `classes`.
+
+    Returns:
+        None, or an array or Condition with N rows in the dtype of the layer.
 
     Raises:
-        ValueError: there is none, and a layer within needs one; or there is one, and no layer takes it; or it has
-            another shape.
+        ValueError: the condition is missing although a layer within needs one; no layer takes one; or its shape is
+            wrong.
         TypeError: it is of another engine, or has no real numbers.
     """
     sizes = layer.derived("conditions", layer.conditions)
@@ -49,7 +51,7 @@ def given_condition(layer: Layer, X: Array, cond: Cond) -> Cond:
         return None
     array, N, dtype = condition_array(cond), X.shape[0], layer.dtype or X.dtype
     if not sizes:
-        if current().layer is not None:  # of the layers within another one some ignore it
+        if current().layer is not None:  # inside a composition, a layer that takes no condition ignores it
             return None
         raise ValueError(
             f"{_name(layer)} takes no condition, and no layer within it does; got one of shape {tuple(array.shape)}"
@@ -69,8 +71,9 @@ def given_condition(layer: Layer, X: Array, cond: Cond) -> Cond:
 
 
 def vectors_of_labels(layer: Layer, cond: Cond, dtype: DType) -> Array:
-    """Integer labels (N,) as one-hot rows (N, classes), for a layer within which a model has `classes`; any other
-    condition as it is.
+    """Converts integer labels (N,) to one-hot rows (N, classes) if a model within `layer` has `classes`.
+
+    Any other condition is returned as it is.
 
     Raises:
         ValueError: a label is negative, or not below `classes`.
@@ -89,7 +92,7 @@ def vectors_of_labels(layer: Layer, cond: Cond, dtype: DType) -> Array:
 
 
 def _classes(layer):
-    """How many classes the first model within has whose condition is a label, or None."""
+    """Returns `classes` of the first model within that takes labels, or None."""
     modules = (layer, *(module for _, module in layer.named_modules()))
     return next((module.classes for module in modules if getattr(module, "classes", None)), None)
 
@@ -116,8 +119,9 @@ def _check_shape(layer, ops, X, array):
 
 
 def _channels(layer, X):
-    """K of a condition (N, K), and of one (N, K, *spatial) with the axes of X: None where it is not known, 0 where
-    there is none such.
+    """Returns the number of channels of a condition (N, K), and of one (N, K, *spatial) with the axes of X.
+
+    Each is None if it is unknown, and 0 if no such condition fits.
     """
     sizes, d = layer.derived("conditions", layer.conditions), X.ndim - 2
     if any(K is None for K, _ in sizes):
@@ -131,7 +135,7 @@ def _channels(layer, X):
 
 
 def _shapes(layer, X):
-    """The shapes that a condition may have, as a text."""
+    """Describes the shapes that a condition may have, for an error."""
     vector, spatial = _channels(layer, X)
     shapes = [] if vector == 0 else [f"(N, {vector or 'K'})"]
     if X.ndim > 2 and spatial != 0:

@@ -1,4 +1,4 @@
-"""Derived: what follows from modules and arrays, until one of these is replaced."""
+"""Derived: cached results that depend on modules and arrays, and become invalid when one of these is replaced."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _lock = threading.Lock()
 
 
 class Derived:
-    """Results by name, `values`, which hold as long as the parts that they follow from.
+    """A cache, `values`, of results that depend on some parts: Modules, Buffers and Gradients.
 
-    Each part knows what was derived from it, and marks that as stale when a part of its own, or its array, is replaced.
-    Lists tell nobody that they have changed, so they are compared.
+    Each part keeps references to the caches that depend on it, and marks them as stale when its array or one of its own
+    parts is replaced. Python's lists do not report changes, so lists of parts are compared with copies.
 
     Args:
-        parts: the Modules, Buffers and Gradients that were looked at.
+        parts: the Modules, Buffers and Gradients that the results depend on.
         lists: the lists of parts among their attributes.
     """
 
     __slots__ = ("__weakref__", "_copies", "is_stale", "lists", "values")
 
-    def __init__(self, parts: Iterable[Any], lists: Sequence[list] = ()) -> None:
+    def __init__(self, parts: Iterable, lists: Sequence[list] = ()) -> None:
         self.values: dict[str, Any] = {}
         self.is_stale = False
         self.lists, self._copies = lists, list(map(list.copy, lists))
@@ -37,11 +37,11 @@ class Derived:
                 part._dependants = (*filter(_is_in_use, others), own) if others else alone
 
     def holds(self) -> bool:
-        """Whether everything is still as it was looked at."""
+        """Returns whether no part has been replaced since, so that `values` may be used."""
         return not self.is_stale and (not self.lists or all(map(_same, self.lists, self._copies)))
 
     def __reduce__(self):
-        return _stale, ()  # the parts know nothing of a copy
+        return _stale, ()  # the parts do not refer to a copy, which is therefore stale
 
 
 def _is_in_use(dependant):
@@ -55,8 +55,8 @@ def _stale():
     return derived
 
 
-def part_replaced(part: Any) -> None:
-    """Marks all that was derived from a Module, Buffer or Gradient as stale, as something in it was replaced."""
+def part_replaced(part: object) -> None:
+    """Marks every cache that depends on a Module, Buffer or Gradient as stale, because its content was replaced."""
     for dependant in getattr(part, "_dependants", ()):
         derived = dependant()
         if derived is not None:
@@ -64,12 +64,12 @@ def part_replaced(part: Any) -> None:
 
 
 def _same(some, others):
-    """Whether two lists have the same objects."""
+    """Returns whether two lists hold the same objects."""
     return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def _start_anew():
-    """In a forked child: a thread of the parent may have had the lock."""
+    """Makes a new lock in a forked child, since a thread of the parent may have held the old one."""
     global _lock
     _lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Explanation: which code serves each layer of a network, and why not a faster one."""
+"""Explanation: which code computes each layer of a network, and why no faster code does."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class ExplanationRow(NamedTuple):
     """A layer of a network.
 
     Attributes:
-        name: as in `named_parameters`, "" of the network itself.
-        layer: its class.
-        path: "fused" if an engine computes it with its neighbours in one compiled call; "folded" if it is multiplied
-            with its neighbours to one map of channels; else "alone".
-        reason: why it is not fused, or "" where it is.
+        name: as in `named_parameters`; "" for the network itself.
+        layer: the name of its class.
+        path: "fused" if an engine computes it and its neighbours in one compiled call; "folded" if it and its
+            neighbours are multiplied into one map of channels; otherwise "alone".
+        reason: why it is not fused; "" if it is.
     """
 
     name: str
@@ -28,11 +28,11 @@ class ExplanationRow(NamedTuple):
 
 
 class Explanation(tuple):
-    """The ExplanationRows of a network in the order of its layers, of which `str` and `repr` are a table."""
+    """The ExplanationRows of a network, in the order of its layers. `str` and `repr` show them as a table."""
 
     @classmethod
     def of(cls, module: Module, explained: Iterable) -> Explanation:
-        """The Explanation of a module, from what `Layer.explained` gives: (layer, path, reason) of each layer."""
+        """Makes the Explanation of a module from the (layer, path, reason) that `Layer.explained` yields."""
         names = {id(part): name for name, part in module.named_modules()}
         return cls(
             ExplanationRow(names.get(id(layer), ""), type(layer).__name__, path, reason)

@@ -1,4 +1,4 @@
-"""What gradients have to be, and the array that a number stands for."""
+"""Checks of gradients: their engine, shape and dtype; and dlogdet as an array."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 
 def same_engine(name: str, array: Array, X: Array) -> None:
-    """TypeError where an array is not of the engine and device of X."""
+    """Raises TypeError if `array` is not of the engine and device of X; `name` is for the error."""
     if get_ops(array).name != get_ops(X).name:
         raise TypeError(f"{name} needs the engine and device of X, {get_ops(X).name}; got one of {get_ops(array).name}")
 
 
 def check_gradient(dZ: Array, ops: Ops, shape: tuple[int, ...], dtype: DType) -> None:
-    """ValueError or TypeError where dZ is no gradient in an array of that engine, shape and dtype."""
+    """Checks that dZ can be the gradient of an array of this engine, shape and dtype.
+
+    Raises:
+        TypeError: dZ is of another engine.
+        ValueError: it has another shape or dtype.
+    """
     if get_ops(dZ).name != ops.name:
         raise TypeError(
             f"the gradient needs the engine and device of its array, {ops.name}; got one of {get_ops(dZ).name}"
@@ -32,8 +37,16 @@ def check_gradient(dZ: Array, ops: Ops, shape: tuple[int, ...], dtype: DType) ->
 
 
 def as_dlogdet(dlogdet: Array | float | None, Z: Array, name: str = "dlogdet") -> Array:
-    """The gradient in logdet, or in another number of each sample, as an (N,) array: None is -1/N, a number is
-    repeated.
+    """Returns the gradient with respect to logdet as an array (N,).
+
+    Args:
+        dlogdet: an array (N,); a number, which is repeated; or None for -1/N.
+        Z: (N, ...), which gives the dtype and engine.
+        name: how errors name the gradient, if it is that of another number per sample.
+
+    Raises:
+        ValueError: it has another shape.
+        TypeError: it is of another engine, or has no real numbers.
     """
     N, ops = Z.shape[0], get_ops(Z)
     if dlogdet is None:

@@ -1,4 +1,4 @@
-"""Layer, the contract of an invertible map; and two kinds of it, that work in place and that are isometries."""
+"""Layer, the contract of an invertible map, and two kinds of layers: those that work in place, and isometries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .parameters import Condition, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from ..ops.reference import Ops
     from ..typing import Array, Cond
@@ -27,37 +26,72 @@ SHAPES = {2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 
 
 class Layer(Module):
-    """An invertible map of arrays (N, C, *spatial), with 0 to 3 spatial axes.
+    """An invertible map Z = f(X) of arrays (N, C, *spatial), with 0 to 3 spatial axes.
 
-    A subclass gives forward, inverse and backward. They keep no array between calls, change no argument and return
-    the same number of values always.
+    A subclass implements `forward`, `inverse` and `backward`. These methods keep no array between calls, do not change
+    their arguments, and always return the same number of values.
+
+    All of them take a condition `cond`: None, an array (N, K) or (N, K, *spatial), or a `Condition` if its gradient is
+    wanted. One row, (1, K, ...), serves all samples. A layer that uses no condition ignores it.
     """
 
     def forward(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
-        """Z and logdet (N,), log|det dZ/dX| of each sample in nats."""
+        """Maps X to Z.
+
+        Args:
+            X: (N, C, *spatial), of the dtype and engine of the parameters.
+            cond: the condition of the samples, or None.
+
+        Returns:
+            Z, with the shape of X (Squeeze, Unsqueeze and compositions of them excepted), and logdet (N,), the value
+            log|det dZ/dX| of each sample in nats.
+
+        Raises:
+            ValueError: X has a shape that this layer does not take; the condition is missing or has another shape.
+            TypeError: X or the condition has another dtype or engine.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs forward(X, cond) -> Z, logdet")
 
     def inverse(self, Z: Array, cond: Cond = None) -> Array:
-        """X with forward(X) = Z."""
+        """Returns the X for which forward(X, cond) gives Z.
+
+        Args:
+            Z: (N, C, *spatial), as `forward` returns it.
+            cond: the condition that forward had.
+
+        Raises:
+            ValueError, TypeError: as in `forward`.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs inverse(Z, cond) -> X")
 
     def backward(
         self, dZ: Array, Z: Array, dlogdet: Array | float | None = None, cond: Cond = None
     ) -> tuple[Array, Array]:
-        """dX and the rebuilt X; adds to the parameters' gradients, parameter.add(...).
+        """Rebuilds X from Z, and computes the gradients of a loss.
+
+        The gradients of the parameters are added to those that are there, by `parameter.add(...)`; the gradient of a
+        `Condition` is added to its `grad`.
 
         Args:
-            dZ: the loss's gradient in Z.
-            Z: the output of forward.
-            dlogdet: its gradient in logdet, a number or (N,); None is -1/N, the mean negative log-likelihood, and
-                0.0 gives the plain vector-Jacobian product.
+            dZ: the gradient of the loss with respect to Z, of the shape and dtype of Z.
+            Z: the output of `forward`, (N, C, *spatial).
+            dlogdet: the gradient of the loss with respect to logdet: (N,), or a number for all samples. None is -1/N,
+                for the mean negative log-likelihood; 0.0 gives the plain vector-Jacobian product.
+            cond: the condition that forward had.
+
+        Returns:
+            dX, the gradient of the loss with respect to X, and the rebuilt X, both of the shape of X.
+
+        Raises:
+            ValueError: dZ or Z has a wrong shape, or dlogdet is neither a number nor an array (N,).
+            TypeError: one of them has another dtype or engine.
         """
         raise NotImplementedError(f"{type(self).__name__} needs backward(dZ, Z, dlogdet, cond) -> dX, X")
 
-    #: whether it may use a condition itself, beside the layers and conditioners within; a layer of your own may
+    #: whether this layer itself may use a condition, apart from the layers and conditioners within it
     uses_condition = True
-    #: how often it halves the spatial axes, less how often it doubles them
-    halvings: Any = 0
+    #: how many times it halves the spatial axes; negative if it doubles them
+    halvings: int = 0
 
     def checked_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = super().checked_shape(shape)
@@ -73,8 +107,11 @@ class Layer(Module):
         return layers or super().parts_to_show(shape)
 
     def conditions(self, level: int = 0) -> set[tuple[int | None, int]]:
-        """The set of (K, level) of the conditions that are used within: K channels, None where that is not known, where
-        the spatial axes have been halved `level` times."""
+        """Returns the conditions that are used within, as a set of (K, level).
+
+        K is the number of channels, None if it is unknown. `level` counts how many times the spatial axes have been
+        halved before.
+        """
         found: set[tuple[int | None, int]] = {(None, level)} if self.uses_condition else set()
         for _, part in self._within():
             if isinstance(part, Layer):
@@ -82,21 +119,24 @@ class Layer(Module):
         return found
 
     def specs(self) -> list:
-        """What it computes, as a list of LayerSpec (invnet/fused/spec.py) by which engines do several layers in one
-        call; or [].
+        """Describes what this layer computes, so that an engine can compute several layers in one call.
 
-        They hold for the class that gives them, and for subclasses that add no method but `__init__`.
+        A subclass that adds a method other than `__init__` may compute something else, so it does not inherit the
+        description.
+
+        Returns:
+            a list of LayerSpec (invnet/fused/spec.py); empty if this layer is never fused.
         """
         return []
 
     def why_not_fused(self) -> str | None:
-        """Why no compiled function computes it together with its neighbours, as a text for `explain`."""
+        """Returns the text with which `explain` says why this layer is not fused with its neighbours."""
         if self.specs():
             return "it has no neighbours in a Chain to be fused with, or too many channels"
         return f"{type(self).__name__} does not say what it computes (specs)"
 
     def explain(self, X: Array, cond: Cond = None) -> Explanation:
-        """Which code serves each layer on such arrays, and why not a faster one. Nothing is computed.
+        """Tells which code computes each layer on arrays like X, and why no faster code does. Nothing is computed.
 
             print(invnet.RealNVP(4, 16, 2).explain(np.zeros((100, 4), "float32")))
 
@@ -108,15 +148,15 @@ class Layer(Module):
             an Explanation, a tuple of an ExplanationRow for each layer.
 
         Raises:
-            ValueError, TypeError: this layer does not take such an X or such a condition.
+            ValueError, TypeError: this layer does not take arrays like X, or such a condition.
         """
         self.check_shape(X)
         return Explanation.of(self, self.explained(X, given_condition(self, X, cond)))
 
     def explained(self, X: Array, cond: Cond) -> Iterator:
-        """Yields (layer, path, reason) of an ExplanationRow for this layer, or for each of those within.
+        """Yields (layer, path, reason) for this layer, or for each layer within it: the entries of an ExplanationRow.
 
-        X has the shape of this layer's input, and no contents that matter.
+        Only the shape, dtype and engine of X matter, not its values.
         """
         layers = [layer for _, layer in self._within() if isinstance(layer, Layer)]
         for layer in layers:
@@ -130,15 +170,21 @@ class Layer(Module):
             cls.specs = Layer.specs
 
     def check_condition(self) -> None:
-        """Warns, or raises FloatingPointError, where this layer's matrix loses too many digits when it is inverted."""
+        """Checks that inverting this layer's matrix does not lose too many digits.
 
-    #: whether it computes in the dtype of its argument, whatever that of its parameters
+        A layer without a matrix does nothing. A matrix that is close to singular causes a RuntimeWarning.
+
+        Raises:
+            FloatingPointError: the matrix is singular.
+        """
+
+    #: whether the layer computes in the dtype of its argument, even if its parameters have another dtype
     @property
     def any_dtype(self) -> bool:
         return not self.parameters()
 
     def layers_within(self) -> Iterator[Layer]:
-        """Yields the layers that this one is made of, or itself."""
+        """Yields the innermost layers within this one; the layer itself if there are none."""
         inside = [module for _, module in self._within() if isinstance(module, Layer)]
         for layer in inside:
             yield from layer.layers_within()
@@ -147,44 +193,80 @@ class Layer(Module):
 
     @property
     def is_composite(self) -> bool:
-        """Whether it is made of layers."""
+        """Whether there are layers within this one."""
         return any(isinstance(module, Layer) for _, module in self._within())
 
     @property
     def known_as(self) -> Layer:
-        """The layer that a user knows this one by."""
+        """The layer that messages name in place of this one. A fused group returns its first layer."""
         return self
 
-    #: whether a backward compares this layer's log-determinant with that of what it rebuilt; not where it is the same
-    #: for every X
-    measures_logdet: Any = True
-    #: what a user can choose so that this layer amplifies rounding errors less, as texts
-    steadier: Any = ()
+    #: whether the backward pass measures drift by the log-determinant of this layer; False if logdet is the same for
+    #: every X
+    measures_logdet: bool = True
+    #: texts that tell a user which settings make this layer amplify rounding errors less
+    steadier: tuple[str, ...] = ()
 
     def initialize(self, X: Array, cond: Cond = None) -> Array:
-        """Sets data-dependent parameters from a batch, and returns Z."""
+        """Sets the parameters that start from data, such as those of ActNorm, and returns Z.
+
+        Args:
+            X: a batch, (N, C, *spatial).
+            cond: its condition, or None.
+
+        Raises:
+            ValueError, TypeError: as in `forward`.
+        """
         return self.forward(X, cond)[0]
 
     def check_shape(self, X: Array, name: str = "X") -> None:
-        """ValueError where this layer cannot take an array of the shape of X; what a composition asks before a call."""
+        """Raises ValueError if this layer cannot take an array of the shape of X. Compositions call it before a layer.
+
+        Args:
+            X: an array, of which only the shape matters.
+            name: how the error names the array.
+        """
 
     def inverse_logdet(self, Z: Array, cond: Cond = None) -> tuple[Array, Array]:
-        """X, and the inverse's logdet (N,), log|det dX/dZ|."""
+        """Maps Z back to X, as `inverse`, and returns the log-determinant as well.
+
+        Args:
+            Z: (N, C, *spatial).
+            cond: the condition, or None.
+
+        Returns:
+            X, and logdet (N,), the value log|det dX/dZ| of each sample in nats.
+
+        Raises:
+            ValueError, TypeError: as in `inverse`.
+        """
         X = self.inverse(Z, cond)
         return X, -self.forward(X, cond)[1]
 
     def inverse_backward(
         self, dX: Array, X: Array, dlogdet: Array | float | None = None, cond: Cond = None
     ) -> tuple[Array, Array]:
-        """dZ and the rebuilt Z, of the inverse map: backward with the roles of X and Z exchanged.
+        """Does for the inverse map what `backward` does for the map. Only `Reverse` needs this method.
 
-        `dlogdet` is the gradient in the inverse's logdet. Only `Reverse` needs this method.
+        Args:
+            dX: the gradient of the loss with respect to X, of the shape and dtype of X.
+            X: the output of `inverse`, (N, C, *spatial).
+            dlogdet: the gradient with respect to the logdet of `inverse_logdet`, as in `backward`.
+            cond: the condition that inverse had.
+
+        Returns:
+            dZ, and the rebuilt Z.
+
+        Raises:
+            ValueError, TypeError: as in `backward`.
+            NotImplementedError: this layer cannot be reversed.
         """
         raise NotImplementedError(
             f"to be reversed, {type(self).__name__} needs inverse_backward(dX, X, dlogdet, cond) -> dZ, Z"
         )
 
-    # What a composition calls: the same maps on channels-last arrays that the callee owns, with dlogdet (N,).
+    # Compositions call the methods below. They are the same maps, but they may overwrite the arrays that they are
+    # given. These arrays are channels-last in memory, and dlogdet is an array (N,).
     def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         Z, logdet = self.forward(X, cond)
         return self._own(Z, X), logdet
@@ -205,9 +287,7 @@ class Layer(Module):
 
     @staticmethod
     def _with_own_condition(backward, dZ, Z, dlogdet, cond):
-        """backward(dZ, Z, dlogdet, cond) with a Condition that has the shape of the samples, for a layer that adds to
-        its `grad`.
-        """
+        """Calls backward(dZ, Z, dlogdet, cond) with a Condition of N rows, for a layer that adds to `cond.grad`."""
         if not isinstance(cond, Given):
             return backward(dZ, Z, dlogdet, cond)
         own = Condition(get_ops(Z).copy(cond.array))
@@ -219,7 +299,7 @@ class Layer(Module):
         return self._own(self.initialize(X, cond), X)
 
     def _own(self, output, argument):
-        """A copy with channels-last memory, of an output that must have the dtype of its argument."""
+        """Copies an output into channels-last memory; it must have the dtype of its argument."""
         if output.dtype != argument.dtype:
             raise TypeError(
                 f"{type(self).__name__} must give what it is given, {argument.dtype}; it gave {output.dtype}"
@@ -228,18 +308,18 @@ class Layer(Module):
 
 
 class InPlaceLayer(BackwardPolicy, Layer):
-    """A layer that saves memory by overwriting. A subclass gives the maps and gradients of both directions:
+    """A layer that saves memory by overwriting arrays. A subclass implements the maps and gradients of both directions:
 
-    forward_(X, cond) -> Z, logdet                     inverse_logdet_(Z, cond) -> X, logdet of the inverse
-    backward_(dZ, Z, dlogdet, cond) -> dX, X           inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z
+        forward_(X, cond) -> Z, logdet                     inverse_logdet_(Z, cond) -> X, logdet of the inverse
+        backward_(dZ, Z, dlogdet, cond) -> dX, X           inverse_backward_(dX, X, dlogdet, cond) -> dZ, Z
 
-    These are handed arrays that they own: of a shape that check_shape passed, of the layer's dtype, channels-last in
-    memory, and dlogdet (N,).
-    The public methods check and copy once, so that a chain of any depth works in two arrays.
+    These methods may overwrite their arguments X, Z, dX and dZ. The arrays have a shape that `check_shape` accepts, the
+    dtype of the layer and channels-last memory; `dlogdet` is an array (N,). The public methods check and copy once, so
+    that a chain of any depth needs two arrays only.
     """
 
-    #: how many channels the layer takes, where that is fixed.
-    channels: Any = None
+    #: the number of channels that the layer takes; None if it takes any number
+    channels: int | None = None
 
     def check_shape(self, X: Array, name: str = "X") -> None:
         if X.ndim not in SHAPES or X.shape[1] == 0:
@@ -255,7 +335,12 @@ class InPlaceLayer(BackwardPolicy, Layer):
             )
 
     def check(self, X: Array, name: str = "X") -> Ops:
-        """The operations for X; ValueError or TypeError where this layer cannot take it."""
+        """Returns the operations for X.
+
+        Raises:
+            ValueError: this layer cannot take an array of the shape of X.
+            TypeError: X has a wrong dtype or engine.
+        """
         ops, kind = get_ops(X), type(self).__name__
         self.check_shape(X, name)
         if not ops.is_float(X):
@@ -275,7 +360,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
         return ops
 
     def _own_copy(self, ops, X):
-        """What an underscored method is given: a copy of X with channels-last memory, in the dtype of the states."""
+        """Returns the copy of X that underscored methods may overwrite: channels-last, in the dtype of the states."""
         return (
             ops.copy_channels_last(ops.astype(X, self.state_dtype)) if self.state_dtype else ops.copy_channels_last(X)
         )
@@ -345,7 +430,7 @@ class InPlaceLayer(BackwardPolicy, Layer):
 
             again = self._recomputation(ops, saved, Z, forward, backward, cond)
             if again is not None and ops.asynchronous:
-                dZ = ops.copy(dZ)  # which is needed when gradients are healed later
+                dZ = ops.copy(dZ)  # gradients that are healed later need it
             self.make_gradients()
             with saved.backward(self):
                 dX, X = backward(self._own_copy(ops, Z))
@@ -371,9 +456,9 @@ class InPlaceLayer(BackwardPolicy, Layer):
 
 
 class Isometry(InPlaceLayer):
-    """A linear layer whose transpose is its inverse (a permutation, a squeeze): logdet is 0, dX is the inverse of dZ.
+    """A linear layer whose transpose is its inverse, such as a permutation: logdet is 0, and dX = inverse(dZ).
 
-    A subclass gives apply(X) and unapply(Z), which own their argument and may use its memory.
+    A subclass implements `apply` and `unapply`, which may overwrite their argument.
     """
 
     measures_logdet = uses_condition = False

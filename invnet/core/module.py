@@ -1,4 +1,4 @@
-"""Module: something with parameters."""
+"""Module: an object with parameters."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 
 class Module:
-    """Something with parameters: finds them in its public attributes and in lists and tuples there (neither in dicts
-    nor in lists of lists), in the order in which they were set."""
+    """An object with parameters, the base of layers and conditioners.
+
+    Parameters, Buffers and Modules are found in the public attributes, and in lists and tuples there, in the order in
+    which the attributes were set. Dicts and lists of lists are not searched.
+    """
 
     def __new__(cls, *args, **kwargs):
-        # The constructor's arguments are the architecture: repr prints those that were given, and save() writes all.
+        # The constructor's arguments are the architecture: repr shows those that were given, and save() writes all.
         self = super().__new__(cls)
         self._arguments = (args, kwargs)
         return self
@@ -41,7 +44,7 @@ class Module:
         part_replaced(self)
 
     def _note_replaced(self, old, value):
-        """Where a part that is a module is replaced, has the constructor's arguments follow, as far as they can."""
+        """If a module within is replaced, replaces it among the constructor's arguments as well, if it is one."""
         if old is not value and any(
             isinstance(part, Module) for part in (old if isinstance(old, (tuple, list)) else (old,))
         ):
@@ -51,8 +54,9 @@ class Module:
             self._altered = True
 
     def is_altered(self) -> bool:
-        """Whether a module here or within was put in the place of another, so that constructors may make another
-        one.
+        """Returns whether a module here or within has been replaced since construction.
+
+        If so, calling the constructor with the same arguments may make a different module.
         """
         return "_altered" in vars(self) or any(part.is_altered() for part in self.modules_within())
 
@@ -63,10 +67,10 @@ class Module:
     def __getstate__(self):
         return {
             name: value for name, value in vars(self).items() if name not in ("_derived", "_dependants")
-        }  # of this process alone
+        }  # these hold weak references, valid in this process only
 
     def derived(self, name: str, make: Callable[[], T]) -> T:
-        """make(), kept until an array or a part within this module is replaced: for what follows from them."""
+        """Returns make(), cached under `name` until an array or a part within this module is replaced."""
         kept = self.__dict__.get("_derived")
         if kept is None or kept.is_stale or (kept.lists and not kept.holds()):
             self._derived = kept = Derived(*self._parts_and_lists())
@@ -76,7 +80,7 @@ class Module:
         return found[name]
 
     def _parts_and_lists(self):
-        """This module and all Modules and Buffers within it, and the lists of these among their attributes."""
+        """Returns this module with all Modules and Buffers within it, and the lists of such among their attributes."""
         parts, lists, modules = [], [], [self]
         while modules:
             module = modules.pop()
@@ -92,17 +96,18 @@ class Module:
             parts += [module, *(part for part in within if isinstance(part, Buffer))]
         return {id(part): part for part in parts}.values(), lists
 
-    #: by name: what arguments stand for that are None, since a file says what was meant whatever a later version means
-    #: by None
+    #: by name, the values that arguments given as None stand for. Files contain them, so that the meaning of a file
+    #: does not change if a later version has other defaults.
     _meant = {}
 
     def arguments(self) -> dict:
-        """The constructor's arguments by name, without those left at their default."""
+        """Returns the constructor's arguments by name, without those left at their default."""
         return self._bound(lambda bound: None)
 
     def architecture(self) -> dict:
-        """The constructor's arguments by name, those left at their default too, and what None stood for: what a file
-        says of it.
+        """Returns all constructor's arguments by name, as files contain them.
+
+        Defaults are included, and an argument that is None is replaced by the value that it stands for.
         """
         if type(self).__init__ is object.__init__:
             return {}
@@ -124,20 +129,27 @@ class Module:
         return _shown(self, *([f"{learned:,} parameter{'s' if learned > 1 else ''}"] if learned else []))
 
     def summary(self, shape: Shape | None = None) -> Summary:
-        """The layers within as a table, for `print`: name, kind, output shape and number of parameters of each.
+        """Returns a table of the layers within: the name, kind, output shape and number of parameters of each.
 
             print(invnet.RealNVP(4, 16, 2).summary((4,)))
 
         Args:
-            shape: of one sample of the input, (C, *spatial); None shows no shapes of outputs.
+            shape: the shape of one input sample, (C, *spatial). With None, the table shows no output shapes.
 
         Returns:
-            a Summary, a tuple of a Row for each layer, and of one for the module itself.
+            a Summary, a tuple of a Row for each layer and one for the module itself.
+
+        Raises:
+            ValueError: this module does not take samples of this shape.
         """
         return summary_of(self, None if shape is None else self.checked_shape(shape))
 
     def checked_shape(self, shape: Shape) -> tuple[int, ...]:
-        """The shape of a sample as a tuple; ValueError where this module does not take such."""
+        """Returns the shape of a sample as a tuple.
+
+        Raises:
+            ValueError: this module does not take samples of this shape.
+        """
         if (
             not isinstance(shape, (tuple, list))
             or not all(isinstance(n, numbers.Integral) and int(n) > 0 for n in shape)
@@ -150,22 +162,23 @@ class Module:
 
     @property
     def is_composed(self) -> bool:
-        """Whether a summary shows the parts of this module where it is itself a part."""
+        """Whether the summary of a larger module shows the parts of this one."""
         return True
 
     def modules_within(self) -> list[Module]:
-        """The Modules that are parts of this one."""
+        """Returns the Modules that are direct parts of this one."""
         return [part for _, part in self._within() if isinstance(part, Module)]
 
     def parts_to_show(self, shape: Shape) -> list:
-        """(name, part, the shape of its input) of what a summary shows of this module: modules, or parameters where
-        there are none.
+        """Returns what a summary shows of this module: its modules, or its parameters if it has no modules.
+
+        Each is a tuple (name, part, shape of its input sample or None).
         """
         modules = [(name, part, None) for name, part in self._within() if isinstance(part, Module)]
         return modules or [(name, part, None) for name, part in self._within() if isinstance(part, Parameter)]
 
     def named_state(self, prefix: str = "") -> Iterator[tuple[str, Buffer]]:
-        """Yields (name, Parameter or Buffer) of this module and all within it."""
+        """Yields (name, Parameter or Buffer) for this module and all modules within it."""
         for name, value in self._within():
             if isinstance(value, Buffer):
                 yield prefix + name, value
@@ -173,7 +186,7 @@ class Module:
                 yield from value.named_state(f"{prefix}{name}.")
 
     def _within(self):
-        """(name, Parameter, Buffer or Module) of the public attributes and of what lists and tuples there hold."""
+        """Yields (name, part) for each Buffer or Module in a public attribute, or in a list or tuple there."""
         for name, value in list(vars(self).items()):
             if name[0] != "_":
                 if isinstance(value, (Buffer, Module)):
@@ -184,20 +197,20 @@ class Module:
                     )
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yields (name, Module) of all modules within this one."""
+        """Yields (name, Module) for each module within this one."""
         for name, value in self._within():
             if isinstance(value, Module):
                 yield prefix + name, value
                 yield from value.named_modules(f"{prefix}{name}.")
 
     def name_of(self, module: Module) -> str:
-        """The name of a module within this one, "" of itself, or its class where it has none."""
+        """Returns the name of a module within this one; "" for this module itself, and the class if it is not here."""
         if module is self:
             return ""
         return next((name for name, part in self.named_modules() if part is module), type(module).__name__)
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yields (name, Parameter), a parameter used in several places once."""
+        """Yields (name, Parameter). A parameter that is used in several places is yielded once."""
         seen = set()
         for name, state in self.named_state():
             if isinstance(state, Parameter) and id(state) not in seen:
@@ -208,7 +221,7 @@ class Module:
         return [parameter for _, parameter in self.named_parameters()]
 
     def zero_grad(self) -> None:
-        """Sets the gradients to zero; one that is None stays None."""
+        """Sets the gradients to zero. A gradient that is None stays None."""
         arrays = []
         for gradient in self.gradients():
             if gradient.array is not None:
@@ -218,15 +231,13 @@ class Module:
             get_ops(arrays[0]).zero_(arrays)
 
     def gradients(self) -> list[Gradient]:
-        """The Gradients of all parameters."""
+        """Returns the Gradient of each parameter, or the one that the pass that runs adds to instead."""
         if current().gradients is not None:
             return [parameter.gradient for parameter in self.parameters()]
         return self.derived("gradients", lambda: [parameter.gradient for parameter in self.parameters()])
 
     def make_gradients(self) -> None:
-        """Makes those gradients zeros that are None, and says of none that it is zero: a backward is about to add to
-        them.
-        """
+        """Prepares the gradients for a backward pass: None becomes an array of zeros, and `is_zero` becomes False."""
         for gradient in self.gradients():
             gradient.is_zero = False
             if gradient.array is None:
@@ -235,14 +246,14 @@ class Module:
                 return
 
     def state_dict(self) -> dict[str, Array]:
-        """A copy of every parameter and buffer, by name."""
+        """Returns a NumPy copy of every parameter and buffer, by name."""
         return {name: get_ops(state.data).to_numpy(state.data).copy() for name, state in self.named_state()}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Copies the arrays of `state` into this module.
 
         Raises:
-            ValueError: a name or a shape differs; nothing is changed then.
+            ValueError: a name or a shape differs. Then nothing is changed.
         """
         own = dict(self.named_state())
         missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -258,8 +269,9 @@ class Module:
             like[...] = get_ops(like).asarray(array, like)
 
     def to(self, engine: str | None = None, dtype: DType | None = None) -> Self:
-        """Moves all arrays to an engine, and floating-point arrays to a dtype, in place; gradients are zero then, or
-        stay None.
+        """Moves all arrays to an engine, and converts floating-point arrays to a dtype. This module itself is changed.
+
+        Gradients become zero, or stay None.
 
         Args:
             engine: "numpy"; "torch" for PyTorch's tensors on the CPU, "torch:cuda:1" on a device; "cupy" or "cuda" for
@@ -270,7 +282,8 @@ class Module:
             self.
 
         Raises:
-            ValueError: there is no such engine or device, or the dtype is another.
+            ValueError: there is no such engine or device, or `dtype` is neither float32 nor float64.
+            ImportError: the engine's library is not installed.
         """
         ops, dtype = ops_named(engine) if engine else None, None if dtype is None else float_dtype(dtype)
         moved = []
@@ -290,22 +303,20 @@ class Module:
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the parameters, or None without any."""
+        """The dtype of the parameters; None if there are none."""
         parameter = self.first_of(Parameter)
         return None if parameter is None else parameter.data.dtype
 
     @property
     def first_state(self) -> Buffer | None:
-        """The first Parameter of this module and all within it, or without any the first Buffer; or None."""
+        """The first Parameter within, the first Buffer if there is no Parameter, or None."""
         return self.derived("first state", self._first_state)
 
     def _first_state(self):
         return self.first_of(Parameter) or self.first_of(Buffer)
 
     def first_of(self, kind: type) -> Any:
-        """The first Parameter, or the first Buffer or Parameter, as `kind` says, of this module and all within it; or
-        None.
-        """
+        """Returns the first instance of `kind`, which is Parameter or Buffer, in this module or within it; or None."""
         for _, value in self._within():
             found = value.first_of(kind) if isinstance(value, Module) else value if isinstance(value, kind) else None
             if found is not None:
@@ -314,9 +325,7 @@ class Module:
 
 
 def _given(module):
-    """The arguments of a module that are not what they are by default, as every default is given in a module that was
-    loaded.
-    """
+    """Returns the arguments of a module that differ from their defaults. A loaded module was given all arguments."""
     defaults = {name: p.default for name, p in inspect.signature(type(module).__init__).parameters.items()}
     return {
         name: value
@@ -326,7 +335,7 @@ def _given(module):
 
 
 def _says(value, default):
-    """Whether an argument says what its default says."""
+    """Returns whether an argument equals its default."""
     if isinstance(default, (tuple, list)):
         return isinstance(value, (tuple, list)) and tuple(value) == tuple(default)
     return value is default or (
@@ -335,7 +344,7 @@ def _says(value, default):
 
 
 def _shown(module, *more):
-    """The class and the arguments of a module, each of at most 60 characters, and more in the same brackets."""
+    """Returns "Class(arguments, more)", with at most 60 characters for each argument."""
     arguments = (
         f"{name}={text if len(text := _text(value)) <= 60 else f'{text[:57]}...'}"
         for name, value in _given(module).items()
@@ -344,7 +353,7 @@ def _shown(module, *more):
 
 
 def _text(value):
-    """The text of an argument; of a long list of modules what is shown and little more."""
+    """Returns the repr of an argument; of a list of modules, only the first 8 are shown."""
     if isinstance(value, Module):
         return _shown(value)
     if isinstance(value, (list, tuple)) and any(isinstance(item, Module) for item in value):
@@ -354,10 +363,10 @@ def _text(value):
 
 
 def describes_itself(cls: type, name: str) -> bool:
-    """Whether the method `name`, which says what a class computes, holds for `cls`.
+    """Returns whether the method `name`, which describes what a class computes, is valid for `cls`.
 
-    It does where no class between `cls` and the one that gives the method, such as a mixin, has methods or properties
-    besides `__init__`.
+    It is valid if no class between `cls` and the class that defines it, such as a mixin, defines methods or properties
+    other than `__init__`.
     """
     for base in cls.__mro__:
         if name in vars(base):

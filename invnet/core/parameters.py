@@ -1,4 +1,4 @@
-"""Parameter, Buffer and Condition: arrays that a module has or is given, with their gradients."""
+"""Parameter, Buffer and Condition: the arrays of a module, and the array that it is given, with their gradients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class Buffer:
-    """An array that is saved with a module but not learned (a permutation, a sign, a flag)."""
+    """An array that is saved with a module but not learned, such as a permutation or signs.
+
+    Args:
+        data: an array.
+    """
 
     def __init__(self, data: Array):
         self.data = data
@@ -35,11 +39,11 @@ class Buffer:
 
 
 class Gradient:
-    """The gradient of a Parameter, for the library itself: looking here changes nothing, unlike `grad`.
+    """The gradient of a Parameter, for internal use. Unlike reading `grad`, reading it has no side effect.
 
     Attributes:
-        array: of the parameter's shape and dtype, or None.
-        is_zero: whether there is an array that is known to hold zeros.
+        array: the gradient, of the parameter's shape and dtype, or None.
+        is_zero: whether `array` is known to hold zeros only.
     """
 
     __slots__ = ("_dependants", "array", "is_zero")
@@ -48,7 +52,7 @@ class Gradient:
         self.array, self.is_zero = array, array is not None
 
     def replace(self, array: Array | None, is_zero: bool = False) -> None:
-        """Puts `array`, which may be None, in the place of the present one."""
+        """Sets the gradient to another array, or to None."""
         replaced = array is not self.array
         self.array, self.is_zero = array, is_zero and array is not None
         if replaced:
@@ -65,7 +69,16 @@ class Gradient:
 
 
 class Parameter(Buffer):
-    """A learned array `data`, and its gradient `grad`, to which every backward adds by `add`."""
+    """A learned array `data` with its gradient `grad`. Every backward pass adds to the gradient, by `add`.
+
+    Args:
+        data: an array of floating-point numbers of any shape, or a list of numbers. A new gradient is zero.
+
+    Attributes:
+        data: the array.
+        grad: the gradient of the shape and dtype of `data`, or None.
+        gradient: the Gradient behind `grad`, for internal use.
+    """
 
     def __init__(self, data: Array):
         data = np.asarray(data, float) if isinstance(data, (list, tuple)) else data
@@ -75,23 +88,23 @@ class Parameter(Buffer):
 
     @property
     def gradient(self) -> Gradient:
-        """The Gradient, for the library itself: the parameter's own, or the one that the pass has in its place."""
+        """Returns the Gradient: the parameter's own, or the one that the pass that runs adds to instead."""
         instead = current().gradients
         return self._gradient if instead is None else instead.get(self, self._gradient)
 
     @property
     def grad(self) -> Array | None:
-        """The gradient, or None; then the next backward makes an array of zeros and adds to it.
+        """The gradient, or None. If it is None, the next backward pass makes an array of zeros and adds to it.
 
-        Setting it takes None, or an array of the shape, dtype and engine of `data`. An optimizer's step and clipping
-        skip a parameter whose gradient is None; zero_grad leaves it None.
+        It can be set to None, or to an array of the shape, dtype and engine of `data`. Optimizers and clipping skip a
+        parameter whose gradient is None, and `zero_grad` leaves it None.
 
         Raises:
-            TypeError: it is set to another thing, or to an array of another dtype or engine.
-            ValueError: it is set to an array of another shape.
+            TypeError: the new value is no array, or has another dtype or engine.
+            ValueError: the new array has another shape.
         """
         settle()
-        self.gradient.is_zero = False  # whoever has the array may write to it
+        self.gradient.is_zero = False  # the caller may write to the array
         return self.gradient.array
 
     @grad.setter
@@ -99,7 +112,7 @@ class Parameter(Buffer):
         self.gradient.replace(None if value is None else self._checked(value))
 
     def add(self, gradient: Array) -> None:
-        """Adds to the gradient, as every backward does; where `grad` is None, to zeros."""
+        """Adds an array of the shape of `data` to the gradient; a gradient that is None counts as zeros."""
         total = self.gradient
         total.is_zero = False
         if total.array is None:
@@ -107,7 +120,7 @@ class Parameter(Buffer):
         total.array += gradient
 
     def gradient_array(self) -> Array:
-        """The array that a backward adds to; where `grad` is None it is made, of zeros."""
+        """Returns the array that backward adds to. If `grad` is None, a new array of zeros becomes the gradient."""
         gradient = self.gradient
         gradient.is_zero = False
         if gradient.array is None:
@@ -115,7 +128,7 @@ class Parameter(Buffer):
         return gradient.array
 
     def _checked(self, value):
-        """A gradient that was given, if it may be one."""
+        """Returns `value` if it can be the gradient; raises an error otherwise."""
         try:
             ops = get_ops(value)
         except TypeError:
@@ -152,9 +165,23 @@ def other_gradients(
 
 
 class Condition:
-    """A condition whose gradient is wanted: backward adds to `grad`, an array of the shape of `array`.
+    """A condition whose gradient is wanted. Every backward pass adds to `grad`.
 
-    Of a condition of one row, which serves all samples, that is the sum over the samples.
+    Args:
+        array: floating-point numbers, (N, K) or (N, K, *spatial). One row, (1, K, ...), serves all samples; its
+            gradient is the sum over the samples.
+
+    Attributes:
+        array: the condition.
+        grad: its gradient, an array of the same shape and dtype, zero at first.
+
+    Raises:
+        TypeError: the array has no floating-point numbers.
+
+    Example:
+        cond = invnet.Condition(np.zeros((100, 3), "float32"))
+        Z, logdet = layer.forward(X, cond)
+        layer.backward(dZ, Z, cond=cond)  # adds to cond.grad
     """
 
     def __init__(self, array: Array):
@@ -166,7 +193,7 @@ class Condition:
         self.grad = ops.zeros_like(self.array)
 
     def add(self, gradient: Array, tile: Tile | None = None) -> None:
-        """Adds the gradient that a layer has for the condition, of all samples or of a tile's, to `grad`."""
+        """Adds to `grad` what one layer contributes, for all samples or for those of one tile."""
         part = self.grad if tile is None else tile.condition(self.grad)
         if self.grad.shape[0] == 1 != gradient.shape[0]:
             gradient = get_ops(gradient).xp.sum(gradient, axis=0, keepdims=True)
@@ -174,13 +201,13 @@ class Condition:
 
 
 def condition_array(cond: Cond) -> Array | None:
-    """The array of a condition, which may be None, an array or a Condition."""
+    """Returns the array of a condition, which is a Condition, an array, or None."""
     array = cond.array if isinstance(cond, Condition) else cond
     return None if array is None else get_ops(array).detach(array)
 
 
 def condition_rows(cond: Cond, N: int) -> Array | None:
-    """The array of a condition for N samples, or None; one row is repeated, without a copy."""
+    """Returns the array of a condition with N rows, or None. One row is repeated without a copy."""
     array = condition_array(cond)
     if array is None or array.shape[0] == N or array.shape[0] != 1:
         return array

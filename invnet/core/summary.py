@@ -18,9 +18,9 @@ class Row(NamedTuple):
     """A part of a module.
 
     Attributes:
-        name: as in `named_parameters`, "" of the module itself.
-        kind: its class, and in brackets that of its conditioner.
-        shape: of one sample of its output, or None where it is not known.
+        name: as in `named_parameters`; "" for the module itself.
+        kind: the name of its class, followed by that of its conditioner in brackets.
+        shape: the shape of one sample of its output; None if it is unknown.
         parameters: how many numbers it learns.
     """
 
@@ -31,7 +31,10 @@ class Row(NamedTuple):
 
 
 class Summary(tuple):
-    """The Rows of a module, of which `str` and `repr` are a table; the last row counts what is shared once."""
+    """The Rows of a module; `str` and `repr` show them as a table.
+
+    The last row is the module itself; it counts parameters that several parts share only once.
+    """
 
     def __repr__(self):
         heads = ["name", "kind", "output", "parameters"]
@@ -52,7 +55,7 @@ class Summary(tuple):
 
 
 def summary_of(module: Module, shape: Shape | None) -> Summary:
-    """The Summary of a module whose samples have this shape, None where it is not known."""
+    """Returns the Summary of a module for samples of this shape; None if the shape is unknown."""
     rows = list(_rows(module, "", shape))
     rows.append(Row("", type(module).__name__, output_shape(module, shape), count(module)))
     return Summary(rows)
@@ -77,7 +80,7 @@ def _rows(module, prefix, shape):
 
 
 def output_shape(module: Module, shape: Any) -> tuple[int, ...] | None:
-    """The shape of one sample of a module's output, for one of its input; None where either is not known."""
+    """Returns the shape of one output sample for an input sample of this shape; None if either is unknown."""
     halvings = getattr(module, "halvings", None)
     if shape is None or halvings is None:
         return None
@@ -88,5 +91,5 @@ def output_shape(module: Module, shape: Any) -> tuple[int, ...] | None:
 
 
 def count(module: Module) -> int:
-    """How many numbers a module learns."""
+    """Counts the numbers that a module learns."""
     return sum(math.prod(parameter.data.shape) for parameter in module.parameters())

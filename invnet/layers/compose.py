@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class Chain(InPlaceLayer):
     """Layers one after the other, Z = layers[-1](... layers[0](X)); logdet is the sum of theirs.
 
-    Backward goes through the layers from the last, each rebuilding its input: two arrays of the size of the input are
-    alive, whatever the number of layers. Neighbours that map channels at every position are folded into one product,
-    and neighbours that say what they compute are a FusedGroup, which an engine may do in one call.
+    `backward` goes through the layers from the last to the first, and each computes its input from its output. So two
+    arrays of the size of the input are alive, for any number of layers. Neighbours that map channels at every position
+    are folded into one product. Neighbours that say what they compute become a FusedGroup, which an engine may compute
+    in one call.
 
-    `len(chain)`, `chain[3]`, iteration and slices, which are Chains with the same parameters, are those of
-    `chain.layers`.
+    `len(chain)`, `chain[3]`, slices and iteration work as on a list of the layers. A slice is a Chain with the same
+    parameters.
 
     Args:
         *layers: Layers, or one list of them.
@@ -232,6 +233,7 @@ class FactorOut(InPlaceLayer):
         2018, and its code for the learned prior.
     """
 
+    channels: int
     measures_logdet = uses_condition = False
 
     def __init__(self, channels: int, inner: Layer, prior: Layer | None = None):

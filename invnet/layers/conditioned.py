@@ -40,6 +40,7 @@ class Conditioned(InPlaceLayer):
 
     #: the class of the transform of this layer
     transform_class: Any = None
+    channels: int
     any_dtype, uses_condition = True, False
     #: the fewest channels of such a layer
     least = 1

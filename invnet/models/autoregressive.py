@@ -42,6 +42,16 @@ class MAF(Chain):
         ValueError: `order` is unknown, a number is out of range, or an option has no effect: `depth` beside a list of
             widths, `bound` with another scale than "bounded".
 
+    Example:
+        >>> import numpy as np, invnet
+        >>> X = np.random.default_rng(0).standard_normal((100, 2)).astype("float32")
+        >>> net = invnet.MAF(2, hidden=32, steps=3)
+        >>> Z, logdet = net.forward(X)
+        >>> Z.shape, logdet.shape
+        ((100, 2), (100,))
+        >>> bool(np.allclose(net.inverse(Z), X, atol=1e-4))
+        True
+
     References:
         Papamakarios, Pavlakou & Murray, Masked Autoregressive Flow for Density Estimation, 2017, section 3.
     """
@@ -97,7 +107,30 @@ class IAF(MAF):
     samples fast.
 
     Args:
-        as MAF's.
+        channels: C of the data (N, C), at least 1.
+        hidden: width of the conditioners' hidden layers, a number or one for each.
+        steps: autoregressive layers.
+        depth: number of hidden layers, where `hidden` is a number; None is 2.
+        order: "reversal" (from step to step), "random" (another in every step) or "same".
+        scale, bound: as in AffineCoupling.
+        activation, cond_channels: as in MaskedDenseNet.
+        seed: an int; the same seed gives the same bits.
+        dtype: "float32" or "float64".
+        classes: how many classes there are, where the condition is a class: integer labels (N,) from 0 to classes - 1,
+            which become one-hot rows; 0 for none.
+
+    Raises:
+        ValueError: as of MAF.
+
+    Example:
+        >>> import numpy as np, invnet
+        >>> X = np.random.default_rng(0).standard_normal((100, 2)).astype("float32")
+        >>> net = invnet.IAF(2, hidden=32, steps=3)
+        >>> Z, logdet = net.forward(X)
+        >>> Z.shape, logdet.shape
+        ((100, 2), (100,))
+        >>> bool(np.allclose(net.inverse(Z), X, atol=1e-4))
+        True
 
     References:
         Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016, section 3.

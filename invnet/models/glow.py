@@ -48,6 +48,17 @@ class Glow(Chain):
             `cond_spatial` without a condition or without spatial axes.
         TypeError: a size is no integer.
 
+    Example:
+        >>> import numpy as np, invnet
+        >>> X = np.random.default_rng(0).standard_normal((4, 3, 16, 16)).astype("float32")
+        >>> net = invnet.Glow(3, hidden=16, levels=2, steps=2)
+        >>> Z = net.initialize(X)
+        >>> Z, logdet = net.forward(X)
+        >>> loss, dZ, dlogdet = invnet.losses.gaussian_nll(Z, logdet)
+        >>> dX, rebuilt = net.backward(dZ, Z, dlogdet)
+        >>> bool(np.allclose(rebuilt, X, atol=1e-4))
+        True
+
     References:
         Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018.
     """

@@ -22,15 +22,15 @@ SPATIAL = (
 
 
 class Jet(Chain):
-    """Patches of the image become channels once; then couplings, with a vision transformer as conditioner of each.
+    """Couplings of the patches of an image, each with a vision transformer as its conditioner.
 
-    Four couplings split the channels of every patch, after a fixed random permutation of them, and the fifth splits the
-    positions, and so on in turn. s = 2 sigmoid(raw), so that a new one is the identity. There is nothing else: no
-    ActNorm, no learned mix, no levels. It is published with every coupling checkpointed; here it trains with neither
-    stored boundaries nor another pass, and memory does not grow with the number of couplings.
+    First, patches of the image become channels. Then four couplings split the channels of every patch, after a fixed
+    random permutation, and the fifth splits the positions, and so on. s = 2 sigmoid(raw), so that a new Jet only
+    permutes. There is nothing else: no ActNorm, no learned mix, no levels. It was published with every coupling
+    checkpointed. Here nothing is stored between couplings, and memory does not grow with their number.
 
-    Z has the shape of X, of which Jet expects values in [-1, 1]. It needs PyTorch, whose autograd differentiates one
-    tile of one transformer at a time; arrays may be of any engine.
+    Z has the shape of X. Jet expects values of X in [-1, 1]. It needs PyTorch, whose autograd differentiates one tile
+    of one transformer at a time; arrays may be of any engine.
 
     Args:
         channels: C of the data.
@@ -45,6 +45,14 @@ class Jet(Chain):
 
     Raises:
         ImportError: PyTorch is missing.
+
+    Example:
+        >>> import numpy as np, invnet
+        >>> X = np.random.default_rng(0).uniform(-1, 1, (2, 3, 8, 8)).astype("float32")
+        >>> jet = invnet.Jet(3, size=(8, 8), patch=2, couplings=2, depth=1, width=16, heads=2)
+        >>> Z, logdet = jet.forward(X)
+        >>> Z.shape, logdet.shape
+        ((2, 3, 8, 8), (2,))
 
     References:
         Kolesnikov, Pinto & Tschannen, Jet: A Modern Transformer-Based Normalizing Flow, 2024, section 3, and its code

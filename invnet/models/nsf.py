@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NSF(Chain):
-    """Neural spline flow: spline couplings of vectors with dense conditioners, between which the halves change places.
+    """Neural spline flow: spline couplings of vectors with dense conditioners; between two of them the halves swap.
 
     With `autoregressive` the layers are autoregressive splines with masked conditioners instead, and the order of the
     channels is reversed from step to step, which moves no data. They fit more in fewer layers, and one of the two
@@ -49,6 +49,16 @@ class NSF(Chain):
 
     Raises:
         ValueError: `autoregressive` is unknown, a number is out of range, or `depth` is given beside a list of widths.
+
+    Example:
+        >>> import numpy as np, invnet
+        >>> X = np.random.default_rng(0).standard_normal((100, 2)).astype("float32")
+        >>> net = invnet.NSF(2, hidden=32, steps=2)
+        >>> Z, logdet = net.forward(X)
+        >>> Z.shape, logdet.shape
+        ((100, 2), (100,))
+        >>> bool(np.allclose(net.inverse(Z), X, atol=1e-4))
+        True
 
     References:
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 3.

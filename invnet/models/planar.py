@@ -24,6 +24,16 @@ class PlanarFlow(Chain):
         ValueError: a number is out of range.
         TypeError: a size is no integer.
 
+    Example:
+        >>> import numpy as np, invnet
+        >>> X = np.random.default_rng(0).standard_normal((100, 2)).astype("float32")
+        >>> net = invnet.PlanarFlow(2, length=8)
+        >>> Z, logdet = net.forward(X)
+        >>> Z.shape, logdet.shape
+        ((100, 2), (100,))
+        >>> bool(np.allclose(net.inverse(Z), X, atol=1e-4))
+        True
+
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
     """
@@ -44,6 +54,16 @@ class RadialFlow(PlanarFlow):
 
     Args:
         channels, length, seed, dtype: as in PlanarFlow.
+
+    Example:
+        >>> import numpy as np, invnet
+        >>> X = np.random.default_rng(0).standard_normal((100, 2)).astype("float32")
+        >>> net = invnet.RadialFlow(2, length=8)
+        >>> Z, logdet = net.forward(X)
+        >>> Z.shape, logdet.shape
+        ((100, 2), (100,))
+        >>> bool(np.allclose(net.inverse(Z), X, atol=1e-4))
+        True
 
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.

@@ -44,6 +44,16 @@ class RealNVP(Chain):
             `bound` with another scale than "bounded".
         TypeError: a size is no integer.
 
+    Example:
+        >>> import numpy as np, invnet
+        >>> X = np.random.default_rng(0).standard_normal((100, 2)).astype("float32")
+        >>> net = invnet.RealNVP(2, hidden=32, steps=4)
+        >>> Z, logdet = net.forward(X)
+        >>> Z.shape, logdet.shape
+        ((100, 2), (100,))
+        >>> bool(np.allclose(net.inverse(Z), X, atol=1e-4))
+        True
+
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, sections 3.2 to 3.5.
     """
