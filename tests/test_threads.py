@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 import invnet
+from invnet.inference import jacobian
 from invnet.losses import gaussian_nll
 from invnet.optim import Adam, clip_by_global_norm
 from invnet.passes.context import PassContext, current
@@ -135,6 +136,30 @@ def test_ctrl_c_at_any_moment_of_a_step_leaves_the_model_usable(times):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         signal.signal(signal.SIGINT, usual)
+
+
+def test_a_jacobian_in_another_thread_leaves_the_gradients_of_a_training_alone():
+    net, X = invnet.RealNVP(4, 16, 4), np.random.default_rng(0).standard_normal((50, 4)).astype("float32")
+    going_on = True
+
+    def gradients():
+        net.zero_grad()
+        Z, _ = net.forward(X)
+        net.backward(Z, Z)
+        return [p.gradient.array.tobytes() for p in net.parameters()]
+
+    def others():
+        while going_on:
+            jacobian(net, X)
+
+    expected = gradients()
+    beside = threading.Thread(target=others)
+    beside.start()
+    try:
+        assert all(gradients() == expected for _ in range(200))
+    finally:
+        going_on = False
+        beside.join()
 
 
 class PressedIn:

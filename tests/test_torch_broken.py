@@ -102,17 +102,16 @@ MUTATIONS = [  # function, piece, replacement, what fails then
     (f"{THROUGH}_gradients_of", "tensor_of(dX)", "0 * tensor_of(dX)", module),
     (
         f"{THROUGH}_gradients_of",
-        "map(tensor_of, gradients)",
-        "[0 * tensor_of(gradient) for gradient in gradients]",
+        "(tensor_of(gradients",
+        "(0 * tensor_of(gradients",
         module,
     ),
     (
         f"{THROUGH}_gradients_of",
-        "state.gradient.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)",
-        "pass",
+        "with context:",
+        "if True:",
         adds_up,
     ),
-    (f"{THROUGH}_gradients_of", "state.gradient.replace(*gradient)", "pass", adds_up),
 ]
 
 

@@ -7,7 +7,7 @@ from .conditions import given_condition
 from .gradients import as_dlogdet, check_gradient, same_engine
 from .layer import SHAPES, InPlaceLayer, Isometry, Layer
 from .module import Module
-from .parameters import Buffer, Condition, Gradient, Parameter, condition_array, condition_rows
+from .parameters import Buffer, Condition, Gradient, Parameter, condition_array, condition_rows, other_gradients
 
 __all__ = [
     "Buffer",
@@ -26,6 +26,7 @@ __all__ = [
     "condition_rows",
     "float_dtype",
     "given_condition",
+    "other_gradients",
     "get_ops",
     "same_engine",
 ]

@@ -1,10 +1,13 @@
 """Derived: cached results that depend on modules and arrays, and become invalid when one of these is replaced."""
 
+from __future__ import annotations
+
 import operator
 import os
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 _lock = threading.Lock()
 
@@ -22,8 +25,9 @@ class Derived:
 
     __slots__ = ("__weakref__", "_copies", "is_stale", "lists", "values")
 
-    def __init__(self, parts: Iterable, lists: Sequence[list] = ()):
-        self.values, self.is_stale = {}, False
+    def __init__(self, parts: Iterable, lists: Sequence[list] = ()) -> None:
+        self.values: dict[str, Any] = {}
+        self.is_stale = False
         self.lists, self._copies = lists, list(map(list.copy, lists))
         own = weakref.ref(self)
         alone = (own,)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..ops import get_ops
+from ..passes.context import current, within
 from ..passes.healing import settle
 from .derived import part_replaced
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ..ops.tile import Tile
     from ..typing import Array, Cond
 
@@ -81,7 +84,13 @@ class Parameter(Buffer):
         data = np.asarray(data, float) if isinstance(data, (list, tuple)) else data
         ops = get_ops(data)
         super().__init__(ops.detach(data))
-        self.gradient = Gradient(ops.zeros_like(self.data))
+        self._gradient = Gradient(ops.zeros_like(self.data))
+
+    @property
+    def gradient(self) -> Gradient:
+        """Returns the Gradient: the parameter's own, or the one that the pass that runs adds to instead."""
+        instead = current().gradients
+        return self._gradient if instead is None else instead.get(self, self._gradient)
 
     @property
     def grad(self) -> Array | None:
@@ -137,6 +146,22 @@ class Parameter(Buffer):
 
     def __repr__(self):
         return f"Parameter(shape={tuple(self.data.shape)}, dtype={self.data.dtype})"
+
+
+def other_gradients(
+    parameters: Iterable[Parameter], of: Callable[[Array], Array] = lambda data: get_ops(data).zeros_like(data)
+) -> tuple[within, dict[Parameter, Gradient]]:
+    """A context in which backward adds to other gradients of these parameters than to their own.
+
+    Args:
+        parameters: Parameters.
+        of: a function of a parameter's data that makes an array of zeros.
+
+    Returns:
+        the context, and the Gradients by Parameter.
+    """
+    gradients = {parameter: Gradient(of(parameter.data)) for parameter in parameters}
+    return within(gradients={**(current().gradients or {}), **gradients}), gradients
 
 
 class Condition:

@@ -93,7 +93,8 @@ class FusedGroup(InPlaceLayer):
     def _backward(self, dZ, Z, dlogdet, cond, inverse):
         ops = get_ops(Z)
         plan = self._plan(ops, Z, cond)
-        if plan is None or not plan.find_gradients():
+        plan = plan and plan.with_gradients()
+        if plan is None:
             for layer in self.layers if inverse else reversed(self.layers):
                 dZ, Z = (layer.inverse_backward_ if inverse else layer.backward_)(dZ, Z, dlogdet, cond)
             return dZ, Z

@@ -1,6 +1,9 @@
 """Plan: what plans for vectors and for images share."""
 
+import copy
+
 from ..core import Parameter
+from ..passes.context import current
 from .addresses import Addresses
 
 
@@ -40,14 +43,22 @@ class Plan:
         self.addresses = self._data.table
         return True
 
-    def find_gradients(self):
-        """The same of the parameters' gradients, which are made where there is none; then `gradients` says where."""
-        if not self._gradients.hold():
+    def with_gradients(self):
+        """This plan, whose `gradients` say where the parameters' gradients lie, which are made where there is none; or
+        None where compiled functions cannot take them.
+
+        It is a copy of the plan if the pass adds to other gradients than the parameters' own.
+        """
+        if current().gradients is None:
+            plan, gradients = self, self._gradients
+        else:
+            plan, gradients = copy.copy(self), Addresses()
+        if not gradients.hold():
             parameters = [state if isinstance(state, Parameter) else None for state in self._states]
             for parameter in filter(None, parameters):
                 parameter.gradient_array()  # makes it
-            gradients = [parameter and parameter.gradient for parameter in parameters]
-            if not self._gradients.find(gradients, "array", self._expected):
-                return False
-        self.gradients = self._gradients.table
-        return True
+            parts = [parameter and parameter.gradient for parameter in parameters]
+            if not gradients.find(parts, "array", self._expected):
+                return None
+        plan.gradients = gradients.table
+        return plan

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core import condition_array, condition_rows, get_ops
+from ..core import condition_array, condition_rows, get_ops, other_gradients
 from ..ops.dual import Dual
+from ..passes.context import in_own_context
 from .checks import check_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ..core import Layer, Parameter
     from ..typing import Array, Cond
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ROWS = 1 << 15  # samples of one backward call, at most: a Jacobian of N samples takes N D
 
 
+@in_own_context
 def vjp(net: Layer, X: Array, dZ: Array, cond: Cond = None) -> tuple[Array, Array]:
     """Z and J^T dZ, J being the Jacobian dZ/dX of each sample; the parameters' gradients are left as they are.
 
@@ -61,6 +63,7 @@ def jacobian(net: Layer, X: Array, cond: Cond = None) -> Array:
     return forward_and_jacobian(net, X, cond)[1]
 
 
+@in_own_context
 def forward_and_jacobian(net: Layer, X: Array, cond: Cond = None) -> tuple[Array, Array]:
     """Z and J."""
     check_layer(net, "a Jacobian")
@@ -120,26 +123,18 @@ def tangents_added(net: Layer) -> Iterator[None]:
     A backward on dual numbers gives the change of its gradients in a direction, and so the gradient of a Jacobian: with
     fixed vectors a and v, d/dtheta of a^T J v is the tangent of the gradient of a^T z, as x goes in the direction v.
     """
-    with gradients_aside(net, lambda data: Dual(np.zeros_like(data))) as parameters:
+    context, gradients = other_gradients(net.parameters(), lambda data: Dual(np.zeros_like(data)))
+    with context:
         yield
-        tangents = [parameter.gradient_array().tangent for parameter in parameters]
-    for parameter, tangent in zip(parameters, tangents):
-        parameter.add(tangent)
+    for parameter, gradient in gradients.items():
+        parameter.add(gradient.array.tangent)
 
 
 @contextlib.contextmanager
-def gradients_aside(
-    net: Layer, of: Callable[[Array], Array] = lambda data: get_ops(data).zeros_like(data)
-) -> Iterator[list[Parameter]]:
-    """Within, the parameters of `net` have other gradients, made `of` their data, zeros at first; gives the
-    parameters.
+def gradients_aside(net: Layer) -> Iterator[list[Parameter]]:
+    """Within, backward leaves the gradients of `net`'s parameters as they are: these have others, zeros at first. Gives
+    the parameters.
     """
     parameters = net.parameters()
-    own = [(parameter.gradient.array, parameter.gradient.is_zero) for parameter in parameters]
-    try:
-        for parameter in parameters:
-            parameter.gradient.replace(of(parameter.data), is_zero=True)
+    with other_gradients(parameters)[0]:
         yield parameters
-    finally:
-        for parameter, gradient in zip(parameters, own):
-            parameter.gradient.replace(*gradient)

@@ -3,7 +3,10 @@
 import contextvars
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,7 @@ class PassContext:
         deferred: a list that takes the Recomputation of each backward, for its owner to look at later; see healing.py.
         evaluating: whether no backward will follow, so that a pass leaves nothing.
         corrections: the bits that an exact pass takes or leaves; see `Exact`.
+        gradients: a dict by Parameter of the Gradients that a backward adds to instead of the parameters' own.
     """
 
     layer: Any = None
@@ -29,6 +33,7 @@ class PassContext:
     deferred: Any = None
     evaluating: bool = False
     corrections: Any = None
+    gradients: Any = None
 
     def changed(self, changes):
         """`dataclasses.replace`, in a quarter of its time."""
@@ -72,17 +77,17 @@ def evaluation():
     return within(evaluating=True)
 
 
-def in_own_context(method):
-    """Has a layer's public method run in a copy of the caller's context, unless it runs within another layer's.
+def in_own_context(method: _Function) -> _Function:
+    """Has a public method or function run in a copy of the caller's context, unless it runs within another layer's.
 
     Whatever Ctrl-C leaves unfinished, such as a `with` block that was entered and not begun, ends with that copy: the
     caller's PassContext and np.errstate are as before.
     """
 
     @functools.wraps(method)
-    def run(self, *arguments, **options):
+    def run(*arguments, **options):
         if _context.get().layer is not None:
-            return method(self, *arguments, **options)
-        return contextvars.copy_context().run(method, self, *arguments, **options)
+            return method(*arguments, **options)
+        return contextvars.copy_context().run(method, *arguments, **options)
 
-    return run
+    return run  # type: ignore[return-value]

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .context import within
+from .context import current, within
 from .drift import DriftMonitor, ratios
 from .replay import RngReplay
 
@@ -99,6 +99,7 @@ class Recomputation:
         )
         self.output_error = 0.0  # of Z as it was computed again: large where parameters or the condition are others now
         self.backup, self.precision = GradientBackup(layer, ops, cond), ops.precision()
+        self.gradients = current().gradients
         self.results = ()  # dX and X that the caller has already
 
     def restore(self):
@@ -109,14 +110,22 @@ class Recomputation:
         """Restores the gradients and computes them again, to the bit from stored states, dX and X too; gives what it
         measured.
         """
-        self.restore()
-        self.layer.make_gradients()
         monitor, rng = DriftMonitor(self.ops, anchors, strict=0.0), RngReplay(self.recorded)
         with (
             self.ops.at_work(),
             self.precision(),
-            within(layer=self.layer, rng=rng, cache=None, monitor=monitor, hook=None, deferred=None),
+            within(
+                layer=self.layer,
+                rng=rng,
+                cache=None,
+                monitor=monitor,
+                hook=None,
+                deferred=None,
+                gradients=self.gradients,
+            ),
         ):
+            self.restore()
+            self.layer.make_gradients()
             rng.seek(0, forward=True)
             Z = self.forward()
             self.output_error = ratios(self.ops, [(None, *self.ops.deviation(self.Z, Z))])[0][1]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.autograd import Function
 
-from ..core import Condition, get_ops
+from ..core import Condition, other_gradients
+from ..passes.context import in_own_context
 from .share import holding
 from .tensors import array_of, tensor_of, transforms_are_active
 
@@ -72,6 +73,7 @@ class Through(Function):
         raise RuntimeError(f"a rebuilding module has no forward-mode derivatives; {INSTEAD}")
 
 
+@in_own_context
 def _gradients_of(ctx, dZ, Z, dlogdet, cond):
     """The gradients of x, cond and the parameters, by the layer's backward, which adds to arrays of zeros of this
     call.
@@ -80,22 +82,22 @@ def _gradients_of(ctx, dZ, Z, dlogdet, cond):
     c = None if cond is None else array_of(cond, like)
     if ctx.needs_input_grad[4]:
         c = Condition(c)
-    own = [(state.gradient.array, state.gradient.is_zero) for state in states]
+    context, gradients = other_gradients(states)
     before = _exchanged(ctx.layer, ctx.saved)
     if ctx.saved is not None:
         ctx.saved = ctx.saved.once_more()
     try:
-        for state in states:
-            state.gradient.replace(get_ops(state.data).zeros_like(state.data), is_zero=True)
-        dX, _ = ctx.layer.backward(
-            array_of(dZ, like), array_of(Z, like), 0.0 if dlogdet is None else array_of(dlogdet, like), c
-        )
-        gradients = [state.gradient.array for state in states]
+        with context:
+            dX, _ = ctx.layer.backward(
+                array_of(dZ, like), array_of(Z, like), 0.0 if dlogdet is None else array_of(dlogdet, like), c
+            )
     finally:
-        for state, gradient in zip(states, own):
-            state.gradient.replace(*gradient)
         _exchanged(ctx.layer, before)
-    return tensor_of(dX), tensor_of(c.grad) if isinstance(c, Condition) else None, *map(tensor_of, gradients)
+    return (
+        tensor_of(dX),
+        tensor_of(c.grad) if isinstance(c, Condition) else None,
+        *(tensor_of(gradients[state].array) for state in states),
+    )
 
 
 def _exchanged(layer, saved):
