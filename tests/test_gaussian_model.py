@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from rewriting import mutant
 from scipy.stats import wishart
-from test_broken_backwards import mutant
 from tutorial import EYE, HUGE, flow, gaussian_model, latent, observations
 
 import invnet
