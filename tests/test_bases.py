@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from rewritten import functions, mutant
 from scipy import stats
-from test_broken_backwards import functions, mutant
 from torch import distributions as D
 
 import invnet

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from rewritten import mutant
 from scipy.special import log_ndtr, ndtr
-from test_broken_backwards import mutant
 from tutorial import classified, classifier_network
 
 import invnet

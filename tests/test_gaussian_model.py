@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from rewritten import mutant
 from scipy.stats import wishart
-from test_broken_backwards import mutant
 from tutorial import EYE, HUGE, flow, gaussian_model, latent, observations
 
 import invnet
@@ -298,7 +298,7 @@ MUTATIONS = [
         ("@ K @ noise\n", "@ K\n"),
     )
 ] + [
-    ("jacobians:tangents_added", "parameter.add(tangent)", "parameter.add(-tangent)"),
+    ("jacobians:tangents_added", "parameter.add(gradient", "parameter.add(-gradient"),
 ]
 
 

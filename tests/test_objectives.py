@@ -12,8 +12,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from rewritten import mutant
 from test_bases import FlatNormal, factor, mixture
-from test_broken_backwards import mutant
 from torch import distributions as D
 from twins import assert_same, twin_with
 

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from rewritten import mutant
 from scipy import integrate, stats
-from test_broken_backwards import mutant
 
 import invnet
 from invnet import data, objectives
