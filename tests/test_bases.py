@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from rewritten import functions, mutant
+from rewriting import functions, mutant
 from scipy import stats
 from torch import distributions as D
 

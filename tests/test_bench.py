@@ -47,6 +47,7 @@ def drawn(path):
 
 
 @needs_torch
+@pytest.mark.exhaustive
 def test_speed_on_another_engine_is_that_engine(capsys):
     assert cli.main(["bench", "speed", "--engine", "torch"]) == 0
     words = capsys.readouterr().out.split()
@@ -73,6 +74,7 @@ def test_memory_is_flat_and_kept_as_csv_and_png_and_torch_is_not_needed(tmp_path
 
 @linux
 @needs_torch
+@pytest.mark.exhaustive
 def test_memory_of_what_stores_grows():
     shape = dict(hidden=64, levels=3, channels=3, batch=8, size=32, threads=1)
     shallow, deep = (peak.peak_memory("twin", steps=steps, **shape)["activations"] for steps in (2, 16))
@@ -80,6 +82,7 @@ def test_memory_of_what_stores_grows():
 
 
 @needs_torch
+@pytest.mark.exhaustive
 def test_speed_compares_with_torch_and_is_kept_in_a_folder(tmp_path, capsys):
     assert cli.main(["bench", "speed", "--out", str(tmp_path)]) == 0
     out, rows = capsys.readouterr().out, rows_of(tmp_path / "speed.csv")
@@ -114,6 +117,7 @@ def test_rounds_give_every_contender_a_time_and_the_first_place():
 
 
 @linux
+@pytest.mark.exhaustive
 def test_a_process_finds_the_same_invnet_from_a_folder_with_another(tmp_path, monkeypatch):
     (tmp_path / "invnet").mkdir()
     (tmp_path / "invnet" / "__init__.py").write_text("raise SystemExit('another invnet')")
@@ -123,6 +127,7 @@ def test_a_process_finds_the_same_invnet_from_a_folder_with_another(tmp_path, mo
 
 
 @linux
+@pytest.mark.exhaustive
 def test_a_process_that_fails_says_why(capsys, monkeypatch, no_torch):
     assert "failed" in peak.peak_memory("nobody")
     monkeypatch.setitem(memory.QUICK, "size", 12)

@@ -19,8 +19,6 @@ SAMPLES = [
     "invnet.losses:gaussian_nll",
     "invnet.ops.reference.spline:Splines.spline_vjp",
     "invnet.ops.numpy.kernels.affine:couple_vjp",
-    "invnet.ops.numpy.kernels.conditioned:couple_vjp",
-    "invnet.ops.numpy.kernels.image_rows:couple_vjp",
     "invnet.ops.numpy.kernels.planar:planar_vjp",
     "invnet.ops.torch.conv_stack:_convolve_vjp",
 ]

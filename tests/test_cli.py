@@ -130,6 +130,7 @@ def test_a_run_stopped_by_time_is_resumed_with_the_same_bits(tmp_path, capsys):
     assert a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
 
 
+@pytest.mark.exhaustive
 def test_the_guards_of_rebuilt_states_hold_when_a_run_is_resumed(tmp_path, capsys):
     options = ["train", "digits", "--epochs", "1", *TINY, "--anchors", "2", "--strict", "0", "--state-dtype", "float64"]
     assert run(capsys, *options, "--out", tmp_path / "straight")[0] == 0
@@ -149,6 +150,7 @@ def test_the_guards_of_rebuilt_states_hold_when_a_run_is_resumed(tmp_path, capsy
         assert status == 2 and message in err and not (tmp_path / "no").exists()
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_saves_and_says_how_to_go_on_with_the_same_bits(tmp_path):
     def start(*arguments, **options):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -532,6 +534,7 @@ def test_what_is_assumed_of_data_is_one_line_on_stderr(tmp_path):
     assert lines == ["white: only 1 of 256 values occur, 255 to 255; bits=1 (--bits 1) tells them apart"]
 
 
+@pytest.mark.exhaustive
 def test_a_run_on_a_gpu_is_resumed_evaluated_and_drawn(tmp_path, capsys):
     pytest.importorskip("cupy_here")  # CuPy, or what stands in for it
     status, out, err = run(

@@ -37,7 +37,7 @@ def test_the_first_process_says_once_that_it_compiles_and_the_next_is_silent(tmp
     assert stderr_of(tmp_path, "-c", TWO_KERNELS) == []
 
 
-@pytest.mark.parametrize("logger", ["invnet", "invnet.compile"])
+@pytest.mark.parametrize("logger", [pytest.param("invnet", marks=pytest.mark.exhaustive), "invnet.compile"])
 def test_a_logger_silences_it(tmp_path, logger):
     assert (
         stderr_of(tmp_path, "-c", f"import logging; logging.getLogger('{logger}').setLevel('ERROR'); {TWO_KERNELS}")
@@ -45,17 +45,20 @@ def test_a_logger_silences_it(tmp_path, logger):
     )
 
 
+@pytest.mark.exhaustive
 def test_of_several_ranks_the_first_says_it(tmp_path):
     assert stderr_of(tmp_path / "1", "-c", TWO_KERNELS, LOCAL_RANK="1") == []
     assert len(stderr_of(tmp_path / "0", "-c", TWO_KERNELS, LOCAL_RANK="0")) == 1
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.exhaustive
 def test_worker_processes_are_silent(tmp_path, method):
     (tmp_path / "child.py").write_text(CHILD)
     assert stderr_of(tmp_path / "cache", str(tmp_path / "child.py"), method) == []
     assert any((tmp_path / "cache").rglob("*add*")), "nothing was compiled"
 
 
+@pytest.mark.exhaustive
 def test_functions_of_others_are_not_announced(tmp_path):
     assert stderr_of(tmp_path, "-c", OWN) == []

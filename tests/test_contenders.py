@@ -175,6 +175,7 @@ BENCHMARKS = {
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="peak memory is measured on Linux only")
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda module: module.__name__.split(".")[-1])
+@pytest.mark.exhaustive
 def test_benchmark_on_invnet_bench_runs_and_leaves_its_files(benchmark, tmp_path, monkeypatch):
     threads = invnet.num_threads()
     monkeypatch.setattr(sys, "argv", ["benchmark", *BENCHMARKS[benchmark].split(), "--out", str(tmp_path)])

@@ -65,6 +65,7 @@ def sanitized(chosen, broken=("", "")):
 
 
 @stand_in
+@pytest.mark.exhaustive
 def test_kernels_stay_within_their_arrays():
     done = sanitized("another_engine and cupy or all_numbers or sums_in_passes")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -29,7 +29,17 @@ def shown():
     return sections
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
+#: The example that runs every day; the others run in `make test-all`.
+DAILY = "two_gaussians"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(script, id=script.stem, marks=[] if script.stem == DAILY else [pytest.mark.exhaustive])
+        for script in EXAMPLES
+    ],
+)
 def test_an_example_runs(script, tmp_path):
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rewritten import mutant
+from rewriting import mutant
 from scipy.special import log_ndtr, ndtr
 from tutorial import classified, classifier_network
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from rewritten import mutant
+from rewriting import mutant
 from scipy.stats import wishart
 from tutorial import EYE, HUGE, flow, gaussian_model, latent, observations
 

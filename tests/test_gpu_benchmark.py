@@ -22,6 +22,7 @@ def benchmark(*options):
     return subprocess.run(command, cwd=harness.ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.exhaustive
 def test_it_leaves_figures_of_every_contender_a_picture_and_a_table(tmp_path):
     done = benchmark("--out", tmp_path, "--device", "cpu")
     assert done.returncode == 0, done.stderr
@@ -153,6 +154,7 @@ def on_cupy():
     return dataclasses.replace(CPU, device="cuda", depths=(1, 3))
 
 
+@pytest.mark.exhaustive
 def test_the_peak_on_cupy_is_flat_in_depth_and_grows_with_the_size():
     rows = list(measure.memory(on_cupy(), time.monotonic() + 60, "invnet-cupy"))
     peaks = {(row["kind"], row["steps"], row["size"]): row["allocator_MiB"] for row in rows}

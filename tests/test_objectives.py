@@ -12,7 +12,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from rewritten import mutant
+from rewriting import mutant
 from test_bases import FlatNormal, factor, mixture
 from torch import distributions as D
 from twins import assert_same, twin_with

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from rewritten import mutant
+from rewriting import mutant
 from scipy import integrate, stats
 
 import invnet

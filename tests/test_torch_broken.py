@@ -10,7 +10,7 @@ import test_torch_flow as flow_tests
 import test_torch_module as module_tests
 import test_torch_net as net_tests
 import test_torch_submodules as submodule_tests
-from rewritten import install, mutant
+from rewriting import install, mutant
 from torch.autograd.gradcheck import GradcheckError
 
 import invnet

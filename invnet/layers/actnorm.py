@@ -20,16 +20,21 @@ if TYPE_CHECKING:
 
 
 class ActNorm(ChannelAffine):
-    """Per-channel scale and shift, Z = exp(log_s) X + b.
+    """A scale and a shift for each channel, Z = exp(log_s) X + b; logdet is the number of positions times sum(log_s).
 
-    `initialize(X)` makes every channel of Z zero-mean with variance one over batch and positions; of several processes
-    that train together, over the batches of all. A channel's variance counts as at least `floor` times the mean
-    variance of all channels, so that a constant channel is not blown up; where all are constant the scale is one.
+    `initialize(X)` sets log_s and b so that each channel of Z has mean 0 and variance 1 over the batch and all
+    positions. If several processes train together, it uses the batches of all. The variance of a channel is taken to be
+    at least `floor` times the mean variance of all channels, so that a constant channel is not amplified. If all
+    channels are constant, the scale is 1.
 
     Args:
-        channels: C.
-        floor: the variance floor, relative, positive.
+        channels: C, at least 1.
+        floor: the smallest variance of a channel, relative to the mean of all channels; positive.
         dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: an argument is out of range; or, in `initialize`, X has no samples or values that are not finite.
+        TypeError: `channels` is no integer or `floor` no number.
 
     References:
         Kingma & Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018, section 3.1.

@@ -1,4 +1,4 @@
-"""Autoregressive layers: every channel is changed given those before it, through a masked conditioner."""
+"""Autoregressive layers: each channel is transformed given the channels before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..core import get_ops
 from ..fused.spec import DenseSpec, LayerSpec
 from ..nets import MaskedDenseNet
 from .conditioned import Conditioned
-from .transforms import Affine
+from .transforms import Affine, Transform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,22 +19,37 @@ if TYPE_CHECKING:
 
 
 class Autoregressive(Conditioned):
-    """Every channel is transformed given the channels before it.
+    """The base of autoregressive layers, which transform each channel given the channels before it.
 
-    The conditioner sees one side of the layer, u, which is X with fast="forward" and Z with fast="inverse": h = net(u),
-    where the outputs for a channel depend on the channels before it. From u to the other side, v, is one evaluation.
-    From v to u is a triangular system of equations, which is solved channel by channel, as is that of its gradient. A
-    MaskedDenseNet does so in no more multiplications than one evaluation has, each unit being computed once
-    (`substitute`). Another conditioner is evaluated again and again, all channels at once, until nothing changes: one
-    more channel is right each time, so that C times are enough, and what comes out has the same bits however few it
-    took. Hence the cost, in evaluations, where a pullback is worth two:
+    The conditioner sees one side of the layer, u, which is X with fast="forward" and Z with fast="inverse". Its outputs
+    h = net(u) for a channel depend only on the channels before it. Let v be the other side.
 
-    | | fast="forward" | fast="inverse" | where "substitution" is another conditioner's |
+    - From u to v: one evaluation of the conditioner.
+    - From v to u: a triangular system of equations, solved channel by channel; its gradient is another such system. A
+      MaskedDenseNet computes each unit once (`substitute`), with at most the multiplications of one evaluation. Any
+      other conditioner is evaluated on all channels repeatedly until nothing changes. Each evaluation makes at least
+      one more channel correct, so C evaluations are enough, and the result has the same bits however many were needed.
+
+    The table counts evaluations; a pullback counts as two. A "substitution" is at most one evaluation with a
+    MaskedDenseNet. The last column says what it is with another conditioner.
+
+    | | fast="forward" | fast="inverse" | substitution with another conditioner |
     |---|---|---|---|
     | forward: density | 1 | 1 + substitution | at most C - 1 |
     | inverse: sampling | 1 + substitution | 1 | at most C - 1 |
     | backward: training by likelihood | 3 + substitution | 3 | at most C - 1; C pullbacks |
     | inverse_backward: training by samples | 3 | 3 + substitution | C pullbacks; at most C - 1 |
+
+    Args:
+        channels: C, at least 1.
+        transform: the Transform of each channel.
+        net: a Conditioner from C to `outputs` * C channels, or None.
+        fast: the direction that needs one evaluation of the conditioner, "forward" or "inverse".
+        hidden: the width of the hidden layers of a new MaskedDenseNet: one number for all, or one for each.
+        **options: other options of a new MaskedDenseNet.
+
+    Raises:
+        ValueError: `fast` is neither "forward" nor "inverse".
     """
 
     any_dtype = False
@@ -42,7 +57,7 @@ class Autoregressive(Conditioned):
     def __init__(
         self,
         channels: int,
-        transform: Any,
+        transform: Transform,
         net: Conditioner | None,
         fast: str,
         hidden: int | Sequence[int] | None,
@@ -58,9 +73,11 @@ class Autoregressive(Conditioned):
 
     @classmethod
     def conditioner_channels(cls, channels: int, *options: Any, **more: Any) -> tuple[int, int]:
-        """Input and output channels of the conditioner of a layer of `channels` channels.
+        """Returns how many channels the conditioner of such a layer takes and gives.
 
-        `options` are those of the transform by which the numbers for each channel differ: `bins` of a spline.
+        Args:
+            channels: C.
+            *options, **more: the arguments of the transform that change the number of outputs: `bins` of a spline.
         """
         return channels, cls.transform_class.outputs_of(*options, **more) * channels
 
@@ -99,7 +116,7 @@ class Autoregressive(Conditioned):
         reads_z = self._fast == "inverse"
         return [LayerSpec(conditioner=net, order=net.inputs, groups=groups, reads_z=reads_z, **transform)]
 
-    # ---- the fast direction, from u to v with h = net(u), is `_run`; `_run_vjp` needs u, which is solved for
+    # ---- `_run` is the fast direction, from u to v with h = net(u). `_run_vjp` needs u, which must be solved for.
 
     def _lasting(self, ops, u):
         return ops.copy_channels_last(u)
@@ -110,7 +127,7 @@ class Autoregressive(Conditioned):
     # ---- the slow direction, from v to u
 
     def _solve(self, V, cond, inverse_):
-        """V becomes U; returns logdet."""
+        """Overwrites V with U; returns logdet (N,)."""
         ops, c = get_ops(V), self._condition_of(V, cond)
         nearly, logdet = self._nearly_solved(ops, inverse_, V, c), ops.full(V.shape[0], 0.0, V)
 
@@ -125,7 +142,7 @@ class Autoregressive(Conditioned):
         return logdet
 
     def _nearly_solved(self, ops, inverse_, V, c):
-        """A function of a tile that gives u, right but for the last channel, which no h sees."""
+        """Returns a function of a tile that gives u. The last channel is left out, since no h depends on it."""
         if not hasattr(self.net, "substitute"):
             return self._swept(ops, inverse_, V, c)
 
@@ -137,7 +154,7 @@ class Autoregressive(Conditioned):
         return substituted
 
     def _swept(self, ops, inverse_, V, c):
-        """The same by evaluations of all channels, until nothing changes; a NaN changes always, hence the limit."""
+        """Does the same by evaluating all channels until nothing changes, at most C - 1 times: NaN equals nothing."""
         U, tiles = ops.copy_channels_last(V), self._tiles(ops, V)
 
         def work(tile):
@@ -154,7 +171,10 @@ class Autoregressive(Conditioned):
         return lambda tile: tile.core(U)
 
     def _solve_vjp(self, dU, U, dlogdet, cond, inverse_vjp_):
-        """The gradient of _solve: U becomes V, and dU becomes dV, of which dU + pullback(dh(dU')) = dU' is solved."""
+        """The gradient of `_solve`: overwrites U with V, and dU with dV.
+
+        It solves dU' = dU + pullback(dh(dU')) for the total gradient dU', which the transform maps to dV.
+        """
         ops, c = get_ops(U), self._condition_of(U, cond)
 
         def substituted_vjp(tile, u, du, dlogdet):
@@ -186,7 +206,7 @@ class Autoregressive(Conditioned):
 
         ops.map_tiles(work, self._tiles(ops, U), lambda result: self._add(cond, *result))
 
-    # ---- what they share
+    # ---- both directions
 
     def _h(self, u, c):
         return self._checked(self.net.forward(u, c), u)
@@ -200,7 +220,7 @@ class Autoregressive(Conditioned):
         return h
 
     def _kept_bytes(self, X):
-        return super()._kept_bytes(X) + self._weights * X.dtype.itemsize  # masked weights are a copy
+        return super()._kept_bytes(X) + self._weights * X.dtype.itemsize  # for the copy of masked weights
 
     def _tiles(self, ops, X):
         if hasattr(self.net, "rng_state") and self.net.rng_state() is not None:
@@ -212,35 +232,42 @@ class Autoregressive(Conditioned):
 
 
 def _in_its_own_memory(ops, function, argument):
-    """function(argument) in memory of its own, where a tile's would fill with what many calls leave."""
+    """Calls function(argument) with separate scratch memory, since many calls would fill that of the tile."""
     results = []
     ops.map_tiles(lambda _: function(argument), (0,), results.append)
     return results[0]
 
 
 class AutoregressiveAffine(Autoregressive):
-    """Z = (X + t) s with [t, raw] = net(X), or X = Z / s - t with [t, raw] = net(Z); s = scale(raw), and logdet is sum
-    log s.
+    """The affine autoregressive layer Z = (X + t) s, where s = scale(raw) and logdet is the sum of log s.
 
-    The net's outputs for a channel depend on the channels before it only. The first, fast="forward", is the masked
-    autoregressive flow (MAF), z_i = (x_i - mu_i) exp(-alpha_i) with mu and alpha of x_1 ... x_{i-1}: densities are
-    fast. The second, fast="inverse", is the inverse autoregressive flow (IAF), x = z exp(alpha(z)) + mu(z): samples are
-    fast. In both mu = -t and alpha = -log s. A zero conditioner makes the layer the identity, with the "bounded" scale.
+    The outputs [t, raw] of the net for a channel depend only on the channels before it.
 
-    The other direction goes channel by channel: with a MaskedDenseNet as many multiplications as two evaluations, in C
-    small steps; with a conditioner of your own up to C evaluations, and C pullbacks. `Autoregressive` has the table.
+    - fast="forward", with [t, raw] = net(X), is the masked autoregressive flow (MAF): z_i = (x_i - mu_i) exp(-alpha_i),
+      where mu_i and alpha_i depend on x_1 ... x_{i-1}. Densities are fast.
+    - fast="inverse", with [t, raw] = net(Z), is the inverse autoregressive flow (IAF): x_i = z_i exp(alpha_i) + mu_i,
+      where mu_i and alpha_i depend on z_1 ... z_{i-1}. Samples are fast.
+
+    In both, mu = -t and alpha = -log s. With the "bounded" scale, the layer is the identity if the conditioner gives
+    zeros.
+
+    The slow direction goes channel by channel. With a MaskedDenseNet it needs the multiplications of two evaluations,
+    in C small steps; with another conditioner, up to C evaluations. `Autoregressive` has a table of the costs.
 
     Args:
         channels: C, at least 1.
-        net: a conditioner from C to 2 C channels, t and then raw, as MaskedDenseNet(C, hidden) is, which None makes.
-        fast: "forward" or "inverse", the direction that is one evaluation.
-        scale, bound: as in AffineCoupling, which says how far the inverse amplifies rounding errors.
-        hidden, cond_channels, seed, dtype: of a new MaskedDenseNet; None is 0, 0 and "float32" of the last three.
+        net: a conditioner from C to 2 C channels, first t, then raw. With None, MaskedDenseNet(C, hidden) is made.
+        fast: the direction that needs one evaluation of the conditioner, "forward" or "inverse".
+        scale, bound: as in AffineCoupling, whose table says how much the inverse amplifies rounding errors.
+        hidden: the width of the hidden layers of a new MaskedDenseNet: one number for all, or one for each.
+        cond_channels: the number of channels of the condition, 0 for none; None means 0.
+        seed: an int or a numpy Generator for the initial weights; None means 0.
+        dtype: "float32" or "float64"; None means "float32".
 
     Raises:
-        ValueError: `fast` or `scale` is unknown, a number is out of range, `bound` is given with another scale than
-            "bounded", or an option of a new conditioner beside `net`.
-        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
+        ValueError: `fast` or `scale` is unknown, a number is out of range, `bound` is given for another scale than
+            "bounded", or an option of a new conditioner is given although `net` is.
+        TypeError: neither `net` nor `hidden` is given, or `net` is no conditioner.
 
     References:
         Papamakarios, Pavlakou & Murray, Masked Autoregressive Flow for Density Estimation, 2017, section 3. Kingma et

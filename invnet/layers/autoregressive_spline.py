@@ -1,4 +1,4 @@
-"""AutoregressiveSpline: the autoregressive layer whose map of every channel is a spline."""
+"""AutoregressiveSpline: the autoregressive layer that transforms each channel by splines."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 
 class AutoregressiveSpline(Autoregressive):
-    """Z = spline(X; net(X)), or X = spline^-1(Z; net(Z)), each number by a monotone rational quadratic spline of its
-    own: see Spline.
+    """The autoregressive spline layer: Z = spline(X; net(X)) with fast="forward", Z = spline(X; net(Z)) with "inverse".
 
-    The net's outputs for a channel depend on the channels before it only. With fast="forward" it is the first of the
-    two that holds and densities are fast, with fast="inverse" the second, and samples are fast; `Autoregressive` says
-    what the other direction costs. Unlike the affine map of AutoregressiveAffine, a spline makes several modes of one,
-    given the channels before.
+    The outputs of the net for a channel depend only on the channels before it. Each number has its own monotone
+    rational quadratic spline, whose formula is at `invnet.layers.transforms.Spline`. With fast="forward" densities are
+    fast, with fast="inverse" samples are fast; `Autoregressive` has a table of the costs. Given the channels before, a
+    spline can make several modes from one. The affine map of AutoregressiveAffine cannot.
 
-    Its pieces reach from -bound to bound, outside it is the identity. A zero conditioner makes the layer the identity.
+    The spline acts from -bound to bound and is the identity outside. The layer is the identity if the conditioner gives
+    zeros.
 
     Args:
         channels: C, at least 1.
         net: a conditioner from C to (3 bins - 1) C channels: the first parameter of all channels, then the second, and
-            so on, as MaskedDenseNet(C, hidden, 3 * bins - 1) has them, which None makes.
+            so on. With None, MaskedDenseNet(C, hidden, 3 * bins - 1) is made.
         bins, bound, tails: as in SplineCoupling.
-        fast: "forward" or "inverse", the direction that is one evaluation.
-        hidden, cond_channels, seed, dtype: of a new MaskedDenseNet, see AutoregressiveAffine.
+        fast: the direction that needs one evaluation of the conditioner, "forward" or "inverse".
+        hidden, cond_channels, seed, dtype: options of a new MaskedDenseNet, as in AutoregressiveAffine.
 
     Raises:
-        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
-        ValueError: `fast` is unknown, a number is out of range, or an option of a new conditioner is given beside
-            `net`; without tails, an array has a value outside the domain, or NaN.
+        TypeError: neither `net` nor `hidden` is given, or `net` is no conditioner.
+        ValueError: `fast` is unknown, a number is out of range, or an option of a new conditioner is given although
+            `net` is; or, with tails=None, an array has a value outside the domain or NaN.
 
     References:
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 4, RQ-NSF (AR).

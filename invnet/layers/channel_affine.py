@@ -1,4 +1,4 @@
-"""ChannelAffine: the same affine map of the channels at every position, and how two of them fold into one."""
+"""ChannelAffine: the same affine map of the channels at every position; Folded: several of them as one."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from ..passes import TOLERANCE, name_in_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
 
     from ..core import Layer
     from ..typing import Array, Cond
 
 
 class ChannelAffine(InPlaceLayer):
-    """Z = M X + b at every position: one matrix product over the rows of an array.
+    """The base of layers Z = M X + b at every position; logdet is the number of positions times log|det M|.
 
-    A subclass gives affine() and, where it knows better than a factorisation, inverse_of(M). Logdet is positions *
-    log|det M|.
+    A subclass implements `affine`. It may also override `inverse_of` if it knows a better way than a factorisation.
     """
 
     def affine(self) -> tuple[Array, Array, Array, Callable]:
-        """M (C, C), or (C,) for a diagonal; b (C,); log|det M|, a number or 0-d array; and pullback(dM, db, dlogdet).
+        """Computes the map from the parameters.
 
-        pullback adds to the parameters' gradients those of M, b and log|det M|.
+        Returns:
+            M, a matrix (C, C), or (C,) if it is diagonal; b (C,); log|det M|, a number or a 0-d array; and
+            pullback(dM, db, dlogdet), which adds to the gradients of the parameters. dM has the shape of M, or is (C,
+            C) for a diagonal M; db is (C,), and dlogdet a number or a 0-d array.
         """
         raise NotImplementedError(f"{type(self).__name__} needs affine() -> M, b, logdet, pullback")
 
@@ -36,7 +37,9 @@ class ChannelAffine(InPlaceLayer):
     _condition_reported = False
 
     def inverse_of(self, M: Array) -> Array:
-        """The inverse of M, in double precision, since it rebuilds activations at every layer.
+        """Computes the inverse of M, in double precision, since every layer rebuilds its input with it.
+
+        Warns once if M is so close to singular that rebuilding loses too many digits.
 
         Raises:
             FloatingPointError: M is singular.
@@ -56,12 +59,11 @@ class ChannelAffine(InPlaceLayer):
         self.inverse_of(self.affine()[0])
 
     def parts(self) -> list[ChannelAffine]:
-        """The layers whose maps make up this one's."""
+        """Returns the layers whose product this map is."""
         return [self]
 
     def _report_condition(self, ops, dtype):
-        """Names the part that is nearest to singular, with its condition number, where that alone loses too
-        many digits."""
+        """Warns, or raises FloatingPointError, if the part with the largest condition number loses too many digits."""
         conditions = [(_condition(ops, part.affine()[0]), part) for part in self.parts()]
         condition, part = max(conditions, key=lambda pair: pair[0])
         found = f"{name_in_pass(part)} maps channels by a matrix of condition number {condition:.1e}"
@@ -113,7 +115,7 @@ class ChannelAffine(InPlaceLayer):
         return dX, X
 
     def _affine_in(self, X):
-        """affine() with M and b in the dtype of X."""
+        """Returns affine() with M and b in the dtype of X."""
         M, b, logdet, pullback = self.affine()
         if M.dtype == X.dtype:
             return M, b, logdet, pullback
@@ -131,13 +133,13 @@ class ChannelAffine(InPlaceLayer):
 
 
 class Folded(ChannelAffine):
-    """Channel-affine layers as one, of two M = M2 M1, b = M2 b1 + b2; what Chain makes of neighbours.
+    """Neighbouring channel-affine layers of a Chain as one layer. For two, M = M2 M1 and b = M2 b1 + b2.
 
     Args:
-        layers: ChannelAffine layers, in the order in which they are applied.
+        layers: ChannelAffine layers of the same number of channels, in the order in which they are applied.
     """
 
-    def __init__(self, layers: Sequence[Any]):
+    def __init__(self, layers: Sequence[ChannelAffine]):
         self.layers, self.channels = tuple(layers), layers[0].channels
 
     @property
@@ -153,7 +155,7 @@ class Folded(ChannelAffine):
 
     def affine(self) -> tuple[Array, Array, Array, Callable]:
         M, b, logdet, first_pullback = self.layers[0].affine()
-        before = []  # of each later layer: the map of those before it, and its own
+        before = []  # for each later layer: the map of all layers before it, its own matrix and pullback
         for layer in self.layers[1:]:
             M2, b2, logdet2, pullback2 = layer.affine()
             before.append((M, b, M2, pullback2))
@@ -174,7 +176,7 @@ class Folded(ChannelAffine):
 
 
 def _condition(ops, M):
-    """The condition number of M, 1 of a diagonal, which mixes nothing, and of what is not finite."""
+    """Returns the condition number of M; 1 if M is diagonal, which mixes no channels, or not finite."""
     if M.ndim == 1 or not bool(ops.xp.all(ops.xp.isfinite(M))):
         return 1.0
     s = ops.to_numpy(ops.xp.linalg.svdvals(ops.astype(M, "float64"))).tolist()
@@ -190,7 +192,7 @@ def _transpose(M):
 
 
 def _product(A, B):
-    """A B, where either may be the diagonal of a diagonal matrix."""
+    """Returns A B, where a vector stands for a diagonal matrix."""
     if A.ndim == 1 and B.ndim == 2:
         return A[:, None] * B
     return A @ B if A.ndim == B.ndim == 2 else A * B

@@ -1,4 +1,4 @@
-"""Compositions: layers one after the other, part of the channels going on alone, a layer turned around."""
+"""Compositions: Chain, layers in a row; FactorOut, a layer on part of the channels; Reverse, the inverse of a layer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Chain(InPlaceLayer):
 
     @property
     def _short_steps(self):
-        """The steps with one conditioner each at most, for states between that can be looked at; the same bits."""
+        """The steps with at most one conditioner each, so that states between them can be stored; the same bits."""
         if self._short is None:
             self._short = group_neighbours(self._folded, one_conditioner=True)
         return self._short
@@ -69,7 +69,7 @@ class Chain(InPlaceLayer):
         return len(self.layers)
 
     def __bool__(self):
-        return True  # of a Chain of nothing too, as of any object
+        return True  # an empty Chain is true as well, although its length is 0
 
     def __iter__(self):
         return iter(self.layers)
@@ -100,12 +100,16 @@ class Chain(InPlaceLayer):
             shape = output_shape(step, tuple(X.shape[1:]))
             X = X if shape is None else ops.empty((X.shape[0], *shape), X)
 
-    is_composite, measures_logdet = True, False  # the layers within do
+    is_composite, measures_logdet = True, False  # drift is measured by the layers within
 
     def states(self, X: Array, cond: Cond = None) -> list[Array]:
-        """X and what each layer makes of it, a list of one array more than layers, the last of them Z: for pictures.
+        """Returns a list of X and the output of each layer, the last of which is Z. Use it for pictures.
 
-        All are kept at once, and no neighbours are folded. `inverse_states` goes the other way.
+        All arrays are in memory at once. `inverse_states` does the same from Z to X.
+
+        Args:
+            X: (N, C, *spatial).
+            cond: the condition, or None.
         """
         states, cond = [X], given_condition(self, X, cond)
         for layer in self.layers:
@@ -113,7 +117,12 @@ class Chain(InPlaceLayer):
         return states
 
     def inverse_states(self, Z: Array, cond: Cond = None) -> list[Array]:
-        """Z and what the inverse of each layer makes of it, from the last layer to the first: the way of a sample."""
+        """Returns a list of Z and the output of each layer's inverse, from the last layer to the first, which gives X.
+
+        Args:
+            Z: (N, C, *spatial).
+            cond: the condition, or None.
+        """
         states, cond = [Z], given_condition(self, Z, cond)
         for layer in reversed(self.layers):
             states.append(layer.inverse(states[-1], cond if layer.conditions() else None))
@@ -151,7 +160,7 @@ class Chain(InPlaceLayer):
     def _back_through(self, back_, out_, dZ, Z, dlogdet, cond, name):
         context = current()
         monitor = context.monitor
-        # Gradients of what is computed again are not ready before: nobody is told.
+        # In a recomputation the gradients are not final, so the hook is not called.
         hook = context.hook if monitor is None or monitor.strict is None else None
 
         def back(layer, dZ, Z):
@@ -173,7 +182,7 @@ class Chain(InPlaceLayer):
         return dZ, Z
 
     def _in_order(self, monitor, out_):
-        """The steps in the order of the pass `out_`, short ones where there are anchors between them."""
+        """Returns the steps in the order of the pass `out_`; the short steps if there are anchors between them."""
         steps = self._short_steps if monitor is not None and monitor.has_anchors else self._steps
         return steps if out_ == "forward_" else steps[::-1]
 
@@ -185,13 +194,13 @@ class Chain(InPlaceLayer):
 
 
 def condition_of(cond: Cond, samples: slice) -> Cond:
-    """The condition of some samples of a batch."""
+    """Returns the part of a condition that belongs to some samples of a batch."""
     array = condition_array(cond)
     return cond if array is None or samples == slice(None) else array[samples]
 
 
 def _folded(layers):
-    """The steps of a Chain: neighbours that map channels are one."""
+    """Returns the layers, with neighbouring ChannelAffine layers as one."""
     for layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"Chain takes Layers; got {shown(layer)}")
@@ -209,7 +218,7 @@ def _folded(layers):
 
 
 def _beginning(layers):
-    """The steps that start from data: what starts by itself is not part of a group."""
+    """Returns the steps of `initialize`. Layers with their own `initialize_` are not put into groups."""
     steps = []
     for plain, some in itertools.groupby(layers, lambda layer: type(layer).initialize_ is InPlaceLayer.initialize_):
         steps += group_neighbours(some) if plain else some  # noqa: B031
@@ -217,16 +226,19 @@ def _beginning(layers):
 
 
 class FactorOut(InPlaceLayer):
-    """Z = [inner(x1), x2]: the first ceil(C/2) channels go on, the others leave the network here.
+    """Z = [inner(x1), x2]: x1, the first ceil(C/2) channels, passes through `inner`; x2 leaves the network unchanged.
 
-    With `prior`, a layer on all C channels that goes before: an AffineCoupling there, with a conditioner from x1, is
-    Glow's learned prior of the part that leaves, since x2 normalised by the mean and deviation that x1 predicts is
-    the noise whose density is the standard normal.
+    If there is a `prior`, it is applied to all C channels before. With an AffineCoupling as prior, this is Glow's
+    learned prior of x2: the coupling normalises x2 by the mean and deviation that it predicts from x1.
 
     Args:
         channels: C, at least 2.
         inner: a Layer on ceil(C/2) channels.
         prior: a Layer on C channels, or None.
+
+    Raises:
+        ValueError: there are fewer than 2 channels.
+        TypeError: `inner` or `prior` is no Layer, or `channels` no integer.
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.6. Kingma & Dhariwal, Glow,
@@ -306,11 +318,13 @@ class FactorOut(InPlaceLayer):
 
 
 class Reverse(InPlaceLayer):
-    """The inverse of a layer as a layer: shares its weights, Z = layer.inverse(X). `initialize` leaves them as they
-    are.
+    """The inverse of a layer as a layer, Z = layer.inverse(X). It shares the parameters; `initialize` sets none.
 
     Args:
-        layer: a Layer with inverse_backward, as all of invnet have.
+        layer: a Layer that implements `inverse_backward`, as all layers of invnet do.
+
+    Raises:
+        TypeError: `layer` is no Layer.
     """
 
     uses_condition = False

@@ -1,7 +1,7 @@
-"""Conditioned: a layer whose channels are changed by a transform, given what a conditioner makes of other channels.
+"""Conditioned: a layer that transforms some channels, given what a conditioner computes from other channels.
 
-This is the only place that runs conditioners: in tiles, with their random numbers, checked, and with their gradients
-added.
+Conditioners run only here. This file divides the work into tiles, replays random numbers, checks what conditioners
+return, and adds their gradients.
 """
 
 from __future__ import annotations
@@ -14,41 +14,52 @@ from ..arguments import check_integers, check_unused, shown
 from ..core import Condition, Conditioner, InPlaceLayer, condition_array, get_ops
 from ..passes.context import current, isolated
 from ..passes.replay import TileNets
+from .transforms import Transform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
 
-#: what the options of a conditioner that a layer makes stand for where they are None
+#: the values of options of a new conditioner that are None
 DEFAULTS_OF_NETS = {"ndim": 0, "cond_channels": 0, "seed": 0, "dtype": "float32"}
 
 
 class Conditioned(InPlaceLayer):
-    """What couplings and autoregressive layers share.
+    """The base of couplings and autoregressive layers.
 
-    The work is done tile by tile. A tile is a few images, or a block of a large one with the positions that the
-    conditioner sees around it. Activations live for one tile only, so memory grows neither with depth nor with the
-    batch nor with the size of the images.
+    The work is done tile by tile. A tile is a few samples, or a block of a large image together with the surrounding
+    positions that the conditioner sees. Activations exist for one tile at a time. So the memory does not grow with the
+    depth, the batch or the size of the images.
 
     Args:
         channels: C.
         transform: a Transform, which changes channels.
-        net: a conditioner; or None, and `hidden` says how to make one.
-        hidden, options: of a new conditioner, as the public layers name them.
+        net: a Conditioner. With None, a new one is made from the other options.
+        hidden: the width of the hidden layers of a new conditioner: one number for all, or one for each.
+        **options: other options of a new conditioner, under the names that the public layers use.
+
+    Raises:
+        ValueError: there are too few channels, or an option of a new conditioner is given although `net` is.
+        TypeError: neither `net` nor `hidden` is given, or `net` is no conditioner.
     """
 
-    #: the class of the transform of this layer
-    transform_class: Any = None
+    #: the class of this layer's transform
+    transform_class: type[Transform]
     channels: int
     any_dtype, uses_condition = True, False
     #: the fewest channels of such a layer
     least = 1
-    #: channels that the conditioner sees, and those that are changed
+    #: the channels that the conditioner sees, and the channels that are changed
     _seen = _changed = slice(None)
 
     def __init__(
-        self, channels: int, transform: Any, net: Conditioner | None, hidden: int | Sequence[int] | None, **options: Any
+        self,
+        channels: int,
+        transform: Transform,
+        net: Conditioner | None,
+        hidden: int | Sequence[int] | None,
+        **options: Any,
     ):
         check_integers(channels=channels)
         if channels < self.least:
@@ -73,7 +84,7 @@ class Conditioned(InPlaceLayer):
         self.channels, self.net = channels, net
 
     def make_net(self, channels: int, hidden: int | Sequence[int], **options: Any) -> Conditioner:
-        """A new conditioner for this many channels, with hidden layers of width `hidden`."""
+        """Makes a conditioner for a layer of this many channels, with hidden layers of width `hidden`."""
         raise NotImplementedError
 
     def __setattr__(self, name, value):
@@ -98,7 +109,7 @@ class Conditioned(InPlaceLayer):
         return self._transform.measures_logdet
 
     @property
-    def steadier(self) -> str:
+    def steadier(self) -> tuple[str, ...]:
         return self._transform.steadier
 
     def why_not_fused(self) -> str | None:
@@ -116,11 +127,11 @@ class Conditioned(InPlaceLayer):
     def conditions(self, level: int = 0) -> set[tuple[int | None, int]]:
         return {(getattr(self.net, "cond_channels", None), level)} - {(0, level)}
 
-    # `transform_` is a method of a transform. If `notes` are given, a list with one for each tile, each of its calls
-    # gets that of its tile as well.
+    # `transform_` is a method of a transform. If `notes` is given, a list with one note for each tile, each call also
+    # receives the note of its tile.
 
     def _run(self, V, cond, transform_, *notes):
-        """Transforms the channels of V that are changed, in place; returns logdet (N,)."""
+        """Transforms the changed channels of V in place; returns logdet (N,)."""
         ops, c, cache = get_ops(V), self._condition_of(V, cond), current().cache
         logdet, tiles = ops.full(V.shape[0], 0.0, V), self._tiles(ops, V)
         seen, changed, nets = V[:, self._seen], V[:, self._changed], TileNets(self.net)
@@ -149,11 +160,11 @@ class Conditioned(InPlaceLayer):
         return logdet
 
     def _run_vjp(self, dV, V, dlogdet, cond, transform_vjp_, *notes, seen_by=None):
-        """The gradient of `_run`, whose result is V: V and dV become those of its argument, in place.
+        """The gradient of `_run`. V is its result, and is overwritten with its argument; dV likewise.
 
         Args:
-            seen_by: a function without arguments that returns a function of a tile: what the conditioner saw there.
-                None where V still has it, in the channels that are seen.
+            seen_by: a function without arguments. It returns a function of a tile, which returns what the conditioner
+                saw in that tile. None if V still contains it, because the channels that it sees are not changed.
         """
         ops, c, cache = get_ops(V), self._condition_of(V, cond), current().cache
         seen, dseen, changed, dchanged = V[:, self._seen], dV[:, self._seen], V[:, self._changed], dV[:, self._changed]
@@ -191,30 +202,29 @@ class Conditioned(InPlaceLayer):
 
     @staticmethod
     def _turns(nets, *of_tiles):
-        """The numbered tiles, with what each has, in lists of those that may be at work at the same time: all, or each
-        by
-        itself where a conditioner depends on their order.
+        """Numbers the tiles, and groups them into lists of tiles that may be computed at the same time.
+
+        All are in one list, unless the conditioner depends on the order of the tiles; then each has its own list. An
+        element is (number, tile, ...), with one element from each further list.
         """
         turns = list(zip(itertools.count(), *of_tiles))
         return [[turn] for turn in turns] if nets.in_order else [turns]
 
     def _lasting(self, ops, u):
-        """What the conditioner sees, as it stays when channels are changed."""
+        """Returns what the conditioner sees, in memory that stays the same while channels are changed."""
         return u
 
     def _narrowed(self, ops, x):
-        """x in the dtype of the conditioner."""
+        """Converts x to the dtype of the conditioner."""
         return ops.astype(x, self._parameters[0].data.dtype) if self._parameters else x
 
     @staticmethod
     def _outliving(ops, dcond, cond):
-        """A condition's gradient that outlives its tile, where it is wanted."""
+        """Copies the gradient of a condition, so that it outlives the tile; None if it is not wanted."""
         return ops.copy(dcond) if isinstance(cond, Condition) and dcond is not None else None
 
     def _add(self, cond, tile, dcond, gradients):
-        """Adds what the pullback of a tile gave to the gradients of the conditioner's parameters and of the
-        condition.
-        """
+        """Adds the gradients that a tile's pullback returned to those of the parameters and of the condition."""
         if len(gradients) != len(self._parameters):
             raise ValueError(
                 f"the conditioner has {len(self._parameters)} parameters; its pullback gave {len(gradients)} gradients"
@@ -244,7 +254,11 @@ class Conditioned(InPlaceLayer):
         return ops.tiles(X.shape, self._floats, self._reach, self._weights // self._overhead)
 
     def _condition_of(self, X, cond):
-        """The array of a condition, where the conditioner takes one; it must fit X before it is cut into tiles."""
+        """Returns the array of the condition, or None if the conditioner takes none.
+
+        Raises:
+            ValueError: it does not fit X. This must be known before it is divided into tiles.
+        """
         c = None if getattr(self.net, "cond_channels", None) == 0 else condition_array(cond)
         if c is None:
             return None

@@ -1,4 +1,4 @@
-"""Conv1x1: a learned invertible mix of the channels, in three parametrisations."""
+"""Conv1x1: a learned invertible matrix that mixes the channels, in three parametrisations."""
 
 from __future__ import annotations
 
@@ -18,20 +18,27 @@ if TYPE_CHECKING:
 
 
 class Conv1x1(ChannelAffine):
-    """Invertible 1x1 convolution, Z = W X at every position; W starts as a random rotation.
+    """The invertible 1x1 convolution Z = W X at every position. W starts as a random rotation.
 
-    | parametrisation | W | log|det W| | condition number |
+    Logdet is the number of positions times log|det W|.
+
+    | parametrisation | W | log abs det W | condition number |
     |---|---|---|---|
-    | "lu" | P L (U + diag s), P and the signs of s fixed | sum log abs s, for free | learned |
-    | "householder" | H_1 ... H_k, H_i = I - 2 v_i v_i^T / v_i^T v_i | 0 | 1: never amplifies a rounding error |
-    | "full" | W | an LU factorisation at every call | learned |
+    | "lu" | P L (U + diag s), with P and the signs of s fixed | sum of log abs s | learned |
+    | "householder" | H_1 ... H_k, H_i = I - 2 v_i v_i^T / v_i^T v_i | 0 | 1: no rounding error is amplified |
+    | "full" | W | from an LU factorisation at every call | learned |
 
     Args:
-        channels: C.
+        channels: C, at least 1.
         parametrisation: "lu", "householder" or "full".
-        reflections: k of "householder", 1 to C; None is C, which reaches every orthogonal matrix but for det's sign.
+        reflections: the number k of reflections of "householder", 1 to C. None means C; this reaches every orthogonal
+            matrix whose determinant has the sign (-1)^C.
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: an argument is unknown or out of range, or `reflections` is given for another parametrisation.
+        TypeError: `channels` or `reflections` is no integer.
 
     References:
         Kingma & Dhariwal, Glow, 2018, section 3.2 (full, LU). Tomczak & Welling, Improving Variational Auto-Encoders

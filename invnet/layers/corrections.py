@@ -1,4 +1,4 @@
-"""Corrections: the bits that an exact forward pass leaves for the way back."""
+"""Corrections: the bits that an exact forward pass stores, so that backward can rebuild X to the bit."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 class Note:
-    """The correction bits of a tile: an array of uint8, () for none, None where the nearest numbers are wanted
-    instead.
+    """The correction bits of one tile of one layer.
+
+    Args:
+        bits: an array of uint8; () if there are none; None if the inverse is to give the nearest numbers without them.
     """
 
     __slots__ = ("bits",)
@@ -26,23 +28,28 @@ class Note:
 
 
 class Corrections:
-    """Notes of layers in the order of their calls, for each call one a tile; the way back takes them from the end.
+    """The Notes of one pass: for each call of a layer a list with one Note per tile. Backward takes the last list
+    first.
 
     Args:
-        source: what tells the X of the pass from any other, or None.
-        calls: the notes of each call.
+        source: a checksum of the X of the pass, or None.
+        calls: the lists of Notes, in the order of the calls.
     """
 
     def __init__(self, source: str | None = None, calls: Sequence = ()):
         self.source, self.mark, self.calls = source, None, list(calls)
 
     def put(self, tiles: int) -> list:
-        """Notes for the tiles of a call, to be filled."""
+        """Adds and returns empty Notes for a call with this many tiles, which the call fills."""
         self.calls.append([Note() for _ in range(tiles)])
         return self.calls[-1]
 
     def take(self, tiles: int) -> list:
-        """The notes of the last call, or notes of nothing where there is none."""
+        """Removes and returns the Notes of the last call; empty ones if there is none.
+
+        Raises:
+            ValueError: that call had another number of tiles.
+        """
         notes = self.calls.pop() if self.calls else [Note() for _ in range(tiles)]
         if len(notes) != tiles:
             raise ValueError(
@@ -59,7 +66,7 @@ class Corrections:
         return sum(len(note.bits) for call in self.calls for note in call)
 
     def packed(self, ops: Ops) -> Array:
-        """All as one NumPy array of uint8: the source, the numbers of tiles and of bytes, and the bits."""
+        """Returns all in one NumPy array of uint8: the source, the numbers of tiles and bytes, then the bits."""
         sizes = [self.source, len(self.calls)]
         for call in self.calls:
             sizes += [len(call), *(len(note.bits) for note in call)]
@@ -68,10 +75,10 @@ class Corrections:
 
     @classmethod
     def unpacked(cls, packed: Array, ops: Ops) -> Corrections:
-        """What `packed` gave.
+        """Reads what `packed` returned.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: these bytes are not from `packed`.
         """
         packed = np.ascontiguousarray(packed, np.uint8)
         sizes, at = packed[: packed.size // 4 * 4].view("<u4").tolist(), 2
@@ -95,7 +102,7 @@ class Corrections:
 
 
 class Nearest:
-    """What stands for Corrections where the nearest numbers are wanted."""
+    """Takes the place of Corrections if the inverse is to give the nearest numbers, without bits."""
 
     def take(self, tiles: int) -> list:
         return [Note(None)] * tiles

@@ -1,4 +1,4 @@
-"""Couplings: one half of the channels passes, and the other half is transformed given the first."""
+"""Couplings: the first half of the channels is kept, and the second half is transformed given the first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..arguments import check_integers
 from ..fused.spec import LayerSpec
 from ..nets import ConvNet, DenseNet
 from .conditioned import Conditioned
-from .transforms import Affine, Shift
+from .transforms import Affine, Shift, Transform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,16 +19,28 @@ if TYPE_CHECKING:
 
 
 class Coupling(Conditioned):
-    """x1, the first ceil(C/2) channels, passes; x2, the others, is transformed given h = net(x1).
+    """The base of couplings: Z = [x1, f(x2; h)] with h = net(x1), where x1 is the first ceil(C/2) channels of X.
 
-    A conditioner is given as `net`; or `hidden` is, and a new one is made: for vectors a DenseNet, for arrays with
-    `ndim` spatial axes a ConvNet.
+    The conditioner is either given as `net`, or made with hidden layers of width `hidden`: a DenseNet for vectors, a
+    ConvNet for arrays with `ndim` spatial axes.
+
+    Args:
+        channels: C, at least 2.
+        transform: the Transform f.
+        net: a Conditioner, or None.
+        hidden: the width of the hidden layers of a new conditioner: one number for all, or one for each.
+        **options: other options of a new conditioner.
     """
 
     least = 2
 
     def __init__(
-        self, channels: int, transform: Any, net: Conditioner | None, hidden: int | Sequence[int] | None, **options: Any
+        self,
+        channels: int,
+        transform: Transform,
+        net: Conditioner | None,
+        hidden: int | Sequence[int] | None,
+        **options: Any,
     ):
         super().__init__(channels, transform, net, hidden, **options)
         passing = channels - channels // 2
@@ -43,9 +55,11 @@ class Coupling(Conditioned):
 
     @classmethod
     def conditioner_channels(cls, channels: int, *options: Any, **more: Any) -> tuple[int, int]:
-        """Input and output channels of the conditioner of a coupling of `channels` channels.
+        """Returns how many channels the conditioner of such a coupling takes and gives.
 
-        `options` are those of the transform by which the numbers for each channel differ: `bins` of a spline.
+        Args:
+            channels: C.
+            *options, **more: the arguments of the transform that change the number of outputs: `bins` of a spline.
         """
         return channels - channels // 2, cls.transform_class.outputs_of(*options, **more) * (channels // 2)
 
@@ -73,18 +87,21 @@ class Coupling(Conditioned):
 
 
 class AdditiveCoupling(Coupling):
-    """Z = [x1, x2 + t(x1)]; logdet is 0.
+    """The additive coupling Z = [x1, x2 + net(x1)]; logdet is 0.
 
     Args:
-        channels: C, at least 2; x1 has ceil(C/2) of them.
-        net: a conditioner from ceil(C/2) to floor(C/2) channels; or None, and `hidden` says how to make one.
-        hidden: width of the hidden layers of a new conditioner, a number or one for each.
-        ndim: spatial axes of the data; with 0, as None is, the new conditioner is a DenseNet, with 1 to 3 a ConvNet.
-        cond_channels, seed, dtype: of the new conditioner, see ConvNet; None is 0, 0 and "float32".
+        channels: C, at least 2; x1 is the first ceil(C/2) of them.
+        net: a conditioner from ceil(C/2) to floor(C/2) channels. With None, a new one is made from the options below.
+        hidden: the width of the hidden layers of the new conditioner: one number for all, or one for each.
+        ndim: the number of spatial axes of the data, 0 to 3; None means 0. The new conditioner is a DenseNet for 0
+            axes, otherwise a ConvNet.
+        cond_channels: the number of channels of the condition, 0 for none; None means 0.
+        seed: an int or a numpy Generator for the initial weights; None means 0.
+        dtype: "float32" or "float64"; None means "float32".
 
     Raises:
-        ValueError: an option of a new conditioner is given beside `net`.
-        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
+        ValueError: an argument is out of range, or an option of a new conditioner is given although `net` is.
+        TypeError: neither `net` nor `hidden` is given, or `net` is no conditioner.
 
     References:
         Dinh, Krueger & Bengio, NICE: Non-linear Independent Components Estimation, 2014, section 3.2.
@@ -107,29 +124,29 @@ class AdditiveCoupling(Coupling):
 
 
 class AffineCoupling(Coupling):
-    """Z = [x1, (x2 + t) s], with h = net(x1) = [t, raw] and s = scale(raw); logdet is sum log s.
+    """The affine coupling Z = [x1, (x2 + t) s] with [t, raw] = net(x1) and s = scale(raw); logdet is the sum of log s.
 
-    | scale | s | range | inverse amplifies a rounding error in z2 by 1/s |
+    | scale | s | range | the inverse multiplies a rounding error in z2 by 1/s |
     |---|---|---|---|
     | "bounded" | exp(a tanh(raw / a)), a = log bound | 1/bound to bound | at most `bound` at each layer |
-    | "sigmoid" | sigmoid(raw + 2), as in Glow | 0 to 1 | without limit, and at the start already by 1.135 |
-    | "doubled" | 2 sigmoid(raw), as in Jet | 0 to 2 | without limit |
+    | "sigmoid" | sigmoid(raw + 2), as in Glow | 0 to 1 | no limit; 1.135 in a new layer |
+    | "doubled" | 2 sigmoid(raw), as in Jet | 0 to 2 | no limit |
 
-    With "bounded" and "doubled" a zero conditioner makes the layer the identity. The sigmoid only contracts from x to
-    z, so that everything rebuilt from z grows with depth: 1.135 ** 100 is 3e5 before any training.
+    With "bounded" and "doubled", the layer is the identity if the conditioner gives zeros. The sigmoid can only
+    contract from x to z. So errors in what is rebuilt from z grow with depth: by 1.135 ** 100 = 3e5 in 100 new layers.
 
     Args:
-        channels: C, at least 2; x1 has ceil(C/2) of them.
-        net: a conditioner from ceil(C/2) to 2 floor(C/2) channels, t, then raw; or None, and `hidden` says how to make
-            one.
-        scale: "bounded", "sigmoid" or "doubled"; None is "bounded".
-        bound: the largest scale of "bounded", above 1; None is 4.
-        hidden, ndim, cond_channels, seed, dtype: of a new conditioner, see AdditiveCoupling.
+        channels: C, at least 2; x1 is the first ceil(C/2) of them.
+        net: a conditioner from ceil(C/2) to 2 floor(C/2) channels, first t, then raw. With None, a new one is made from
+            the options of AdditiveCoupling.
+        scale: "bounded", "sigmoid" or "doubled"; None means "bounded".
+        bound: the largest s of "bounded", above 1; None means 4.
+        hidden, ndim, cond_channels, seed, dtype: options of a new conditioner, as in AdditiveCoupling.
 
     Raises:
-        ValueError: `scale` or `bound` is out of its range; `bound` is given with another scale than "bounded", or an
-            option of a new conditioner beside `net`.
-        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
+        ValueError: `scale` is unknown, or `bound` not above 1; `bound` is given for another scale than "bounded"; or an
+            option of a new conditioner is given although `net` is.
+        TypeError: neither `net` nor `hidden` is given, or `net` is no conditioner.
 
     Example:
         layer = AffineCoupling(4, hidden=64)

@@ -1,4 +1,4 @@
-"""Exact: a network on a grid of fixed-point numbers, whose backward rebuilds every state to the bit."""
+"""Exact: a network on a grid of fixed-point numbers. Its backward pass rebuilds every state to the bit."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 
 class Exact(InPlaceLayer):
-    """The map of `layer` with every state rounded to a grid, and the bits kept that rounding loses: X is rebuilt to the
-    bit at any depth.
+    """The map of `layer` with every state rounded to a grid. X is rebuilt to the bit at any depth.
 
-    The numbers of the grid are the multiples of limit / 2^24 in float32, of limit / 2^50 in float64, up to `limit` in
-    absolute value. X is rounded to it first, and Z lies on it. Logdet and the gradients are those of `layer`, without
-    rounding, at these states.
+    The grid consists of the multiples of limit / 2^24 in float32, and of limit / 2^50 in float64, up to `limit` in
+    absolute value. X is rounded to the grid first, and Z lies on it. Logdet and the gradients are those of `layer` at
+    these states, without rounding.
 
-    Where a layer contracts, several states become one; `forward` keeps which of them it was, about log2(1/s) bits for a
-    scale s < 1, until the next forward. `backward` takes the Z of the last forward. Any other Z is rebuilt where this
-    needs no bits, as with additive couplings and orthogonal mixes, and refused elsewhere. `inverse` takes any Z and
-    gives the nearest X.
+    If a layer contracts, several states are mapped to one. `forward` stores which of them it was, in about log2(1/s)
+    bits for a scale s < 1, until the next forward pass. So `backward` needs the Z of the last forward pass. Another Z
+    is rebuilt if this needs no bits, as with additive couplings and orthogonal mixes; otherwise it is an error.
+    `inverse` takes any Z and returns the nearest X.
 
-    `encode` and `decode` are the same map without loss between integers, the multiples of the grid's step.
+    `encode` and `decode` are the same map between integers, which count steps of the grid, without loss.
 
     Args:
-        layer: a Chain, as Glow and RealNVP are, or one of what it may hold: AffineCoupling, AdditiveCoupling, ActNorm,
-            Conv1x1, Permute, Squeeze, Unsqueeze, FactorOut, Chain.
+        layer: an AffineCoupling, AdditiveCoupling, ActNorm, Conv1x1, Permute, Squeeze or Unsqueeze; or a Chain or
+            FactorOut of such layers, as Glow and RealNVP are.
         limit: the largest absolute value of a state, a power of two.
 
     Raises:
-        TypeError: another layer is within.
-        ValueError: a state leaves the grid; a Z needs bits that are not there.
+        TypeError: `layer` is or contains another kind of layer.
+        ValueError: `limit` is no power of two; a state exceeds it; or bits that Z needs are missing.
+        RuntimeError: in backward, the parameters or the condition have changed since the forward pass.
 
     References:
         MacKay, Vicol, Ba & Grosse, Reversible Recurrent Neural Networks, 2018 (what is forgotten must be stored). Hao &
@@ -59,7 +59,7 @@ class Exact(InPlaceLayer):
             raise ValueError(f"limit is a power of two, as 256 or 0.5; got {shown(limit)}")
         self.layer, self.limit = layer, float(limit)
         self._corrections: Corrections | None = None
-        self._on_grid  # refuses what cannot be made exact
+        self._on_grid  # raises TypeError if the layer cannot be made exact
 
     @property
     def _on_grid(self):
@@ -76,22 +76,22 @@ class Exact(InPlaceLayer):
     def parts_to_show(self, shape: tuple[int, ...]) -> list:
         return [("layer", self.layer, shape)]
 
-    #: its states are not rebuilt with an error, and are not measured
+    #: drift is not measured, since states are rebuilt without error
     is_composite = False
 
     @property
     def correction_bytes(self) -> int:
-        """How many bytes of correction bits the last forward left."""
+        """How many bytes of correction bits the last forward pass stored."""
         return self._corrections.nbytes if self._corrections else 0
 
     def check_shape(self, X: Array, name: str = "X") -> None:
         self.layer.check_shape(X, name)
 
     def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
-        ops, self._corrections = get_ops(X), None  # frees what an earlier call left
+        ops, self._corrections = get_ops(X), None  # frees the bits of an earlier call
         ops.snap_(X, ops.grid(self.limit, X))
         corrections = Corrections(ops.checksum(X))
-        with within(corrections=corrections, monitor=None):  # what is rebuilt to the bit needs no monitor
+        with within(corrections=corrections, monitor=None):  # states are rebuilt to the bit, so no drift is measured
             Z, logdet = self._on_grid.forward_(X, cond)
         corrections.mark, self._corrections = ops.checksum(Z), corrections
         return Z, logdet
@@ -119,14 +119,20 @@ class Exact(InPlaceLayer):
 
     @in_own_context
     def encode(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
-        """Z and the correction bits of integers X: the same map without loss, in steps of the grid.
+        """Maps integers X to integers Z and correction bits, without loss.
 
         Args:
-            X: integers, (N, C, *spatial): x = X * step with step = limit / 2^24 in float32, limit / 2^50 in float64.
+            X: integers (N, C, *spatial), which count steps of the grid: x = X * step with step = limit / 2^24 in
+                float32 and limit / 2^50 in float64.
+            cond: the condition, or None.
 
         Returns:
-            Z, an array of int64 of X's shape, and bits, a NumPy array of uint8, from which `decode` makes X again, with
-            an engine and on a processor whose floating-point results are the same bits.
+            Z, int64 of the shape of X, and bits, a NumPy array of uint8. `decode` makes X from them, if its engine and
+            processor compute the same bits.
+
+        Raises:
+            TypeError: X has no integers.
+            ValueError: a number leaves the grid.
         """
         ops = get_ops(X)
         floats = self._floats(ops, X)
@@ -138,10 +144,16 @@ class Exact(InPlaceLayer):
 
     @in_own_context
     def decode(self, Z: Array, bits: int | None, cond: Cond = None) -> Array:
-        """The integers X of which `encode` made Z and bits.
+        """Maps the Z and bits that `encode` returned back to the integers X.
+
+        Args:
+            Z: int64, (N, C, *spatial).
+            bits: the NumPy array of uint8.
+            cond: the condition that encode had.
 
         Raises:
-            ValueError: it is not sure that these are they.
+            ValueError: the checksum of the result differs: Z, the bits, the condition, the parameters or the
+                processor's arithmetic are not those of `encode`.
         """
         ops = get_ops(Z)
         floats, corrections = self._floats(ops, Z), Corrections.unpacked(bits, ops)
@@ -152,13 +164,12 @@ class Exact(InPlaceLayer):
         if _checksum(ops, X) != corrections.source:
             raise ValueError(
                 "what was decoded is not what was encoded: the parameters, the condition, Z or the bits are others, or "
-                "this "
-                "machine computes other bits"
+                "this machine computes other bits"
             )
         return X
 
     def _floats(self, ops, X):
-        """The numbers of the grid that integers stand for."""
+        """Converts integers, which count steps of the grid, to the numbers on the grid."""
         if not ops.xp.isdtype(X.dtype, "integral"):
             raise TypeError(f"encode and decode take integers, which count the steps of the grid; got dtype {X.dtype}")
         floats = ops.copy_channels_last(ops.astype(X, "float64" if self.dtype is None else self.dtype))
@@ -174,8 +185,7 @@ class Exact(InPlaceLayer):
         if corrections.source not in (None, ops.checksum(X)):
             raise RuntimeError(
                 "the X that was rebuilt is not that of forward, and the gradients just added are wrong: between the "
-                "two the "
-                "parameters or the condition changed, or a conditioner does not give the same bits twice"
+                "two the parameters or the condition changed, or a conditioner does not give the same bits twice"
             )
 
 

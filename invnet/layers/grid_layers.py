@@ -1,4 +1,4 @@
-"""What Exact makes of layers: the same maps, with the same parameters, on numbers of a grid."""
+"""The layers that Exact computes with: the same maps, with the same parameters, on the numbers of a grid."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 def on_grid(layer: Any, limit: float) -> Layer:
-    """A layer on the grid up to `limit` that shares the parameters of `layer`.
+    """Makes a layer on the grid that shares the parameters of `layer`.
+
+    Args:
+        layer: a layer that Exact takes.
+        limit: the largest absolute value on the grid.
 
     Raises:
-        TypeError: there is none for a layer of this kind.
+        TypeError: this kind of layer has no version on the grid.
     """
     if isinstance(layer, Chain):
         return Chain(*[on_grid(step, limit) for step in layer._folded])
@@ -40,17 +44,16 @@ def on_grid(layer: Any, limit: float) -> Layer:
         return layer
     raise TypeError(
         f"Exact takes Chain, FactorOut, AffineCoupling, AdditiveCoupling, ActNorm, Conv1x1, Permute, Squeeze and "
-        f"Unsqueeze; "
-        f"got {layer!r} within"
+        f"Unsqueeze; got {layer!r} within"
     )
 
 
 class GridLayer(InPlaceLayer):
-    """What these layers share: the layer whose map this is, and the grid.
+    """The base of layers on a grid.
 
     Args:
-        layer: with the parameters.
-        limit: of the grid.
+        layer: the layer whose map and parameters are used.
+        limit: the largest absolute value on the grid.
     """
 
     def __init__(self, layer: Any, limit: float):
@@ -64,7 +67,7 @@ class GridLayer(InPlaceLayer):
 
 
 class GridAdditive(GridLayer):
-    """z2 = x2 + round(t): one to one."""
+    """The additive coupling z2 = x2 + round(t). It is one to one on the grid, so it needs no bits."""
 
     def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
         return X, self.layer._run(X, cond, self._couple, current().corrections.put(self._tiles(X)))
@@ -80,7 +83,7 @@ class GridAdditive(GridLayer):
         return len(self.layer._tiles(get_ops(X), X))
 
     def _couple_vjp(self, ops, dz2, z2, h, dlogdet, note):
-        # What the layer itself would make of z2 is near x2; its gradient needs z2 alone.
+        # The layer's own backward_ rebuilds x2 with rounding errors, so it gets a copy; the gradient needs z2 only.
         dh = self.layer._transform.backward_(ops, dz2, ops.copy_channels_last(z2), h, dlogdet)
         self._uncouple(ops, z2, h, note)
         return dh
@@ -95,7 +98,7 @@ class GridAdditive(GridLayer):
 
 
 class GridAffine(GridAdditive):
-    """z2 = round((x2 + round(t)) s), with the bits that tell x2 from others of the same z2."""
+    """The affine coupling z2 = round((x2 + round(t)) s). Bits tell which x2 it was, of those with the same z2."""
 
     def _couple(self, ops, x2, h, note):
         logdet, note.bits = ops.couple_on_grid_(x2, h, self.layer._transform.scale_and_bound, self._grid(x2))
@@ -106,9 +109,9 @@ class GridAffine(GridAdditive):
 
 
 class GridMix(GridLayer):
-    """z = round(M x) + round(b) by lifting: x times |det M| ** (1 / C) first, then a matrix of determinant 1 or -1.
+    """z = round(M x) + round(b): a scale |det M| ** (1 / C), then a matrix of determinant 1 or -1, by lifting.
 
-    A diagonal M is a scale for each channel. Bits are needed where a scale is below one.
+    A diagonal M is a scale for each channel. A scale below 1 needs correction bits.
     """
 
     def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
@@ -138,7 +141,7 @@ class GridMix(GridLayer):
         self._rebuild(Z, M, b, logdet)
         ops = get_ops(Z)
         one = ops.xp.ones_like(M) if M.ndim == 1 else ops.diagonal_matrix(ops.xp.ones_like(b))
-        dM, db = ops.mix_vjp_(dZ, Z, M, one, 0 * b)  # by the matrix one X stays as it is
+        dM, db = ops.mix_vjp_(dZ, Z, M, one, 0 * b)  # the identity in place of the inverse leaves X unchanged
         pullback(dM, db, self.layer._dlogdet(dlogdet, Z))
         return dZ, Z
 
@@ -158,7 +161,7 @@ class GridMix(GridLayer):
         ops.map_tiles(work, list(zip(tiles, current().corrections.take(len(tiles)))), lambda _: None)
 
     def _parts(self, M, logdet):
-        """The scale (C,), or None where it is one, and the Lifting, or None for a diagonal."""
+        """Returns the scale (C,), None if it is 1; and the Lifting, None if M is diagonal."""
         ops, C = get_ops(M), M.shape[0]
         if M.ndim == 1:
             return M, None

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 
 class LeakyReLU(InPlaceLayer):
-    """Z = X where X is positive, slope X elsewhere, element by element; logdet is log(slope) times the number of the
-    latter.
+    """Element by element, Z = X if X >= 0, and Z = slope * X if X < 0.
+
+    Logdet is log(slope) times the number of negative elements.
 
     Args:
-        slope: below zero, positive; the inverse multiplies an error there by 1 / slope.
+        slope: the slope for negative numbers, positive. The inverse multiplies rounding errors there by 1 / slope.
+
+    Raises:
+        ValueError: the slope is not positive and finite.
+        TypeError: the slope is no number.
     """
 
     uses_condition = False
@@ -48,7 +53,7 @@ class LeakyReLU(InPlaceLayer):
         return ops.images(xp.where(R < 0, slope * R, R), X.shape), logdet
 
     def _slope_vjp(self, dZ, Z, slope):
-        """dX and X; logdet is constant but for jumps, so that its gradient is none."""
+        """Returns dX and X. The derivative of logdet is zero wherever it exists, so dlogdet has no effect."""
         ops, xp, dR, R = get_ops(Z), get_ops(Z).xp, get_ops(Z).rows(dZ), get_ops(Z).rows(Z)
         dX, X = xp.where(R < 0, slope * dR, dR), xp.where(R < 0, R / slope, R)
         return ops.images(dX, Z.shape), ops.images(X, Z.shape)

@@ -1,4 +1,4 @@
-"""Logit and Sigmoid: from the unit interval to the line, and back."""
+"""Logit and Sigmoid: maps from the unit interval to the real line, and back."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 class Logit(InPlaceLayer):
-    """Z = log(p / (1 - p)) with p = alpha + (1 - 2 alpha) X, for data X in [0, 1], element by element.
+    """Element by element, Z = log(p / (1 - p)) with p = alpha + (1 - 2 alpha) X, for data X in [0, 1].
 
     Args:
-        alpha: the margin that keeps p off 0 and 1; from 0, where X may be neither 0 nor 1, to below 1/2.
+        alpha: the margin that keeps p away from 0 and 1, at least 0 and below 0.5. With 0, X must not be 0 or 1.
 
     Raises:
-        ValueError: forward meets a value whose p is not between 0 and 1. Values a little outside [0, 1], which samples
-            can have, are no error where alpha is positive.
+        ValueError: alpha is out of range; or, in forward, a p is not between 0 and 1. With a positive alpha, X may lie
+            a little outside [0, 1], as samples can.
+        TypeError: alpha is no number.
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 4.1.
@@ -49,9 +50,7 @@ class Logit(InPlaceLayer):
     def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
         ops, xp = get_ops(Z), get_ops(Z).xp
         p, e = self._p(xp, ops.rows(Z)), xp.exp(-xp.abs(ops.rows(Z)))
-        slope = (
-            (1 - 2 * self._alpha) * (1 + e) ** 2 / e
-        )  # of Z in X: 1 / p (1 - p) without the difference, which cancels
+        slope = (1 - 2 * self._alpha) * (1 + e) ** 2 / e  # dZ/dX; 1 / (p (1 - p)) would lose digits in the difference
         dR = (ops.rows(dZ) + ops.at_positions(dlogdet, Z) * (2 * p - 1)) * slope
         return ops.images(dR, Z.shape), ops.images((p - self._alpha) / (1 - 2 * self._alpha), Z.shape)
 
@@ -63,7 +62,7 @@ class Logit(InPlaceLayer):
         return ops.images(dR, X.shape), ops.images(xp.log(p) - xp.log1p(-p), X.shape)
 
     def _p_of(self, X):
-        """p, in rows."""
+        """Returns p (rows, C) for X."""
         ops = get_ops(X)
         p = self._alpha + (1 - 2 * self._alpha) * ops.rows(X)
         if not ops.lies_within(p, 0, 1, ends=False):
@@ -79,22 +78,22 @@ class Logit(InPlaceLayer):
         return xp.where(R > 0, 1 / (1 + e), e / (1 + e))
 
     def _log_slope(self, ops, log_p_q, X):
-        """log|det dX/dZ|."""
+        """Returns log|det dX/dZ| (N,), from log(p (1 - p))."""
         dimensions = math.prod(X.shape[1:])
         return ops.sum_positions(log_p_q, X.shape[0]) - dimensions * math.log(1 - 2 * self._alpha)
 
 
 class Sigmoid(Reverse):
-    """Z = 1 / (1 + exp(-X)), element by element, onto the unit interval: the inverse of Logit(alpha).
+    """Element by element, Z = (sigmoid(X) - alpha) / (1 - 2 alpha), the inverse of Logit(alpha).
 
-    With a margin alpha, Z = (sigmoid(X) - alpha) / (1 - 2 alpha), which reaches a little beyond [0, 1].
+    With alpha = 0, Z = 1 / (1 + exp(-X)) lies between 0 and 1. With a positive alpha, Z reaches a little beyond.
 
     Args:
-        alpha: the margin, from 0 to below 1/2.
+        alpha: the margin, at least 0 and below 0.5.
 
     Raises:
-        ValueError: inverse or backward meets a value not between 0 and 1, as where the sigmoid was rounded to 1: in
-            float32 of numbers above 17.
+        ValueError: alpha is out of range; or inverse or backward gets a number that no X gives, such as 1 with alpha =
+            0. In float32 the sigmoid of numbers above 17 is rounded to 1.
     """
 
     def __init__(self, alpha: float = 0.0):

@@ -1,4 +1,4 @@
-"""PartitionedAdditiveCoupling: the additive coupling in several parts, each shifted by the part before it."""
+"""PartitionedAdditiveCoupling: an additive coupling of several parts, each shifted given the part before it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 
 class PartitionedAdditiveCoupling(InPlaceLayer):
-    """Z_1 = X_1 and Z_k = X_k + net_{k-1}(X_{k-1}) for K parts of the channels, of the same size; logdet is 0.
+    """Z_1 = X_1 and Z_k = X_k + net_{k-1}(X_{k-1}), for K equal parts of the channels; logdet is 0.
 
-    What shifts a part is the part before it as it came in, so that forward computes all at once; the inverse goes from
-    part to part. With two parts it is an AdditiveCoupling. The Jacobian has ones on its diagonal and the nets'
-    Jacobians below.
+    Each part is shifted given the input of the part before it, so forward computes all parts independently. The inverse
+    goes from part to part. With two parts, this is an AdditiveCoupling. The Jacobian has ones on the diagonal and the
+    nets' Jacobians below it.
 
     Args:
-        channels: C, a multiple of the number of parts.
-        nets: conditioners, one less than there are parts, each from C/K channels to as many.
+        channels: C, a multiple of K.
+        nets: K - 1 conditioners, each from C/K to C/K channels.
 
     Raises:
-        ValueError: there is no net, the channels cannot be divided into so many parts, or a net gives another shape.
+        ValueError: there is no net, C is no multiple of K, or a net gives another shape.
+        TypeError: `nets` is no list of conditioners, or `channels` no integer.
 
     References:
         Dinh, Krueger & Bengio, NICE: Non-linear Independent Components Estimation, 2014, section 3.2 (two parts).
@@ -43,8 +44,7 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
         if not nets or channels % (len(nets) + 1):
             raise ValueError(
                 f"a PartitionedAdditiveCoupling of K parts has K - 1 nets, at least one, and a multiple of K channels; "
-                f"got {len(nets)} nets "
-                f"and {channels} channels"
+                f"got {len(nets)} nets and {channels} channels"
             )
         for net in nets:
             if not isinstance(net, Conditioner):
@@ -60,13 +60,13 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
         super().__setattr__(name, value)
         if name == "nets":
             size = self.channels // (len(value) + 1)
-            # part k - 1 passes and shifts part k, which is an additive coupling of the two
+            # shifting part k + 1 given part k is an additive coupling of the two
             self._couplings = [
                 (slice(k * size, (k + 2) * size), AdditiveCoupling(2 * size, net)) for k, net in enumerate(value)
             ]
 
     def forward_(self, X: Array, cond: Cond = None) -> tuple[Array, Array]:
-        for parts, coupling in reversed(self._couplings):  # from the last: what shifts it is still as it came in
+        for parts, coupling in reversed(self._couplings):  # from the last, so that each net sees an input
             coupling.forward_(X[:, parts], cond)
         return X, get_ops(X).full(X.shape[0], 0.0, X)
 
@@ -76,18 +76,15 @@ class PartitionedAdditiveCoupling(InPlaceLayer):
         return Z, get_ops(Z).full(Z.shape[0], 0.0, Z)
 
     def backward_(self, dZ: Array, Z: Array, dlogdet: Array | float | None, cond: Cond = None) -> tuple[Array, Array]:
-        for (
-            parts,
-            coupling,
-        ) in self._couplings:  # the first of both parts is X's by now, and the gradient of the second still that of Z
+        # At each step the first of the two parts is rebuilt already, and the second has its gradient of Z still.
+        for parts, coupling in self._couplings:
             coupling.backward_(dZ[:, parts], Z[:, parts], dlogdet, cond)
         return dZ, Z
 
     def inverse_backward_(
         self, dX: Array, X: Array, dlogdet: Array | float | None, cond: Cond = None
     ) -> tuple[Array, Array]:
-        for parts, coupling in reversed(
-            self._couplings
-        ):  # the gradient of a part is whole before it goes on to the part before it
+        # The gradient of a part is complete before it is passed to the part before it.
+        for parts, coupling in reversed(self._couplings):
             coupling.inverse_backward_(dX[:, parts], X[:, parts], dlogdet, cond)
         return dX, X

@@ -1,4 +1,4 @@
-"""Permute: another order of the channels."""
+"""Permute: the channels in another order."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class Permute(Isometry):
-    """Z[:, i] = X[:, order[i]].
+    """A permutation of the channels, Z[:, i] = X[:, order[i]]; logdet is 0.
 
     Args:
-        order: a permutation of 0 ... C-1; see `reversal` and `random` for two common ones.
+        order: a permutation of 0 ... C-1. `Permute.reversal(C)` and `Permute.random(C, seed)` make two common ones.
 
     Raises:
         ValueError: `order` is no permutation.
+        TypeError: `order` has no integers.
     """
 
     def __init__(self, order: Sequence[int] | np.ndarray):

@@ -1,4 +1,4 @@
-"""Planar and Radial: the two layers of the first normalizing flows, which bend space along a plane or about a point."""
+"""Planar and Radial: the layers of the first normalizing flows. They change space near a plane, or around a point."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ ONE = math.log(math.e - 1)  # softplus(ONE) = 1
 
 
 class Planar(InPlaceLayer):
-    """Stretches space across the plane w.x + b = 0, z = x + uh tanh(w.x + b); logdet is log(1 + w.uh (1 - tanh^2)).
+    """The planar map z = x + uh tanh(w.x + b); logdet is log(1 + w.uh (1 - tanh^2(w.x + b))).
 
-    The layer is invertible for w.uh > -1, which uh = u + (softplus(w.u) - 1 - w.u) w / w.w keeps for every u; where w
-    is zero, uh = u and the layer is a shift. The inverse finds w.x, the root of a monotone function of one number, to
-    the precision of the dtype. A new layer is the identity, with a plane at random.
+    It stretches or compresses space near the plane w.x + b = 0. It is invertible if w.uh > -1. This holds for every u
+    with uh = u + (softplus(w.u) - 1 - w.u) w / w.w. If w is zero, uh = u and the layer is a shift. The inverse finds
+    w.x as the root of a monotone function of one number, to the precision of the dtype. A new layer is the identity,
+    with a random plane.
 
-    On arrays with spatial axes it acts at each position alone.
+    On arrays with spatial axes, it maps the channels at each position separately.
 
     Args:
-        channels: C.
+        channels: C, at least 1.
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: `channels` is not positive, or `dtype` unknown.
+        TypeError: `channels` is no integer.
 
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1 and appendix A.1.
@@ -72,18 +77,23 @@ class Planar(InPlaceLayer):
 
 
 class Radial(InPlaceLayer):
-    """Pushes space away from a point or draws it near, z = x + beta_h (x - x0) / (alpha + r), r = |x - x0|.
+    """The radial map z = x + beta_h h (x - x0) with h = 1 / (alpha + r) and r = |x - x0|.
 
-    alpha = exp(log_alpha) is positive, and beta_h = softplus(beta) - alpha > -alpha, which makes the layer invertible;
-    its inverse solves a quadratic equation in r. Logdet is (C - 1) log(1 + beta_h h) + log(1 + alpha beta_h h^2), h = 1
-    / (alpha + r). A new layer is the identity, with a point at random.
+    It moves space away from the point x0, or towards it. alpha = exp(log_alpha) is positive, and beta_h =
+    softplus(beta)
+    - alpha is above -alpha, so the layer is invertible. Its inverse solves a quadratic equation in r. Logdet is
+    (C - 1) log(1 + beta_h h) + log(1 + alpha beta_h h^2). A new layer is the identity, with a random point.
 
-    On arrays with spatial axes it acts at each position alone.
+    On arrays with spatial axes, it maps the channels at each position separately.
 
     Args:
-        channels: C.
+        channels: C, at least 1.
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: `channels` is not positive, or `dtype` unknown.
+        TypeError: `channels` is no integer.
 
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1 and appendix A.2.
@@ -118,7 +128,7 @@ class Radial(InPlaceLayer):
         return dX, X
 
     def _theta(self):
-        """alpha, and s = alpha + beta_h, both positive."""
+        """Returns [alpha, s] with s = alpha + beta_h = softplus(beta); both are positive."""
         xp, beta = get_ops(self.beta.data).xp, self.beta.data
         s = xp.where(beta > 0, beta, xp.zeros_like(beta)) + xp.log1p(xp.exp(-xp.abs(beta)))
         return xp.concat([xp.exp(self.log_alpha.data), s])

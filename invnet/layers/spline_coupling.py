@@ -1,4 +1,4 @@
-"""SplineCoupling: the coupling whose map of x2 is a spline."""
+"""SplineCoupling: the coupling that transforms x2 by splines."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 class SplineCoupling(Coupling):
-    """Z = [x1, spline(x2; h)], h = net(x1), each number of x2 by a monotone rational quadratic spline of its own: see
-    Spline.
+    """The spline coupling Z = [x1, spline(x2; h)] with h = net(x1).
 
-    Its pieces reach from -bound to bound, outside it is the identity; so the data should be scaled to lie within for
-    the most part. A zero conditioner makes the layer the identity.
+    Each number of x2 has its own monotone rational quadratic spline, whose formula is at
+    `invnet.layers.transforms.Spline`. The spline acts from -bound to bound and is the identity outside, so most of the
+    data should lie within. The layer is the identity if the conditioner gives zeros.
 
     Args:
-        channels: C, at least 2; x1 has ceil(C/2) of them.
-        net: a conditioner from ceil(C/2) to (3 bins - 1) floor(C/2) channels: all parameters of the first of x2, then
-            the next; or None, and `hidden` says how to make one.
-        bins: how many pieces a spline has, from 2.
+        channels: C, at least 2; x1 is the first ceil(C/2) of them.
+        net: a conditioner from ceil(C/2) to (3 bins - 1) floor(C/2) channels: all parameters of the first channel of
+            x2, then those of the next. With None, a new one is made from the options of AdditiveCoupling.
+        bins: the number of pieces of a spline, 2 to 500.
         bound: half the width of the domain, positive.
-        tails: "linear" for the identity outside the domain, or None where x2 is never outside.
-        hidden, ndim, cond_channels, seed, dtype: of a new conditioner, see AdditiveCoupling.
+        tails: "linear" for the identity outside the domain; None if values outside the domain are errors.
+        hidden, ndim, cond_channels, seed, dtype: options of a new conditioner, as in AdditiveCoupling.
 
     Raises:
-        ValueError: a number is out of its range, or an option of a new conditioner is given beside `net`; without
-            tails, x2 has a value outside the domain, or NaN.
-        TypeError: neither `net` nor `hidden` is given; `net` is no conditioner.
+        ValueError: an argument is out of range, or an option of a new conditioner is given although `net` is; or, with
+            tails=None, x2 has a value outside the domain or NaN.
+        TypeError: neither `net` nor `hidden` is given, or `net` is no conditioner.
 
     References:
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, sections 3.1 and 3.2.

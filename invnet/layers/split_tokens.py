@@ -1,4 +1,4 @@
-"""SplitTokens: half of the positions to the first half of the channels, the others to the second."""
+"""SplitTokens: moves one half of the positions to the first half of the channels, and the other half to the second."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ PATTERNS = ("checkerboard", "rows", "columns")
 
 
 class SplitTokens(Isometry):
-    """Exchanges positions for channels: one half of the positions becomes the first half of the channels, the other the
-    second.
+    """Moves one half of the positions to the first half of the channels, and the other half to the second; logdet is 0.
 
-    So a coupling between a SplitTokens and its Reverse changes half of the positions given the other half, while its
+    A coupling between a SplitTokens and its Reverse then changes half of the positions given the other half. Its
     conditioner sees as many positions as before, with half of the channels. The k-th position of a half, in row-major
-    order, becomes positions 2k and 2k + 1, of which the first gets the first half of its channels.
+    order, becomes positions 2k and 2k + 1: the first of these gets the first half of its channels.
 
     Args:
-        pattern: which positions are the first half: "checkerboard", "rows" or "columns", every other one from the
-            first.
-        inverted: the others.
+        pattern: which positions are the first half: "checkerboard", "rows" or "columns" means every second position,
+            row or column, from the first.
+        inverted: whether the two halves are exchanged.
 
     Raises:
-        ValueError: the pattern is another; at the first array, it has not two spatial axes, of which the one that is
-            halved is even (of a checkerboard, one of the two), or its number of channels is odd.
+        ValueError: the pattern is unknown; or an array has not two spatial axes, or an odd number of channels, or its
+            positions cannot be halved by this pattern.
+        TypeError: `inverted` is neither True nor False.
 
     References:
         Kolesnikov, Pinto & Tschannen, Jet: A Modern Transformer-Based Normalizing Flow, 2024, section 3 (spatial
@@ -57,8 +57,7 @@ class SplitTokens(Isometry):
         if not even or X.shape[1] % 2:
             raise ValueError(
                 f"SplitTokens halves the channels, and the positions of two spatial axes by {self.pattern}: both must "
-                f"be "
-                f"even; got {name} of shape {tuple(X.shape)}"
+                f"be even; got {name} of shape {tuple(X.shape)}"
             )
 
     def apply(self, X: Array) -> Array:
@@ -75,7 +74,7 @@ class SplitTokens(Isometry):
         return ops.images(ops.xp.reshape(tokens, (N * H * W, C)), Z.shape)
 
     def _order(self, ops, H, W):
-        """The positions of the first half, and then those of the second."""
+        """Returns the indices of the positions: those of the first half, then those of the second."""
         row, column = np.divmod(np.arange(H * W), W)
         second = {"checkerboard": row + column, "rows": row, "columns": column}[self.pattern] % 2 != self.inverted
         return ops.from_numpy(np.argsort(second, kind="stable"))

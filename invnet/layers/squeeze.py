@@ -1,4 +1,4 @@
-"""Squeeze and Unsqueeze: space to channels and back."""
+"""Squeeze and Unsqueeze: move positions to channels, and back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 class Squeeze(Isometry):
-    """Halves every spatial axis and multiplies the channels by 2, 4 or 8.
+    """Halves every spatial axis, and multiplies the number of channels by 2, 4 or 8; logdet is 0.
 
-    The channel of input channel c and offset (dy, dx) in its 2x2 block is c*4 + dy*2 + dx; c*2 + dx on one axis and
-    c*8 + dz*4 + dy*2 + dx on three.
+    (N, C, H, W) becomes (N, 4 C, H/2, W/2). Channel c at offset (dy, dx) of a 2x2 block becomes channel 4 c + 2 dy +
+    dx. With one spatial axis it becomes 2 c + dx, with three 8 c + 4 dz + 2 dy + dx.
+
+    Raises:
+        ValueError: an array has no spatial axes, or one of odd length.
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.6.
@@ -38,7 +41,11 @@ class Squeeze(Isometry):
 
 
 class Unsqueeze(Squeeze):
-    """The inverse of Squeeze: doubles every spatial axis and divides the channels by 2, 4 or 8."""
+    """The inverse of Squeeze: doubles every spatial axis, and divides the number of channels by 2, 4 or 8; logdet is 0.
+
+    Raises:
+        ValueError: an array has no spatial axes, or a number of channels that cannot be divided.
+    """
 
     halvings = -1
     apply, unapply = Squeeze.unapply, Squeeze.apply  # type: ignore[assignment]

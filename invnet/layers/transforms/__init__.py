@@ -1,8 +1,8 @@
-"""Transforms: what a layer with a conditioner makes of each number, one map a file.
+"""Transforms: the elementwise maps of couplings and autoregressive layers, one in each file.
 
-A layer is a coupler and a transform. The coupler (coupling.py, autoregressive.py) says which channels the conditioner
-sees and in which order the others are changed. The transform says how a number is changed, given the conditioner's
-outputs for it.
+Such a layer consists of a coupler and a transform. The coupler (coupling.py, autoregressive.py) decides which channels
+the conditioner sees and in which order the others are changed. The transform computes the new value of each number from
+the conditioner's outputs for it.
 """
 
 from .affine import Affine

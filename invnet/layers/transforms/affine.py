@@ -17,10 +17,11 @@ LARGEST_SCALE = 4.0
 
 
 def scale_and_bound(scale: str | None, bound: float | None) -> tuple[str, float | None]:
-    """The scale and its bound, where None stands for the default; the bound of other scales than "bounded" is None.
+    """Returns the scale and its bound, with defaults in place of None. Only the scale "bounded" has a bound.
 
     Raises:
-        ValueError: one of them is out of its range, or the bound would have no effect.
+        ValueError: the scale is unknown, the bound is not above 1, or it is given for another scale than "bounded".
+        TypeError: the bound is no number.
     """
     scale = "bounded" if scale is None else scale
     if scale not in SCALES:
@@ -36,14 +37,15 @@ def scale_and_bound(scale: str | None, bound: float | None) -> tuple[str, float 
 
 
 class Affine(Transform):
-    """z = (x + t) s, with h = [t, raw] and s = scale(raw); logdet is sum log s.
+    """The affine map z = (x + t) s, where h = [t, raw] and s = scale(raw); logdet is the sum of log s.
 
     Args:
-        scale: "bounded", "sigmoid" or "doubled", as in AffineCoupling; None is "bounded".
-        bound: the largest scale of "bounded", above 1; None is 4.
+        scale: "bounded", "sigmoid" or "doubled", as in AffineCoupling; None means "bounded".
+        bound: the largest s of "bounded", above 1; None means 4.
 
     Raises:
-        ValueError: one of them is out of its range, or the bound would have no effect.
+        ValueError: the scale is unknown, the bound is not above 1, or it is given for another scale than "bounded".
+        TypeError: the bound is no number.
 
     References:
         Dinh, Sohl-Dickstein & Bengio, Density estimation using Real NVP, 2016, section 3.2.
@@ -53,7 +55,7 @@ class Affine(Transform):
 
     def __init__(self, scale: str | None = None, bound: float | None = None):
         self.scale, self.bound = scale_and_bound(scale, bound)
-        #: as operations take it
+        #: the scale in the form in which operations take it
         self.scale_and_bound = self.scale, float(self.bound or LARGEST_SCALE)
 
     @property

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Shift(Transform):
-    """z = x + h; logdet is 0.
+    """The shift z = x + h; logdet is 0.
 
     References:
         Dinh, Krueger & Bengio, NICE: Non-linear Independent Components Estimation, 2014, section 3.2.

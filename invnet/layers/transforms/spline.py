@@ -1,4 +1,4 @@
-"""Spline: the transform of spline couplings and of autoregressive layers of splines."""
+"""Spline: the transform of spline couplings and of autoregressive spline layers."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ if TYPE_CHECKING:
 
 
 class Spline(Transform):
-    """Each number x of [-bound, bound] becomes a number z of it, by K rational quadratic pieces; the identity outside.
+    """A monotone rational quadratic spline. It maps the domain [-bound, bound] to itself by K pieces.
 
-    With knots (x_k, y_k), slopes d_k at them, widths w_k, heights h_k, delta_k = h_k / w_k and xi = (x - x_k) / w_k
-    from 0 to 1,
+    Between the knots (x_k, y_k) and (x_{k+1}, y_{k+1}), with slopes d_k at the knots, widths w_k = x_{k+1} - x_k,
+    heights h_k = y_{k+1} - y_k, delta_k = h_k / w_k and xi = (x - x_k) / w_k,
 
         z = y_k + h_k (delta_k xi^2 + d_k xi (1 - xi)) / (delta_k + (d_k + d_{k+1} - 2 delta_k) xi (1 - xi)).
 
-    A number has 3 K - 1 parameters: softmax of the first K gives the widths, of the next K the heights, softplus of the
-    others the slopes at the inner knots; those at the two ends are 1. A bin has a thousandth of the domain at least, a
-    slope is 0.001 at least. Parameters of zero make the identity.
+    The conditioner gives 3 K - 1 parameters for each number. The softmax of the first K gives the widths, that of the
+    next K the heights. The softplus of the last K - 1 gives the slopes at the inner knots. The slopes at the two ends
+    are 1. Each width and height is at least a thousandth of the domain, and each slope at least 0.001. If all
+    parameters are zero, the spline is the identity.
 
     Args:
-        bins: K, from 2 to 500.
+        bins: the number of pieces K, from 2 to 500.
         bound: half the width of the domain, positive.
-        tails: "linear" for the identity outside the domain, or None where nothing is outside.
-        by_channel: whether the conditioner gives all parameters of the first channel, then those of the next, as in a
-            coupling; else the first parameter of all channels, then the second, as in an autoregressive layer.
+        tails: "linear" for the identity outside the domain; None if values outside the domain are errors.
+        by_channel: the order of the conditioner's outputs. True: all parameters of the first channel, then all of the
+            next, as in a coupling. False: the first parameter of all channels, then the second, as in an autoregressive
+            layer.
 
     Raises:
-        ValueError: without tails, a number is outside the domain, or NaN.
+        ValueError: an argument is out of its range; or, with tails=None, a number is outside the domain or NaN.
+        TypeError: `bins` is no integer or `bound` no number.
 
     References:
         Durkan, Bekasov, Murray & Papamakarios, Neural Spline Flows, 2019, section 3.1. Gregory & Delbourgo, Piecewise
         rational quadratic interpolation to monotonic data, 1982.
     """
 
-    why_not_fused = "without tails every number is checked, which compiled functions do not"
+    why_not_fused = "with tails=None every number is checked, which compiled functions do not do"
 
     def __init__(self, bins: int = 8, bound: float = 3.0, tails: str | None = "linear", by_channel: bool = True):
         check_integers(bins=bins)
@@ -75,7 +78,7 @@ class Spline(Transform):
     def spec(self) -> object:
         return None if self.tails is None else {"kind": "spline", "spline": (self.bins, self.bound)}
 
-    # ---- operations take rows of numbers, (rows, C), and of their parameters, (rows, C, 3 K - 1)
+    # ---- operations take numbers as rows (rows, C), and their parameters as (rows, C, 3 K - 1)
 
     def _map(self, ops, x, h, spline):
         self._check_domain(ops, x)
@@ -93,7 +96,7 @@ class Spline(Transform):
         return ops.images(ops.xp.reshape(dP, (-1, dP.shape[1] * dP.shape[2])), h.shape)
 
     def _parameters(self, ops, x, h):
-        """Rows of h as (rows, C, parameters of one number)."""
+        """Returns h as an array (rows, C, 3 K - 1)."""
         if self.by_channel:
             return ops.xp.reshape(ops.rows(h), (-1, x.shape[1], self.outputs))
         return ops.xp.permute_dims(ops.xp.reshape(ops.rows(h), (-1, self.outputs, x.shape[1])), (0, 2, 1))

@@ -1,4 +1,4 @@
-"""Transform, the contract of an elementwise map whose parameters a conditioner gives."""
+"""Transform, the contract of an elementwise map whose parameters come from a conditioner."""
 
 from __future__ import annotations
 
@@ -7,34 +7,50 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from ...ops.reference import Ops
+    from ...typing import Array
+
 
 class Transform:
-    """An invertible map of each number, given `outputs` numbers of a conditioner.
+    """An invertible map z = f(x; h) of each number x, where a conditioner gives `outputs` numbers h for each x.
 
-    All methods work in place on channels x of shape (N, C, *spatial), and take the conditioner's outputs h of shape
-    (N, C * outputs, *spatial).
+    A subclass implements four methods. They overwrite the channels x, z, dx and dz, of shape (N, C, *spatial). They do
+    not change the conditioner's outputs h, of shape (N, C * outputs, *spatial). `ops` are the operations for the
+    arrays, and dlogdet is (N,).
 
-    forward_(ops, x, h) -> logdet (N,) or 0.0: x becomes z.
-    inverse_(ops, z, h) -> the inverse's logdet: z becomes x.
-    backward_(ops, dz, z, h, dlogdet) -> dh: z becomes x and dz becomes dx.
-    inverse_backward_(ops, dx, x, h, dlogdet) -> dh: x becomes z and dx becomes dz.
+        forward_(ops, x, h) -> logdet                      x becomes z; logdet is (N,), or 0.0 for all samples
+        inverse_(ops, z, h) -> logdet of the inverse       z becomes x
+        backward_(ops, dz, z, h, dlogdet) -> dh            z becomes x, dz becomes dx; dh has the shape of h
+        inverse_backward_(ops, dx, x, h, dlogdet) -> dh    x becomes z, dx becomes dz
     """
 
-    #: numbers of the conditioner for each channel
+    #: how many numbers the conditioner gives for each channel
     outputs = 1
 
     @classmethod
     def outputs_of(cls) -> int:
-        """`outputs` of a transform that is made with these arguments."""
+        """Returns `outputs` of a transform with these arguments."""
         return cls.outputs
 
     #: whether the log-determinant depends on x
     measures_logdet = True
-    #: what a user can choose so that the inverse amplifies rounding errors less, as texts
-    steadier: Any = ()
+    #: texts that tell a user which settings make the inverse amplify rounding errors less
+    steadier: tuple[str, ...] = ()
 
-    #: why `spec` is None, as a text for `explain`
+    #: the text with which `explain` says why `spec` is None
     why_not_fused: str | None = "compiled functions do not have this transform"
 
-    def spec(self) -> Any:
-        """The fields of a LayerSpec (fused/spec.py) that say what it computes; or None where it is never fused."""
+    def spec(self) -> dict[str, Any] | None:
+        """Returns the fields of a LayerSpec (fused/spec.py) that describe this map; None if it is never fused."""
+
+    def forward_(self, ops: Ops, x: Array, h: Array) -> Array | float:
+        raise NotImplementedError(f"{type(self).__name__} needs forward_(ops, x, h) -> logdet")
+
+    def inverse_(self, ops: Ops, z: Array, h: Array) -> Array | float:
+        raise NotImplementedError(f"{type(self).__name__} needs inverse_(ops, z, h) -> logdet")
+
+    def backward_(self, ops: Ops, dz: Array, z: Array, h: Array, dlogdet: Array) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} needs backward_(ops, dz, z, h, dlogdet) -> dh")
+
+    def inverse_backward_(self, ops: Ops, dx: Array, x: Array, h: Array, dlogdet: Array) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} needs inverse_backward_(ops, dx, x, h, dlogdet) -> dh")

@@ -1,16 +1,15 @@
-"""Copies of functions with a piece of their source rewritten, to see that a test fails if a term is broken.
-
-mutants.py breaks every term of the hand-written gradients of layers, conditioners and engines. Here are tables of the
-tests of other parts, whose rows say which piece is rewritten, and how.
-"""
+"""Copies of functions with a piece of their source replaced, for tests that name what they break."""
 
 import ast
 import functools
 import importlib
 import inspect
 import re
-import sys
 import textwrap
+
+from mutants import install, namespace
+
+__all__ = ["functions", "install", "mutant"]
 
 
 @functools.cache
@@ -59,7 +58,7 @@ def mutant(target, piece, replacement):
     module, _, path = target.partition(":")
     sources, module, names = functions(module), importlib.import_module(module), path.split(".")
     found = places_of(piece, sources.get(path, ""))
-    assert len(found) == 1, f"{target} has {piece!r} {len(found)} times: rewrite this row of MUTATIONS"
+    assert len(found) == 1, f"{target} has {piece!r} {len(found)} times: rewrite the row of the test"
     holder = getattr(module, names[0])
     depth, holder = (2, holder) if isinstance(holder, type) else (1, module)
     whole, name = sources[".".join(names[:depth])], names[depth - 1]
@@ -68,15 +67,6 @@ def mutant(target, piece, replacement):
     made = {}
     body = textwrap.indent(textwrap.dedent(source), "    ")
     exec(
-        f"from __future__ import annotations\ndef make(__class__):\n{body}\n    return {name}", dict(vars(module)), made
+        f"from __future__ import annotations\ndef make(__class__):\n{body}\n    return {name}", namespace(module), made
     )
     return holder, name, made["make"](holder)
-
-
-def install(monkeypatch, holder, name, made):
-    """Puts the copy in its place, and in that of modules that imported it."""
-    original = vars(holder)[name]
-    for module in [module for module in sys.modules.values() if getattr(module, "__name__", "").startswith("invnet.")]:
-        if vars(module).get(name) is original:
-            monkeypatch.setattr(module, name, made)
-    monkeypatch.setattr(holder, name, made)
