@@ -298,7 +298,7 @@ MUTATIONS = [
         ("@ K @ noise\n", "@ K\n"),
     )
 ] + [
-    ("jacobians:tangents_added", "gradient.array.tangent", "-gradient.array.tangent"),
+    ("jacobians:tangents_added", "parameter.add(gradient", "parameter.add(-gradient"),
 ]
 
 
