@@ -298,7 +298,7 @@ MUTATIONS = [
         ("@ K @ noise\n", "@ K\n"),
     )
 ] + [
-    ("jacobians:tangents_added", "parameter.add(tangent)", "parameter.add(-tangent)"),
+    ("jacobians:tangents_added", "parameter.add(gradient", "parameter.add(-gradient"),
 ]
 
 
