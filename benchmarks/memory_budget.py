@@ -53,7 +53,7 @@ def measure(hidden, size, rounds, levels=3):
     probe = make_glow(hidden, levels, steps, 3)
     probe.memory_budget = 1 << 40
     probe.forward(X)
-    everything = probe.saved_pass.kept.used
+    everything = probe.saved_pass.cache.used
     budgets = {f"invnet, {share:.0%}": share * everything for share in SHARES}
     contenders, used = {}, {}
     for name, budget in budgets.items():
@@ -61,7 +61,7 @@ def measure(hidden, size, rounds, levels=3):
         contenders[name] = budgeted(net, X, budget)
         contenders[name]()
         net.forward(X)
-        used[name] = net.saved_pass.kept.used if budget else 0
+        used[name] = net.saved_pass.cache.used if budget else 0
     shape = dict(hidden=hidden, levels=levels, steps=steps, channels=3, batch=batch, size=size, threads=1)
     contenders.update((name, CONTENDERS[name].make(**shape)) for name in OTHERS)
     rows = turns.summary(turns.in_turns(contenders, range(rounds)), "invnet, 0%")

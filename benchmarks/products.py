@@ -12,7 +12,7 @@ from numba import njit
 
 import invnet
 from invnet.ops.numpy.kernels.convolutions import ROWS_AT_ONCE
-from invnet.ops.numpy.kernels.products import multiples, place, product, product_of_transpose, rounded
+from invnet.ops.numpy.kernels.products import Left, Rows, multiples, place, product, product_of_transpose, rounded
 from invnet.ops.numpy.kernels.vectors import BYTES, SLACK
 from invnet.ops.threads import single_threaded_blas
 
@@ -29,62 +29,25 @@ def out(A, W, M, K, N, work, zeros, C, offsets):
     multiples(offsets[0], M, K)
     multiples(offsets[1], K, 1)
     place(W, K, N, work, 0, pitch)
+    left, right, first = Left(A, 0, offsets[0], offsets[1]), Rows(work, 0, pitch), Rows(zeros, 0, 0)
     for r in range(0, M, ROWS_AT_ONCE):
-        product(
-            A,
-            0,
-            offsets[0],
-            r,
-            min(M, r + ROWS_AT_ONCE),
-            offsets[1],
-            K,
-            work,
-            0,
-            pitch,
-            N,
-            zeros,
-            0,
-            0,
-            C,
-            r * pitch,
-            pitch,
-            LANES,
-        )
+        product(left, r, min(M, r + ROWS_AT_ONCE), K, right, N, first, Rows(C, r * pitch, pitch), LANES)
 
 
 @njit(error_model="numpy", nogil=True)
 def gradient(A, D, M, K, N, work, zeros, C, offsets):
     pitch = rounded(N, LANES)
+    sums = Rows(C, 0, pitch)
     for r in range(0, M, ROWS_AT_ONCE):
-        n = min(M - r, ROWS_AT_ONCE)
-        S, lds = (C, pitch) if r else (zeros, 0)
+        n, right = min(M - r, ROWS_AT_ONCE), Rows(D, r * pitch, pitch)
+        first = sums if r else Rows(zeros, 0, 0)
         if N < 256:
             multiples(offsets[0], n, K)
             multiples(offsets[1], K, 1)
-            product(A, r * K, offsets[1], 0, K, offsets[0], n, D, r * pitch, pitch, N, S, 0, lds, C, 0, pitch, LANES)
+            product(Left(A, r * K, offsets[1], offsets[0]), 0, K, n, right, N, first, sums, LANES)
         else:
-            product_of_transpose(
-                A,
-                r * K,
-                K,
-                K,
-                n,
-                D,
-                r * pitch,
-                pitch,
-                N,
-                S,
-                0,
-                lds,
-                C,
-                0,
-                pitch,
-                work,
-                0,
-                offsets[0],
-                offsets[1],
-                LANES,
-            )
+            left = Rows(A, r * K, K)
+            product_of_transpose(left, K, n, right, N, first, sums, work, 0, offsets[0], offsets[1], LANES)
 
 
 def measure(K, N, rounds):

@@ -210,6 +210,7 @@ def test_rank_0_alone_prints_and_writes(straight):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_killed_worker_ends_the_job_with_a_checkpoint_from_which_it_goes_on_to_the_same_bits(straight, tmp_path):
     run = tmp_path / "run"
     status, printed = torchrun(HERE / "killed.py", *DIGITS, "--out", run)

@@ -525,6 +525,7 @@ def test_autocast_around_it(engine):
     loss_of(z, logdet).backward()  # after autocast ended
 
 
+@pytest.mark.exhaustive
 def test_two_processes_give_the_gradients_of_one(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
@@ -650,6 +651,7 @@ def test_a_layer_without_parameters():
     assert x.grad.eq(1).all()
 
 
+@pytest.mark.exhaustive
 def test_memory_does_not_grow_with_depth():
     def step(steps):
         return peak(f"""

@@ -43,7 +43,17 @@ def agrees(module, inputs, tmp_path, tolerance=1e-4):
         np.testing.assert_allclose(ours, theirs.detach(), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", [*ROWS, *(pytest.param(name, marks=pytest.mark.nightly) for name in NIGHTLY)])
+#: The rows of every day.
+DAILY = ("RealNVP, 2 features", "Logit", "Conv1x1 full, 2 axes, 3 channels")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=[] if name in DAILY else [pytest.mark.exhaustive]) for name in ROWS),
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in NIGHTLY),
+    ],
+)
 def test_another_runtime_computes_the_same(name, tmp_path):
     layer, X, cond = LAYERS[name].build()
     module = as_module(layer.to(dtype="float32"), "store").eval()

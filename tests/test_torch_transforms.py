@@ -34,7 +34,7 @@ EXPORTED = [
     "Conv1x1 full, 2 axes, 3 channels",
     "Reverse of Conv1x1 lu, 2 axes, 3 channels",
     "Planar, 2 features",
-    "Reverse of Planar, 2 features",
+    pytest.param("Reverse of Planar, 2 features", marks=pytest.mark.exhaustive),
     "Radial, 2 features",
     "SplitTokens, rows, False",
     "Squeeze, 2 axes",
@@ -109,7 +109,7 @@ def test_the_exported_program_computes_the_same(name):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in EXPORTED])
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in map(str, EXPORTED)])
 def test_the_exported_program_of_every_row_computes_the_same(name):
     exported_agrees(*built(name))
 

@@ -1,4 +1,4 @@
-"""Conditioners: networks inside couplings, which need not be invertible."""
+"""Conditioners: the networks inside couplings and autoregressive layers. They need not be invertible."""
 
 from .conv import ConvNet
 from .dense import DenseNet

@@ -14,45 +14,49 @@ from ..ops.activations import ACTIVATIONS, FROM_ARGUMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from ..typing import Array, Cond, DType, Seed
 
 
-def widths_of(hidden: Any, depth: Any) -> tuple[int, ...]:
-    """Widths of hidden layers, from a number for all or a list of numbers."""
+def widths_of(hidden: int | Sequence[int], depth: int | None) -> tuple[int, ...]:
+    """Returns the width of each hidden layer, from one number for all `depth` layers or a list with one for each.
+
+    Raises:
+        TypeError: `hidden` is neither an integer nor a list of integers.
+    """
     if is_integer(hidden):
-        return (int(hidden),) * depth
+        return (int(hidden),) * (depth or 0)
     if isinstance(hidden, (list, tuple)) and all(map(is_integer, hidden)):
         return tuple(map(int, hidden))
     raise TypeError(f"hidden is an integer or a list of integers; got {hidden!r}")
 
 
 class ConvNet(Conditioner):
-    """Convolutions with zero padding and an activation between: y = W_k * act(... act(W_1 * x + V cond + b_1)) + b_k.
+    """A stack of convolutions with zero padding, y = W_k * act(... act(W_1 * x + V cond + b_1)) + b_k.
 
-    The last layer starts at zero, the others with He's normal values. A condition enters the first hidden layer: a
-    vector (N, K) the same at every position, an array (N, K, *spatial) position by position; where it is finer than x
-    by a power of two it is squeezed, so that one condition serves every level of a multiscale net.
+    The last layer starts at zero, the others with He's normal values. The condition enters the first hidden layer. A
+    vector (N, K) is added at every position, an array (N, K, *spatial) position by position. If the axes of the
+    condition are longer than those of x by a power of two, the condition is squeezed, so that one condition serves
+    every level of a multiscale network.
 
     Args:
-        C_in, C_out: channels of x and of y.
-        hidden: width of the hidden layers, a number or one for each.
-        kernels: odd kernel sizes, one more than hidden layers.
-        ndim: spatial axes, 0 to 3.
+        C_in, C_out: the number of channels of x and of y.
+        hidden: the width of the hidden layers: one number for all, or one for each.
+        kernels: the kernel sizes of all layers, odd numbers; one more than hidden layers.
+        ndim: the number of spatial axes, 0 to 3.
         activation: "relu", "leaky_relu" (slope 0.01), "softplus", "silu", "gelu" (the exact one, by erf) or "tanh".
-        cond_channels: K after squeezing, 0 without a condition.
+        cond_channels: the number of channels K of the condition after squeezing, 0 for none.
         seed: an int or a numpy Generator.
         dtype: "float32" or "float64".
 
-    The weights W.i have shape (*kernel, in, out). A layer to fewer channels, with a kernel above 1x1, is the transpose
-    of such a convolution, with weights (*kernel, out, in): the mirrored kernel, which is as good to learn and needs no
-    rearranging. V has shape (K, hidden).
+    The weights W.i have shape (*kernel, in, out), and V has shape (K, hidden). A layer with fewer outputs than inputs
+    and a kernel above 1x1 has weights (*kernel, out, in): it is the transpose of a convolution, with the mirrored
+    kernel, so that its weights need no rearranging in memory.
 
     Raises:
-        ValueError: a number or a name is out of range, or kernels are not one more than hidden layers; x or the
-            condition has other channels or axes.
-        TypeError: a size is no integer; x has another dtype.
+        ValueError: a number or a name is out of range, or the numbers of kernels and of hidden layers do not fit; in a
+            call, x or the condition has a wrong number of channels or axes.
+        TypeError: a size is no integer; in a call, x has another dtype or engine.
 
     References:
         Kingma & Dhariwal, Glow, 2018, section 3.3. He et al., Delving Deep into Rectifiers, 2015 (the start).
@@ -117,7 +121,7 @@ class ConvNet(Conditioner):
     def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
         ops, weights = get_ops(x), self._weights()
         y, tape = ops.conv_stack(x, self._layers, weights, self._added(ops, x, cond))
-        shape, dtype = y.shape, y.dtype  # and not y, which would live as long as the pullback
+        shape, dtype = y.shape, y.dtype  # a reference to y itself would keep it alive
 
         def pullback(dy):
             check_gradient(dy, ops, shape, dtype)
@@ -146,7 +150,7 @@ class ConvNet(Conditioner):
         return [parameter.data for parameter in self._pairs()]
 
     def _pairs(self):
-        """Weights and bias of each layer, in turn."""
+        """Returns the weights and the bias of each layer, alternately."""
         return self.derived("pairs", self._checked_pairs)
 
     def _checked_pairs(self):
@@ -155,8 +159,7 @@ class ConvNet(Conditioner):
             if (tuple(W.data.shape), tuple(b.data.shape)) != shapes:  # compiled functions would read beyond them
                 raise ValueError(
                     f"layer {i} of this {type(self).__name__} has weights and biases of shapes {shapes[0]} and "
-                    f"{shapes[1]}; "
-                    f"got {tuple(W.data.shape)} and {tuple(b.data.shape)}"
+                    f"{shapes[1]}; got {tuple(W.data.shape)} and {tuple(b.data.shape)}"
                 )
         return [parameter for pair in zip(self.W, self.b) for parameter in pair]
 
@@ -179,7 +182,7 @@ class ConvNet(Conditioner):
         if self.V is not None and cond is None:
             raise ValueError(f"this {kind} needs a condition of {self.V.data.shape[0]} channels; got none")
 
-    # ---- the condition: rows, one for each sample or each position, times V
+    # ---- the condition as rows (samples or positions, K), times V
 
     def _condition(self, ops, cond, shape):
         cond, given = condition_array(cond), tuple(cond.shape)
@@ -205,7 +208,7 @@ class ConvNet(Conditioner):
             return None
         return ops.astype(
             self._condition(ops, cond, x.shape) @ self.V.data, self.V.data.dtype
-        )  # of any dtype, as one-hot often is
+        )  # a condition may have any real dtype, as one-hot rows often do
 
     def _condition_vjp(self, ops, dadded, cond, shape):
         dcond = dadded @ self.V.data.T

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 
 def depth_of(hidden: int | Sequence[int], depth: int | None) -> int | None:
-    """The number of hidden layers, where `hidden` is one width for all, by default 2; None where it is a list, which
-    says it.
+    """Returns the number of hidden layers if `hidden` is one width for all, 2 by default; None if `hidden` is a list.
 
     Raises:
-        ValueError: `depth` is negative, or is given beside a list.
-        TypeError: `depth` is no integer, or `hidden` neither that nor a list.
+        ValueError: `depth` is negative, or is given although `hidden` is a list.
+        TypeError: `depth` is no integer, or `hidden` neither an integer nor a list.
     """
-    widths_of(hidden, 0)  # its mistakes first
+    widths_of(hidden, 0)  # errors in `hidden` first
     if not is_integer(hidden):
         check_unused("beside a list of widths", depth=depth)
         return None
@@ -34,14 +33,14 @@ def depth_of(hidden: int | Sequence[int], depth: int | None) -> int | None:
 
 
 class DenseNet(ConvNet):
-    """y = W_k act(... act(W_1 x + V cond + b_1)) + b_k, for vectors (N, C_in); the last layer starts at zero.
+    """A dense network for vectors (N, C_in), y = W_k act(... act(W_1 x + V cond + b_1)) + b_k.
 
-    On arrays with spatial axes it acts at each position alone.
+    The last layer starts at zero. On arrays with spatial axes, the network is applied at each position separately.
 
     Args:
-        C_in, C_out: features of x and of y.
-        hidden: width of the hidden layers, a number or one for each.
-        depth: number of hidden layers, where `hidden` is a number; None is 2.
+        C_in, C_out: the number of features of x and of y.
+        hidden: the width of the hidden layers: one number for all, or one for each.
+        depth: the number of hidden layers, if `hidden` is one number; None means 2.
         activation, cond_channels, seed, dtype: as in ConvNet.
 
     Raises:

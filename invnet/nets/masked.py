@@ -13,34 +13,38 @@ from .dense import DenseNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from ..typing import Array, Cond, DType, Seed
 
 
 class MaskedDenseNet(DenseNet):
-    """y = W_k act(... act(W_1 x + V cond + b_1)) + b_k with masked W, so that y for a channel sees the channels before
-    it only.
+    """A dense network whose outputs for a channel depend only on the channels before it (MADE).
 
-    The channels come in an order, and have degrees 1 to C in it. A hidden unit of degree m sees the channels and units
-    of degrees up to m, and the outputs of a channel of degree d see the units of degrees below d: those of the first
-    channel see nothing but their biases, and the condition, which no mask concerns. Hidden units have degrees 1 to C -
-    1, about the same number of each, in ascending order; with a condition they begin at 0, so that it reaches the first
-    channel too. The last layer starts at zero.
+    y = W_k act(... act(W_1 x + V cond + b_1)) + b_k, where masks set some weights W to zero.
 
-    `substitute` and `substitute_vjp` compute every unit once, in the order of degrees, where x itself depends on y.
+    The channels have an order, and degrees 1 to C in it. A hidden unit of degree m depends on channels and units of
+    degree m or less. The outputs for a channel of degree d depend on units of degree below d. So those for the first
+    channel depend on nothing but their biases and the condition, which is not masked. The hidden units of a layer have
+    degrees 1 to C - 1 in ascending order, about the same number of each. With a condition they begin at 0, so that the
+    condition reaches the first channel too. The last layer starts at zero.
+
+    `substitute` and `substitute_vjp` are for equations in which x depends on y. They compute each unit once, in the
+    order of degrees.
 
     Args:
         channels: C of x, at least 1.
-        hidden: width of the hidden layers, a number or one for each.
-        outputs: p for each channel. Output j of channel i is y[:, j C + i], so that p = 2 makes the halves [first,
-            second].
-        depth: number of hidden layers, where `hidden` is a number; None is 2.
-        order: a permutation of 0 ... C-1, channel order[0] being the first, which sees nothing; None is 0 ... C-1.
+        hidden: the width of the hidden layers: one number for all, or one for each.
+        outputs: the number of outputs for each channel. Output j of channel i is y[:, j C + i]; two outputs make the
+            halves [first, second].
+        depth: the number of hidden layers, if `hidden` is one number; None means 2.
+        order: a permutation of 0 ... C-1. Channel order[0] is the first, which depends on no other. None means the
+            order 0 ... C-1.
         activation, cond_channels, seed, dtype: as in ConvNet.
 
     Raises:
-        ValueError: `order` is no permutation, or a number is out of range.
+        ValueError: `order` is no permutation, or a number is out of range; in a call, x or the condition has a wrong
+            shape.
+        TypeError: a size is no integer; in a call, x has another dtype or engine.
 
     References:
         Germain, Gregor, Murray & Larochelle, MADE: Masked Autoencoder for Distribution Estimation, 2015, sections 3 and
@@ -53,7 +57,7 @@ class MaskedDenseNet(DenseNet):
         hidden: int | Sequence[int],
         outputs: int = 2,
         depth: int | None = None,
-        order: Any = None,
+        order: Sequence[int] | np.ndarray | None = None,
         activation: str = "relu",
         cond_channels: int = 0,
         seed: Seed = 0,
@@ -68,18 +72,19 @@ class MaskedDenseNet(DenseNet):
         hidden = [b.data.shape[0] for b in self.b[:-1]]
         first, degrees_of_channels = 0 if cond_channels else min(1, channels - 1), np.argsort(order) + 1
         degrees = [degrees_of_channels, *(first + np.arange(width) * (channels - first) // width for width in hidden)]
-        degrees.append(np.tile(degrees_of_channels, outputs) - 1)  # so that "sees" is m <= d at the last layer too
+        degrees.append(np.tile(degrees_of_channels, outputs) - 1)  # so that m <= d is right for the last layer
         masks = [before[:, None] <= after for before, after in zip(degrees, degrees[1:])]
         self.mask = tuple(None if mask.all() else Buffer(mask) for mask in masks)
-        for W, mask in zip(self.W, masks):  # He's values for the inputs that are left
+        for W, mask in zip(self.W, masks):  # He's deviation for the number of unmasked inputs
             W.data *= mask * np.sqrt(mask.shape[0] / np.maximum(1, mask.sum(axis=0)))
         self._order = order.tolist()
-        # In ascending order of degrees, units of degree k are _ends[layer][k] to _ends[layer][k + 1].
+        # In ascending order of degrees, the units of degree k have indices _ends[layer][k] to _ends[layer][k + 1].
         self._ends = [np.searchsorted(np.sort(d), np.arange(channels + 1)).tolist() for d in degrees]
         self.ascending = tuple(Buffer(np.argsort(d, kind="stable")) for d in (degrees[0], degrees[-1]))
         self.original = tuple(Buffer(np.argsort(order.data)) for order in self.ascending)
 
-    # `substitute` must find the x that an evaluation was of, and half precision would round the two differently.
+    # `substitute` must find the same x that `forward` was given. In half precision the two would be rounded
+    # differently.
 
     def forward(self, x: Array, cond: Cond = None) -> Array:
         with get_ops(x).in_full_precision():
@@ -107,12 +112,18 @@ class MaskedDenseNet(DenseNet):
         inputs, outputs = (tuple(order.data.tolist()) for order in self.ascending)
         return DenseSpec(tuple(self._pairs()), self._activations(), tuple(map(tuple, self._ends)), inputs, outputs)
 
-    # ---- x that depends on y: units in ascending order of degrees, each of which is computed once
+    # ---- equations in which x depends on y: each unit is computed once, in ascending order of degrees
 
-    def substitute(self, x: Array, step: Callable, cond: Cond = None) -> Array:
-        """Calls step(i, y_i) for all channels i but the last, in their order: it sets x[:, i], which the next ones see.
+    def substitute(self, x: Array, step: Callable, cond: Cond = None) -> None:
+        """Solves for x channel by channel, where the value of a channel depends on the outputs for it.
 
-        y_i is (N, outputs, *spatial). All calls together have the multiplications of one evaluation at most.
+        All calls together need at most the multiplications of one evaluation.
+
+        Args:
+            x: (N, C, *spatial), overwritten with the solution, except for the last channel.
+            step: a function step(i, y_i), called for each channel i except the last, in their order. It gets the
+                outputs y_i (N, outputs, *spatial) for channel i, and must set x[:, i].
+            cond: None, (N, K) or (N, K, *spatial).
         """
         ops, ends = get_ops(x), self._ends
         (W, b), rows = self._ascending(ops, [W.data for W in self.W]), ops.rows(x)
@@ -133,10 +144,19 @@ class MaskedDenseNet(DenseNet):
             T[0][:, k] = ops.rows(x[:, i : i + 1])[:, 0]
 
     def substitute_vjp(self, x: Array, step: Callable, cond: Cond = None) -> tuple:
-        """dcond (None without cond) and the gradients, in the order of parameters(), where dy depends on dx.
+        """Computes gradients channel by channel, where the gradient of the outputs for a channel depends on dx.
 
-        step(i, y_i, dx_i) -> dy_i is called for all channels, from the last to the first: dx_i (N, 1, *spatial) is what
-        the calls before it make of it. The multiplications are at most those of a vjp.
+        All calls together need at most the multiplications of one `vjp`.
+
+        Args:
+            x: (N, C, *spatial), the solution.
+            step: a function step(i, y_i, dx_i) -> dy_i, called for each channel i from the last to the first. It gets
+                the outputs y_i (N, outputs, *spatial) and the gradient dx_i (N, 1, *spatial) that follows from the
+                calls before, and returns the gradient of y_i.
+            cond: None, (N, K) or (N, K, *spatial).
+
+        Returns:
+            dcond, None without a condition, and the list of gradients in the order of `parameters()`.
         """
         ops, ends = get_ops(x), self._ends
         added = self._added_rows(ops, x, cond)
@@ -174,14 +194,14 @@ class MaskedDenseNet(DenseNet):
         return dcond, [*map(_masked, dW, self.mask), *db, *dV]
 
     def _ascending(self, ops, W):
-        """Weights and biases, the channels of x and those of y in ascending order of degrees."""
+        """Returns weights and biases for channels of x and y in ascending order of degrees."""
         take, b = ops.xp.take, [b.data for b in self.b]
         W[0] = take(W[0], self.ascending[0].data, axis=0)
         W[-1], b[-1] = take(W[-1], self.ascending[1].data, axis=1), take(b[-1], self.ascending[1].data, axis=0)
         return W, b
 
     def _added_rows(self, ops, x, cond):
-        """What a condition adds to the first layer at every row, its units in ascending order."""
+        """Returns what the condition adds to the first layer (rows, units); units are in ascending order of degrees."""
         added = self._added(ops, x, cond)
         if added is None:
             return None
@@ -193,5 +213,5 @@ class MaskedDenseNet(DenseNet):
 
 
 def _masked(W, mask):
-    """W, or its gradient, times the mask; None is a mask of ones."""
+    """Returns W, or its gradient, times the mask. A mask that is None has ones only."""
     return W if mask is None else W * get_ops(W).astype(mask.data, W.dtype)

@@ -1,4 +1,4 @@
-"""PlanarNet and RadialNet: the maps of planar and radial flows as conditioners, with few parameters and any slopes."""
+"""PlanarNet and RadialNet: the maps of planar and radial flows as conditioners, without the limits on their slopes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class PlanarNet(Conditioner):
-    """y = x + u tanh(w.x + b), for vectors (N, C), or at each position alone. It need not be invertible.
+    """y = x + u tanh(w.x + b), for vectors (N, C) or at each position separately. It need not be invertible.
 
     Args:
-        channels: C.
-        seed: of u, w and b, which start as standard normal numbers; an int or a numpy Generator.
+        channels: C, at least 1.
+        seed: an int or a numpy Generator. u, w and b start as standard normal numbers.
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: channels is not positive; x has other channels.
-        TypeError: channels is no integer; x has another dtype.
+        ValueError: `channels` is not positive; in a call, x has another number of channels.
+        TypeError: `channels` is no integer; in a call, x has another dtype.
 
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
@@ -62,19 +62,20 @@ class PlanarNet(Conditioner):
 
 
 class RadialNet(Conditioner):
-    """y = x + beta (x - x0) / (alpha + r), r = |x - x0|, alpha = exp(log_alpha), for vectors (N, C), or at each
-    position alone.
+    """y = x + beta (x - x0) / (alpha + r) with r = |x - x0| and alpha = exp(log_alpha).
 
-    With beta > -alpha it would be invertible, which it need not be.
+    It maps vectors (N, C), or the channels at each position separately. It is invertible if beta > -alpha, which is not
+    required.
 
     Args:
-        channels: C.
-        seed: of x0 and beta, which start as standard normal numbers, and of alpha, uniform in (0, 1).
+        channels: C, at least 1.
+        seed: an int or a numpy Generator. x0 and beta start as standard normal numbers, alpha as a uniform number in
+            (0, 1).
         dtype: "float32" or "float64".
 
     Raises:
-        ValueError: channels is not positive; x has other channels.
-        TypeError: channels is no integer; x has another dtype.
+        ValueError: `channels` is not positive; in a call, x has another number of channels.
+        TypeError: `channels` is no integer; in a call, x has another dtype.
 
     References:
         Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, section 4.1.
@@ -102,17 +103,17 @@ class RadialNet(Conditioner):
         def pullback(dy):
             check_gradient(dy, ops, x.shape, x.dtype)
             dR = ops.rows(dy)
-            g = h * xp.sum(dR * d, axis=1)  # the gradient in beta, of each row
+            g = h * xp.sum(dR * d, axis=1)  # the gradient of beta from each row
             dr = -beta * g * h
             dd = (beta * h)[:, None] * dR + (dr / xp.where(r > 0, r, xp.ones_like(r)))[:, None] * d
-            total = xp.sum(dr, axis=0, keepdims=True)  # of r, and so of alpha
+            total = xp.sum(dr, axis=0, keepdims=True)  # the gradient of alpha + r, summed over the rows
             gradients = [-xp.sum(dd, axis=0), total * xp.exp(self.log_alpha.data), xp.sum(g, axis=0, keepdims=True)]
             return ops.images(dR + dd, x.shape), None, gradients
 
         return ops.images(R + (beta * h)[:, None] * d, x.shape), pullback
 
     def _about(self, xp, R):
-        """x - x0, its length r, and 1 / (alpha + r)."""
+        """Returns x - x0, its length r, and 1 / (alpha + r)."""
         d = R - self.x0.data
         r = xp.sqrt(xp.sum(d * d, axis=1))
         return d, r, 1 / (xp.exp(self.log_alpha.data) + r)
@@ -126,7 +127,7 @@ def _channels(channels):
 
 
 def _rows(net, x, dtype):
-    """The operations for x, and its rows."""
+    """Checks x; returns the operations for it, and its rows."""
     ops, kind = get_ops(x), type(net).__name__
     if x.ndim not in SHAPES or x.shape[1] != net.channels:
         raise ValueError(f"this {kind} takes {net.channels} channels; got x of shape {tuple(x.shape)}")

@@ -1,5 +1,6 @@
-"""PyTorch around invnet and within it: as_module makes a layer an nn.Module, TorchNet any nn.Module a conditioner.
-Imported on request.
+"""invnet and PyTorch together: `as_module` turns a layer into an nn.Module, `TorchNet` an nn.Module into a conditioner.
+
+PyTorch is imported only when this package is used.
 """
 
 import torch
@@ -11,5 +12,6 @@ from .vit import ViT, transformer
 
 __all__ = ["TorchNet", "ViT", "as_module", "transformer"]
 
-# Tiles in threads and PyTorch's own threads within each: on three cores, one busy, that took 20 to 140 times as long.
+# PyTorch uses one thread while tiles are computed in several. With its own threads in each tile, evaluations took 20 to
+# 140 times as long on three cores, one of which was busy.
 single_threaded_blas.include(torch)

@@ -28,27 +28,31 @@ MEMORY = ("rebuild", "store")
 
 
 def as_module(layer: Layer | Flow, memory: str = "rebuild", logdet: bool = True) -> LayerModule | FlowModule:
-    """A layer or a flow as an nn.Module.
+    """Turns a layer or a flow into an nn.Module.
 
-    Of a layer, module(x, cond) gives z and logdet (N,), and module.inverse(z, cond) gives x. Of a Flow, module(x, cond)
-    is module.log_prob(x, cond), (N,), and module.sample(n, cond) gives samples.
+    The module of a layer returns z and logdet (N,) from module(x, cond), and x from module.inverse(z, cond). The module
+    of a Flow returns the log density (N,) from module(x, cond) or module.log_prob(x, cond), and samples from
+    module.sample(n, cond).
 
-    Its parameters and buffers are those of the layer, under the same names and in the same memory: an optimizer of
-    PyTorch changes the layer, and `layer.load_state_dict` changes the module. Where one of the two is moved, to another
-    dtype or device, the other follows. An nn.Module inside the layer, in a TorchNet, is a submodule. Gradients go where
-    autograd takes them: to x, to cond, and to the module's parameters; `grad` of the layer's own parameters stays as it
-    is.
+    The module has the parameters and buffers of the layer, under the same names and in the same memory. So an optimizer
+    of PyTorch changes the layer, and `layer.load_state_dict` changes the module. If one of the two is moved to another
+    dtype or device, the other follows. An nn.Module inside the layer, in a TorchNet, becomes a submodule. Autograd adds
+    gradients to x, to cond and to the module's parameters. It does not change `grad` of the layer's own parameters.
 
     Args:
-        layer: a Layer, or a Flow.
-        memory: "rebuild" saves the output only, so that memory does not grow with depth; "store" lets autograd store
-            all activations, for second derivatives, the transforms of torch.func, torch.export and ONNX.
-        logdet: False for a module that gives z alone, as nn.Sequential needs it.
+        layer: a Layer or a Flow.
+        memory: "rebuild" saves only the output for backward, so that memory does not grow with depth. "store" lets
+            autograd store all activations; second derivatives, the transforms of torch.func, torch.export and ONNX need
+            it.
+        logdet: whether the module of a layer returns logdet. With False it returns z alone, as nn.Sequential requires.
+
+    Returns:
+        a LayerModule, or a FlowModule for a Flow.
 
     Raises:
-        TypeError: `layer` is neither, or Exact is to store, or a TorchNet has other state than its nn.Module; in a
-            call, an input has not the layer's dtype.
-        ValueError: `memory` is another, or a Flow is to give no logdet; in a call, an input lies on another device.
+        TypeError: `layer` is neither a Layer nor a Flow; `memory` is "store" for an Exact; the state of a TorchNet is
+            not that of its nn.Module; or, in a call, an input has another dtype than the layer.
+        ValueError: `memory` is unknown; `logdet` is False for a Flow; or, in a call, an input lies on another device.
 
     Example:
         flow = invnet.torch.as_module(invnet.Flow(invnet.RealNVP(2, 64, 8), (2,)))
@@ -71,14 +75,14 @@ def as_module(layer: Layer | Flow, memory: str = "rebuild", logdet: bool = True)
 
 
 class Bridge(nn.Module):
-    """A Layer or a Flow of invnet as an nn.Module: its parts as submodules, its arrays as tensors.
+    """The base of LayerModule and FlowModule: an nn.Module with the parts of a layer as submodules.
 
     Args:
         part: the Layer or Flow.
-        memory: as in as_module.
+        memory: as in `as_module`.
     """
 
-    def __init__(self, part: Any, memory: str):
+    def __init__(self, part: Layer | Flow, memory: str):
         super().__init__()
         shares = mount(self, part)
         if memory == "store" and any(
@@ -108,10 +112,9 @@ class Bridge(nn.Module):
         return printed(self)
 
     def _through(self, layer, x, cond):
-        """z and logdet of a layer of this module."""
-        if (
-            "torch._dynamo" in sys.modules and not torch.compiler.is_exporting()
-        ):  # which would look at what is called from here
+        """Returns z and logdet of a layer of this module."""
+        # PyTorch's compiler, if it is loaded, must not trace the functions that are called from here.
+        if "torch._dynamo" in sys.modules and not torch.compiler.is_exporting():
             return torch.compiler.disable(self._computed)(layer, x, cond)
         return self._computed(layer, x, cond)
 
@@ -132,16 +135,15 @@ class Bridge(nn.Module):
             if share.tensor.requires_grad:
                 raise RuntimeError(
                     f"{share.key} was frozen when its TorchNet was made, and is not learned: give requires_grad=True "
-                    f"before, and "
-                    "freeze by requires_grad_(False) afterwards"
+                    f"before, and freeze by requires_grad_(False) afterwards"
                 )
         learned = self._learned_of_layer
         return Through.apply(layer, learned, self._layer_array(), x, cond, *[share.tensor for share in learned])
 
     def _inputs(self, x, cond):
-        """The arguments as the layer takes them, after it met the module's tensors."""
+        """Matches the layer's arrays with the module's tensors; checks and converts the arguments of a call."""
         self._check_states()
-        if not (transforms_are_active() or torch.compiler.is_exporting()):  # where tensors have no memory of their own
+        if not (transforms_are_active() or torch.compiler.is_exporting()):  # there, tensors have no memory
             for share in self._shares:
                 share.meet()
         own = None if self._typical is None else self._typical.tensor
@@ -170,7 +172,7 @@ class Bridge(nn.Module):
         return x, cond
 
     def _check_states(self):
-        """RuntimeError where the layer has other Parameters or Buffers than when this module was made."""
+        """Raises RuntimeError if Parameters or Buffers of the layer were replaced since this module was made."""
         states = self._part.derived(
             "states of the module", lambda: {id(state): state for _, state in self._part.named_state()}
         )
@@ -178,8 +180,7 @@ class Bridge(nn.Module):
             if states.keys() != {id(share.state) for share in self._shares}:
                 raise RuntimeError(
                     f"parts of the {type(self._part).__name__} were replaced since as_module(layer) made this module, "
-                    f"whose "
-                    "parameters are those of before: call as_module again"
+                    f"whose parameters are those of before: call as_module again"
                 )
             self._states = states
 
@@ -191,12 +192,12 @@ class Bridge(nn.Module):
         for tensor in {
             share.dtype: share.tensor for share in self._shares if share.tensor.is_floating_point()
         }.values():
-            check_dtype(function(tensor.new_empty(0)).dtype)  # before anything has changed
+            check_dtype(function(tensor.new_empty(0)).dtype)  # raises before anything is changed
         super()._apply(function, recurse)
         for share in self._unregistered:
             share.tensor.data = function(share.tensor)
         for share in self._shares:
-            share.tensor.data = share.tensor.data.contiguous()  # a memory_format is one of images, not of these weights
+            share.tensor.data = share.tensor.data.contiguous()  # a memory_format is meant for images, not for weights
             share.meet()
         return self
 
@@ -210,7 +211,7 @@ def _before_loading(module, state, prefix, *_):
 
 
 def _loaded(module, incompatible):
-    for share in module._shares:  # of a tensor in several places, assign=True makes several
+    for share in module._shares:  # assign=True makes several tensors of one that is in several places
         share.put(share.tensor)
 
 
@@ -219,11 +220,14 @@ INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 
 
 class LayerModule(Bridge):
-    """What as_module gives of a layer; `layer` is the layer, or where that has a part of this name, as Reverse has, its
-    submodule.
+    """The nn.Module of a Layer, made by `as_module`.
+
+    `module.layer` is the layer; but if the layer has a part of this name, as Reverse has, it is the submodule of that.
     """
 
-    def __init__(self, layer: Any, memory: str, logdet: bool):
+    _part: Layer
+
+    def __init__(self, layer: Layer, memory: str, logdet: bool):
         super().__init__(layer, memory)
         self._logdet = logdet
 
@@ -236,24 +240,29 @@ class LayerModule(Bridge):
         return super().extra_repr() + ("" if self._logdet else ", logdet=False")
 
     def forward(self, x: Array, cond: Cond = None) -> Any:
-        """z and logdet (N,), or z alone."""
+        """Maps x (N, C, *spatial) to z; returns z and logdet (N,), or z alone if the module was made with logdet=False.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: an input has another dtype, device or shape than the layer takes, or a
+                transform needs memory="store".
+        """
         z, logdet = self._through(self._part, x, cond)
         return (z, logdet) if self._logdet else z
 
     def inverse(self, z: Array, cond: Cond = None) -> Array:
-        """x with z its image. The log-determinant of this map is what as_module(Reverse(layer)) gives."""
+        """Maps z back to x. For the log-determinant of this map as well, use as_module(Reverse(layer))."""
         return self._through(Reverse(self._part), z, cond)[0]
 
     @torch.no_grad()
     def initialize(self, x: Array, cond: Cond = None) -> Array:
-        """Sets data-dependent parameters from a batch, and gives z."""
+        """Sets the parameters that start from data, and returns z."""
         return _initialized(self, self._part, x, cond)
 
 
 class FlowModule(Bridge):
-    """What as_module gives of a Flow; `flow` is the Flow. Its base is computed on tensors, and autograd differentiates
-    it.
-    """
+    """The nn.Module of a Flow, made by `as_module`. Autograd differentiates the computations of its base."""
+
+    _part: Flow
 
     def __init__(self, flow: Flow, memory: str):
         super().__init__(flow, memory)
@@ -263,45 +272,46 @@ class FlowModule(Bridge):
         return self._part
 
     def forward(self, x: Array, cond: Cond = None) -> Array:
-        """log_prob(x, cond)."""
+        """Returns log_prob(x, cond)."""
         return self.log_prob(x, cond)
 
     def log_prob(self, x: Array, cond: Cond = None) -> Array:
-        """The log density of each sample, (N,), in nats."""
+        """Returns the log density of each sample of x (N, C, *spatial), an array (N,), in nats."""
         self._part.check_shape(x)
         z, logdet = self._through(self._part.layer, x, cond)
         return self._base_log_prob(z) + logdet
 
     def sample(self, n: int, cond: Cond = None, temperature: float = 1.0, seed: Seed = None) -> Array:
-        """n samples (n, C, *spatial), which have gradients where the base's are smooth maps of noise.
+        """Draws samples (n, C, *spatial). They can be differentiated if those of the base are smooth maps of noise.
 
         Args:
-            n: how many.
-            cond: a row for each sample, or one for all.
-            temperature: a factor on the deviation of the base.
-            seed: an int or a numpy Generator; None draws from PyTorch's generator.
+            n: the number of samples.
+            cond: one row for each sample, or one row for all; None without a condition.
+            temperature: a factor on the standard deviation of the base.
+            seed: an int or a numpy Generator; None takes a seed from PyTorch's generator.
 
         Raises:
-            ValueError: cond has another number of rows.
-            NotImplementedError: in backward, the base is no smooth map of noise, as a mixture that is learned.
+            ValueError: `cond` has another number of rows.
+            NotImplementedError: in backward, the base's samples are no smooth map of noise, as those of a learned
+                mixture.
         """
         return self._sampled(self._noise(n, temperature, seed), cond)[0]
 
     def sample_and_log_prob(
         self, n: int, cond: Cond = None, temperature: float = 1.0, seed: Seed = None
     ) -> tuple[Array, Array]:
-        """n samples and their log density, (n,), at temperature 1. Args as of `sample`."""
+        """Draws samples, and returns them with their log density (n,) at temperature 1. Arguments as in `sample`."""
         z = self._noise(n, temperature, seed)
         x, logdet = self._sampled(z, cond)
         return x, self._base_log_prob(z) - logdet
 
     def sample_for(self, n: int, cond: Cond, temperature: float = 1.0, seed: Seed = None) -> Array:
-        """n samples for each of M rows of cond, (M, n, C, *spatial). Args as of `sample`."""
+        """Draws n samples for each of the M rows of `cond`, (M, n, C, *spatial). Other arguments as in `sample`."""
         return self.sample(n * len(cond), cond.repeat_interleave(n, 0), temperature, seed).unflatten(0, (len(cond), n))
 
     @torch.no_grad()
     def initialize(self, x: Array, cond: Cond = None) -> Array:
-        """Sets data-dependent parameters of the layer from a batch, and gives z."""
+        """Sets the layer's parameters that start from data, and returns z."""
         return _initialized(self, self._part.layer, x, cond)
 
     def _noise(self, n, temperature, seed):
@@ -330,9 +340,7 @@ class FlowModule(Bridge):
 
 
 class _NoPath(torch.autograd.Function):
-    """Samples of a base that are no smooth map of noise: they have no gradient in its parameters, and backward says
-    so.
-    """
+    """Marks samples that are no smooth map of noise. Backward raises an error, since they have no gradient."""
 
     @staticmethod
     def forward(ctx, base: Base | None, z: Array, *parameters: Any) -> tuple[Array, Array]:
@@ -350,7 +358,7 @@ def _initialized(module, layer, x, cond):
     return tensor_of(layer.initialize(array_of(x, like), None if cond is None else array_of(cond, like)))
 
 
-# PyTorch's compiler would follow a call into the layer, and trace what NumPy does there: its graph ends at these.
+# PyTorch's compiler would trace calls into the layer, down to NumPy. Its graphs end at these methods instead.
 for _method in (
     LayerModule.forward,
     LayerModule.inverse,

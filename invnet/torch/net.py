@@ -31,40 +31,38 @@ if TYPE_CHECKING:
 
 BATCH_NORM = ("refuse", "update once")
 
-_states = (
-    WeakTensorKeyDictionary()
-)  # nn.Parameter or buffer -> Parameter or Buffer, which several TorchNets of one module share
+#: nn.Parameter or buffer -> Parameter or Buffer, which several TorchNets of one module share
+_states = WeakTensorKeyDictionary()
 
 
 class TorchNet(Conditioner):
-    """Any nn.Module as a conditioner, y = module(x) or module(x, cond): its own autograd differentiates one tile at a
-    time.
+    """An nn.Module as a conditioner, y = module(x) or y = module(x, cond). Autograd differentiates one tile at a time.
 
-    So memory does not grow with depth, whatever the module contains. The parameters of the layer are those of the
-    module: they share memory, on every engine, and after `to` as well. Those with requires_grad=False when the TorchNet
-    is made are not learned; buffers are saved with the layer. A module may be used in several TorchNets.
+    So memory does not grow with depth, whatever the module contains. The layer and the module share their parameters,
+    in the same memory, on every engine and also after `to`. Parameters with requires_grad=False at construction are not
+    learned. Buffers are saved with the layer. A module may be used in several TorchNets.
 
-    A module in training mode draws its dropout masks once for each pass forth, and the pass back uses them again; as
-    anywhere in PyTorch, `module.eval()` is to be called before densities are evaluated or samples drawn.
+    A module in training mode draws its dropout masks once for each forward pass, and the backward pass uses them again.
+    Call `module.eval()` before evaluating densities or drawing samples, as always in PyTorch.
 
     Args:
-        module: from x (N, C_in, *spatial), contiguous, and cond if there is one, to y (N, C_out, *spatial).
-        shape: of one sample of x, (C_in, *spatial), to measure what an evaluation holds (`floats_per_position`); None
-            is 1024.
-        cond_shape: of one sample of the condition, where the module takes one.
-        reach: how far an output position sees along each spatial axis; None where it sees everything, as with
-            attention. Images too large for a tile are cut with what is seen around; without a reach a tile is whole
-            samples.
-        batch_norm: "refuse" batch norm that normalises by the batch, which here is a tile, or "update once": it does
-            so, and the running statistics are updated on the way forth, never on the way back.
+        module: maps x (N, C_in, *spatial), contiguous, and cond if there is one, to y (N, C_out, *spatial).
+        shape: the shape of one sample of x, (C_in, *spatial), with which to measure how many floats an evaluation needs
+            (`floats_per_position`). Without it, 1024 for each position are assumed.
+        cond_shape: the shape of one sample of the condition, if the module takes one.
+        reach: how many positions around its own an output depends on, along each spatial axis; None for all positions,
+            as with attention. With a reach, images too large for a tile are cut into blocks. Without, a tile consists
+            of whole samples.
+        batch_norm: what to do with batch norm in training mode, which normalises by the tile. "refuse" raises an error.
+            "update once" allows it, and updates the running statistics in the forward pass only.
 
     Raises:
-        ValueError: `batch_norm` is another, or an option has no effect.
-        TypeError: `module` is no nn.Module, or has parameters of other dtypes than float32 or float64, or of both.
-        RuntimeError: in an evaluation, batch norm is to normalise by the batch, or the module changes a buffer.
+        ValueError: `batch_norm` is unknown, or an option has no effect.
+        TypeError: `module` is no nn.Module, or has parameters of another dtype than float32 or float64, or of both.
+        RuntimeError: in a call, batch norm is refused, or the module changes a buffer.
 
     References:
-        Gomez, Ren, Urtasun & Grosse, The Reversible Residual ConvStack, 2017 (any network inside). Chen, Xu, Zhang &
+        Gomez, Ren, Urtasun & Grosse, The Reversible Residual Network, 2017 (any network inside). Chen, Xu, Zhang &
         Guestrin, Training Deep Nets with Sublinear Memory Cost, 2016 (recomputing, and its random numbers).
     """
 
@@ -144,7 +142,7 @@ class TorchNet(Conditioner):
             return array_of(self._evaluate(self._inputs(x, cond), _precision(x), *on_tile), x)
 
     def _recorded(self, x, cond, draw=None, *_):
-        """y of the whole batch, with the random numbers that the rebuilding mode draws, tile by tile."""
+        """Returns y of the whole batch, with the random numbers that the rebuilding mode draws tile by tile."""
         self._check_norms()
         if draw is None:
             return self._evaluate([x] if cond is None else [x, cond], None)
@@ -166,9 +164,7 @@ class TorchNet(Conditioner):
         def pullback(dy):
             tensors, dy = [*inputs, *learned], tensor_of(dy).clone()  # a gradient may be a view of it
             wanted = [i for i, tensor in enumerate(tensors) if tensor.requires_grad and y.requires_grad]
-            found = dict.fromkeys(
-                range(len(tensors))
-            )  # None, as autograd gives it, where y does not depend on a tensor
+            found = dict.fromkeys(range(len(tensors)))  # None if y does not depend on a tensor
             if wanted:
                 run = _at_once if draw is None else draw.run_back
                 found.update(
@@ -197,7 +193,7 @@ class TorchNet(Conditioner):
             )
 
     def _evaluate(self, inputs, precision, draw=None, tile=0, again=False):
-        # Copies, since a module may work in place, or take views that ask for contiguous memory.
+        # Copies, since a module may work in place, or take views that need contiguous memory.
         inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in inputs]
         device, dtype = inputs[0].device, inputs[0].dtype
         autocast = torch.autocast(device.type, precision, enabled=precision is not None, cache_enabled=False)
@@ -218,7 +214,7 @@ class TorchNet(Conditioner):
 
     @contextlib.contextmanager
     def _still_norms(self, again):
-        """Within, on the way back, batch norm in training leaves its running statistics as they are."""
+        """Within, if `again`, batch norm in training mode does not update its running statistics."""
         norms = [norm for norm in self._norms if again and norm.training and norm.track_running_stats]
         for norm in norms:
             norm.track_running_stats = False
@@ -230,7 +226,7 @@ class TorchNet(Conditioner):
 
     @contextlib.contextmanager
     def _still_buffers(self):
-        """RuntimeError where a buffer changes within, but for those of batch norm."""
+        """Raises RuntimeError if a buffer is changed within, except for those of batch norm."""
         known = {id(buffer) for norm in self._norms for buffer in norm.buffers()}
         versions = [
             (name, buffer, buffer._version) for name, buffer in self.module.named_buffers() if id(buffer) not in known
@@ -240,12 +236,11 @@ class TorchNet(Conditioner):
         if changed:
             raise RuntimeError(
                 f"an evaluation of the module changed its buffers {', '.join(changed[:3])}: forward, inverse and "
-                f"backward are "
-                "then of different maps; module.eval() may stop that"
+                f"backward are then of different maps; module.eval() may stop that"
             )
 
     def _measured(self, shape, cond_shape):
-        """Floats for each position that autograd keeps, and that an evaluation and its pullback hold."""
+        """Measures floats for each position: those that autograd keeps, and all that an evaluation needs."""
         like = next(self.module.parameters(), torch.zeros(()))
         inputs = [
             torch.zeros((2, *size), dtype=like.dtype, device=like.device)
@@ -269,16 +264,16 @@ class TorchNet(Conditioner):
         sizes[None] = y.nbytes
         floats = like.element_size() * 2 * math.prod(shape[1:])
         kept = -(-sum(sizes.values()) // floats)
-        return kept, kept + -(-3 * max(sizes.values()) // floats)  # and the gradients of what is at work
+        return kept, kept + -(-3 * max(sizes.values()) // floats)  # with the gradients of the largest tensors
 
 
 class _OnTile:
-    """A TorchNet on one tile, with what it drew."""
+    """A TorchNet on one tile, with fixed random numbers."""
 
     def __init__(self, net: Any, *on_tile: Any):
         self.net, self.on_tile = net, on_tile
 
-    def forward(self, x: Array, cond: Cond = None) -> tuple[Array, Array]:
+    def forward(self, x: Array, cond: Cond = None) -> Array:
         return self.net._forward(x, cond, *self.on_tile)
 
     def vjp(self, x: Array, cond: Cond = None) -> tuple[Array, Callable]:
@@ -286,9 +281,7 @@ class _OnTile:
 
 
 def _precision(x):
-    """The dtype of autocast, which the engine of tensors has for conditioners, the same forth and back; None for
-    NumPy's arrays.
-    """
+    """Returns the dtype of autocast for conditioners, the same in forward and backward; None for NumPy's arrays."""
     return reduced(x.device.type) if isinstance(x, torch.Tensor) else None
 
 
@@ -297,9 +290,7 @@ def _at_once(function):
 
 
 def _state_of(tensor):
-    """The Parameter of an nn.Parameter that is learned, the Buffer of another tensor: the same for every TorchNet that
-    has it.
-    """
+    """Returns the Parameter of a learned nn.Parameter, or the Buffer of another tensor. All TorchNets share it."""
     kind, known = Parameter if tensor.requires_grad else Buffer, _states.get(tensor)
     if type(known) is not kind:
         known = _states[tensor] = kind(array_of(tensor))
