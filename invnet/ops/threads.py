@@ -35,14 +35,23 @@ def num_threads():
     return _setting["threads"]
 
 
+class _OfThread(threading.local):
+    """How often a thread has entered SingleThreadedBlas, and what libraries had whose setting is that of a thread."""
+
+    entered, held = 0, ()
+
+
 class SingleThreadedBlas:
     """A context in which BLAS has one thread, until the last of its users leaves."""
 
     def __init__(self):
-        self.libraries, self.others, self.users, self.held, self.lock = None, [], 0, [], threading.Lock()
+        self.libraries, self.others, self.users, self.held, self.lock = None, [], 0, (), threading.Lock()
+        self.own = _OfThread()
 
     def include(self, library):
-        """Holds another library to one thread too, anything with get_num_threads() and set_num_threads(n)."""
+        """Holds another library to one thread too, anything with get_num_threads() and set_num_threads(n), which are of
+        the thread that calls them.
+        """
         self.others.append((library.get_num_threads, library.set_num_threads))
 
     def __enter__(self):
@@ -52,39 +61,55 @@ class SingleThreadedBlas:
                 if not self.users:
                     self._hold()
                 self.users += 1
+                self.own.entered += 1
                 entered = True
+            if self.own.entered == 1 and self.others:
+                self.own.held = _held_to_one(self.others)
         except BaseException:  # Ctrl-C, for one, as the lock is released
             if entered:
                 self.__exit__()
             raise
 
     def __exit__(self, *error):
+        own = self.own
+        own.entered -= 1
+        if not own.entered and own.held:
+            _let_go(own.held)
+            own.held = ()
         with self.lock:
             self.users -= 1
             if not self.users:
-                self._let_go()
+                _let_go(self.held)
 
     def forget(self):
         """In a forked child, whose parent's threads may have been at work."""
         if self.users:
-            self._let_go()
-        self.users, self.lock = 0, threading.Lock()
+            _let_go(self.held)
+            _let_go(self.own.held)
+        self.users, self.lock, self.own = 0, threading.Lock(), _OfThread()
 
     def _hold(self):
         if self.libraries is None:
             self.libraries = [
                 _functions_of(library) for library in ThreadpoolController().select(user_api="blas").lib_controllers
             ]
-        self.held = []
-        for get, set_ in (*self.libraries, *self.others):
-            n = get()
-            if n != 1:
-                self.held.append((set_, n))
-                set_(1)
+        self.held = _held_to_one(self.libraries)
 
-    def _let_go(self):
-        for set_, n in self.held:
-            set_(n)
+
+def _held_to_one(libraries):
+    """Sets libraries to one thread; gives the functions that set those which had more, and how many they had."""
+    held = []
+    for get, set_ in libraries:
+        n = get()
+        if n != 1:
+            held.append((set_, n))
+            set_(1)
+    return held
+
+
+def _let_go(held):
+    for set_, n in held:
+        set_(n)
 
 
 def _functions_of(library):
