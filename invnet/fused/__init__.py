@@ -1,12 +1,14 @@
-"""Fusion: neighbouring layers that describe what they compute become one group, and a plan by which an engine does it
-in one call.
+"""Fusion: an engine computes neighbouring layers in one call.
+
+Layers describe what they compute by specs. Neighbours with specs become a FusedGroup, and the group makes a plan:
+tables of numbers that compiled functions read.
 
 | file | what it holds |
 |---|---|
-| [spec.py](spec.py) | what a layer and its conditioner compute: `LayerSpec`, `DenseSpec`, `ConvSpec` |
-| [group.py](group.py) | which neighbours become a `FusedGroup`, and what it does where an engine has no such kernels |
-| [vector_plan.py](vector_plan.py), [image_plan.py](image_plan.py) | a group as tables that compiled functions read |
-| [addresses.py](addresses.py) | where the group's parameters and gradients lie |
+| [spec.py](spec.py) | `LayerSpec`, `DenseSpec`, `ConvSpec`: descriptions of layers and conditioners |
+| [group.py](group.py) | `FusedGroup`; which neighbours become one, and what it does without compiled functions |
+| [vector_plan.py](vector_plan.py), [image_plan.py](image_plan.py) | the plans of groups for vectors and for images |
+| [addresses.py](addresses.py) | the addresses of the group's parameters and gradients |
 """
 
 from .group import FusedGroup, group_neighbours

@@ -1,4 +1,4 @@
-"""Addresses: where the parameters and gradients of a group lie, for compiled functions."""
+"""Addresses: the memory addresses of a group's parameters or gradients, for compiled functions."""
 
 import numpy as np
 
@@ -6,26 +6,31 @@ from ..core.derived import Derived
 
 
 class Addresses:
-    """Where the arrays of Buffers or Gradients lie, until one is replaced or a tensor has moved; `table` has an address
-    of each, 0 of None.
+    """A table of the memory addresses of arrays. It is valid until an array is replaced or a tensor gets other memory.
+
+    Attributes:
+        table: one address (int64) for each array; 0 for None.
     """
 
     def __init__(self):
         self._derived = self._arrays = self.table = None
-        self._pointers, self._pointed = [], []  # of tensors, which may be given other memory, and where they pointed to
+        # Tensors can get other memory: functions that return their addresses, and what these returned for the table.
+        self._pointers, self._pointed = [], []
 
     def hold(self):
-        """Whether the table is right."""
+        """Returns whether the table is valid."""
         return self._derived is not None and self._derived.holds() and self._stay()
 
     def find(self, parts, name, expected):
-        """Makes the table right; False where an array has not the (shape, dtype) that is expected, or not contiguous
-        memory.
+        """Makes the table.
 
         Args:
             parts: Buffers or Gradients, or None.
-            name: the attribute that is the array.
-            expected: (shape, dtype) of each.
+            name: the attribute of a part that is its array.
+            expected: the (shape, dtype) of each array.
+
+        Returns:
+            whether every array has the expected shape and dtype, and contiguous memory. If not, there is no table.
         """
         self._derived, places = None, []
         derived = Derived(filter(None, parts))  # first, since another thread may replace an array
@@ -42,7 +47,7 @@ class Addresses:
         self.table = np.array(places, np.int64)
         self._pointers = [array.data_ptr for array in arrays if hasattr(array, "data_ptr")]
         self._pointed = [pointer() for pointer in self._pointers]
-        self._arrays, self._derived = arrays, derived  # the arrays, so that nothing else comes to lie there
+        self._arrays, self._derived = arrays, derived  # keeps the arrays alive, so that their memory is not reused
         return True
 
     def _stay(self):
@@ -50,5 +55,5 @@ class Addresses:
 
 
 def _array(data):
-    """An array, or a tensor as an array of the same memory."""
+    """Returns an array itself, or a NumPy array with the memory of a tensor."""
     return data.detach().numpy() if hasattr(data, "data_ptr") else data

@@ -1,4 +1,4 @@
-"""FusedGroup: neighbours of a Chain as one step, which an engine may do in one call."""
+"""FusedGroup: neighbouring layers of a Chain as one step, which an engine may compute in one call."""
 
 import functools
 import math
@@ -10,27 +10,27 @@ from ..core import InPlaceLayer, get_ops
 from ..passes import TOLERANCE
 from .spec import ConvSpec, DenseSpec
 
-#: Numbers of a group's parameters at most, if it has more than one conditioner: a backward hook, by which several
-#: processes send their gradients meanwhile, is called for a group when all of it is done.
+#: The most parameters of a group with several conditioners. Backward hooks, by which processes send gradients during
+#: the backward pass, are called only when a whole group is done.
 LARGEST = 1 << 18
-#: The same of images, whose gradients are summed for a group at a time, in memory that is not to grow with depth.
+#: The same for images. The gradients of a whole group are summed in one array, whose size must not grow with depth.
 LARGEST_OF_IMAGES = 9000
-#: Channels of a matrix at most: from 64 on a product of its own is faster.
+#: The most channels of a fused matrix. From 64 channels on, a separate matrix product is faster.
 CHANNELS = 48
-#: The condition number of a matrix from which rounding errors become too large.
+#: The condition number above which a matrix amplifies rounding errors too much, for each dtype.
 CONDITION = {np.dtype(kind): TOLERANCE / np.finfo(kind).eps for kind in ("float32", "float64")}
 
-_plans = weakref.WeakKeyDictionary()  # of groups, by class: a copied or unpickled group has none
+_plans = weakref.WeakKeyDictionary()  # group -> {plan class: plan}; a copied or unpickled group makes new plans
 
 
 class FusedGroup(InPlaceLayer):
-    """Layers one after the other, all of which say what they compute (`specs`).
+    """Neighbouring layers that describe what they compute (`specs`).
 
-    An engine that has compiled functions for such groups does one in a call, on arrays without a condition; elsewhere
-    its layers are called one by one.
+    If the engine has compiled functions for the group, and there is no condition, it computes the group in one call.
+    Otherwise the layers are called one by one.
 
     Args:
-        layers: Layers of the same number of channels.
+        layers: Layers with the same number of channels.
     """
 
     uses_condition = False
@@ -64,7 +64,7 @@ class FusedGroup(InPlaceLayer):
                 yield (part, "fused", "") if reason is None else (part, path, reason)
 
     def _why_not(self, ops, X, cond):
-        """Why compiled functions do not do this group on such arrays, or None where they do."""
+        """Returns why no compiled function computes this group on arrays like X; None if one does."""
         if cond is not None:
             return "fused groups take no condition"
         if ops.host_array(X) is None:
@@ -104,8 +104,9 @@ class FusedGroup(InPlaceLayer):
 
     @property
     def specs_of_layers(self):
-        """The specs of all layers, or None where one of them has none now; the same list until a part of a layer is
-        replaced.
+        """The specs of all layers; None if a layer has none now.
+
+        It is the same list object until a part of a layer is replaced.
         """
         return self.derived("specs", self._specs_of_layers)
 
@@ -114,7 +115,7 @@ class FusedGroup(InPlaceLayer):
         return [spec for some in specs for spec in some] if all(specs) else None
 
     def _plan(self, ops, X, cond):
-        """The plan by which compiled functions do this group on such arrays, or None where they do not."""
+        """Returns the plan for arrays like X; None if no compiled function computes this group on them."""
         x = None if cond is not None else ops.host_array(X)
         if x is None:
             return None
@@ -131,9 +132,7 @@ class FusedGroup(InPlaceLayer):
         return plan if plan.find_parameters() and plan.takes(ops, x) else None
 
     def _check_condition(self, bound, dtype):
-        """Has the layers look at their condition numbers, where these are at most `bound`, and that is too large for
-        the dtype.
-        """
+        """Has the layers check their condition numbers if their upper bound, `bound`, is too large for the dtype."""
         if not bound < CONDITION[dtype]:
             for layer in self.layers:
                 layer.check_condition()
@@ -141,7 +140,7 @@ class FusedGroup(InPlaceLayer):
 
 @functools.cache
 def _plan_class(vectors):
-    """VectorPlan or ImagePlan, which import Numba: with the first array, and not with invnet."""
+    """Returns VectorPlan or ImagePlan, which import Numba: they are imported with the first array, not with invnet."""
     if vectors:
         from .vector_plan import VectorPlan
 
@@ -152,9 +151,7 @@ def _plan_class(vectors):
 
 
 def fusable_specs(layer):
-    """The specs of a layer, or an empty list where it computes something that no compiled function does, or does faster
-    by itself.
-    """
+    """Returns the specs of a layer; an empty list if no compiled function computes it, or if it is faster alone."""
     specs = layer.specs()
     return specs if all(map(_is_fusable, specs)) else []
 
@@ -166,18 +163,18 @@ def _is_fusable(spec):
 
 
 def group_neighbours(layers, one_conditioner=False):
-    """The layers, as many neighbours as possible as one FusedGroup; one with a conditioner is a group alone too.
+    """Puts as many neighbouring layers as possible into FusedGroups. A single layer with a conditioner is a group too.
 
-    With `one_conditioner` a group ends after a layer that has one: the same bits, and states between that can be looked
-    at.
+    Args:
+        layers: Layers in the order in which they are applied.
+        one_conditioner: whether a group ends after a layer with a conditioner, so that the states between can be
+            stored. The results have the same bits.
+
+    Returns:
+        a list of FusedGroups, and of layers that are not fused.
     """
-    steps, group, size, conditioned, images = (
-        [],
-        [],
-        0,
-        False,
-        False,
-    )  # of the group: its numbers, and what conditioners it has
+    # Of the present group: its layers, its number of parameters, and whether it has conditioners, and those of images.
+    steps, group, size, conditioned, images = [], [], 0, False, False
 
     def end():
         nonlocal group, size, conditioned, images
@@ -197,7 +194,7 @@ def group_neighbours(layers, one_conditioner=False):
         )
         of_images = any(isinstance(spec.conditioner, ConvSpec) for spec in specs)
         most = LARGEST_OF_IMAGES if images or of_images else LARGEST
-        first = has_conditioner and not conditioned  # it joins the matrices before it, however large it is
+        first = has_conditioner and not conditioned  # it joins the layers before it, however large it is
         if group and ((size + numbers > most and not first) or layer.channels != group[-1].channels):
             end()
         group.append(layer)

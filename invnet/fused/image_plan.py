@@ -1,4 +1,4 @@
-"""ImagePlan: a group of layers of images as the tables that compiled functions read."""
+"""ImagePlan: a group of layers for images, as tables that compiled functions read."""
 
 import functools
 import math
@@ -17,12 +17,12 @@ from .plan import Plan
 
 
 class ImagePlan(Plan):
-    """A group for arrays of one dtype: `table` and `layers` are as kernels/tables.py says.
+    """The plan of a group for images of one dtype. kernels/tables.py describes `table` and `layers`.
 
     Args:
-        specs: of the group's layers, one after the other; their conditioners are stacks of convolutions.
+        specs: the specs of the group's layers, in order. All conditioners are stacks of convolutions.
         channels: C.
-        dtype: of the arrays.
+        dtype: the dtype of the arrays.
     """
 
     def __init__(self, specs, channels, dtype):
@@ -66,55 +66,52 @@ class ImagePlan(Plan):
         self.layers, self.index = np.array(layers, UNITS), np.array(index or [0])
         nets = [spec.conv for spec in specs if spec.conv]
         self._networks = tuple(spec.conv.layers if spec.conv else None for spec in specs)
-        #: as of a coupling: floats of a tile for each position, how far an output sees, and numbers of weights
+        #: as for a coupling: how many floats a tile needs for each position, the reach, and the number of weights
         self.floats = max(net.floats_per_position for net in nets) + 3 * rounded(C, self.lanes) + 8 * (C // 2)
         self.kept = sum(net.kept_per_position or net.floats_per_position for net in nets)  # numbers of a position
         self.reach, self.weights = max(net.reach for net in nets), self.size - self.numbers
 
     @staticmethod
     def does(specs):
-        """Whether there are plans of such layers: at least one has a conditioner, a stack of convolutions."""
+        """Returns whether there are plans of such layers: all conditioners are stacks of convolutions, at least one."""
         return any(spec.conv for spec in specs) and all(spec.conv or not spec.conditioner for spec in specs)
 
-    #: what arrays and parameters have to be, as a text for `explain`
+    #: the text with which `explain` says why there is a plan, but not for these arrays or parameters
     condition = "an image is larger than a tile, or parameters lie elsewhere than the array"
 
     def takes(self, ops, X):
-        """Whether compiled functions do this group on such an array: its tiles are whole samples."""
-        axes = max(
-            len(shape) - 2 for layers in self._networks if layers for shape, _, _ in layers
-        )  # of the kernels; 0 takes any
+        """Returns whether compiled functions compute this group on arrays like X, whose tiles must be whole samples."""
+        # The spatial axes of the convolutions' kernels; networks with 0 axes take any arrays.
+        axes = max(len(shape) - 2 for layers in self._networks if layers for shape, _, _ in layers)
         return X.size > 0 and axes in (0, X.ndim - 2) and self.tiles(ops, X)[0].whole
 
     def tiles(self, ops, X):
         return ops.tiles(X.shape, self.floats, self.reach, self.weights)
 
     def forward_(self, group, ops, X, inverse):
-        """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the
-        bound.
-        """
+        """Returns Z, logdet and an upper bound of the matrices' condition numbers; with `inverse`, X and its logdet."""
         cache, size = current().cache, self.kept * X.shape[0] * math.prod(X.shape[2:]) * self.dtype.itemsize
         tapes = None if cache is None else cache.place(group, size, self.weights / self.kept)
         return ops.fused_images_(self, X, inverse, tapes, None if tapes is None else cache.memory)
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
-        """dX, X and the bound; adds to the parameters' gradients."""
+        """Adds to the parameters' gradients; returns dX, X and the bound."""
         cache = current().cache
         return ops.fused_images_vjp_(self, dZ, Z, dlogdet, inverse, None if cache is None else cache.take(group))
 
     def for_tile(self, N, D, H, W, backward, tapes_apart):
-        """What the compiled functions take for a tile of that shape; see `_plan`."""
+        """Returns the tables for a tile of this shape; see `_plan`."""
         return _plan(self._networks, self.channels, self.dtype.itemsize, N, D, H, W, backward, tapes_apart)
 
 
 @functools.lru_cache(maxsize=4096)
 def _plan(networks, C, itemsize, N, D, H, W, backward, tapes_apart):
-    """What the compiled functions need for a tile of images (N, D, H, W, C).
+    """Makes the tables that compiled functions need for a tile of images (N, D, H, W, C).
 
     Returns:
-        the plans of the conditioners in one table; for each layer where its plan begins and ends and where its tape
-        begins, which is the same place for all if not `tapes_apart`; the layout of `work`; and how many numbers `work`,
-        the tapes, and each array of offsets have.
+        the plans of all conditioners in one table; for each layer, the rows at which its plan begins and ends, and the
+        offset of its tape, which is 0 for all unless `tapes_apart`; the layout of `work`; and the sizes of `work`, of
+        the tapes, and of each array of offsets.
     """
     lanes, plans = (
         BYTES // itemsize,

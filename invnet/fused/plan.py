@@ -1,4 +1,4 @@
-"""Plan: what plans for vectors and for images share."""
+"""Plan: the base of plans for vectors and for images."""
 
 import copy
 
@@ -8,17 +8,16 @@ from .addresses import Addresses
 
 
 class Plan:
-    """A group of layers for arrays of one dtype, as tables of numbers; compiled functions find its parameters by their
-    addresses.
+    """A group of layers for arrays of one dtype, as tables of numbers. Compiled functions get addresses of parameters.
 
     Args:
-        specs: of the group's layers, one after the other.
-        dtype: of the arrays that the group works on.
+        specs: the specs of the group's layers, in order.
+        dtype: the dtype of the arrays that the group maps.
     """
 
     def __init__(self, specs, dtype):
         self.dtype, self._specs = dtype, specs
-        #: what compiled functions take and are compiled for: whether there are products of reflections, else None
+        #: True if there are products of reflections, otherwise None; compiled functions are compiled for either case
         self.reflections = True if any(spec.kind == "householder" for spec in specs) else None
         self._states, self._expected = [], []
         self._data, self._gradients = Addresses(), Addresses()
@@ -28,15 +27,16 @@ class Plan:
         self._expected += [(tuple(state.data.shape), dtype) for state in states]
 
     def is_of(self, specs):
-        """Whether these are the specs that the plan was made of."""
+        """Returns whether the plan was made from these specs."""
         if specs is not self._specs and specs == self._specs:
             self._specs = specs
         return specs is self._specs
 
     def find_parameters(self):
-        """Whether compiled functions can take the parameters where they lie; then `addresses` says where.
+        """Sets `addresses` to the addresses of the parameters: NumPy arrays, or PyTorch tensors on the CPU.
 
-        They are NumPy's arrays, or PyTorch's tensors on the CPU.
+        Returns:
+            whether compiled functions can use the parameters in their present memory.
         """
         if not self._data.hold() and not self._data.find(self._states, "data", self._expected):
             return False
@@ -44,10 +44,10 @@ class Plan:
         return True
 
     def with_gradients(self):
-        """This plan, whose `gradients` say where the parameters' gradients lie, which are made where there is none; or
-        None where compiled functions cannot take them.
+        """Returns a plan whose `gradients` are the addresses of the gradients. A gradient that is None is made first.
 
-        It is a copy of the plan if the pass adds to other gradients than the parameters' own.
+        It is this plan, or a copy if the pass adds to other gradients than the parameters' own. It is None if compiled
+        functions cannot use the gradients in their present memory.
         """
         if current().gradients is None:
             plan, gradients = self, self._gradients

@@ -1,4 +1,4 @@
-"""VectorPlan: a group of layers of vectors as the tables that compiled functions read."""
+"""VectorPlan: a group of layers for vectors, as tables that compiled functions read."""
 
 import math
 
@@ -19,19 +19,21 @@ from ..passes.context import current
 from .plan import Plan
 from .spec import DenseSpec
 
-#: Numbers of a part's parameters at most, if it has more than one layer: they are gathered, and their gradients summed,
-#: for a part at a time, in memory that is not to grow with depth.
+#: The most parameters of a part with several layers. The parameters of a part are gathered, and their gradients summed,
+#: in one array, whose size must not grow with depth.
 LARGEST = 9000
 
 
 class VectorPlan(Plan):
-    """A group for arrays of one dtype: `parts`, `table`, `layers` are as the compiled functions' files say, `index` is
-    what these point to.
+    """The plan of a group for vectors of one dtype.
+
+    The files of the compiled functions describe `parts`, `table` and `layers`. These refer to lists of integers by
+    their position in `index`.
 
     Args:
-        specs: of the group's layers, one after the other; their conditioners are dense.
+        specs: the specs of the group's layers, in order. All conditioners are dense.
         channels: C.
-        dtype: of the arrays.
+        dtype: the dtype of the arrays.
     """
 
     def __init__(self, specs, channels, dtype):
@@ -56,41 +58,39 @@ class VectorPlan(Plan):
 
     @staticmethod
     def does(specs):
-        """Whether there are plans of such layers."""
+        """Returns whether there are plans of such layers."""
         return all(spec.conditioner is None or isinstance(spec.conditioner, DenseSpec) for spec in specs)
 
-    #: what arrays and parameters have to be, as a text for `explain`
+    #: the text with which `explain` says why there is a plan, but not for these arrays or parameters
     condition = "activations are kept (memory_budget), or parameters lie elsewhere than the array"
 
     def takes(self, ops, X):
-        """Whether compiled functions do this group on such an array now: not where activations are kept."""
+        """Returns whether compiled functions compute this group now. They do not if activations are kept."""
         return current().cache is None
 
     def forward_(self, group, ops, X, inverse):
-        """Z, logdet and a bound of the matrices' condition numbers; or with `inverse` X, logdet of the inverse and the
-        bound.
-        """
+        """Returns Z, logdet and an upper bound of the matrices' condition numbers; with `inverse`, X and its logdet."""
         return ops.fused_vectors_(self, X, inverse)
 
     def backward_(self, group, ops, dZ, Z, dlogdet, inverse):
-        """dX, X and the bound; adds to the parameters' gradients."""
+        """Adds to the parameters' gradients; returns dX, X and the bound."""
         return ops.fused_vectors_vjp_(self, dZ, Z, dlogdet, inverse)
 
     @staticmethod
     def _bounds(spec):
-        """The logarithm of the bound of a scale; of splines the bound of their domain, and the least size of a bin."""
+        """Returns log(bound) of a scale and 0; for a spline, the bound of its domain and the least size of a bin."""
         if spec.spline:
             return spec.spline[1], LEAST
         return log_bound(spec.scale) if spec.scale else 0.0, 0.0
 
     def _row(self, spec, C):
-        """The row of a layer."""
+        """Returns the row of a layer in `table`."""
         row = np.zeros((), LAYER)
         row["kind"], row["state"], row["offset"] = KINDS[spec.kind], len(self._states), self._size
         self._add_states(spec.states, np.dtype(np.int64) if spec.kind == "permute" else self.dtype)
         if spec.kind == "scale":
             self._size += 3 * C
-        elif spec.kind == "permute":  # a place of its own, since `prepare` writes there
+        elif spec.kind == "permute":  # not shared with other lists, since `prepare` writes to it
             row["order"] = len(self._index)
             self._index += range(C)
         elif spec.conditioner is not None:
@@ -101,8 +101,9 @@ class VectorPlan(Plan):
         return row
 
     def _place_of(self, numbers):
-        """Where in `index` these numbers lie, with one more after them, which a product reads; the same numbers lie
-        there once.
+        """Returns the position of a list of numbers in `index`, and appends the list if it is not there yet.
+
+        A 0 follows each list, since a product reads one number more.
         """
         numbers = tuple(numbers)
         if numbers not in self._lists:
@@ -111,9 +112,7 @@ class VectorPlan(Plan):
         return self._lists[numbers]
 
     def _conditioner(self, spec, row, top):
-        """Adds the rows of a conditioner's layers; rows of `work` from `top` on are theirs while the layer is at
-        work.
-        """
+        """Adds the rows of a conditioner's layers to `layers`. They use the rows of `work` from `top` on."""
         dense, first = spec.conditioner, len(self._layers)
         self._add_states(dense.parameters, self.dtype)
         row["first"], row["last"], row["groups"] = first, first + len(dense.activations) - 1, len(spec.groups) - 1
@@ -156,11 +155,11 @@ class VectorPlan(Plan):
         self._rows = max(self._rows, top)
 
     def layout(self, samples, backward):
-        """The layout of `work` for this number of samples, and how many numbers it has."""
+        """Returns the layout of `work` for this number of samples, and its size."""
         key = min(samples, AT_ONCE), backward
         if key not in self._layouts:
             lanes = self.lanes
-            # An odd number of vectors, so that the rows of a block do not fall into the same lines of the cache.
+            # An odd number of vectors, so that the rows of a block do not use the same lines of the cache.
             pitch = rounded(max(key[0], 1), VECTORS * lanes) + lanes
             zeros = rounded(max(pitch, self._widest), VECTORS * lanes) + SLACK
             panel = self._zeros + -(-zeros // pitch)
@@ -173,7 +172,7 @@ class VectorPlan(Plan):
 
 
 def _cut(specs, C):
-    """The specs of each part."""
+    """Divides the specs into parts, and returns a list of specs for each."""
     parts, size = [], 0
     for spec in specs:
         numbers = (

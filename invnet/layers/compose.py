@@ -14,7 +14,7 @@ from ..passes.trace import ChainTrace
 from .channel_affine import ChannelAffine, Folded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from ..typing import Array, Cond
@@ -41,7 +41,7 @@ class Chain(InPlaceLayer):
 
     uses_condition = False
 
-    def __init__(self, *layers: Any):
+    def __init__(self, *layers: Layer | Sequence[Layer]):
         self.layers = layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers
 
     def __setattr__(self, name, value):

@@ -1,4 +1,4 @@
-"""Random numbers that a conditioner draws: the same ones when a tile is evaluated again."""
+"""The random numbers of a conditioner, which are the same when a tile is evaluated again."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _generators = threading.Lock()
 
 
 class Draw:
-    """The seed of one pass of a module over the tiles of a coupling, itself drawn from PyTorch's generator.
+    """The seed with which a module is evaluated on all tiles of one pass. It is drawn from PyTorch's generator.
 
-    The first tile finds out whether the module takes random numbers at all; where it does not, the others may be at
-    work at the same time.
+    The first tile shows whether the module draws random numbers at all. If not, the others may be computed in parallel.
 
     Args:
         in_order: the tiles are to be evaluated in their order.
@@ -31,7 +30,7 @@ class Draw:
         self.seed, self.in_order, self.random = int(torch.randint(2**62, ())), in_order, None
 
     def run(self, tile: Tile | None, device, function: Callable):
-        """function(), with the random numbers of a tile and no others disturbed."""
+        """Calls function() with the random numbers of a tile, and restores PyTorch's generators."""
         if self.random is False:
             return function()
         with _generators, _seeded(self.seed + tile, device) as moved:
@@ -40,16 +39,14 @@ class Draw:
             return result
 
     def run_back(self, function: Callable):
-        """function(), a pullback, which may draw again what its evaluation drew, as a checkpoint within the module
-        does.
-        """
+        """Calls function(), a pullback. Checkpoints within the module may restore and use the generators."""
         with contextlib.nullcontext() if self.random is False else _generators:
             return function()
 
 
 @contextlib.contextmanager
 def _seeded(seed, device):
-    """Within, PyTorch's generators begin at a seed; gives a function that says whether one has moved since."""
+    """Within, PyTorch's generators start from a seed. Gives a function that returns whether one was used since."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index])

@@ -1,4 +1,4 @@
-"""The storing mode: what layers and bases compute on tensors, recorded by autograd."""
+"""The storing mode: autograd records what layers and bases compute on tensors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def recorded(shares, device) -> Iterator[None]:
-    """Within, the arrays of a layer are its module's tensors, and autograd records what is computed on tensors.
+    """Within, a layer computes with the tensors of its module, and autograd records it.
 
-    It is differentiable as often as wanted, and the transforms of torch.func and torch.export take part in it.
+    The result can be differentiated any number of times. The transforms of torch.func and torch.export work as well.
     """
     states = [share.state for share in shares]
     arrays = [state.data for state in states]
@@ -42,7 +42,7 @@ def recorded(shares, device) -> Iterator[None]:
 
 
 def with_batches_of(tensors, x: Array):
-    """x, with every batch that torch.func.vmap gave to one of the tensors: what is written into x may have it too."""
+    """Gives x the batch dimensions of torch.func.vmap that any tensor has, so that these can be written to x."""
     if transforms_are_active():
         for tensor in tensors:
             x = x + tensor.new_zeros((), dtype=x.dtype)
@@ -50,5 +50,5 @@ def with_batches_of(tensors, x: Array):
 
 
 def _without_autocast(kind):
-    """A context without autocast, which torch.export would make a part of the program where there is none anyway."""
+    """Returns a context without autocast. Without autocast it does nothing, so that torch.export records nothing."""
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 
 class Share:
-    """An array of a layer and a tensor of a module in the same memory; where one of them is replaced, the other
-    follows.
+    """An array of a layer and a tensor of a module in the same memory. If one of them is replaced, the other follows.
 
     Args:
         state: the Parameter or Buffer of the layer.
@@ -43,12 +42,12 @@ class Share:
         return self.tensors[self.key]
 
     def put(self, tensor: Array) -> None:
-        """Puts a tensor in all places."""
+        """Sets the tensor in all dicts that hold it."""
         for tensors, key in self.places:
             tensors[key] = tensor
 
     def meet(self) -> None:
-        """Afterwards both are in the same memory again: the one that was not replaced has followed."""
+        """Makes both use the same memory again, if one of them was replaced."""
         state, tensor = self.state, self.tensors[self.key]
         before = state.data
         if before is not self.array():
@@ -66,7 +65,7 @@ class Share:
 
 
 def _may_share(array, tensor):
-    """Whether a tensor can be an array of the library of another array."""
+    """Returns whether a tensor can share memory with an array of the same library as `array`."""
     return isinstance(array, torch.Tensor) or isinstance(array, np.ndarray) == (tensor.device.type == "cpu")
 
 
@@ -79,18 +78,17 @@ def _kind(array):
 
 
 def check_dtype(dtype: DType) -> None:
-    """TypeError where no layer computes in a dtype."""
+    """Raises TypeError if no layer computes in this dtype."""
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"a layer computes in float32 or float64; its module was to be of {dtype}")
 
 
 @contextlib.contextmanager
 def holding(shares, tensors) -> Iterator[None]:
-    """Within, the modules hold these tensors, which they had when a graph was made, as torch.func.functional_call puts
-    others there.
+    """Within, the modules hold these tensors, with which a graph was made. torch.func.functional_call had set others.
 
-    An nn.Module of a TorchNet holds others in the same memory, since hooks of its own parameters are called by the
-    graph around.
+    An nn.Module of a TorchNet holds other tensors with the same memory, since the surrounding graph calls the hooks of
+    its own parameters.
     """
     others = []
     try:

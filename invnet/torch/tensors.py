@@ -1,4 +1,4 @@
-"""Arrays as tensors and tensors as arrays, with the memory shared."""
+"""Conversions between arrays and tensors that share memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def tensor_of(array: Array):
-    """A tensor that shares memory with an array of any engine; a copy where PyTorch cannot: read-only, or of negative
-    strides.
+    """Returns a tensor that shares memory with an array of any engine.
+
+    PyTorch cannot share read-only arrays or negative strides; then the tensor is a copy.
     """
     if isinstance(array, torch.Tensor):
         return array.detach()
@@ -25,7 +26,7 @@ def tensor_of(array: Array):
 
 
 def array_of(tensor: Array, like: Array | None = None):
-    """An array that shares memory with a tensor: of the engine of `like`, or else NumPy's of a tensor on the CPU."""
+    """Returns an array that shares memory with a tensor, of the engine of `like`, or of NumPy for one on the CPU."""
     tensor = tensor.detach()
     if isinstance(like, np.ndarray) or (like is None and tensor.device.type == "cpu"):
         return tensor.numpy()
@@ -35,5 +36,5 @@ def array_of(tensor: Array, like: Array | None = None):
 
 
 def transforms_are_active():
-    """Whether this runs within a transform of torch.func."""
+    """Returns whether a transform of torch.func is active."""
     return torch._C._are_functorch_transforms_active()

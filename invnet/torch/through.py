@@ -1,4 +1,4 @@
-"""Through: a layer as one step of autograd, which saves the output only."""
+"""Through: a layer as one step of autograd, which saves only the output."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NOT_IN_TRANSFORMS = (
 
 
 class Through(Function):
-    """z and logdet of x under a layer; its parameters are inputs, so that their gradients are known to hooks, to
-    torch.autograd.grad and to DistributedDataParallel."""
+    """Maps x to z and logdet by a layer. The parameters are inputs too, so that hooks, torch.autograd.grad and
+    DistributedDataParallel see their gradients."""
 
     @staticmethod
     def forward(ctx, layer: Layer, shares, like: Array, x: Array, cond: Cond, *parameters: Any) -> tuple:
@@ -75,9 +75,7 @@ class Through(Function):
 
 @in_own_context
 def _gradients_of(ctx, dZ, Z, dlogdet, cond):
-    """The gradients of x, cond and the parameters, by the layer's backward, which adds to arrays of zeros of this
-    call.
-    """
+    """Returns the gradients of x, cond and the parameters. The layer's backward adds them to new arrays of zeros."""
     like, states = ctx.like, [share.state for share in ctx.shares]
     c = None if cond is None else array_of(cond, like)
     if ctx.needs_input_grad[4]:
@@ -101,9 +99,7 @@ def _gradients_of(ctx, dZ, Z, dlogdet, cond):
 
 
 def _exchanged(layer, saved):
-    """Gives the layer a SavedPass, and returns the one that it had: each call of the module has its own, until its
-    backward.
-    """
+    """Sets the SavedPass of a layer, and returns the one before. Each call of the module has its own."""
     before = getattr(layer, "saved_pass", None)
     if before is not None or saved is not None:
         layer.keep_pass(saved)
@@ -111,7 +107,7 @@ def _exchanged(layer, saved):
 
 
 class Once(Function):
-    """Gradients that depend on z, and that cannot be differentiated."""
+    """Gradients that depend on z, but cannot be differentiated themselves."""
 
     @staticmethod
     def forward(ctx, z: Array, *gradients: Any) -> tuple:

@@ -1,6 +1,4 @@
-"""The tree of modules that stands for a layer: a submodule for every part, and the nn.Modules of its conditioners in
-their places.
-"""
+"""The nn.Modules of a layer: one submodule for each part, with the nn.Modules of TorchNets among them."""
 
 from __future__ import annotations
 
@@ -16,17 +14,16 @@ from .tensors import tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
 
 class Part(nn.Module):
-    """The submodule for a part of a layer, which is a Module of invnet, or for a list of parts.
+    """The submodule for a part of a layer, or for a list of parts.
 
     Args:
-        part: the Module, or None for a list.
+        part: the Module of invnet, or None for a list.
     """
 
-    def __init__(self, part: Any = None):
+    def __init__(self, part: Module | None = None):
         super().__init__()
         self.part = part
 
@@ -47,7 +44,7 @@ class Part(nn.Module):
 
 
 def printed(module: Module) -> str:
-    """The text of a module and of those within it, without the lists of tensors."""
+    """Returns the repr of a module and of its submodules, without lists of tensors."""
     children = [
         f"({name}): {child!r}"
         for name, child in module._modules.items()

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class ViT(nn.Module):
-    """Every position is a token: linear to `width`, learned positions, pre-norm encoder blocks, norm, linear to C_out.
+    """A vision transformer in which every position is a token. It maps images to images.
 
-    It starts at zero, since the last linear map does.
+    Its layers are a linear map to `width`, learned positions, pre-norm encoder blocks, a norm, and a linear map to
+    C_out. The last map starts at zero, and so does the output.
 
     Args:
         C_in, C_out: channels of x (N, C_in, H, W) and of y (N, C_out, H, W).
@@ -49,7 +50,7 @@ class ViT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a perceptron of one hidden layer, each of the normalised tokens and added to them."""
+    """An encoder block: attention, then a perceptron with one hidden layer, both on normalised tokens and added."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -67,7 +68,7 @@ class Block(nn.Module):
 def transformer(
     C_in: int, C_out: int, size: tuple[int, int], width: int, depth: int, heads: int, seed: Seed, dtype: str
 ) -> TorchNet:
-    """A TorchNet of a ViT, whose weights come from `seed`."""
+    """Makes a TorchNet of a ViT whose initial weights come from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = ViT(C_in, C_out, size, width, depth, heads)
