@@ -233,7 +233,7 @@ class Module:
     def gradients(self) -> list[Gradient]:
         """Returns the Gradient of each parameter, or the one that the pass that runs adds to instead."""
         if current().gradients is not None:
-            return [parameter.gradient for parameter in self.parameters()]
+            return [parameter.gradient for parameter in self.derived("parameters", self.parameters)]
         return self.derived("gradients", lambda: [parameter.gradient for parameter in self.parameters()])
 
     def make_gradients(self) -> None:
