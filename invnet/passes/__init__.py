@@ -1,10 +1,15 @@
-"""What a public pass through a layer leaves for its backward, and who looks on.
+"""What a forward pass saves for its backward pass, and how drift is measured and healed.
 
-policy.py has the settings that users know, and says what a pass leaves; saved.py is what it left: activations
-(activation_cache.py), states to compare with
-(trace.py, drift.py), random states of conditioners (replay.py). healing.py computes
-a backward again that drifted too far; backward_hook.py has a function called after each layer. context.py says what of
-this belongs to the pass that runs.
+| file | what it holds |
+|---|---|
+| [policy.py](policy.py) | the settings of users, and what a pass saves because of them |
+| [saved.py](saved.py) | `SavedPass`: all that one pass saves |
+| [activation_cache.py](activation_cache.py) | activations of conditioners, within a budget |
+| [trace.py](trace.py), [drift.py](drift.py) | states to compare with, and what was measured |
+| [replay.py](replay.py) | random states of conditioners |
+| [healing.py](healing.py) | the recomputation of a backward pass that drifted too far |
+| [backward_hook.py](backward_hook.py) | a function that is called after each layer's backward |
+| [context.py](context.py) | which of these belong to the pass that is running |
 """
 
 from .context import evaluation

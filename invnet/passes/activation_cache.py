@@ -1,18 +1,17 @@
-"""ActivationCache: what conditioners computed in a forward pass, as much as a budget of memory holds, for the backward
-pass after it.
-"""
+"""ActivationCache: activations of conditioners that forward stores for backward, within a memory budget."""
 
 
 class ActivationCache:
-    """Entries of couplings in the order of their calls; a backward pass takes them in the reverse order.
+    """Entries of couplings in the order of their calls. The backward pass takes them in reverse order.
 
-    What saves the most multiplications for its bytes stays: of a multiscale net the coarsest levels, which come last.
+    If not all fit, those are stored that save the most multiplications for their bytes. In a multiscale network these
+    are the coarsest levels, which come last.
 
     Args:
-        budget: bytes.
-        memory: where the engine puts what is kept, of its `lasting_memory`.
-        before: the ActivationCache of the forward pass before, whose choices hold again while the calls are the same;
-            or None.
+        budget: the number of bytes.
+        memory: the engine's memory for stored arrays, from its `lasting_memory`.
+        before: the ActivationCache of the previous forward pass, or None. Its choices are used again while the calls
+            are the same.
     """
 
     def __init__(self, budget, memory, before=None):
@@ -21,7 +20,13 @@ class ActivationCache:
         self.choices = {}
 
     def place(self, owner, size, worth):
-        """A list to fill for a call of `owner`, or None where there is no room for `size` bytes of that worth."""
+        """Returns an empty list for the activations of a call of `owner`, or None if they are not to be stored.
+
+        Args:
+            owner: the layer.
+            size: how many bytes they need.
+            worth: how many multiplications each stored number saves.
+        """
         call = len(self.choices)
         lesser = sorted((e for e in self._entries if e.value is not None and e.worth < worth), key=lambda e: e.worth)
         room = self.used - sum(e.size for e in lesser) + size <= self.budget
@@ -38,7 +43,10 @@ class ActivationCache:
         entry.value, self.choices[entry.call] = None, (entry.size, False)
 
     def take(self, owner):
-        """What the last call left, or None; whose calls do not mirror the forward pass gets nothing more."""
+        """Removes and returns the activations of the last call; None if they were not stored.
+
+        If backward does not mirror the forward pass, the cache is emptied.
+        """
         if not self._entries or self._entries[-1].owner is not owner:
             self._entries.clear()
             return None

@@ -1,14 +1,19 @@
-"""Watching: a function that a backward pass calls after each layer."""
+"""backward_hook: a function that a backward pass calls after each layer."""
 
 from .context import within
 
 
 def backward_hook(observe):
-    """Within, a Chain calls observe(layer, dX, X) after each of its steps' backward, from the last to the first.
+    """Returns a context in which each Chain calls observe(layer, dX, X) after the backward of each of its steps.
 
-    `layer` is the step, which may stand for several layers that ran as one; its parameters' gradients have all terms of
-    this use of it. X is its rebuilt input and dX the gradient there: arrays of the pass, which goes on to overwrite
-    them, so that an observer looks at them now and changes nothing. Where Chains are nested, the steps of the inner one
-    are announced first, and then the inner one itself. What runs within a conditioner is not announced.
+    If Chains are nested, `observe` is called for the steps of the inner Chain first, and then for the inner Chain. It
+    is not called for layers inside a conditioner.
+
+    Args:
+        observe: a function of
+            layer: the step, which may be several layers that are computed as one. The gradients of its parameters are
+                complete for this use of the layer;
+            dX: the gradient with respect to its input;
+            X: its rebuilt input. The pass overwrites dX and X afterwards; `observe` must not change them.
     """
     return within(hook=observe)

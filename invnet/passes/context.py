@@ -1,4 +1,4 @@
-"""PassContext: what is known of the pass that runs, for all code beneath the public method that began it."""
+"""PassContext: the objects of the running pass, for all code that its public method calls."""
 
 import contextvars
 import dataclasses
@@ -11,18 +11,18 @@ _Function = TypeVar("_Function", bound=Callable)
 
 @dataclasses.dataclass(frozen=True)
 class PassContext:
-    """What is known of a pass; None where there is nothing.
+    """The objects that belong to a pass. An attribute is None if there is no such object.
 
     Attributes:
-        layer: the outermost layer whose public method runs.
-        rng: the RngReplay of its conditioners.
-        cache: the ActivationCache that activations go to, or come from.
+        layer: the outermost layer whose public method is running.
+        rng: the RngReplay of the conditioners.
+        cache: the ActivationCache to which activations are added, or from which they are taken.
         monitor: the DriftMonitor that compares states.
         hook: a function that is called after each layer's backward; see `backward_hook`.
-        deferred: a list that takes the Recomputation of each backward, for its owner to look at later; see healing.py.
-        evaluating: whether no backward will follow, so that a pass leaves nothing.
-        corrections: the bits that an exact pass takes or leaves; see `Exact`.
-        gradients: a dict by Parameter of the Gradients that a backward adds to instead of the parameters' own.
+        deferred: a list to which each backward appends a DeferredHealing, for the owner of the list; see healing.py.
+        evaluating: whether no backward will follow, so that a pass saves nothing.
+        corrections: the correction bits of an exact pass; see `Exact`.
+        gradients: a dict from Parameters to the Gradients that backward adds to, in place of the parameters' own.
     """
 
     layer: Any = None
@@ -36,7 +36,7 @@ class PassContext:
     gradients: Any = None
 
     def changed(self, changes):
-        """`dataclasses.replace`, in a quarter of its time."""
+        """Does the same as `dataclasses.replace`, in a quarter of its time."""
         other = object.__new__(PassContext)
         own = other.__dict__
         own.update(self.__dict__)
@@ -46,12 +46,12 @@ class PassContext:
 
 _context = contextvars.ContextVar("invnet_pass", default=PassContext())  # noqa: B039
 
-#: current() is the PassContext of the code that calls it.
+#: current() returns the PassContext of the code that calls it.
 current = _context.get
 
 
 class within:
-    """A context in which the attributes of `current()` are those given, and otherwise as they were."""
+    """A context in which the given attributes of `current()` have other values."""
 
     __slots__ = ("changes", "token")
 
@@ -66,22 +66,20 @@ class within:
 
 
 def isolated():
-    """A context for what runs inside a conditioner, whose calls are not part of the pass."""
+    """Returns a context for code inside a conditioner. Calls of layers there are not part of the pass."""
     return within(cache=None, monitor=None, hook=None)
 
 
 def evaluation():
-    """A context for passes that no backward follows: they leave nothing, and what a pass before them left stays as it
-    is.
-    """
+    """Returns a context for passes that no backward follows. They save nothing, and keep what an earlier pass saved."""
     return within(evaluating=True)
 
 
 def in_own_context(method: _Function) -> _Function:
-    """Has a public method or function run in a copy of the caller's context, unless it runs within another layer's.
+    """Makes a public method or function run in a copy of the caller's context, unless another layer's pass is running.
 
-    Whatever Ctrl-C leaves unfinished, such as a `with` block that was entered and not begun, ends with that copy: the
-    caller's PassContext and np.errstate are as before.
+    So the caller's PassContext and np.errstate do not change, even if Ctrl-C comes between entering a `with` block and
+    its first statement.
     """
 
     @functools.wraps(method)

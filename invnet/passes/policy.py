@@ -1,4 +1,4 @@
-"""BackwardPolicy: how a layer's backward is guarded against drift, and what its forward leaves for it."""
+"""BackwardPolicy: the settings that protect a layer's backward from drift, and what its forward pass saves for it."""
 
 import dataclasses
 import math
@@ -14,18 +14,18 @@ from .context import current, within
 from .healing import DeferredHealing, Recomputation, defer, settle
 from .saved import NAMES, LastPass, SavedPass
 
-#: backward passes without a segment that is computed again, after which a network goes back to the default
+#: how many backward passes in a row without a recomputed segment return a network to the default
 CALM = 10
 
 
 def name_in_pass(layer):
-    """The name of `layer` in the one whose public method runs, and its class."""
+    """Returns the name of `layer` within the layer whose public method is running, and its class."""
     name, kind = "" if current().layer is None else current().layer.name_of(layer), type(layer).__name__
     return kind if name in ("", kind) else f"{name}, {kind},"
 
 
 def _level_of_the_caller():
-    """The `stacklevel` of a warning that points at the line that called the library, from the function that warns."""
+    """Returns the `stacklevel` for which a warning of the calling function names the line that called the library."""
     frame, level = sys._getframe(1), 1
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "invnet":
         frame, level = frame.f_back, level + 1
@@ -33,14 +33,14 @@ def _level_of_the_caller():
 
 
 class BackwardPolicy:
-    """The settings of a layer for its public methods; those of layers within do not count.
+    """Settings for the public methods of a layer. Settings of layers within it have no effect.
 
-    forward, and inverse_logdet, leave a SavedPass: a few numbers for each sample of a few states, the array that they
-    were given, and what the settings ask for. It stays until the backward that is given its output, or until the next
-    such pass in the same thread. The parameters stay as they are between the two.
+    `forward` and `inverse_logdet` save a SavedPass: a few numbers per sample for a few states, a reference to their
+    input, and what the settings require. It is kept until backward gets the output, or until the next such pass in the
+    same thread. The parameters must not change between the two.
 
-    A backward whose states drifted beyond `drift_tolerance` is computed again from that array, with stored states
-    between. The network then leaves anchors and measures every segment, until `CALM` backward passes needed none of it.
+    If states drift beyond `drift_tolerance`, backward is computed again from the input, with stored states. The network
+    then stores anchors and measures every segment, until no segment was recomputed in `CALM` backward passes.
     """
 
     _kept_before, _drift, _warned = None, None, False
@@ -56,14 +56,14 @@ class BackwardPolicy:
 
     @property
     def saved_pass(self):
-        """The SavedPass that the last public pass of this layer in this thread left, or None."""
+        """The SavedPass of this layer's last public pass in this thread, or None."""
         last = vars(self).get("_last_pass")
         return None if last is None else last.saved
 
     # What changes in every pass is set by methods: a Module takes an attribute that is set for a part that is replaced.
 
     def keep_pass(self, saved):
-        """Puts a SavedPass, or None, in the place of the one that this thread has."""
+        """Sets the SavedPass of this thread, or None."""
         own = vars(self)
         last = own.get("_last_pass")
         if last is None:
@@ -74,22 +74,25 @@ class BackwardPolicy:
 
     @property
     def on_guard(self):
-        """How many more calm backward passes it takes for a network whose gradients were computed again to go back to
-        the default; or 0.
-        """
+        """How many more calm backward passes a network needs to return to the default after healing; 0 if none."""
         return self._on_guard
 
     def go_on(self, passes, on_guard):
-        """Goes on as after so many passes, each of which projects errors on other directions, with that `on_guard`: for
-        a training that is resumed."""
+        """Restores the number of passes, which selects the directions of projections, and `on_guard`.
+
+        A training that is resumed calls it.
+        """
         vars(self).update(_passes=passes, _on_guard=on_guard)
 
     @property
     def memory_budget(self):
-        """Bytes, or a share of the free memory below 1, for activations that spare backward its recomputing; 0 for
-        none.
+        """How much memory `forward` may use to store activations of conditioners: bytes, or a share of the free memory.
 
-        `forward` keeps what its couplings' conditioners computed, as far as that fits. Gradients are the same.
+        A number below 1 is a share; 0 stores none. Backward need not compute stored activations again. The gradients
+        are the same.
+
+        Raises:
+            ValueError: it is set to something other than a finite number from 0.
         """
         return self._memory_budget
 
@@ -104,10 +107,12 @@ class BackwardPolicy:
 
     @property
     def anchors(self):
-        """k: of every k-th state of a Chain a copy is left, from which backward goes on when it comes there; 0 for
-        none.
+        """k: `forward` stores a copy of every k-th state of a Chain, and backward continues from it. 0 stores none.
 
-        "auto" is the square root of the number of steps. It costs steps / k arrays of the state's size.
+        "auto" is the square root of the number of steps. The copies need the memory of steps / k states.
+
+        Raises:
+            ValueError: it is set to something other than an integer from 0 or "auto".
         """
         return self._anchors
 
@@ -122,11 +127,14 @@ class BackwardPolicy:
 
     @property
     def strict(self):
-        """The drift above which backward computes a segment between two anchors again from the first, or None.
+        """The drift above which backward computes a segment between two anchors again, from its anchor; or None.
 
-        Gradients are then those of stored states, to that drift; with 0.0 every segment is computed again, at the cost
-        of another forward, and gradients are to the bit those of stored states. It needs `anchors`, and takes "auto"
-        where there are none. Each backward is then given what the last forward gave, or raises ValueError.
+        Gradients are then those of stored states, up to that drift. With 0.0 every segment is computed again: this
+        costs another forward pass, and the gradients equal those of stored states to the bit. If `anchors` is 0, "auto"
+        is used. Backward then accepts only the output of the last forward pass, and raises ValueError for any other.
+
+        Raises:
+            ValueError: it is set to something other than a number from 0 or None.
         """
         return self._strict
 
@@ -139,11 +147,13 @@ class BackwardPolicy:
 
     @property
     def drift_tolerance(self):
-        """The drift above which a backward is computed again from the array that forward was given, and warns, once for
-        this layer.
+        """The drift above which a backward is computed again from the input of forward, with one warning per layer.
 
-        Where that array is not there, or was changed in place, it only warns. None turns both off: drift is then
-        measured at anchors only.
+        If the input does not exist any more, or was changed in place, there is only the warning. None turns off both;
+        drift is then measured at anchors only.
+
+        Raises:
+            ValueError: it is set to something other than a positive number or None.
         """
         return self._drift_tolerance
 
@@ -156,11 +166,15 @@ class BackwardPolicy:
 
     @property
     def state_dtype(self):
-        """The dtype of the states between layers, where it is not that of the parameters, or None.
+        """The dtype of the states between layers; None for that of the parameters.
 
-        With "float64" states are rebuilt in double precision, conditioners compute in the parameters' float32, and
-        their activations, which are nearly all of a step's memory, stay as they are. X is taken in either dtype; Z is
-        of this one.
+        With "float64", states are rebuilt in double precision, while conditioners compute in the float32 of the
+        parameters. So their activations, which are most of a step's memory, need no more memory. X may have either
+        dtype; Z has this one.
+
+        Raises:
+            ValueError: it is set to another dtype than float32 or float64.
+            TypeError: a layer within computes only in the dtype of its parameters.
         """
         return self._state_dtype
 
@@ -179,17 +193,17 @@ class BackwardPolicy:
 
     @property
     def drift(self):
-        """The Drift that the last backward measured, or None where it had nothing to compare with.
+        """The Drift that the last backward measured; None if it had nothing to compare with.
 
-        On a device backward does not wait for what it measures: whoever first reads the gradients, or this, does.
+        On a device backward does not wait for the measurement. Reading the gradients, or this property, does.
         """
         settle()
         return self._drift
 
-    # ---- what InPlaceLayer's public methods call
+    # ---- called by InPlaceLayer's public methods
 
     def _new_pass(self, ops, out_, N):
-        """The SavedPass that `out_` is to fill, on N samples; what an earlier one left is freed."""
+        """Makes the SavedPass for a pass `out_` of N samples, and frees that of an earlier pass."""
         if current().evaluating:
             return SavedPass(out_)
         self.keep_pass(None)
@@ -209,7 +223,7 @@ class BackwardPolicy:
         return SavedPass(out_, kept, monitor)
 
     def _save(self, saved):
-        """Keeps a pass for its backward."""
+        """Keeps a SavedPass until its backward."""
         if saved.Z_mark is not None and not current().evaluating:
             self.keep_pass(saved)
             vars(self)["_kept_before"] = saved.cache
@@ -222,7 +236,7 @@ class BackwardPolicy:
         return ActivationCache(budget, ops.lasting_memory(budget))
 
     def _take_pass(self, ops, out_, Z):
-        """The SavedPass whose output Z is, for its backward, or one that knows nothing."""
+        """Returns the SavedPass of the pass whose output is Z; an empty one if it was not saved."""
         if ops.asynchronous:
             settle()
         saved, vars(self)["_drift"] = self.saved_pass, None
@@ -260,19 +274,15 @@ class BackwardPolicy:
         return saved
 
     def _may_heal(self, saved):
-        """Whether a backward that drifts is to be computed again, other than segment by segment as `strict` does it."""
+        """Returns whether backward is computed again as a whole if it drifts; `strict` recomputes segments instead."""
         return saved.monitor is not None and self._strict is None and self._drift_tolerance is not None
 
     def _recomputation(self, ops, saved, Z, forward, backward, cond):
-        """What computes the gradients of this backward again; None where X is not at hand, or where `strict` sees to
-        it.
-        """
+        """Returns the Recomputation of this backward; None if X is not available or `strict` is set."""
         return None if saved.X is None else Recomputation(self, ops, saved.rng.recorded, Z, forward, backward, cond)
 
     def _finish(self, ops, saved, again, results):
-        """Takes the drift that a backward measured; its results, dX and X, are computed again where that is too
-        large.
-        """
+        """Reads the drift that a backward measured, and computes its results, dX and X, again if it is too large."""
         monitor = saved.monitor
         if monitor is None:
             return
@@ -291,7 +301,7 @@ class BackwardPolicy:
             defer(ops, lambda: self._judge(saved, again))
 
     def _judge(self, saved, again):
-        """Takes the drift that was measured, and has the gradients computed again where it is too large."""
+        """Sets `drift`, and heals the gradients if it is too large."""
         own, measured, tolerance, X_is_same = vars(self), saved.monitor.drift(), self._drift_tolerance, True
         if saved.monitor.are_same:
             *X_is_same, Z_is_same = saved.monitor.are_same
@@ -319,7 +329,7 @@ class BackwardPolicy:
         return ops.astype(X, self._state_dtype) if self._state_dtype else X
 
     def _warn(self, measured, again):
-        # of the first state, as backward goes, that drifted too far: what comes after it inherits its error
+        # names the first state in the order of backward that drifted too far; later states inherit its error
         layer, error = next(pair for pair in measured.states if pair[1] > self._drift_tolerance)
         with within(layer=current().layer or self):
             name = name_in_pass(layer.known_as)

@@ -1,6 +1,4 @@
-"""Replayed randomness: a conditioner that draws random numbers, as dropout does, gets the same ones when a pass
-evaluates it again.
-"""
+"""Replayed randomness: a conditioner that draws random numbers, such as dropout, gets the same in a recomputation."""
 
 from .context import current
 
@@ -12,8 +10,9 @@ class RngReplay:
     again reads its own from the first to the last.
 
     Args:
-        recorded: the (conditioner, random state) pairs of the pass that this one goes back through; None records.
-        missing: the method whose call must come before a backward that finds nothing recorded.
+        recorded: the (conditioner, random state) pairs of the forward pass, for its backward; None for a pass that
+            records.
+        missing: the method that must be called before a backward, for an error if nothing was recorded.
     """
 
     def __init__(self, recorded=None, missing=None):
@@ -23,16 +22,17 @@ class RngReplay:
 
     @property
     def is_random(self):
-        """Whether anything was random: a module in training may take no random numbers."""
+        """Whether random numbers were drawn. A module in training mode may draw none."""
         return any(getattr(state, "random", True) for _, state in self.recorded)
 
     def seek(self, position, forward):
-        """Reads on from here."""
+        """Continues reading at this position, in this direction."""
         self.position, self.forward = position, forward
 
     def random_state_of(self, net):
-        """The random state of this call of `net`, or None where it draws nothing; whether it was recorded before; and
-        whether it should have been.
+        """Returns the random state for this call of `net`, whether this is a repeated call, and whether it was missing.
+
+        The state is None if the conditioner draws no random numbers.
         """
         if self.recording:
             state = net.rng_state()
@@ -48,7 +48,7 @@ class RngReplay:
 
 
 class TileNets:
-    """A conditioner for the tiles of one call, with the random numbers of each.
+    """Gives the conditioner for each tile of one call, with the random numbers of the tile.
 
     Args:
         net: the conditioner.
@@ -66,15 +66,15 @@ class TileNets:
 
     @property
     def in_order(self):
-        """Whether the tiles are to be evaluated in their order."""
+        """Whether the tiles must be evaluated in their order."""
         return getattr(self.state, "in_order", False)
 
     def of(self, i):
-        """The conditioner for the tile of number i."""
+        """Returns the conditioner for tile number i."""
         return self.net if self.state is None else self.net.with_rng(self.state, i, self.again)
 
     def check(self):
-        """ValueError where an evaluation took random numbers that its forward pass did not leave."""
+        """Raises ValueError if backward needed random numbers that no forward pass recorded."""
         if self.missing and self.state is not None and getattr(self.state, "random", True):
             raise ValueError(
                 f"the conditioner draws random numbers, and backward needs those of the pass that gave its argument: "

@@ -1,6 +1,4 @@
-"""SavedPass: what a public pass through a layer, forward or inverse_logdet, leaves for the backward that is given its
-output.
-"""
+"""SavedPass: what a public pass, forward or inverse_logdet, saves for the backward pass from its output."""
 
 import threading
 
@@ -14,28 +12,27 @@ NAMES = {"forward_": ("forward", "backward"), "inverse_logdet_": ("inverse_logde
 
 
 class SavedPass:
-    """One pass: the random states of its conditioners, activations, states to compare with, and the array that it was
-    given.
+    """What one pass saves: random states of conditioners, activations, states to compare with, and its input array.
 
     Args:
-        out_: "forward_" or "inverse_logdet_".
-        cache: the ActivationCache that takes activations, or None.
+        out_: the method of the pass, "forward_" or "inverse_logdet_".
+        cache: the ActivationCache, or None.
         monitor: the DriftMonitor, or None.
     """
 
     def __init__(self, out_, cache=None, monitor=None):
         self.out_, self.cache, self.monitor, self.rng = out_, cache, monitor, RngReplay()
         self.X = self.Z_mark = self.shape = None
-        self.Z_mark_now = None  # on a device: of what backward is given, which is compared later
+        self.Z_mark_now = None  # on a device: the mark of the Z that backward gets, to be compared later
 
     def running(self, layer):
-        """A context for the pass itself; a public pass within another shares its random states."""
+        """Returns a context for the pass itself. A public pass inside another shares its random states."""
         around = current()
         self.rng = around.rng or self.rng
         return within(layer=around.layer or layer, rng=self.rng, cache=self.cache, monitor=self.monitor)
 
     def end(self, ops, X, Z):
-        """Takes the marks of the array that was given, which is held where backward may need it, and of the output."""
+        """Saves a fingerprint of the output, and a reference to the input if backward may need it."""
         monitor = self.monitor
         compares = monitor is not None and (monitor.traces or monitor.strict is not None)
         if compares or self.cache is not None or self.rng.is_random:
@@ -44,13 +41,13 @@ class SavedPass:
             self.X = X
 
     def backward(self, layer):
-        """A context for its backward."""
+        """Returns a context for the backward of this pass."""
         around = current()
         rng = around.rng or RngReplay(self.rng.recorded, NAMES[self.out_][0])
         return within(layer=around.layer or layer, rng=rng, cache=self.cache, monitor=self.monitor)
 
     def is_of(self, ops, Z):
-        """Whether Z is the output of this pass. Of one with NaN only the random states are known."""
+        """Returns whether Z is the output of this pass. If Z has NaN, only the random states are used from then on."""
         if self.Z_mark is None or self.shape != tuple(Z.shape):
             return False
         mark = ops.fingerprint(Z)
@@ -62,15 +59,13 @@ class SavedPass:
         return False
 
     def once_more(self):
-        """What another backward from the same output needs: random states, and the array that was given, but no states
-        between.
-        """
+        """Returns a SavedPass for another backward from the same output: with random states and the input only."""
         other = SavedPass(self.out_, None, None if self.X is None else self.monitor.of_X_alone())
         other.rng, other.Z_mark, other.shape, other.X = self.rng, self.Z_mark, self.shape, self.X
         return other
 
 
 class LastPass(threading.local):
-    """The SavedPass that a layer's last public pass in this thread left, or None."""
+    """For each thread: the SavedPass of a layer's last public pass, or None."""
 
     saved = None
