@@ -1,23 +1,26 @@
-"""The operations on arrays: engines for each array library and device, found by the type and place of an array."""
+"""Operations on arrays. There is an engine for each array library; `get_ops` finds it by the type of an array."""
 
 import importlib
 
 import numpy as np
 
-#: engine, a folder here -> its class. An engine is imported when the first of its arrays is seen.
+#: the engines: folder here -> class. An engine is imported when the first of its arrays is used.
 ENGINES = {"numpy": "NumpyOps", "torch": "TorchOps", "cupy": "CupyOps"}
 
-#: other words for an engine.
+#: other names of engines
 ALIASES = {"cuda": "cupy"}
 
 _of_type = {}
 
 
 def ops_named(name):
-    """The engine of that name, or engine:device, as "torch:cuda:1" or "cupy:1"; "cuda" is "cupy".
+    """Returns the operations of an engine.
+
+    Args:
+        name: the name of an engine, or engine:device, such as "torch:cuda:1" or "cupy:1"; "cuda" means "cupy".
 
     Raises:
-        ValueError: there is no such engine, or it has no such device.
+        ValueError: the engine is unknown, or has no such device.
         ImportError: its library is not installed.
     """
     engine, _, device = str(name).partition(":")
@@ -28,14 +31,14 @@ def ops_named(name):
 
 
 def get_ops(array):
-    """The operations for an array, by its type, and by the device that it lies on.
+    """Returns the operations for an array, which depend on its type and device.
 
     Raises:
-        TypeError: it is not an array of an engine of invnet.
+        TypeError: no engine of invnet computes on such arrays.
     """
     find = _of_type.get(type(array))
     if find is None:
-        libraries = (cls.__module__.partition(".")[0] for cls in type(array).__mro__)  # those of subclasses too
+        libraries = (cls.__module__.partition(".")[0] for cls in type(array).__mro__)  # also of base classes
         engine = next((library for library in libraries if library in ENGINES), None)
         if engine is None or not hasattr(array, "ndim"):
             raise TypeError(
@@ -47,7 +50,7 @@ def get_ops(array):
 
 
 def register(kind, ops):
-    """Makes `ops` the operations for arrays of a type that is no library's."""
+    """Makes `ops` the operations for arrays of type `kind`, which belongs to no array library."""
     _of_type[kind] = lambda array: ops
 
 
@@ -56,10 +59,10 @@ def _class_of(engine):
 
 
 def float_dtype(dtype):
-    """The name of a dtype that layers compute in.
+    """Returns the name of a dtype, "float32" or "float64".
 
     Raises:
-        ValueError: it is neither float32 nor float64.
+        ValueError: it is another dtype.
     """
     try:
         name = np.dtype(dtype).name

@@ -1,10 +1,9 @@
-"""Dual numbers: arrays that carry their derivative in one direction along, through every layer and through its
-backward.
+"""Dual numbers: arrays with a tangent, their derivative in one direction.
 
-A `Dual` is a value and a tangent of the same shape. What a function of NumPy arrays makes of it is the function's value
-and its directional derivative, exact to rounding: no step size. The layers' forward gives a Jacobian times a vector in
-this way; their backward gives second derivatives, the change of a gradient in a direction. Its operations are the
-reference's.
+A `Dual` is a value and a tangent of the same shape. A function of NumPy arrays maps it to the function's value and
+directional derivative, exact to rounding and without a step size. A layer's forward pass on Duals gives the Jacobian
+times a vector. Its backward pass on Duals gives second derivatives: how the gradient changes in a direction. The
+operations are those of the reference.
 
 References:
     Griewank & Walther, Evaluating Derivatives, 2008, sections 3.1 (tangents) and 5.1 (tangents of a gradient).
@@ -25,11 +24,11 @@ def value_of(x):
 
 
 def tangent_of(x):
-    """The tangent; zeros of what is constant."""
+    """Returns the tangent; zeros for a constant."""
     return x.tangent if isinstance(x, Dual) else np.zeros_like(x, dtype=np.result_type(x, np.float32))
 
 
-#: function of one array -> its derivative, given its value y and its argument x
+#: function of one array -> its derivative, from its value y and its argument x
 SLOPES = {
     np.negative: lambda y, x: -1.0,
     np.positive: lambda y, x: 1.0,
@@ -37,7 +36,7 @@ SLOPES = {
     np.expm1: lambda y, x: y + 1,
     np.log: lambda y, x: 1 / x,
     np.log1p: lambda y, x: 1 / (1 + x),
-    np.sqrt: lambda y, x: 0.5 / np.where(y > 0, y, np.inf),  # of 0, a radius at its centre, 0
+    np.sqrt: lambda y, x: 0.5 / np.where(y > 0, y, np.inf),  # 0 at x = 0, such as the radius at a centre
     np.square: lambda y, x: 2 * x,
     np.abs: lambda y, x: np.sign(x),
     np.sin: lambda y, x: np.cos(x),
@@ -50,7 +49,7 @@ SLOPES = {
     ndtr: lambda y, x: np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi),
     log_ndtr: lambda y, x: np.exp(-0.5 * x * x - y) / math.sqrt(2 * math.pi),
 }
-#: function of two arrays a and b -> what their tangents da and db add to its own
+#: function of two arrays a and b -> the contributions of their tangents da and db to its tangent
 PRODUCTS = {
     np.add: (lambda a, b, da: da, lambda a, b, db: db),
     np.subtract: (lambda a, b, da: da, lambda a, b, db: -db),
@@ -60,7 +59,7 @@ PRODUCTS = {
     np.maximum: (lambda a, b, da: np.where(a >= b, da, 0), lambda a, b, db: np.where(a >= b, 0, db)),
     np.minimum: (lambda a, b, da: np.where(a <= b, da, 0), lambda a, b, db: np.where(a <= b, 0, db)),
 }
-#: what is decided by values, and constant between its jumps
+#: functions that are constant between jumps, so that they have no tangent
 DECISIONS = {
     np.less,
     np.less_equal,
@@ -73,7 +72,7 @@ DECISIONS = {
     np.sign,
     np.floor,
 }
-#: functions that move and add entries of their first argument, an array or several
+#: linear functions of their first argument, which is an array or a list of arrays
 LINEAR = {
     np.sum,
     np.mean,
@@ -95,16 +94,19 @@ LINEAR = {
     np.squeeze,
     np.expand_dims,
 }
-#: arrays of the shape of their first argument, which are constant but may be written to
+#: functions that make a constant array of the shape of their first argument. It may be written to.
 CONSTANT = {np.zeros_like, np.ones_like, np.full_like, np.empty_like}
 
 
 class Dual(np.lib.mixins.NDArrayOperatorsMixin):
-    """A NumPy array and its tangent, its derivative in one direction.
+    """A NumPy array with its tangent, the derivative in one direction.
 
     Args:
         value: an array of float32 or float64.
-        tangent: an array of its shape; None is zero.
+        tangent: an array of the same shape; None means zeros.
+
+    Raises:
+        ValueError: the tangent has another shape.
     """
 
     device = "cpu"
@@ -168,7 +170,7 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
             tangent = n * x ** (n - 1) * inputs[0].tangent
         else:
             raise TypeError(f"there is no tangent of {ufunc.__name__}")
-        if np.shape(tangent) != np.shape(y):  # where a constant was broadcast
+        if np.shape(tangent) != np.shape(y):  # a constant was broadcast
             tangent = np.broadcast_to(tangent, np.shape(y)).copy()
         if out is None:
             return Dual(y, tangent)
@@ -201,7 +203,7 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError(f"there is no tangent of {function.__name__}")
 
     def _extreme(self, function, axis=None, keepdims=False):
-        """The largest or smallest entry, with the tangent of the first that is."""
+        """Returns the largest or smallest entry, with the tangent of the first entry that has this value."""
         y = function(self.value, axis=axis, keepdims=True)
         chosen = self.value == y
         first = chosen & (
@@ -215,7 +217,7 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 class DualNamespace:
-    """The array API of NumPy, with the functions that make arrays of what they are given making Duals of Duals."""
+    """The array API of NumPy, with `asarray` and `clip` for Duals."""
 
     def __getattr__(self, name):
         return getattr(standard, name)
@@ -230,9 +232,9 @@ class DualNamespace:
 
 
 class DualOps(Ops):
-    """The reference's operations; new arrays are Duals, so that a Dual can be written into them."""
+    """The reference's operations. New arrays are Duals, so that Duals can be written to them."""
 
-    name, guarded = "numpy", False  # its arrays go with those of parameters
+    name, guarded = "numpy", False  # parameters remain NumPy arrays
 
     def __init__(self):
         super().__init__(DualNamespace())
@@ -241,7 +243,7 @@ class DualOps(Ops):
         return Dual(np.asarray(value_of(data), like.dtype), tangent_of(data))
 
     def from_numpy(self, data):
-        return Dual(data) if data.dtype.kind == "f" else data  # an order of channels stays what indexes arrays
+        return Dual(data) if data.dtype.kind == "f" else data  # an order of channels must remain an index
 
     def to_numpy(self, X):
         return value_of(X)

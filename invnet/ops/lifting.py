@@ -1,4 +1,4 @@
-"""Lifting: a matrix of determinant 1 or -1 as steps that each add to one channel a multiple of others."""
+"""Lifting: a matrix of determinant 1 or -1 as steps, each of which adds multiples of other channels to one channel."""
 
 import math
 from typing import NamedTuple
@@ -7,22 +7,22 @@ import numpy as np
 
 
 class Lifting(NamedTuple):
-    """M / g = P L D U Q with g = |det M| ** (1 / C); all arrays float64, but for the integer orders and pairs.
+    """The factors of M / g = P L D U Q, where g = |det M| ** (1 / C).
 
-    P and Q put channels in another order; L and U are unit triangular; D, diagonal with determinant 1 or -1, is made of
-    signs and of pairs that are scaled by k and 1/k.
+    P and Q permute the channels. L and U are triangular with ones on the diagonal. D is diagonal with determinant 1 or
+    -1: signs, and pairs of channels that are scaled by k and 1/k. Orders and pairs are integers, other arrays float64.
     """
 
-    rows: np.ndarray  # (C,), P: entry i of the product goes to channel rows[i]
-    columns: np.ndarray  # (C,), Q: entry i is taken from channel columns[i]
-    factors: np.ndarray  # (C, C), L below the diagonal and U above
+    rows: np.ndarray  # (C,), P: entry i of L D U Q x becomes channel rows[i]
+    columns: np.ndarray  # (C,), Q: entry i of Q x is channel columns[i] of x
+    factors: np.ndarray  # (C, C), L below the diagonal and U above it
     signs: np.ndarray  # (C,)
-    pairs: np.ndarray  # (n, 2), the entries that become larger and smaller
-    k: np.ndarray  # (n,), by how much: at least 1
+    pairs: np.ndarray  # (n, 2), the channels that are scaled by k and by 1/k
+    k: np.ndarray  # (n,), at least 1
 
 
-def lifting_of(M):
-    """The Lifting of a regular matrix (C, C), by complete pivoting: no entry of L and U is above 1."""
+def lifting_of(M: np.ndarray) -> Lifting:
+    """Computes the Lifting of a regular matrix (C, C). By complete pivoting, no entry of L and U is above 1."""
     A = np.array(M, np.float64)
     C = len(A)
     rows, columns = np.arange(C), np.arange(C)
@@ -39,11 +39,11 @@ def lifting_of(M):
 
 
 def _balanced(log_d):
-    """Pairs and their k, of which the product is a diagonal matrix with the logarithms log_d, less their mean."""
+    """Returns pairs and their k. Their product is diagonal; its logarithms are log_d minus the mean of log_d."""
     rest, pairs, k = (log_d - log_d.mean()).tolist(), [], []
     for _ in range(len(rest) - 1):
         high, low = rest.index(max(rest)), rest.index(min(rest))
-        moved = min(rest[high], -rest[low])  # the smaller is done with: C - 1 pairs at most
+        moved = min(rest[high], -rest[low])  # one of the two is finished, so there are at most C - 1 pairs
         if not moved > 1e-15:
             break
         rest[high] -= moved

@@ -1,4 +1,4 @@
-"""The memory of tiles: arrays that live as long as a tile is at work, and arrays that last."""
+"""The memory of tiles: scratch arrays, which are reused for the next tile, and arrays that outlive their tile."""
 
 import ctypes
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Local(threading.local):
-    """The Work that a thread is in, or None, and the memory of its tiles."""
+    """For each thread: the Work that it is in, or None, and the scratch memory of its tiles."""
 
     work = None
 
@@ -19,10 +19,12 @@ class Local(threading.local):
 
 
 class Work:
-    """A context for tiles at work in this thread, whose memory outlives it; within it another finds ordinary memory.
+    """A context in which this thread computes tiles. The scratch memory is kept for the next such context.
+
+    A Work inside another Work, as of a flow inside a conditioner, uses ordinary memory.
 
     Args:
-        lasting: a Pool for what is to outlive its tile, or None.
+        lasting: a Pool for arrays that must outlive their tile; None if there are none.
     """
 
     def __init__(self, lasting):
@@ -43,18 +45,18 @@ class Work:
 
 
 def at_work():
-    """The Work that this thread is in, or None."""
+    """Returns the Work that this thread is in, or None."""
     return _local.work
 
 
 def in_tile():
-    """Whether what `scratch` gives is the memory of a tile at work."""
+    """Returns whether `scratch` returns memory that will be reused for the next tile."""
     work = at_work()
     return work is not None and work.arena is not None and work.lasting is None
 
 
 def scratch(shape, dtype):
-    """An uninitialised array: in the tile's memory while a tile is at work, or lasting where that is wanted."""
+    """Returns an uninitialised array: lasting if the Work has a Pool, otherwise in the memory of the present tile."""
     work = at_work()
     if work is not None and work.lasting is not None:
         return work.lasting.take(shape, np.dtype(dtype))
@@ -62,22 +64,22 @@ def scratch(shape, dtype):
 
 
 def passing(shape, dtype):
-    """As `scratch`, for what does not outlive the tile in any case."""
+    """Returns an uninitialised array that never outlives the tile."""
     work = at_work()
     return np.empty(shape, dtype) if work is None or work.arena is None else work.arena.take(shape, np.dtype(dtype))
 
 
 def forget():
-    """In a forked child, where no tile is at work."""
+    """Starts anew in a forked child, where no tile is being computed."""
     global _local
     _local = Local()
 
 
 class Pool:
-    """Memory for arrays that last: what an array leaves goes to the next of its size, since fresh pages are slow.
+    """Memory for arrays that outlive their tile. It is reused for arrays of the same size, since new pages are slow.
 
     Args:
-        size: bytes; beyond so many, unused memory is given back.
+        size: how many bytes the pool may have; beyond this, unused memory is freed.
     """
 
     def __init__(self, size):
@@ -97,9 +99,7 @@ class Pool:
                     self.unused.clear()
                 self.total += size
                 memory = np.empty(size, np.uint8)
-        lent = (ctypes.c_char * size).from_buffer(
-            memory
-        )  # whatever views an array has, this lives as long as one of them
+        lent = (ctypes.c_char * size).from_buffer(memory)  # lives as long as the array or any view of it
         weakref.finalize(lent, self._take_back, size, memory).atexit = False
         return np.ndarray(shape, dtype, lent)
 
@@ -109,19 +109,14 @@ class Pool:
 
 
 def pages(size):
-    """Bytes on pages of their own, which go back to the system at once; a heap keeps what lies below a block that is in
-    use.
-    """
-    private = (
-        {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    )  # not shared with forked children
+    """Returns bytes on separate pages. When freed they go back to the system at once; memory in a heap may not."""
+    # Private, so that they are not shared with forked children.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     return np.frombuffer(mmap.mmap(-1, size, **private), np.uint8)
 
 
 class Arena:
-    """Memory for the arrays of one tile, used again for the next: fresh pages cost as much as the arithmetic on
-    them.
-    """
+    """The scratch memory of one tile, reused for the next. New pages would cost as much as the arithmetic on them."""
 
     LARGEST_KEPT, LEAST_PAGES = 64 << 20, 1 << 20
 

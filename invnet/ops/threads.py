@@ -1,7 +1,7 @@
-"""Tiles shared by worker threads.
+"""Worker threads that share the tiles of a layer.
 
-BLAS runs with one thread while tiles are at work: its own threads, alternating with ours, wait for each other
-whenever a core is busy with something else, and that costs a factor of 10 and more.
+BLAS uses one thread while tiles are computed. Its own threads would wait for ours whenever a core is busy with
+something else, which can take 10 times as long and more.
 """
 
 import contextvars
@@ -22,14 +22,21 @@ _pool = {"executor": None, "pid": None, "size": 0}
 
 
 def set_num_threads(n):
-    """Sets how many threads share the work of a layer; results are the same bits for every n."""
+    """Sets how many threads share the work of a layer. The results have the same bits for every number.
+
+    Args:
+        n: the number of threads, at least 1.
+
+    Raises:
+        ValueError: it is no positive integer.
+    """
     if not isinstance(n, numbers.Integral) or isinstance(n, bool) or n < 1:
         raise ValueError(f"the number of threads is an integer from 1; got {n!r}")
     _setting["threads"] = n
 
 
 def num_threads():
-    """The number of threads: what set_num_threads set, or the cores that this process may use."""
+    """Returns the number of threads: by default, the number of cores that this process may use."""
     if _setting["threads"] is None:
         _setting["threads"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return _setting["threads"]
@@ -42,15 +49,16 @@ class _OfThread(threading.local):
 
 
 class SingleThreadedBlas:
-    """A context in which BLAS has one thread, until the last of its users leaves."""
+    """A context in which BLAS uses one thread. Several threads may enter it; the last to leave restores BLAS."""
 
     def __init__(self):
         self.libraries, self.others, self.users, self.held, self.lock = None, [], 0, (), threading.Lock()
         self.own = _OfThread()
 
     def include(self, library):
-        """Holds another library to one thread too, anything with get_num_threads() and set_num_threads(n), which are of
-        the thread that calls them.
+        """Limits another library as well: anything with get_num_threads() and set_num_threads(n).
+
+        These two functions must apply to the calling thread only.
         """
         self.others.append((library.get_num_threads, library.set_num_threads))
 
@@ -65,7 +73,7 @@ class SingleThreadedBlas:
                 entered = True
             if self.own.entered == 1 and self.others:
                 self.own.held = _held_to_one(self.others)
-        except BaseException:  # Ctrl-C, for one, as the lock is released
+        except BaseException:  # such as Ctrl-C while the lock is released
             if entered:
                 self.__exit__()
             raise
@@ -82,7 +90,7 @@ class SingleThreadedBlas:
                 _let_go(self.held)
 
     def forget(self):
-        """In a forked child, whose parent's threads may have been at work."""
+        """Starts anew in a forked child; threads of the parent may have been within the context."""
         if self.users:
             _let_go(self.held)
             _let_go(self.own.held)
@@ -113,8 +121,9 @@ def _let_go(held):
 
 
 def _functions_of(library):
-    """get_num_threads and set_num_threads of a BLAS library; of OpenBLAS with threads of its own the library's own
-    functions, which take a fifth of the time of threadpoolctl's.
+    """Returns get_num_threads and set_num_threads of a BLAS library.
+
+    For OpenBLAS with pthreads they are the library's own functions, which take a fifth of the time of threadpoolctl's.
     """
     found = library.get_num_threads, library.set_num_threads
     if library.internal_api == "openblas" and getattr(library, "threading_layer", "") == "pthreads":
@@ -140,17 +149,21 @@ def _executor(size):
 
 
 def workers(tiles):
-    """How many threads `map_tiles` has for so many tiles, this one among them."""
-    # A tile within a tile, as of a flow inside a conditioner, finds no free thread: all may be waiting for such as it.
+    """Returns how many threads `map_tiles` uses for this many tiles, including the calling thread."""
+    # A tile within a tile, as of a flow inside a conditioner, gets no other thread, since all may wait for such tiles.
     return 1 if tiles < 2 or at_work() else min(num_threads(), tiles)
 
 
 def map_tiles(work, tiles, commit, lasting=None):
-    """commit(work(tile)) for all tiles, the work in threads, the commits one by one in the order of tiles.
+    """Calls commit(work(tile)) for every tile. `work` runs in several threads, `commit` in the order of the tiles.
 
-    Each thread works in a copy of the caller's context, its np.errstate and its PassContext among it.
+    Each thread works in a copy of the caller's context variables, which include np.errstate and the PassContext.
 
-    What `work` returns must not lie in scratch memory, unless that is `lasting`, a Pool.
+    Args:
+        work: a function of a tile. Its result must not be in scratch memory, unless there is a `lasting` pool.
+        tiles: a list of tiles.
+        commit: a function of a result. Only one call runs at a time.
+        lasting: a Pool for arrays that outlive their tile, or None.
     """
     together = workers(len(tiles))
     with single_threaded_blas:
@@ -166,7 +179,7 @@ def map_tiles(work, tiles, commit, lasting=None):
             try:
                 for _ in range(together - 1):
                     futures.append(_executor(together - 1).submit(contextvars.copy_context().run, turns.run))
-            except RuntimeError:  # the interpreter is shutting down: this thread does it alone
+            except RuntimeError:  # the interpreter is shutting down: this thread works alone
                 pass
             try:
                 turns.run()
@@ -178,9 +191,9 @@ def map_tiles(work, tiles, commit, lasting=None):
 
 
 class InterruptLater:
-    """Holds Ctrl-C back until its end; a second one is not held.
+    """Delays Ctrl-C until the end of the context; a second Ctrl-C is not delayed.
 
-    In map_tiles until the threads are done, since Python's locks do not survive it.
+    `map_tiles` uses it until its threads are done, since an interrupt could leave Python's locks locked.
     """
 
     def __enter__(self):
@@ -202,7 +215,7 @@ class InterruptLater:
 
 
 class _Turns:
-    """Hands out tiles in order and commits their results in order, at most `ahead` of them waiting."""
+    """Gives out tiles in order, and commits their results in order. At most `ahead` results wait to be committed."""
 
     def __init__(self, work, tiles, commit, lasting, ahead):
         self.work, self.tiles, self.commit, self.lasting, self.ahead = work, tiles, commit, lasting, ahead
@@ -216,7 +229,7 @@ class _Turns:
                     memory.start_tile()
                     self._put(turn[0], self.work(turn[1]))
         finally:
-            self.stop()  # there is no more to take, or this thread failed and the others need not go on
+            self.stop()  # no tiles are left, or this thread failed and the others need not go on
 
     def stop(self):
         with self.changed:
@@ -241,7 +254,7 @@ class _Turns:
 
 
 def _start_anew():
-    """In a forked child: no thread and no lock of the parent is there."""
+    """Makes new locks and no threads in a forked child, since those of the parent are not there."""
     global _lock
     _lock = threading.Lock()
     forget()

@@ -1,4 +1,4 @@
-"""Arrays: what they are, how they lie in memory, and the tiles that they are worked on in."""
+"""Arrays: conversions, memory layout, fingerprints, and tiles."""
 
 import contextlib
 import math
@@ -7,7 +7,7 @@ import numpy
 
 from ..tile import Tile
 
-#: Numbers of which a fingerprint is taken at one time, since an array that is a part of another is copied for it.
+#: How many numbers are projected at one time for a fingerprint, since parts of arrays are copied for it.
 PROJECTED = 1 << 20
 #: How many windows of a sequence of random signs a fingerprint may be taken with.
 WINDOWS = 4096
@@ -16,9 +16,9 @@ WINDOWS = 4096
 class Arrays:
     """Needs `xp`, an array-API namespace."""
 
-    #: whether a number of an array has to be waited for
+    #: whether reading a number of an array has to wait for a device
     asynchronous = False
-    #: whether passes through layers measure how exactly they rebuild
+    #: whether passes through layers measure drift
     guarded = True
 
     # ---- arrays
@@ -33,7 +33,7 @@ class Arrays:
         return self.xp.astype(X, getattr(self.xp, dtype) if isinstance(dtype, str) else dtype)
 
     def asarray(self, data, like):
-        """`data` (numbers or a NumPy array) as an array of the library, dtype and device of `like`."""
+        """Converts numbers or a NumPy array to an array of the library, dtype and device of `like`."""
         return self.xp.asarray(data, dtype=like.dtype, device=like.device)
 
     def from_numpy(self, data):
@@ -43,7 +43,7 @@ class Arrays:
         return numpy.asarray(X)
 
     def detach(self, X):
-        """X as data alone: without the record that a library which differentiates has of it."""
+        """Returns X without the record of autograd, if the library has one."""
         return X
 
     def copy(self, X):
@@ -58,29 +58,29 @@ class Arrays:
             X[...] = 0
 
     def full(self, N, value, like):
-        """(N,) of one value, with the dtype and device of `like`."""
+        """Makes an array (N,) of one value, with the dtype and device of `like`."""
         return self.xp.full((N,), value, dtype=like.dtype, device=like.device)
 
     def empty(self, shape, like):
-        """An array of any numbers, with the dtype and device of `like`, that lives no longer than the tile at work."""
+        """Makes an uninitialised array with the dtype and device of `like`. It does not outlive the present tile."""
         return self.xp.empty(shape, dtype=like.dtype, device=like.device)
 
     def product(self, A, B):
-        """The matrix product, which lives no longer than the tile at work."""
+        """Returns the matrix product. It does not outlive the present tile."""
         return A @ B
 
     def images(self, R, shape):
-        """Rows (N * positions, C) as an array of shape (N, C, *spatial)."""
+        """Returns rows (N * positions, C) as an array of shape (N, C, *spatial)."""
         N, C, *spatial = shape
         last = self.xp.reshape(R, (N, *spatial, C))
         return self.xp.permute_dims(last, (0, len(shape) - 1, *range(1, len(shape) - 1)))
 
     def rows(self, X):
-        """(N * positions, C): a view of X where its memory is channels-last."""
+        """Returns X as rows (N * positions, C); a view if its memory is channels-last."""
         return self.xp.reshape(self.xp.permute_dims(X, (0, *range(2, X.ndim), 1)), (-1, X.shape[1]))
 
     def copy_channels_last(self, X):
-        """A copy of X with channels-last memory."""
+        """Returns a copy of X with channels-last memory."""
         return self.images(self.xp.asarray(self.rows(X), copy=True), X.shape)
 
     def diagonal_matrix(self, v):
@@ -91,25 +91,24 @@ class Arrays:
         return self.xp.sum(self.xp.reshape(R, (N, -1)), axis=1)
 
     def min_max(self, X):
-        """The least and the largest value, as numbers."""
+        """Returns the smallest and the largest value, as Python numbers."""
         return float(self.xp.min(X)), float(self.xp.max(X))
 
     def lies_within(self, X, low, high, ends=True):
-        """Whether all values lie between two numbers, which `ends` includes; NaN does not."""
+        """Returns whether all values lie between two numbers, including these if `ends`. NaN does not."""
         if not math.prod(X.shape):
             return True
         least, most = self.min_max(X)
         return low <= least and most <= high if ends else low < least and most < high
 
     def all_hold(self, mask):
-        """Whether a boolean array is True everywhere; also False where values are not known yet, in a program that is
-        being exported.
-        """
+        """Returns whether a boolean array is True everywhere; False if its values are unknown, during an export."""
         return bool(self.xp.all(mask))
 
     def adam_(self, data, grad, m, v, b1, b2, rate, root, eps):
-        """A step of Adam: m and v become the means of the gradient and of its square, data -= rate m / (root sqrt(v) +
-        eps).
+        """Does a step of Adam in place: updates the running means m of the gradient and v of its square, then `data`.
+
+        data -= rate * m / (root * sqrt(v) + eps)
         """
         m *= b1
         m += (1 - b1) * grad
@@ -118,13 +117,19 @@ class Arrays:
         data -= rate * m / (root * self.xp.sqrt(v) + eps)
 
     def checksum(self, X):
-        """What tells X from any other array."""
+        """Returns numbers that differ for different arrays."""
         return float(self.xp.sum(X)), float(self.xp.sum(X * X))
 
     def fingerprint(self, X, window=0):
-        """(G, B): the projection of each sample on a direction of random signs, those from `window` on in a long
-        sequence; of few samples, of B equal parts, up to 4, of each; of more than 1,024, the sums of those of as many
-        groups."""
+        """Returns projections of the samples on a direction of random signs, (G, B).
+
+        If there are fewer than 64 samples, each is divided into B equal parts, at most 4, which are projected
+        separately. If there are more than 1,024, the projections are summed in G = 1,024 groups; otherwise G = N.
+
+        Args:
+            X: (N, C, *spatial).
+            window: where the random signs begin in a long sequence.
+        """
         N, n = X.shape[0], math.prod(X.shape[1:])
         B = next(B for B in (4, 3, 2, 1) if n % B == 0) if N < 64 else 1
         some = max(1, PROJECTED // max(1, n))
@@ -141,27 +146,29 @@ class Arrays:
         return self.xp.reshape(groups, (1024, 1))
 
     def _project(self, X, B, window):
-        """(N, B), the projection of each of B equal parts of each sample on a direction of random signs."""
+        """Projects each of B equal parts of each sample on a direction of random signs, (N, B)."""
         N, n = X.shape[0], math.prod(X.shape[1:]) // B
         return self.xp.reshape(self.xp.reshape(self.rows(X), (N * B, n)) @ self._signs(n, window, X), (N, B))
 
     def mean_square(self, F):
-        """Of a fingerprint F (G, B), the mean over its rows of the sum of their squares, in double precision."""
+        """Returns the mean over the rows of a fingerprint (G, B) of their sums of squares, in double precision."""
         F = self.astype(F, "float64")
         return self.xp.mean(self.xp.vecdot(F, F))
 
     def largest_square(self, F, other):
-        """The largest sum of squares of a row of the difference of two fingerprints, in double precision."""
+        """Returns the largest sum of squares of a row of F - other, in double precision."""
         D = self.astype(F, "float64") - self.astype(other, "float64")
         return self.xp.max(self.xp.vecdot(D, D))
 
     def same(self, F, other):
-        """Whether two fingerprints are equal, and without NaN."""
+        """Returns whether two fingerprints are equal and have no NaN."""
         return F.shape == other.shape and bool(self.xp.all(F == other))
 
     def deviation(self, X, other):
-        """The largest sum of squares of a sample of the difference of two arrays, and the mean over the samples of that
-        of X, in double precision."""
+        """Returns the largest sum of squares of a sample of X - other, and the mean sum of squares of a sample of X.
+
+        Both are in double precision.
+        """
         N, some = X.shape[0], max(1, PROJECTED // max(1, math.prod(X.shape[1:])))
         largest, sizes = [], []
         for i in range(0, N, some):
@@ -172,12 +179,12 @@ class Arrays:
         return self.xp.max(self.xp.stack(largest)), self.xp.sum(self.xp.stack(sizes)) / N
 
     def _sums_of_squares(self, R, N):
-        """Of each of N samples, whose numbers are the rows R."""
+        """Returns the sum of squares of each of N samples, (N,), from their rows R."""
         R = self.xp.reshape(self.astype(R, "float64"), (N, -1))
         return self.xp.vecdot(R, R)
 
     def _signs(self, n, window, like):
-        """(n,) numbers 1 and -1, those from `window` on in a sequence that is the same for every n."""
+        """Returns n random signs, 1 and -1, which begin at `window` in a sequence that is the same for every n."""
         signs = self._of_dtype.get(key := self._key(like))
         if signs is None or signs.shape[0] < n + window:
             signs = self._of_dtype[key] = self.asarray(
@@ -186,59 +193,61 @@ class Arrays:
         return signs[window : window + n]
 
     def _key(self, like):
-        return str(like.dtype)  # of a device there is an Ops
+        return str(like.dtype)  # each device has its own Ops
 
     def lasting_memory(self, size):
-        """Memory of at most `size` bytes for map_tiles, where the library's own would be slow; or None."""
+        """Returns a Pool of at most `size` bytes for map_tiles; None if the library's own memory is fast enough."""
 
     def free_memory(self):
-        """Bytes that are free where the arrays are."""
+        """Returns how many bytes are free on the device of the arrays."""
         import psutil
 
         return psutil.virtual_memory().available
 
     def update_(self, update, *arrays):
-        """update(operations, *arrays) of flat arrays, in place and number by number, so that it may be done part by
-        part.
+        """Calls update(operations, *arrays), which changes flat arrays in place, element by element.
+
+        An engine may divide the arrays into parts and call it for each.
         """
         update(self, *arrays)
 
     # ---- tiles
 
     def tiles(self, shape, floats_per_position, reach, weights):
-        """Tiles of an array of `shape`: the parts that are worked on at one time.
+        """Divides an array into tiles: the parts that are computed at one time.
 
-        `floats_per_position` says what a conditioner holds for each position, `reach` how far it sees (None: all),
-        `weights` how many it has, which are its multiplications for each position.
+        Args:
+            shape: the shape of the array, (N, C, *spatial).
+            floats_per_position: how many floats the conditioner needs for each position.
+            reach: how many positions around its own an output of the conditioner depends on; None for all.
+            weights: the conditioner's number of weights, which is its number of multiplications for each position.
         """
         return [Tile(slice(0, shape[0]))]
 
     def map_tiles(self, work, tiles, commit, memory=None):
-        """commit(work(tile)) for every tile; work may run in threads, commits come one by one in the order of tiles.
+        """Calls commit(work(tile)) for every tile. `work` may run in threads, `commit` runs in the order of the tiles.
 
-        What operations give within `work` lives for that tile, or, in lasting `memory`, as long as anyone holds it.
+        Results of operations within `work` exist for that tile only; with a lasting `memory`, as long as they are used.
         """
         for tile in tiles:
             commit(work(tile))
 
     def errstate(self):
-        """A context in which infinity and NaN are answers, which nothing warns of."""
+        """Returns a context in which infinity and NaN cause no warnings."""
         return contextlib.nullcontext()
 
     def host_array(self, X):
-        """X as a NumPy array of the same memory where this engine has the operations of fused groups (`fused_vectors_`
-        ...), else None.
-        """
+        """Returns X as a NumPy array in the same memory if this engine computes fused groups; else None."""
         return
 
     def at_work(self):
-        """A context for a layer's public call: what an engine prepares once for all the operations within."""
+        """Returns a context for a public call of a layer, which prepares the engine once for all operations within."""
         return contextlib.nullcontext()
 
     def precision(self):
-        """What makes a context in which networks are computed in the precision of now."""
+        """Returns a function that makes a context in which conditioners have the precision that is set now."""
         return contextlib.nullcontext
 
     def in_full_precision(self):
-        """A context in which no network is computed in less than its dtype, whatever the library's user asked for."""
+        """Returns a context in which conditioners compute in their full dtype, even if autocast is on."""
         return contextlib.nullcontext()
