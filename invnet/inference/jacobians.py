@@ -72,7 +72,7 @@ def forward_and_jacobian(net: Layer, X: Array, cond: Cond = None) -> tuple[Array
     ops, xp, (N, *shape) = get_ops(Z), get_ops(Z).xp, Z.shape
     D = math.prod(shape)
     units = ops.asarray(np.eye(D).reshape(D, *shape), Z)
-    J = ops.asarray(np.empty((N, D, D)), Z)
+    J = ops.asarray(np.zeros((N, D, D)), Z)
     step = max(1, ROWS // max(1, D))
     with gradients_aside(net):
         for n in range(0, N, step):
