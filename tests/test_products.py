@@ -346,8 +346,10 @@ def test_memory_that_ends_and_shorter_vectors(processor, tmp_path):
 
 
 def test_a_glow_on_shorter_vectors(tmp_path):
-    """What the test above does for other processors too, in float32 alone."""
-    runs_on("haswell", START + GLOW.replace(', ("float64", 1e-11)', ","), tmp_path)
+    """A part of what the test above does for other processors: float32 and few channels alone."""
+    script = GLOW.replace(', ("float64", 1e-11)', ",").replace(", (260, (2, 3, 8, 10))", ",")
+    assert script != GLOW
+    runs_on("haswell", START + script, tmp_path)
 
 
 def runs_on(processor, script, tmp_path):
