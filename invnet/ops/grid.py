@@ -42,6 +42,6 @@ def is_power_of_two(number: object) -> bool:
     return (
         isinstance(number, numbers.Real)
         and not isinstance(number, bool)
-        and 0 < number < math.inf
-        and math.frexp(number)[0] == 0.5
+        and 0 < float(number) < math.inf
+        and math.frexp(float(number))[0] == 0.5
     )

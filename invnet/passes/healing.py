@@ -1,6 +1,4 @@
-"""Healing: a backward whose states drifted too far is computed again, from the array that forward was given, with
-stored states between.
-"""
+"""Healing: if states drifted too far, backward is computed again from the input of forward, with stored states."""
 
 import operator
 from collections.abc import Callable
@@ -10,19 +8,18 @@ from .context import current, within
 from .drift import DriftMonitor, ratios
 from .replay import RngReplay
 
-#: on devices: functions that wait for what a backward measured, and heal it, until something reads the gradients
+#: on devices: functions that wait for the measurement of a backward, and heal it. They are called before gradients are
+#: read.
 _unread = []
 
 
 def defer(ops, read):
-    """Has `settle` call `read` on the device of these operations, before anything uses the gradients."""
+    """Makes `settle` call `read` on the device of these operations, before anything uses the gradients."""
     _unread.append((ops, read))
 
 
 def settle():
-    """Reads the drift of every backward whose gradients nobody has read yet, and computes those again that drifted too
-    far.
-    """
+    """Waits for the drift of each backward whose gradients have not been read; heals those that drifted too far."""
     while _unread:
         ops, read = _unread.pop(0)
         with ops.at_work():
@@ -30,10 +27,12 @@ def settle():
 
 
 class DeferredHealing(NamedTuple):
-    """What a backward leaves to the owner of `current().deferred`: whether it drifted too far, and how it is computed
-    again.
+    """What a backward appends to `current().deferred`.
 
-    `again` is None where that is not possible.
+    Attributes:
+        needed: whether it drifted too far.
+        again: the Recomputation; None if it cannot be computed again.
+        heal: a function that computes it again.
     """
 
     needed: bool
@@ -45,14 +44,15 @@ _is_zero = operator.attrgetter("is_zero")
 
 
 class GradientBackup:
-    """The gradients of a layer's parameters, and of a Condition, before a backward. What is known to be zero is not
-    copied.
+    """A copy of the gradients of a layer's parameters, and of a Condition, from before a backward.
+
+    Gradients that are known to be zero are not copied.
     """
 
     def __init__(self, layer, ops, cond):
         self._gradients = layer.gradients()
         self._others = {}
-        if not all(map(_is_zero, self._gradients)):  # of hundreds of parameters, in a quarter of the time
+        if not all(map(_is_zero, self._gradients)):  # with hundreds of parameters, a quarter of a loop's time
             self._others = {
                 id(gradient): (gradient.array, None if gradient.array is None else ops.copy(gradient.array))
                 for gradient in self._gradients
@@ -76,16 +76,16 @@ class GradientBackup:
 
 
 class Recomputation:
-    """All that computes the gradients of one backward again.
+    """Computes the gradients of one backward again.
 
     Args:
-        layer: the layer whose public method runs.
+        layer: the layer whose public method is running.
         ops: the operations of the arrays.
         recorded: the random states of the forward pass.
         Z: the output of the forward pass.
-        forward: a function without arguments that gives Z.
-        backward: of Z gives dX and X, and adds to the gradients.
-        cond: the condition.
+        forward: a function without arguments that computes Z.
+        backward: a function of Z that returns dX and X, and adds to the gradients.
+        cond: the condition, or None.
     """
 
     def __init__(self, layer, ops, recorded, Z, forward, backward, cond):
@@ -97,19 +97,17 @@ class Recomputation:
             forward,
             backward,
         )
-        self.output_error = 0.0  # of Z as it was computed again: large where parameters or the condition are others now
+        self.output_error = 0.0  # of the recomputed Z; large if parameters or the condition have changed
         self.backup, self.precision = GradientBackup(layer, ops, cond), ops.precision()
         self.gradients = current().gradients
-        self.results = ()  # dX and X that the caller has already
+        self.results = ()  # dX and X that were returned to the caller
 
     def restore(self):
-        """The gradients as they were before."""
+        """Restores the gradients from before the backward."""
         self.backup.restore()
 
     def run(self, anchors):
-        """Restores the gradients and computes them again, to the bit from stored states, dX and X too; gives what it
-        measured.
-        """
+        """Restores the gradients, and computes them, dX and X again from stored states; returns the Drift."""
         monitor, rng = DriftMonitor(self.ops, anchors, strict=0.0), RngReplay(self.recorded)
         with (
             self.ops.at_work(),

@@ -1,4 +1,4 @@
-"""ChainTrace: the states that a forward pass through a Chain leaves, and the way back along them."""
+"""ChainTrace: the states that a forward pass through a Chain saves, and the backward pass that uses them."""
 
 import math
 
@@ -6,30 +6,31 @@ from .context import current, isolated, within
 from .drift import ratios, squares
 from .replay import RngReplay
 
-#: how many states of a Chain are measured, besides its anchors
+#: how many states of a Chain are measured, in addition to its anchors
 MEASURED = 3
 
 
 class ChainTrace:
-    """What a pass through the steps of one Chain leaves: their states, some with a fingerprint, some as anchors.
+    """The states of one pass through the steps of a Chain, some with a fingerprint, some with a copy (anchors).
 
     Args:
-        monitor: the DriftMonitor, which gets it when the pass through the chain is done (`end`).
-        chain, out_: the Chain and the name of its method.
-        steps: how many there are.
+        monitor: the DriftMonitor, to which `end` adds this trace.
+        chain: the Chain.
+        out_: the method of the pass.
+        steps: the number of steps.
     """
 
     def __init__(self, monitor, chain, out_, steps):
         self.monitor, self.chain, self.out_, self.states = monitor, chain, out_, []
         self._anchored = math.isqrt(steps) if monitor.anchors == "auto" else monitor.anchors
-        self._measured = -(-steps // MEASURED) | 1  # odd, so that couplings have their turn
+        self._measured = -(-steps // MEASURED) | 1  # odd, so that couplings are measured as well
         self._logdet = None  # a state, and the log-determinant (1,) of its layer for the first sample
         self._outermost, self._rng = current().layer is chain, self._rng_now()
 
     def leave(self, layer, X):
-        """The Snapshot of X, which `layer` is about to overwrite."""
+        """Saves a Snapshot of X, which `layer` will overwrite, and returns it."""
         monitor, ops, position = self.monitor, self.monitor.ops, len(self.states)
-        # what comes out of a layer with traces of its own begins a segment, since no segment goes through such a layer
+        # The output of a layer with its own traces begins a segment, since no segment contains such a layer.
         begins = position == 0 or self._has_traces_within(self.states[-1])
         state = Snapshot(layer, len(monitor.traces), self._rng.position)
         if position:
@@ -41,15 +42,15 @@ class ChainTrace:
             state.anchor, state.size = ops.copy(X), ops.xp.mean(squares(ops, ops.rows(X), X.shape[0]))
             monitor.anchored_at_X |= position == 0 and self._outermost
         elif position == 0 and self._outermost and monitor.X_mark is not None:
-            pass  # `compare` is for this one
-        elif state.measured or monitor.strict:  # which looks at every state
+            pass  # `DriftMonitor.compare` compares this state
+        elif state.measured or monitor.strict:  # with `strict`, every state is measured
             state.fingerprint = monitor.fingerprint(X)
             state.size = ops.mean_square(state.fingerprint)
         self.states.append(state)
         return state
 
     def leave_logdet(self, state, logdet):
-        """Takes the log-determinants (N,) of the layer after a state: the first that is measured has drifted most."""
+        """Saves the logdet of the first measured state's layer, where drift is largest; `logdet` is (N,)."""
         if self.monitor.logdets_too and self._logdet is None and state.measured and state.layer.measures_logdet:
             self._logdet = state, self.monitor.ops.copy(logdet[:1])
 
@@ -60,19 +61,19 @@ class ChainTrace:
 
     @staticmethod
     def _rng_now():
-        """The random states of the pass that runs."""
+        """Returns the RngReplay of the running pass."""
         return current().rng or RngReplay()
 
     def _has_traces_within(self, state):
         return len(self.monitor.traces) > state.traces_before
 
     def back(self, back, out, dZ, Z, kept_gradients):
-        """The backward pass: dX and X.
+        """Does the backward pass; returns dX and X.
 
         Args:
-            back: of (layer, dZ, Z) gives dX, X.
-            out: of (layer, X, samples) gives Z and logdet, X being these samples of the batch.
-            kept_gradients: arrays that `back` adds to besides the gradients of the layers' parameters.
+            back: a function of (layer, dZ, Z) that returns dX and X.
+            out: a function of (layer, X, samples) that returns Z and logdet, where X has these samples of the batch.
+            kept_gradients: arrays that `back` adds to, in addition to the gradients of the layers' parameters.
         """
         monitor = self.monitor
         if monitor.strict is None:
@@ -81,7 +82,7 @@ class ChainTrace:
             measured = len(monitor.errors), len(monitor.logdets)
             n = next(n for n, state in enumerate(reversed(self.states), 1) if state.anchor is not None)
             within = self._has_traces_within(self.states[-1])
-            # that layer's segments are within it; what it rebuilt has drifted since, and counts for the steps before
+            # The segments of that layer are within it. What it rebuilt has drifted, which counts for the steps before.
             if within:
                 dZ, Z = self._through(1, back, out, dZ, Z)
                 n -= 1
@@ -90,13 +91,13 @@ class ChainTrace:
         return dZ, Z
 
     def _through(self, n, back, out, dZ, Z):
-        """n steps back, each rebuilding its state from the one before."""
+        """Goes back n steps, each of which rebuilds its input."""
         monitor, rng = self.monitor, self._rng_now()
         for _ in range(n):
             state = self.states.pop()
             rng.seek(state.random_after, False)
             dZ, Z = back(state.layer, dZ, Z)
-            if len(monitor.traces) > state.traces_before:  # of layers that do not go back as they went
+            if len(monitor.traces) > state.traces_before:  # left by layers whose backward does not mirror forward
                 del monitor.traces[state.traces_before :]
             if state.size is not None:
                 self._measure(state, Z)
@@ -118,22 +119,23 @@ class ChainTrace:
             )
 
     def _measure_logdet(self, state, X, out):
-        """Has the layer compute the log-determinant of the first sample again, from what was rebuilt."""
+        """Compares the log-determinant of the first sample, computed from its rebuilt state, with that of forward."""
         if not X.shape[0] or state.random_before != state.random_after:  # one sample would get other random numbers
             return
         try:
             with isolated():
                 _, logdet = out(state.layer, self.monitor.ops.copy_channels_last(X[:1]), slice(0, 1))
-        except ValueError:  # rounding took it out of the layer's domain, as of a Logit
+        except ValueError:  # rounding moved it out of the layer's domain, such as that of Logit
             return
         square = self.monitor.ops.largest_square(logdet[:, None], self._logdet[1][:, None])
         self.monitor.logdets.append((state.layer, square, float(math.prod(X.shape[1:])) ** 2))
 
     def _through_segment(self, n, measured, exact, back, out, dZ, Z, kept_gradients):
-        """n steps back to an anchor, which are computed again from there if they drift too far, counted from what was
-        `measured`.
+        """Goes back n steps to an anchor, and computes them again from there if they drift too far.
 
-        `exact` says that Z is what it was in the forward pass, to the bit.
+        Args:
+            measured: the numbers of errors and of logdets that were measured before this segment.
+            exact: whether Z is that of the forward pass to the bit.
         """
         monitor, ops, states = self.monitor, self.monitor.ops, self.states[-n:]
         if monitor.strict > 0:
@@ -166,12 +168,14 @@ class ChainTrace:
 
 
 class Snapshot:
-    """The state before a layer: its fingerprint, or as an anchor a copy of it, and the mean square of a sample, where
-    it is measured.
+    """The state before a layer.
 
     Attributes:
-        measured: whether it is one of those that are compared without anchors.
-        random_before, random_after: how many random states conditioners had drawn before the layer, and after it.
+        fingerprint: its fingerprint, or None.
+        anchor: a copy of it, or None.
+        size: the mean square of a sample if the state is measured, or None.
+        measured: whether it is measured if there are no anchors.
+        random_before, random_after: how many random states conditioners had drawn before and after the layer.
     """
 
     __slots__ = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -11,9 +10,6 @@ from ..core import Module, Parameter
 from .net import TorchNet
 from .share import Share
 from .tensors import tensor_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Part(nn.Module):
@@ -43,7 +39,7 @@ class Part(nn.Module):
         return printed(self)
 
 
-def printed(module: Module) -> str:
+def printed(module: nn.Module) -> str:
     """Returns the repr of a module and of its submodules, without lists of tensors."""
     children = [
         f"({name}): {child!r}"
@@ -134,13 +130,13 @@ class Keys:
             key: of_tensor[id(tensor)] for key, tensor in saved.items() if key not in named and id(tensor) in of_tensor
         }
 
-    def save(self, state: Mapping, prefix: str) -> None:
+    def save(self, state: dict, prefix: str) -> None:
         for key in self.others:
             state.pop(prefix + key, None)
         for name, share in self.unsaved.items():
             state[prefix + name] = share.tensor.detach()
 
-    def load(self, state: Mapping, prefix: str) -> None:
+    def load(self, state: dict, prefix: str) -> None:
         for key, name in self.others.items():
             if prefix + name in state:
                 state.setdefault(prefix + key, state[prefix + name])

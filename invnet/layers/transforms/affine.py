@@ -59,7 +59,7 @@ class Affine(Transform):
         self.scale_and_bound = self.scale, float(self.bound or LARGEST_SCALE)
 
     @property
-    def steadier(self) -> tuple[str]:
+    def steadier(self) -> tuple[str, ...]:
         return ("a smaller `bound`",) if self.scale == "bounded" else ('scale="bounded"',)
 
     def forward_(self, ops: Ops, x: Array, h: Array) -> Array | float:

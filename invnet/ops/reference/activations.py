@@ -9,10 +9,10 @@ FAR = 40.0
 
 
 class Activations:
-    """H = act(A), and its derivative."""
+    """Activations H = act(A) and their derivatives."""
 
     def activate(self, A, activation):
-        """H = act(A), and S, from which activate_vjp finds the derivative: H or A."""
+        """Returns H = act(A), and S, which is H or A: `activate_vjp` computes the derivative from it."""
         H = self._activated(A, activation)
         return H, A if activation in FROM_ARGUMENT else H
 
@@ -33,7 +33,7 @@ class Activations:
         return A
 
     def activate_vjp(self, dH, S, activation):
-        """dA = dH act'(A)."""
+        """Returns dA = dH act'(A)."""
         xp = self.xp
         if activation == "relu":
             return xp.where(S <= 0, xp.zeros_like(dH), dH)
@@ -52,8 +52,9 @@ class Activations:
         return dH
 
     def normal_cdf(self, A):
-        """The distribution function of the standard normal; the array-API standard has no erf, and SciPy's is for
-        NumPy's arrays.
+        """Returns the distribution function of the standard normal.
+
+        The array API standard has no erf, and SciPy's function takes NumPy arrays only.
         """
         from scipy.special import ndtr  # a tenth of a second to import
 

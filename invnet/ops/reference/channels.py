@@ -1,4 +1,4 @@
-"""Maps of the channels: the mix, part of them going on alone, and space to depth."""
+"""Maps of the channels: mixing them by a matrix, splitting and joining them, and moving positions to channels."""
 
 
 class Channels:
@@ -7,21 +7,23 @@ class Channels:
     # ---- the channel mix, in place
 
     def inverse(self, M):
-        """The inverse of M, computed in double precision, since it rebuilds activations at every layer; NaN of a
-        singular one.
+        """Computes the inverse of M in double precision, since every layer rebuilds its input with it.
+
+        The inverse of a singular matrix is NaN.
         """
         try:
             return self.astype(self.xp.linalg.inv(self.astype(M, "float64")), M.dtype)
-        except (ValueError, RuntimeError):  # what NumPy and PyTorch make of a singular matrix
+        except (ValueError, RuntimeError):  # NumPy and PyTorch raise these for a singular matrix
             return self.xp.full_like(M, self.xp.nan)
 
     def log_abs_det(self, M):
-        """log|det M|, a 0-d array."""
+        """Returns log|det M|, a 0-d array."""
         return self.xp.linalg.slogdet(M)[1]
 
     def condition_bound(self, M, Minv):
-        """|M| |Minv|, which is M's condition number or more, as a number; 0.0 where nothing is rebuilt, or a device
-        would have to be waited for.
+        """Returns |M| |Minv| in the Frobenius norm, an upper bound of the condition number of M, as a Python number.
+
+        It is 0.0 if nothing is rebuilt, or if it would have to wait for a device.
         """
         if self.asynchronous or not self.guarded:
             return 0.0
@@ -29,12 +31,12 @@ class Channels:
         return float((m @ m) * (n @ n)) ** 0.5
 
     def mix_(self, X, M, b):
-        """X becomes M x + b at every position; M is (C, C), or (C,) for a diagonal."""
+        """Overwrites X with M x + b at every position; M is (C, C), or (C,) for a diagonal."""
         R = self.rows(X)
         X[...] = self.images((R * M if M.ndim == 1 else R @ M.T) + b, X.shape)
 
     def mix_vjp_(self, dZ, Z, M, Minv, b):
-        """Z becomes X = Minv (Z - b), dZ becomes dX; gives dM, of the shape of M, and db."""
+        """Overwrites Z with X = Minv (Z - b), and dZ with dX; returns dM, of the shape of M, and db."""
         dR, R = self.rows(dZ), self.rows(Z) - b
         db = self.xp.sum(dR, axis=0)
         if M.ndim == 1:
@@ -49,19 +51,20 @@ class Channels:
     # ---- part of the channels
 
     def split_(self, X, C1):
-        """The first C1 channels as an array of their own, in X's memory or not: X is not to be used until `join_`."""
+        """Returns the first C1 channels. They may share memory with X, so X must not be used until `join_`."""
         return self.copy_channels_last(X[:, :C1])
 
     def join_(self, X, z1):
-        """X with z1 in the place of the channels that `split_` gave."""
+        """Returns X with z1 in place of the channels that `split_` returned."""
         X[:, : z1.shape[1]] = z1
         return X
 
     # ---- space to depth
 
     def squeeze_(self, X):
-        """(N, C, *spatial) to (N, C * 2**d, *spatial / 2), channel c * 2**d + offset in the block; X's memory may be
-        used.
+        """Maps (N, C, *spatial) to (N, C * 2**d, *spatial / 2); the new channel is c * 2**d + offset in the block.
+
+        It may overwrite X.
         """
         xp, d = self.xp, X.ndim - 2
         N, C, *spatial = X.shape

@@ -1,25 +1,24 @@
-"""A network: convolutions one after the other, each one matrix product of rows."""
+"""Stacks of convolutions. Each convolution is one matrix product of rows."""
 
 from itertools import product
 
 
 class ConvStack:
-    """A conditioner and its gradient."""
+    """A stack of convolutions and its gradient."""
 
-    # ---- a network: convolutions one after the other, each one matrix product of rows
-
-    # The weights (*kernel, narrow, wide) are a matrix M (taps * narrow, wide). To more channels, the taps of the input
-    # are gathered and multiplied by M. To fewer (`transposed`) the input times M^T has a column for every tap and
-    # channel, and these are shifted and added: the transpose of the first kind.
+    # The weights (*kernel, narrow, wide) form a matrix M (taps * narrow, wide). If the number of channels increases,
+    # the taps of the input are gathered and multiplied by M. If it decreases (`transposed`), the input times M^T has
+    # one column for each tap and channel, and these are shifted and added: the transpose of the first case.
 
     def conv_stack(self, X, layers, parameters, added=None, keep=True):
-        """Y = act(W_k * ... act(W_1 * X + added + b_1) ... + b_k), and a tape for conv_stack_vjp.
+        """Returns Y = act(W_k * ... act(W_1 * X + added + b_1) ... + b_k), and a tape for conv_stack_vjp.
 
         Args:
-            layers: (shape of the weights, activation, transposed) of each, hashable.
-            parameters: weights and bias of each, in turn.
-            added: rows (n, C) of which each goes to N * positions / n neighbouring positions, or None.
-            keep: whether the tape is wanted.
+            X: (N, C_in, *spatial).
+            layers: for each layer (shape of the weights, activation, transposed), hashable.
+            parameters: the weights and the bias of each layer, alternately.
+            added: rows (n, C), each of which is added at N * positions / n consecutive positions; or None.
+            keep: whether the tape is needed.
         """
         tapes = []
         for i, (_, activation, transposed) in enumerate(layers):
@@ -29,7 +28,7 @@ class ConvStack:
         return X, (tapes, None if added is None else added.shape[0])
 
     def conv_stack_vjp(self, dY, tape, layers, parameters):
-        """dX, the gradients of the parameters in their order, and that of `added` or None; dY may be overwritten."""
+        """Returns dX, the gradients of the parameters, and that of `added` or None. It may overwrite dY."""
         (tapes, groups), gradients, dadded = tape, [], None
         for (_, activation, transposed), W, saved in zip(reversed(layers), reversed(parameters[::2]), reversed(tapes)):
             dY, dW, db, dA = self._convolve_vjp(dY, saved, W, activation, transposed)
@@ -47,7 +46,7 @@ class ConvStack:
         return self.images(H, (X.shape[0], H.shape[1], *X.shape[2:])), (T, S)
 
     def _products(self, X, W, transposed):
-        """The rows that W is multiplied by, which its gradient needs, and W * X in rows."""
+        """Returns the rows that W is multiplied by, which its gradient needs, and W * X as rows."""
         kernel, M = W.shape[:-2], self.xp.reshape(W, (-1, W.shape[-1]))
         if transposed:
             T = self.rows(X)
@@ -56,7 +55,7 @@ class ConvStack:
         return T, T @ M
 
     def _grouped(self, R, groups):
-        """Rows as (groups, rows of a group, C)."""
+        """Returns rows as an array (groups, rows of a group, C)."""
         return self.xp.reshape(R, (groups, R.shape[0] // max(1, groups), R.shape[1]))
 
     def _convolve_vjp(self, dY, tape, W, activation, transposed):
@@ -72,7 +71,7 @@ class ConvStack:
         return dX, self.xp.reshape(dW, W.shape), self.xp.sum(dA, axis=0), dA
 
     def taps(self, X, kernel):
-        """The neighbours p + o of every position, zero outside: columns (N * positions, taps * C), channels fastest."""
+        """Returns the neighbours of each position as columns (N * positions, taps * C), channels fastest; 0 outside."""
         columns = []
         for offsets in self._offsets(kernel):
             T = self.xp.zeros_like(X)
@@ -98,7 +97,7 @@ class ConvStack:
 
     @staticmethod
     def _overlap(offsets, shape):
-        """Slices `here` and `there` with position there = here + offset, both inside."""
+        """Returns slices `here` and `there`, both inside, such that position there = here + offset."""
         here, there = [slice(None)] * 2, [slice(None)] * 2
         for o, size in zip(offsets, shape[2:]):
             here.append(slice(max(0, -o), max(0, size - max(0, o))))

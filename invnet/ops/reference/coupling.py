@@ -1,12 +1,13 @@
-"""The coupling: z2 = (x2 + t) s(raw), with h = [t, raw]; the scale is ("sigmoid", _), ("doubled", _) or ("bounded",
-bound).
+"""The affine coupling z2 = (x2 + t) s(raw) with h = [t, raw].
+
+The scale is ("sigmoid", _), ("doubled", _) or ("bounded", bound).
 """
 
 import math
 
 
 def log_bound(scale):
-    """The log of the largest value of a scale."""
+    """Returns the logarithm of the largest value of a scale."""
     kind, bound = scale
     return math.log(bound if kind == "bounded" else 2 if kind == "doubled" else 1)
 
@@ -15,7 +16,7 @@ class Couplings:
     """Affine couplings and their gradients, in place."""
 
     def log_scale(self, raw, scale):
-        """log s."""
+        """Returns log s."""
         xp, a = self.xp, log_bound(scale)
         if scale[0] == "bounded":
             return a * xp.tanh(raw / a)
@@ -23,26 +24,26 @@ class Couplings:
         return xp.where(u < 0, u, xp.zeros_like(u)) - xp.log1p(xp.exp(-xp.abs(u))) + a
 
     def log_scale_slope(self, log_s, scale):
-        """The derivative of log s in raw."""
+        """Returns the derivative of log s with respect to raw."""
         a = log_bound(scale)
         return 1 - (log_s / a) ** 2 if scale[0] == "bounded" else -self.xp.expm1(log_s - a)
 
     def couple_(self, x2, h, scale):
-        """x2 becomes z2; gives log|det|, (N,)."""
+        """Overwrites x2 with z2; returns log|det| (N,)."""
         t, raw = self._halves(h)
         log_s = self.log_scale(raw, scale)
         x2[...] = self.images((self.rows(x2) + t) * self.xp.exp(log_s), x2.shape)
         return self.sum_positions(log_s, x2.shape[0])
 
     def uncouple_(self, z2, h, scale):
-        """z2 becomes x2; gives log|det| of this inverse, (N,)."""
+        """Overwrites z2 with x2; returns log|det| of the inverse, (N,)."""
         t, raw = self._halves(h)
         log_s = self.log_scale(raw, scale)
         z2[...] = self.images(self.rows(z2) * self.xp.exp(-log_s) - t, z2.shape)
         return -self.sum_positions(log_s, z2.shape[0])
 
     def couple_vjp_(self, dz2, z2, h, scale, dlogdet):
-        """z2 becomes x2, dz2 becomes dx2; gives dh."""
+        """Overwrites z2 with x2, and dz2 with dx2; returns dh."""
         t, raw = self._halves(h)
         log_s = self.log_scale(raw, scale)
         slope = self.log_scale_slope(log_s, scale)
