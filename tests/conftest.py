@@ -17,8 +17,10 @@ tests/test_chance.py holds the tests to this.
 
 import logging
 import os
+import pathlib
 import random
 import signal
+import subprocess
 import sys
 import zlib
 
@@ -176,3 +178,18 @@ def restore(before):
         torch.set_num_threads(before["torch.get_num_threads()"])
         torch.set_default_dtype(before["torch.get_default_dtype()"])
         torch.set_grad_enabled(before["torch.is_grad_enabled()"])
+
+
+def pytest_sessionstart(session):
+    """Kernels are compiled once, one process for each dtype, before the workers start, which would each compile all."""
+    config = session.config
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", 0) or config.option.collectonly:
+        return
+    here = pathlib.Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])}
+    processes = [
+        subprocess.Popen([sys.executable, str(here / "warm.py"), dtype], env=environment)
+        for dtype in ("float32", "float64")
+    ]
+    for process in processes:
+        process.wait()
