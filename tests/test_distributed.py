@@ -86,6 +86,7 @@ def alone():
     return ranks.steps_of()
 
 
+@pytest.mark.exhaustive
 def test_ranks_agree_on_flags_values_and_weights(two):
     for found in two:
         assert (found["size"], found["again"], found["any"].tolist(), found["of_first"]) == (

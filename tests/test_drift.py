@@ -372,9 +372,9 @@ def _flat(results):
     return [*results[:3], *results[3]]
 
 
-@pytest.mark.parametrize("anchors", [0, 16])
+@pytest.mark.parametrize("anchors", [pytest.param(0, marks=pytest.mark.exhaustive), 16])
 @pytest.mark.parametrize(
-    "steps, gain, strict", [(1024, 0.12, 3e-7), (128, 0.5, 3e-6)]
+    "steps, gain, strict", [(1024, 0.12, 3e-7), pytest.param(128, 0.5, 3e-6, marks=pytest.mark.exhaustive)]
 )  # 0.12: 1e-6 a segment, more or less by the processor
 def test_many_steps_whose_inverse_amplifies(steps, gain, strict, anchors):
     net, X = deep(steps, gain)

@@ -55,6 +55,7 @@ def descended():
     return net, FlowProbit(net, objective="rxinfer").fit(*classified(), optimizer="gradient_descent")
 
 
+@pytest.mark.exhaustive
 def test_gradient_descent_as_in_the_tutorial(descended):
     """It prints 10.59826 and a norm of 4.12009 at iteration 100; its releases end at 9.9 to 10.1 by rounding."""
     net, minimum = descended
@@ -82,6 +83,7 @@ def test_adam_on_the_consistent_objective():
     assert [round(history[i][0], 2) for i in (49, 299)] == [22.20, 19.67]
 
 
+@pytest.mark.exhaustive
 def test_lbfgs_goes_on_to_every_label():
     net, (X, y) = classifier_network(), classified()
     model = FlowProbit(net)

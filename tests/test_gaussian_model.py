@@ -168,6 +168,7 @@ def gibbs(net, Y, noise, mean, precision, steps, rng):
     return [np.array(each) for each in zip(*kept)]
 
 
+@pytest.mark.exhaustive
 def test_the_posterior_is_that_of_long_sampling():
     """30 observations, noise of deviation 0.05: mean field and the tangent cost little here."""
     noise, Y = 2.5e-3, observations(30, 2.5e-3)
@@ -340,6 +341,7 @@ def test_a_broken_update_is_found(method, piece, wrong, monkeypatch):
 # ---- learning
 
 
+@pytest.mark.exhaustive
 def test_learning_the_flow_reaches_the_free_energy_of_the_true_one():
     """From the best of three starts."""
     options, Y = {**SENSIBLE, "noise": 0.01}, observations(150, 0.01)

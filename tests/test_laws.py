@@ -1,8 +1,10 @@
 """The laws on the rows of the table of cases, and that the checks themselves can fail."""
 
+import contextlib
+
 import numpy as np
 import pytest
-from cases import LAYERS, NETS, REPRESENTATIVES, marks_of
+from cases import LAYERS, NETS, REPRESENTATIVES, representatives
 from engines import rows_on_engines
 
 import invnet
@@ -24,28 +26,24 @@ MATHEMATICS = {
 }
 
 
-def rows_and_laws(rows, laws):
-    """Parameters of a test: every law of the mathematics on every row, the others on representatives; in
-    `make test-all` every law on every row.
-    """
-    return pytest.mark.parametrize(
-        "name, law",
-        [
-            pytest.param(name, law, id=f"{name}-{law.__name__}", marks=[] if law in MATHEMATICS else marks_of(name))
-            for name in rows
-            for law in laws
-        ],
-    )
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(name):
+    obeys([law for law in LAYER_LAWS if law in MATHEMATICS], LAYERS[name])
 
 
-@rows_and_laws(LAYERS, LAYER_LAWS)
-def test_layer(name, law):
-    law(*LAYERS[name].build(), np.random.default_rng(0))
+@pytest.mark.parametrize("name", NETS)
+def test_net(name):
+    obeys([law for law in NET_LAWS if law in MATHEMATICS], NETS[name])
 
 
-@rows_and_laws(NETS, NET_LAWS)
-def test_net(name, law):
-    law(*NETS[name].build(), np.random.default_rng(0))
+@pytest.mark.parametrize("name", representatives(LAYERS))
+def test_memory_dtypes_and_arguments_of_a_layer(name):
+    obeys([law for law in LAYER_LAWS if law not in MATHEMATICS], LAYERS[name])
+
+
+@pytest.mark.parametrize("name", representatives(NETS))
+def test_memory_dtypes_and_arguments_of_a_net(name):
+    obeys([law for law in NET_LAWS if law not in MATHEMATICS], NETS[name])
 
 
 @rows_on_engines(LAYERS)
@@ -58,11 +56,16 @@ def test_net_on_another_engine(name, engine):
     obeys(NET_LAWS, NETS[name], engine)
 
 
-def obeys(laws, case, engine):
-    with engine.used():
+def obeys(laws, case, engine=None):
+    with engine.used() if engine else contextlib.nullcontext():
         for law in laws:
             module, X, cond = case.build()
-            law(module.to(engine.name), engine.array(X), engine.array(cond), np.random.default_rng(0))
+            if engine:
+                module, X, cond = module.to(engine.name), engine.array(X), engine.array(cond)
+            try:
+                law(module, X, cond, np.random.default_rng(0))
+            except AssertionError as error:
+                raise AssertionError(f"{law.__name__}: {error}") from error
 
 
 def test_representatives_are_rows():
